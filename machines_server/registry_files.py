@@ -1,0 +1,218 @@
+"""The folder of machine files as a Registry: hot reload on read, the last good versions stay in force."""
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from threading import Lock
+
+from machines_server.core.registry import Machine, Problem, Registry
+from machines_server.errors import MachinesError
+from machines_server.machine_file import parse_declared, parse_machine
+from machines_server.yaml_document import MAX_BYTES
+
+RACY_NS = 2_000_000_000
+"""A file changed this recently may change again without its times showing it: one tick of FAT, two of NFS."""
+
+Signature = tuple[int, ...]
+"""What tells one state of a file from another: times, size, inode and mode, or only the errno of its stat."""
+
+
+@dataclass(slots=True)
+class _File:
+    """What is known of one file; `digest` is None while it cannot be read."""
+
+    signature: Signature = ()
+    digest: bytes | None = None
+    machine: Machine | None = None
+    name_at: tuple[int | None, int | None] = (None, None)
+    problems: tuple[Problem, ...] = ()
+    refused: Problem | None = None
+    read_again: bool = False
+    recall_again: bool = False
+
+
+class RegistryFiles:
+    """The machines of a folder, for any number of threads.
+
+    `last_good(file)` may supply the JSON text of the last good version of a broken file that this process
+    has never seen whole. `on_problem` is called once for each problem that a change brought, outside the
+    lock, by the thread whose call saw the change.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        last_good: Callable[[str], bytes | str | None] | None = None,
+        on_problem: Callable[[Problem], None] | None = None,
+    ) -> None:
+        self.folder = folder
+        self._last_good = last_good
+        self._on_problem = on_problem
+        self._lock = Lock()
+        self._scans_begun = 0
+        self._last_scan = 0
+        self._files: dict[str, _File] = {}
+        self._signatures: dict[str, Signature] = {}
+        self._read_again = False
+        self._folder_problem: Problem | None = None
+        self._registry: Registry | None = None
+
+    def current(self, now: float) -> Registry:
+        """The machines as the folder has them; the very same object as long as nothing changes."""
+        begun_before = self._scans_begun
+        with self._lock:
+            before = self._registry
+            # A scan that began after this call did, and ended while it waited, has seen all it could see.
+            if before is not None and self._last_scan > begun_before:
+                return before
+            self._scans_begun += 1
+            is_different = self._scan()
+            self._last_scan = self._scans_begun
+            if before is not None and not is_different:
+                return before
+            registry = self._registry = self._assemble(now)
+        if self._on_problem is not None:
+            known = {id(problem) for problem in before.problems} if before else set()
+            for problem in registry.problems:
+                if id(problem) not in known:
+                    self._on_problem(problem)
+        return registry
+
+    def _scan(self) -> bool:
+        """Read what changed since the last scan; whether anything is different now."""
+        try:
+            signatures = self._list()
+        except OSError as error:
+            return self._keep_without_folder(error)
+        is_different = self._folder_problem is not None
+        self._folder_problem = None
+        if signatures == self._signatures and not self._read_again:
+            return is_different
+        for name in self._files.keys() - signatures.keys():
+            del self._files[name]
+            is_different = True
+        for name, signature in signatures.items():
+            file = self._files.setdefault(name, _File())
+            if file.read_again or file.signature != signature:
+                file.signature = signature
+                is_different |= self._read(name, file)
+        self._signatures = {name: file.signature for name, file in self._files.items()}
+        self._read_again = any(file.read_again for file in self._files.values())
+        return is_different
+
+    def _list(self) -> dict[str, Signature]:
+        found: dict[str, Signature] = {}
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if not name.endswith((".yaml", ".yml")) or name[0] in "._":
+                    continue
+                try:
+                    s = entry.stat()
+                except OSError as error:
+                    if not isinstance(error, FileNotFoundError) or entry.is_symlink():
+                        found[name] = (error.errno or errno.EIO,)
+                else:
+                    if not stat.S_ISDIR(s.st_mode):
+                        found[name] = (s.st_mtime_ns, s.st_ctime_ns, s.st_size, s.st_ino, s.st_mode)
+        return found
+
+    def _keep_without_folder(self, error: OSError) -> bool:
+        reason = f"the folder of machine files cannot be read ({error.strerror})"
+        problem = Problem(
+            _shown(str(self.folder)), f"{reason}; expected a folder, until then all stays as it was"
+        )
+        if problem == self._folder_problem:
+            return False
+        self._folder_problem = problem
+        return True
+
+    def _read(self, name: str, file: _File) -> bool:
+        """Read one file, parse it if its bytes are new; whether anything is different."""
+        began_ns = time.time_ns()
+        try:
+            content = _content(self.folder / name, file.signature)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and len(file.signature) > 1:
+                del self._files[name]
+                return True
+            return self._unreadable(_shown(name), file, error)
+        file.read_again = abs(began_ns - file.signature[1]) < RACY_NS
+        digest = blake2b(content).digest()
+        if digest == file.digest:
+            return self._recall(_shown(name), file) if file.recall_again else False
+        parsed = parse_machine(content, _shown(name))
+        file.digest, file.problems, file.refused = digest, parsed.problems, None
+        if parsed.machine is not None:
+            file.machine, file.name_at = parsed.machine, parsed.name_at
+        self._recall(_shown(name), file)
+        return True
+
+    def _unreadable(self, name: str, file: _File, error: OSError) -> bool:
+        file.read_again = True
+        problem = Problem(name, f"the file cannot be read ({error.strerror}); expected a readable file")
+        is_known = file.digest is None and file.problems == (problem,)
+        if is_known and not file.recall_again:
+            return False
+        if not is_known:
+            file.digest, file.problems = None, (problem,)
+        return self._recall(name, file) or not is_known
+
+    def _recall(self, name: str, file: _File) -> bool:
+        """Ask for the last good version of a broken file that this process has never seen whole."""
+        file.recall_again = False
+        if file.machine is not None or self._last_good is None:
+            return False
+        try:
+            kept = self._last_good(name)
+        except MachinesError:  # the store says so itself; ask again with the next call
+            file.recall_again = file.read_again = True
+            return False
+        file.machine = None if kept is None else parse_declared(kept, name).machine
+        return file.machine is not None
+
+    def _assemble(self, now: float) -> Registry:
+        """The machines in force; of two files with one name the first in name order is taken."""
+        machines: dict[str, Machine] = {}
+        problems = [self._folder_problem] if self._folder_problem else []
+        for _, file in sorted(self._files.items()):
+            problems += file.problems
+            if file.machine is None:
+                continue
+            first = machines.setdefault(file.machine.name.casefold(), file.machine)
+            refused = None if first is file.machine else _name_taken(file.machine, file.name_at, first)
+            if refused != file.refused:
+                file.refused = refused
+            if file.refused is not None:
+                problems.append(file.refused)
+        by_name = sorted(machines.values(), key=lambda machine: machine.name)
+        return Registry(tuple(by_name), tuple(problems), now)
+
+
+def _name_taken(machine: Machine, at: tuple[int | None, int | None], first: Machine) -> Problem:
+    message = f"{first.file} already has the name {first.name}, so {machine.file} is refused"
+    return Problem(machine.file, f"{message}; expected another name, compared without case", *at, "name")
+
+
+def _content(path: Path, signature: Signature) -> bytes:
+    """At most one byte more than a machine file may have; never waits for a FIFO or a device."""
+    if len(signature) == 1:
+        raise OSError(signature[0], os.strerror(signature[0]))
+    if not stat.S_ISREG(signature[-1]):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read(MAX_BYTES + 1)
+
+
+def _shown(name: str) -> str:
+    """A file name as text; bytes that are not UTF-8 are written as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
