@@ -1,0 +1,74 @@
+"""One poll cycle: every endpoint of every machine is asked, and each answer or reason becomes a result."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from machines_server.core.registry import Endpoint, Machine
+from machines_server.core.sample import PollResult, Sample, State
+from machines_server.errors import BadAnswerError
+from machines_server.poll.fetch import Failure, Fetched, Fetcher
+from machines_server.poll.parse import parse_ollama, parse_sidecar
+
+_STATES = {
+    Failure.UNREACHABLE: State.UNREACHABLE,
+    Failure.SILENT: State.BUSY,
+    Failure.BAD_ANSWER: State.ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFault:
+    """An endpoint that we could not ask: of the host nothing is known."""
+
+    machine: str
+    endpoint: Endpoint
+    reason: str
+
+
+def poll_all(
+    machines: Iterable[Machine], fetcher: Fetcher
+) -> Iterator[PollResult | Sample | OwnFault | None]:
+    """Results as they come, a Sample when all of a machine's endpoints have ended, None while waiting."""
+    asked: dict[str, list[tuple[Machine, Endpoint]]] = {}
+    for machine in machines:
+        for endpoint, url in machine.endpoints.items():
+            asked.setdefault(url, []).append((machine, endpoint))
+    done: dict[str, dict[Endpoint, PollResult]] = {}
+    for fetched in fetcher.fetch(asked):
+        if fetched is None:
+            yield None
+            continue
+        for machine, endpoint in asked[fetched.url]:
+            result = _result(machine, endpoint, fetched)
+            yield result
+            if isinstance(result, PollResult):
+                results = done.setdefault(machine.name, {})
+                results[endpoint] = result
+                if len(results) == len(machine.endpoints):
+                    yield Sample(machine.name, done.pop(machine.name))
+
+
+def _result(machine: Machine, endpoint: Endpoint, fetched: Fetched) -> PollResult | OwnFault:
+    reason = fetched.reason
+    if fetched.failure is Failure.OWN:
+        return OwnFault(machine.name, endpoint, reason or "")
+    state, answer = State.OK, None
+    if fetched.failure is not None:
+        state = _STATES[fetched.failure]
+    else:
+        try:
+            parse = parse_sidecar if endpoint is Endpoint.SIDECAR else parse_ollama
+            answer = parse(fetched.body)
+        except BadAnswerError as error:
+            state, reason = State.ERROR, str(error)
+    return PollResult(
+        machine=machine.name,
+        endpoint=endpoint,
+        url=fetched.url,
+        state=state,
+        at=time.time(),
+        took_s=fetched.took_s,
+        reason=reason,
+        answer=answer,
+    )

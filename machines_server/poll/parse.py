@@ -1,0 +1,193 @@
+"""Bytes that a host sent, which nobody vouches for, to samples; or BadAnswerError with the reason."""
+
+from collections.abc import Iterable
+from dataclasses import Field
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any
+
+import orjson
+
+from machines_server.core.model_names import canonical
+from machines_server.core.sample import (
+    GpuSample,
+    GpuUnreadable,
+    HostSample,
+    LoadedModel,
+    metrics_of,
+)
+from machines_server.errors import BadAnswerError
+
+SIDECAR_VERSION = 1
+MAX_GPUS = 256
+MAX_MODELS = 1000
+MAX_TEXT = 512
+_MAX_NUMBER = 2**63 - 1
+_NEVER_FROM_YEAR = 2200
+"""Ollama's keep-alive of -1 is written as a date some 292 years ahead."""
+
+_LOADS = {"load_1m", "load_5m", "load_15m"}
+_HOST_METRICS = tuple(one for one in metrics_of(HostSample) if one.name not in _LOADS)
+_GPU_METRICS = metrics_of(GpuSample)
+_VRAM = ("vram_total_bytes", "vram_used_bytes", "vram_free_bytes")
+
+
+def parse_sidecar(body: bytes) -> HostSample:
+    """The JSON of a sidecar's /metrics."""
+    raw = _object(body)
+    if (version := raw.get("version")) != SIDECAR_VERSION:
+        raise BadAnswerError(
+            f"payload version {_short(version)}, but this server knows version {SIDECAR_VERSION}"
+        )
+    values = _metrics(raw, _HOST_METRICS, "")
+    values["load_1m"], values["load_5m"], values["load_15m"] = _loads(raw.get("load_avg"))
+    _not_more(values, "ram_used_bytes", "ram_total_bytes", "")
+    _not_more(values, "disk_used_bytes", "disk_total_bytes", "")
+    gpus: list[GpuSample] = []
+    unreadable = [_unreadable(one, at) for one, at in _list(raw, "gpu_unreadable", MAX_GPUS)]
+    for one, at in _list(raw, "gpu", MAX_GPUS):
+        found = _gpu(one, at)
+        gpus.append(found) if isinstance(found, GpuSample) else unreadable.append(found)
+    uuids = [gpu.uuid for gpu in gpus] + [gpu.uuid for gpu in unreadable if gpu.uuid is not None]
+    if len(set(uuids)) < len(uuids):
+        raise BadAnswerError("gpu: two entries have the same uuid")
+    return HostSample(**values, gpu=tuple(gpus), gpu_unreadable=tuple(unreadable))
+
+
+def parse_ollama(body: bytes) -> tuple[LoadedModel, ...]:
+    """The JSON of Ollama's /api/ps, or of a server that imitates it; sorted by name."""
+    raw = _object(body)
+    if "models" not in raw:
+        raise BadAnswerError("models: missing; is this an Ollama?")
+    found: dict[str, LoadedModel] = {}
+    for one, at in _list(raw, "models", MAX_MODELS) if raw["models"] is not None else ():
+        model = _model(one, at)
+        found.setdefault(canonical(model.model) or model.model, model)
+    return tuple(sorted(found.values(), key=lambda model: model.model))
+
+
+def _gpu(raw: dict[str, Any], at: str) -> GpuSample | GpuUnreadable:
+    index, uuid = _index(raw, at), _text(raw, "uuid", at)
+    values = _metrics(raw, _GPU_METRICS, at)
+    if any(values[name] is None for name in _VRAM):
+        return GpuUnreadable(index, uuid, "the sidecar gave no memory reading")
+    _not_more(values, "vram_used_bytes", "vram_total_bytes", at)
+    _not_more(values, "vram_free_bytes", "vram_total_bytes", at)
+    model = None if raw.get("model") is None else _text(raw, "model", at)
+    kind = _text(raw, "memory_kind", at)
+    return GpuSample(index=index, uuid=uuid, model=model, memory_kind=kind, **values)
+
+
+def _unreadable(raw: dict[str, Any], at: str) -> GpuUnreadable:
+    index = None if raw.get("index") is None else _index(raw, at)
+    uuid = None if raw.get("uuid") is None else _text(raw, "uuid", at)
+    return GpuUnreadable(index, uuid, _text(raw, "reason", at))
+
+
+def _model(raw: dict[str, Any], at: str) -> LoadedModel:
+    name = _text(raw, "model" if raw.get("model") else "name", at)
+    digest = _text(raw, "digest", at).removeprefix("sha256:") if raw.get("digest") else ""
+    # A size of 0 is one that the server does not know; a missing size_vram is 0 where the size is known.
+    size = _number(raw, "size", at, whole=True) or None
+    vram = _number(raw, "size_vram", at, whole=True)
+    return LoadedModel(
+        model=name,
+        digest=digest if digest.strip("0") else None,
+        size_bytes=size,
+        size_vram_bytes=(vram or 0) if size else (vram or None),
+        context_length=_number(raw, "context_length", at, whole=True) or None,
+        expires_at=_expiry(raw, at),
+    )
+
+
+def _expiry(raw: dict[str, Any], at: str) -> str | None:
+    if not raw.get("expires_at"):
+        return None
+    text = _text(raw, "expires_at", at)
+    try:
+        when = datetime.fromisoformat(text)
+        if when.year == 1 or when.year >= _NEVER_FROM_YEAR:
+            return None
+        return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        raise BadAnswerError(f"{at}expires_at: {_short(text)} is not an RFC 3339 time") from None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if body.startswith(b"\x1f\x8b"):
+        raise BadAnswerError("a compressed answer, which was not asked for")
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        what = "HTML" if body.lstrip()[:1] == b"<" else "no valid JSON"
+        raise BadAnswerError(f"{what} ({error.msg})" if what != "HTML" else "HTML, not JSON") from None
+    if not isinstance(raw, dict):
+        raise BadAnswerError("JSON, but not an object")
+    return raw
+
+
+def _list(raw: dict[str, Any], key: str, most: int) -> Iterable[tuple[dict[str, Any], str]]:
+    found = raw.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise BadAnswerError(f"{key}: not a list of objects")
+    if len(found) > most:
+        raise BadAnswerError(f"{key}: {len(found)} entries, more than {most}")
+    return [(one, f"{key}[{number}].") for number, one in enumerate(found)]
+
+
+def _metrics(raw: dict[str, Any], metrics: Iterable[Field[Any]], at: str) -> dict[str, Any]:
+    return {
+        one.name: _number(
+            raw, one.name, at, whole=one.metadata["unit"] == "bytes", most=one.metadata["most"] or _MAX_NUMBER
+        )
+        for one in metrics
+    }
+
+
+def _number(raw: dict[str, Any], key: str, at: str, *, whole: bool = False, most: float = _MAX_NUMBER) -> Any:
+    """A number from 0 to `most`; a missing or null one is None, unknown."""
+    value = raw.get(key)
+    if value is None:
+        return None
+    if type(value) is not int and (whole or type(value) is not float):
+        raise BadAnswerError(f"{at}{key}: {_short(value)} is not a{' whole' if whole else ''} number")
+    if not (isfinite(value) and 0 <= value <= most):
+        raise BadAnswerError(f"{at}{key}: {_short(value)} is out of range")
+    return value
+
+
+def _index(raw: dict[str, Any], at: str) -> int:
+    index: int | None = _number(raw, "index", at, whole=True, most=MAX_GPUS)
+    if index is None:
+        raise BadAnswerError(f"{at}index: missing")
+    return index
+
+
+def _loads(value: object) -> tuple[Any, Any, Any]:
+    if value is None:
+        return None, None, None
+    if not isinstance(value, list) or len(value) != 3:
+        raise BadAnswerError("load_avg: not a list of three numbers")
+    one, five, fifteen = (_number({"load_avg": load}, "load_avg", "") for load in value)
+    return one, five, fifteen
+
+
+def _text(raw: dict[str, Any], key: str, at: str) -> str:
+    value = raw.get(key)
+    if not isinstance(value, str) or not value:
+        raise BadAnswerError(f"{at}{key}: {_short(value)} is not a text")
+    if len(value) > MAX_TEXT:
+        raise BadAnswerError(f"{at}{key}: longer than {MAX_TEXT} characters")
+    if not value.isprintable():
+        raise BadAnswerError(f"{at}{key}: {_short(value)} has control characters")
+    return value
+
+
+def _not_more(values: dict[str, Any], part: str, whole: str, at: str) -> None:
+    if values[part] is not None and values[whole] is not None and values[part] > values[whole]:
+        raise BadAnswerError(f"{at}{part}: more than {whole}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,193 @@
+"""When to poll, and who: one process leads, the others stand by until its lock is free."""
+
+import logging
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.job import Job
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from machines_server.core.registry import Machine, Registry, to_poll_at_once
+from machines_server.core.sample import Cycle, PollResult, Sample
+from machines_server.poll.cycle import OwnFault, poll_all
+from machines_server.poll.fetch import Fetcher
+from machines_server.poller_lock import PollerLock
+
+TICK_S = 0.25
+"""How often a standing-by process tries the lock, and the leader looks for new files and at the clocks."""
+_STEP_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Where results go; `put` never waits."""
+
+    def put(self, item: Registry | PollResult | Sample | Cycle) -> None:
+        """Take one item."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds between the starts of two cycles, and the deadline of one request."""
+
+    interval_s: float
+    timeout_s: float
+
+
+class Poller:
+    """Leads whenever nobody else does: runs cycles every `interval_s`, and polls new machines at once."""
+
+    def __init__(
+        self,
+        timing: Timing,
+        folder: Path,
+        registry: Callable[[float], Registry],
+        lock: PollerLock,
+        open_sink: Callable[[Callable[[str | None], None]], Sink],
+        last_cycle_at: Callable[[], float | None],
+    ) -> None:
+        """`open_sink` is given a function that hears of the sink's faults.
+
+        `last_cycle_at` tells when the cycle of the leader before us began, so that the rhythm is kept.
+        """
+        self._timing, self._folder, self._registry, self._lock = timing, folder, registry, lock
+        self._open_sink, self._last_cycle_at = open_sink, last_cycle_at
+        self._faults: dict[str, str] = {}
+        self._sink: Sink
+        self._known = Registry()
+        self._known_lock = threading.Lock()
+        self._ending = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Stand by, lead, and end when `stop` is set."""
+        complained = False
+        while not stop.is_set():
+            try:
+                leads = self._lock.acquire()
+            except OSError as error:
+                if not complained:
+                    log.error("nobody can poll from here: %s", error)
+                complained, leads = True, False
+            if leads:
+                try:
+                    self._lead(stop)
+                finally:
+                    self._lock.release()
+            else:
+                stop.wait(TICK_S)
+
+    def _lead(self, stop: threading.Event) -> None:
+        _allow_many_sockets()
+        self._sink = self._open_sink(lambda fault: self._note("store", fault))
+        self._ending.clear()
+        fetcher, newcomers_fetcher = Fetcher(self._timing.timeout_s), Fetcher(self._timing.timeout_s)
+        scheduler = BackgroundScheduler(
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(1)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        job = scheduler.add_job(
+            self._cycle,
+            "interval",
+            args=[fetcher],
+            seconds=self._timing.interval_s,
+            next_run_time=self._first_run(),
+        )
+        scheduler.start()
+        log.info("this process polls, every %g s", self._timing.interval_s)
+        try:
+            self._watch(job, newcomers_fetcher, stop)
+        finally:
+            self._ending.set()
+            scheduler.shutdown()
+            self._sink.close()
+            fetcher.close()
+            newcomers_fetcher.close()
+            log.info("this process polls no more")
+
+    def _first_run(self) -> datetime:
+        """Now, or when the leader before us would have begun its next cycle."""
+        now = time.time()
+        began = self._last_cycle_at()
+        due = now if began is None else began + self._timing.interval_s
+        return datetime.fromtimestamp(min(max(now, due), now + self._timing.interval_s), UTC)
+
+    def _cycle(self, fetcher: Fetcher) -> None:
+        started_at, began = time.time(), time.monotonic()
+        registry = self._current()
+        faults = self._poll(registry, fetcher)
+        if faults is None:
+            return
+        self._note("poll", faults[0].reason if faults else None)
+        ended_at = started_at + (time.monotonic() - began)
+        self._sink.put(Cycle(started_at, ended_at, self._timing.interval_s, self._timing.timeout_s))
+
+    def _poll(self, machines: Iterable[Machine], fetcher: Fetcher) -> list[OwnFault] | None:
+        """What we could not ask; None when we were told to end in the middle."""
+        faults = []
+        for result in poll_all(machines, fetcher):
+            if self._ending.is_set():
+                return None
+            if isinstance(result, OwnFault):
+                faults.append(result)
+            elif result is not None:
+                self._sink.put(result)
+        return faults
+
+    def _watch(self, job: Job, fetcher: Fetcher, stop: threading.Event) -> None:
+        """Poll new machines as their files come, and keep the rhythm when the wall clock is set."""
+        offset = time.time() - time.monotonic()
+        changed_at = self._folder_changed_at()
+        while not stop.wait(TICK_S):
+            if abs(time.time() - time.monotonic() - offset) > _STEP_S:
+                # The scheduler waits for a moment of the wall clock, which may now be hours away.
+                offset = time.time() - time.monotonic()
+                log.warning("the wall clock was set; polling goes on at once")
+                job.modify(next_run_time=datetime.now(UTC) + timedelta(seconds=TICK_S))
+            if (seen := self._folder_changed_at()) != changed_at:
+                changed_at = seen
+                before = self._known
+                self._poll(to_poll_at_once(before, self._current()), fetcher)
+
+    def _current(self) -> Registry:
+        """The registry now; the sink hears of it before it hears of its machines."""
+        with self._known_lock:
+            registry = self._registry(time.time())
+            if registry is not self._known:
+                self._known = registry
+                self._sink.put(registry)
+            return registry
+
+    def _folder_changed_at(self) -> int:
+        try:
+            return self._folder.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _note(self, source: str, fault: str | None) -> None:
+        """Say what is wrong with us where others can read it, even if the database cannot be written."""
+        if fault == self._faults.get(source):
+            return
+        if fault:
+            self._faults[source] = fault
+            log.error("%s", fault)
+        else:
+            del self._faults[source]
+        self._lock.note(self._faults)
+
+
+def _allow_many_sockets() -> None:
+    """Every kept-alive connection is a file descriptor, and the usual limit of 1,024 is soon reached."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,80 @@
+"""Who polls: the process that holds the lock on `poller.lock`, which the kernel frees when it dies.
+
+The file's content says what that process could not do, since a database that cannot be written cannot say so.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that polls, since when (epoch seconds), and what it could not do: `poll`, `store`."""
+
+    pid: int
+    since: float
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+class PollerLock:
+    """Held by one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+        self._since = 0.0
+
+    def acquire(self) -> bool:
+        """Take the lock if nobody has it; raises OSError when the file cannot be made."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._fd, self._since = fd, time.time()
+        self.note({})
+        return True
+
+    def note(self, faults: Mapping[str, str]) -> None:
+        """Say what is wrong, by the part that is concerned; empty when all is well."""
+        if self._fd is None:
+            return
+        faults = {part: fault[:500] for part, fault in faults.items()}
+        text = json.dumps({"pid": os.getpid(), "since": self._since, "faults": faults}).encode()
+        # Written over in place: on a full disk a file keeps the block that it has.
+        os.pwrite(self._fd, text.ljust(4096), 0)
+
+    def release(self) -> None:
+        """Let another process poll."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def holder(path: Path) -> Holder | None:
+    """The process that polls, or None when none does."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _read(fd: int) -> Holder:
+    try:
+        return Holder(**json.loads(os.pread(fd, 4096, 0)))
+    except (ValueError, TypeError):  # it has the lock and has not yet written
+        return Holder(pid=0, since=time.time())
