@@ -1,0 +1,86 @@
+"""What the database says of the present, for those who only read."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from machines_server.core.live import Latest
+from machines_server.core.registry import Endpoint
+from machines_server.core.sample import Cycle, State
+from machines_server.store.connection import open_reader, translated
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The latest of every endpoint, by machine (case-folded name), and the latest finished cycle."""
+
+    latest: Mapping[str, Mapping[Endpoint, Latest]]
+    cycle: Cycle | None
+
+
+class LatestReader:
+    """Reads on one connection, opened at the first question; may be shared by threads, not by processes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def version(self) -> int:
+        """A number that changes when something was written; raises StoreError when it cannot be read."""
+        with self._reading() as connection:
+            number: int = connection.execute("PRAGMA data_version").fetchone()[0]
+            return number
+
+    def snapshot(self) -> Snapshot:
+        """Everything at one moment; raises StoreError when it cannot be read."""
+        latest: dict[str, dict[Endpoint, Latest]] = {}
+        with self._reading() as connection:
+            connection.execute("BEGIN")
+            try:
+                rows = connection.execute(
+                    "SELECT name, endpoint, url, state, reason, polled_at_ms / 1000.0,"
+                    " answered_at_ms / 1000.0, answer FROM latest JOIN machine ON machine.id = machine_id"
+                )
+                for name, endpoint, url, state, reason, polled_at, answered_at, answer in rows:
+                    # Telemetry goes out as it is; models are looked at again.
+                    found = answer and (
+                        orjson.loads(answer) if endpoint == "ollama" else orjson.Fragment(answer)
+                    )
+                    latest.setdefault(name.casefold(), {})[Endpoint(endpoint)] = Latest(
+                        url, State(state), reason, polled_at, answered_at, found
+                    )
+                cycle = connection.execute(
+                    "SELECT started_at_ms / 1000.0, ended_at_ms / 1000.0, interval_s, timeout_s"
+                    " FROM poll_cycle"
+                ).fetchone()
+            finally:
+                connection.execute("COMMIT")
+        return Snapshot(latest, Cycle(*cycle) if cycle else None)
+
+    def last_good(self, file: str) -> str | None:
+        """The last good version of a machine file as JSON, or None; raises StoreError."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT declared FROM machine WHERE file = ? AND removed_at_ms IS NULL", (file,)
+            ).fetchone()
+        return row and str(row[0])
+
+    def close(self) -> None:
+        """Close the connection; the next question opens another."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, translated(self._path):
+            if self._connection is None:
+                self._connection = open_reader(self._path)
+            yield self._connection

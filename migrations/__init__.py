@@ -1,0 +1,1 @@
+"""The numbered SQL files that build `telemetry.db`; forward only, frozen once released."""

@@ -1,0 +1,279 @@
+"""What was polled, written to a real database and read again."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machines_server.core.registry import Endpoint, Machine, Registry
+from machines_server.core.sample import Cycle, GpuSample, HostSample, LoadedModel, PollResult, Sample, State
+from machines_server.errors import StoreError
+from machines_server.store.connection import open_writer
+from machines_server.store.latest import LatestReader
+from machines_server.store.migrate import migrate
+from machines_server.store.samples import SampleWriter
+from machines_server.store.writer import WriterThread
+from tests.fakes import wait_until
+
+URL = "http://127.0.0.1:1/"
+LLAMA = LoadedModel("llama3.1:70b", "d1", 42, 42, 8192)
+PHI = LoadedModel("phi3:mini", "d2", 5, 0, 4096)
+GPU = GpuSample(0, "GPU-a", "card", "dedicated", 24, 18, 6, 0, 61, None)
+HOST = HostSample(cpu_percent=0, ram_used_bytes=2**30, gpu=(GPU,))
+
+
+def machine(name: str = "one") -> Machine:
+    declared: dict[str, Any] = {"name": name, "note": "ü"}
+    return Machine(
+        name=name,
+        file=f"{name}.yaml",
+        role="r",
+        hostname="127.0.0.1",
+        port=1,
+        sidecar_port=2,
+        has_ollama=True,
+        has_sidecar=True,
+        models=(),
+        declared=declared,
+        declared_json={key: json.dumps(value, ensure_ascii=False) for key, value in declared.items()},
+    )
+
+
+REGISTRY = Registry((machine(),), loaded_at=1.0)
+
+
+def polled(endpoint: Endpoint, at: float, answer: Any = None, state: State = State.OK) -> PollResult:
+    return PollResult("one", endpoint, URL, state, at, 0.01, None if answer is not None else "why", answer)
+
+
+def listed(at: float, *models: LoadedModel) -> PollResult:
+    return polled(Endpoint.OLLAMA, at, models)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "telemetry.db"
+    migrate(path)
+    return path
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = open_writer(path)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def writer(connection: sqlite3.Connection) -> SampleWriter:
+    writer = SampleWriter(connection, max_gap_s=12)
+    writer.write([REGISTRY])
+    return writer
+
+
+@pytest.fixture
+def reader(path: Path) -> Iterator[LatestReader]:
+    reader = LatestReader(path)
+    yield reader
+    reader.close()
+
+
+def spans(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "SELECT model, first_seen_at_ms / 1000, last_seen_at_ms / 1000 FROM model_span ORDER BY id"
+    ).fetchall()
+
+
+def test_the_latest_poll_of_each_endpoint_is_read_as_it_was_written(
+    writer: SampleWriter, reader: LatestReader
+) -> None:
+    writer.write([polled(Endpoint.SIDECAR, 10.0, HOST), listed(11.0, LLAMA), Cycle(9.5, 11.5, 5, 2)])
+    snapshot = reader.snapshot()
+    sidecar, ollama = snapshot.latest["one"][Endpoint.SIDECAR], snapshot.latest["one"][Endpoint.OLLAMA]
+    assert (sidecar.state, sidecar.polled_at, sidecar.answered_at) == (State.OK, 10.0, 10.0)
+    assert ollama.answer[0]["model"] == "llama3.1:70b"
+    assert snapshot.cycle == Cycle(9.5, 11.5, 5, 2)
+
+
+def test_a_missed_poll_keeps_the_last_answer_and_its_age(writer: SampleWriter, reader: LatestReader) -> None:
+    writer.write([polled(Endpoint.SIDECAR, 10.0, HOST)])
+    writer.write([polled(Endpoint.SIDECAR, 15.0, state=State.UNREACHABLE)])
+    latest = reader.snapshot().latest["one"][Endpoint.SIDECAR]
+    assert (latest.state, latest.polled_at, latest.answered_at, latest.reason) == (
+        "unreachable",
+        15.0,
+        10.0,
+        "why",
+    )
+    assert latest.answer is not None
+
+
+def test_an_answer_from_another_address_does_not_stand_for_the_new_one(
+    writer: SampleWriter, reader: LatestReader
+) -> None:
+    writer.write([polled(Endpoint.SIDECAR, 10.0, HOST)])
+    writer.write([replace(polled(Endpoint.SIDECAR, 15.0, state=State.UNREACHABLE), url="http://other/")])
+    latest = reader.snapshot().latest["one"][Endpoint.SIDECAR]
+    assert (latest.url, latest.answered_at, latest.answer) == ("http://other/", None, None)
+
+
+def test_the_version_changes_when_something_is_written(writer: SampleWriter, reader: LatestReader) -> None:
+    before = reader.version()
+    assert reader.version() == before
+    writer.write([listed(11.0)])
+    assert reader.version() != before
+
+
+def test_a_sample_is_one_row_and_one_for_each_gpu_with_null_for_unknown_and_zero_for_zero(
+    writer: SampleWriter, connection: sqlite3.Connection
+) -> None:
+    results = {Endpoint.SIDECAR: polled(Endpoint.SIDECAR, 10.0, HOST), Endpoint.OLLAMA: listed(10.5)}
+    writer.write([Sample("one", results)])
+    row = connection.execute(
+        "SELECT at_ms, sidecar, ollama, up, cpu_percent, load_1m, ram_used_bytes FROM sample"
+    ).fetchone()
+    assert row == (10500, "ok", "ok", 1, 0, None, 2**30)
+    row = connection.execute(
+        "SELECT uuid, at_ms, vram_free_bytes, utilisation, power_w FROM gpu_sample JOIN gpu ON id = gpu_id"
+    ).fetchone()
+    assert row == ("GPU-a", 10500, 6, 0, None)
+
+
+def test_a_cycle_in_which_nothing_answered_is_a_sample_too(
+    writer: SampleWriter, connection: sqlite3.Connection
+) -> None:
+    missed = {endpoint: polled(endpoint, 10.0, state=State.UNREACHABLE) for endpoint in Endpoint}
+    writer.write([Sample("one", missed)])
+    assert connection.execute("SELECT up, sidecar, cpu_percent FROM sample").fetchone() == (
+        0,
+        "unreachable",
+        None,
+    )
+
+
+def test_a_gpu_is_known_by_its_uuid_wherever_it_sits(
+    writer: SampleWriter, connection: sqlite3.Connection
+) -> None:
+    for at, index in ((10.0, 0), (15.0, 3)):
+        host = replace(HOST, gpu=(replace(GPU, index=index),))
+        writer.write([Sample("one", {Endpoint.SIDECAR: polled(Endpoint.SIDECAR, at, host)})])
+    assert connection.execute("SELECT uuid, position FROM gpu").fetchall() == [("GPU-a", 3)]
+    assert connection.execute("SELECT count(*) FROM gpu_sample").fetchone() == (2,)
+
+
+def test_a_model_that_stays_is_one_row_and_costs_no_write_per_cycle(
+    writer: SampleWriter, connection: sqlite3.Connection
+) -> None:
+    for at in (10.0, 15.0, 20.0):
+        writer.write([listed(at, LLAMA, PHI)])
+    writer.write([listed(25.0, PHI)])
+    assert sorted(spans(connection)) == [("llama3.1:70b", 10, 20), ("phi3:mini", 10, None)]
+
+
+def test_a_reload_with_another_context_is_another_stay(
+    writer: SampleWriter, connection: sqlite3.Connection
+) -> None:
+    writer.write([listed(10.0, LLAMA)])
+    writer.write([listed(15.0, replace(LLAMA, context_length=32768))])
+    assert spans(connection) == [("llama3.1:70b", 10, 10), ("llama3.1:70b", 15, None)]
+
+
+def test_a_busy_ollama_still_holds_its_models_and_one_that_is_gone_holds_none(
+    writer: SampleWriter, connection: sqlite3.Connection
+) -> None:
+    writer.write([listed(10.0, LLAMA)])
+    writer.write([polled(Endpoint.OLLAMA, 15.0, state=State.BUSY)])
+    assert spans(connection) == [("llama3.1:70b", 10, None)]
+    writer.write([polled(Endpoint.OLLAMA, 20.0, state=State.UNREACHABLE)])
+    assert spans(connection) == [("llama3.1:70b", 10, 10)]
+
+
+def test_a_stay_goes_on_over_a_short_restart_of_the_server_and_not_over_a_long_one(
+    connection: sqlite3.Connection, writer: SampleWriter
+) -> None:
+    writer.write([listed(10.0, LLAMA)])
+    SampleWriter(connection, max_gap_s=12).write([listed(20.0, LLAMA)])
+    assert spans(connection) == [("llama3.1:70b", 10, None)]
+    SampleWriter(connection, max_gap_s=12).write([listed(100.0, LLAMA)])
+    assert spans(connection) == [("llama3.1:70b", 10, 20), ("llama3.1:70b", 100, None)]
+
+
+def test_a_removed_machine_keeps_its_history_and_comes_back_as_itself(
+    writer: SampleWriter, connection: sqlite3.Connection, reader: LatestReader
+) -> None:
+    sample = Sample("one", {Endpoint.OLLAMA: listed(10.0, LLAMA)})
+    writer.write([listed(10.0, LLAMA), sample])
+    writer.write([Registry(loaded_at=20.0)])
+    assert reader.snapshot().latest == {}
+    assert spans(connection) == [("llama3.1:70b", 10, 10)]
+    writer.write([listed(21.0, LLAMA), sample])  # an answer that came after the file went away
+    assert connection.execute("SELECT count(*) FROM sample").fetchone() == (1,)
+    writer.write([REGISTRY])
+    assert connection.execute("SELECT name, removed_at_ms FROM machine").fetchall() == [("one", None)]
+
+
+@pytest.mark.usefixtures("writer")
+def test_the_last_good_version_of_a_file_can_be_read_back(reader: LatestReader) -> None:
+    assert json.loads(reader.last_good("one.yaml") or "") == {"name": "one", "note": "ü"}
+    assert reader.last_good("two.yaml") is None
+
+
+def test_a_write_that_fails_writes_nothing_and_can_be_repeated(
+    writer: SampleWriter, connection: sqlite3.Connection
+) -> None:
+    too_large = replace(LLAMA, size_bytes=2**70)
+    with pytest.raises(TypeError, match="64-bit"):
+        writer.write([listed(10.0, PHI), listed(15.0, too_large)])
+    assert spans(connection) == []
+    writer.write([listed(15.0, PHI)])
+    assert spans(connection) == [("phi3:mini", 15, None)]
+
+
+def test_a_missing_database_is_a_store_error_until_it_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.db"
+    reader = LatestReader(path)
+    with pytest.raises(StoreError):
+        reader.version()
+    migrate(path)
+    assert reader.snapshot().latest == {}
+    reader.close()
+
+
+def test_while_another_program_locks_the_database_nothing_is_lost_and_the_fault_is_said(path: Path) -> None:
+    faults: list[str | None] = []
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    thread = WriterThread(path, max_gap_s=12, on_fault=faults.append)
+    thread.put(REGISTRY)
+    thread.put(listed(10.0, LLAMA))
+    wait_until(lambda: faults)
+    assert faults == ["telemetry.db: database is locked"]
+    other.execute("ROLLBACK")
+    other.close()
+    thread.put(Cycle(9.0, 11.0, 5, 2))
+    wait_until(lambda: faults[-1] is None)
+    thread.close()
+    reader = LatestReader(path)
+    snapshot = reader.snapshot()
+    reader.close()
+    assert snapshot.cycle == Cycle(9.0, 11.0, 5, 2)
+    assert snapshot.latest["one"][Endpoint.OLLAMA].answer[0]["name"] == "llama3.1:70b"
+
+
+def test_an_item_that_cannot_be_written_does_not_end_the_writer(path: Path) -> None:
+    faults: list[str | None] = []
+    thread = WriterThread(path, max_gap_s=12, on_fault=faults.append)
+    thread.put(REGISTRY)
+    thread.put(Cycle(1.0, 2.0, 5, 2))
+    thread.put(listed(10.0, replace(LLAMA, size_bytes=2**70)))
+    thread.put(Cycle(6.0, 7.0, 5, 2))
+    wait_until(lambda: faults)
+    thread.put(Cycle(11.0, 12.0, 5, 2))
+    wait_until(lambda: faults[-1] is None)
+    thread.close()
+    assert threading.active_count() < 10
