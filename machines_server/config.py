@@ -1,0 +1,120 @@
+"""Settings from the environment; a value that cannot be used stops the start with one line."""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from machines_server.errors import SettingsError
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _span(text: object) -> object:
+    """`48h`, `30d`, `2y` as a span of time; a year is 365 days."""
+    if isinstance(text, timedelta):
+        return text
+    match = re.fullmatch(r"(\d{1,6})([smhdy])", str(text))
+    if match is None:
+        raise ValueError("a number and one of s, m, h, d, y, such as 48h")
+    number, unit = int(match[1]), match[2]
+    return timedelta(days=365 * number) if unit == "y" else timedelta(**{_UNITS[unit]: number})
+
+
+Span = Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0))]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """Every setting of the server; `variable()` names the environment variable of a field."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dir: Path = Field(Path("machines"), description="folder of the machine files")
+    data_dir: Path = Field(Path("var"), description="where the database and the poller's lock live")
+    host: str = Field("127.0.0.1", min_length=1, description="where the server listens")
+    port: Port = Field(3038, description="where the server listens")
+    workers: int = Field(2, ge=1, le=64, description="gunicorn workers")
+    threads: int = Field(8, ge=1, le=256, description="threads of each worker")
+    poll_interval_s: float = Field(
+        5, ge=0.5, le=3600, allow_inf_nan=False, description="seconds between the starts of two poll cycles"
+    )
+    poll_timeout_s: float = Field(
+        2, ge=0.1, le=600, allow_inf_nan=False, description="deadline of one whole poll request"
+    )
+    poller: Literal["auto", "off"] = Field("auto", description="auto: a worker polls; off: `poll` does")
+    retention_raw: Span = Field(timedelta(hours=48), description="how long raw samples are kept")
+    retention_1m: Span = Field(timedelta(days=30), description="how long 1-minute rollups are kept")
+    retention_1h: Span = Field(timedelta(days=730), description="how long 1-hour rollups are kept")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    log_format: Literal["text", "json"] = Field("text", description="how a log line is written")
+    auth_mode: Literal["off"] = Field("off", description="this version cannot check signatures: off only")
+
+    @model_validator(mode="after")
+    def _timeout_fits_the_interval(self) -> Self:
+        if self.poll_timeout_s >= self.poll_interval_s:
+            raise ValueError(
+                f"MACHINES_POLL_TIMEOUT_S={self.poll_timeout_s:g} must be less than "
+                f"MACHINES_POLL_INTERVAL_S={self.poll_interval_s:g}"
+            )
+        return self
+
+    @property
+    def telemetry_db(self) -> Path:
+        """The database with what was polled."""
+        return self.data_dir / "telemetry.db"
+
+    @property
+    def poller_lock(self) -> Path:
+        """The file whose lock says who polls."""
+        return self.data_dir / "poller.lock"
+
+
+NOT_SETTINGS = frozenset({"MACHINES_URL"})
+"""Variables of our name that others read: the command line's default for --server."""
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field of Settings."""
+    return "AUTH_MODE" if field == "auth_mode" else f"MACHINES_{field.upper()}"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
+    """The settings and warnings about variables nobody reads; raises SettingsError, one line a variable."""
+    environ = os.environ if environ is None else environ
+    known = {variable(name) for name in Settings.model_fields} | NOT_SETTINGS
+    warnings = [
+        f"{name} is not a setting of this version and has no effect"
+        for name in sorted(environ)
+        if name.startswith("MACHINES_") and name not in known
+    ]
+    given = {name: value for name in Settings.model_fields if (value := environ.get(variable(name)))}
+    try:
+        return Settings.model_validate(given), warnings
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentence(dict(one), given) for one in error.errors())) from None
+
+
+def _sentence(error: dict[str, object], given: Mapping[str, str]) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    location = error["loc"]
+    if not isinstance(location, tuple) or not location:
+        return message
+    name = str(location[0])
+    return f"{variable(name)}={given[name]} is refused: it must be {_range(name) or message}"
+
+
+def _range(name: str) -> str | None:
+    """What numbers a field takes, in words."""
+    field = Settings.model_fields[name]
+    bounds = {
+        bound: getattr(one, bound) for one in field.metadata for bound in ("ge", "le") if hasattr(one, bound)
+    }
+    if not bounds:
+        return None
+    kind = "a whole number" if field.annotation is int else "a number"
+    return f"{kind} from {bounds['ge']} to {bounds['le']}"

@@ -1,0 +1,41 @@
+"""gunicorn's settings, from ours; each worker stands ready to poll, and one of them does."""
+
+import threading
+from typing import Any
+
+from machines_server.config import load_settings
+from machines_server.logs import log_config
+from machines_server.wsgi import make_poller
+
+_settings, _ = load_settings()
+
+bind = (
+    f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
+)
+workers = _settings.workers
+threads = _settings.threads
+worker_class = "gthread"
+keepalive = 75
+graceful_timeout = 5
+control_socket_disable = True  # from 25.1 on gunicorn opens one unless told not to
+logconfig_dict = log_config(_settings.log_level, _settings.log_format)
+
+_stop = threading.Event()
+_poller: threading.Thread | None = None
+
+
+def post_worker_init(worker: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
+    """After the fork, since threads and connections do not survive one."""
+    global _poller
+    if _settings.poller == "auto":
+        _poller = threading.Thread(
+            target=make_poller(_settings).run, args=[_stop], name="poller", daemon=True
+        )
+        _poller.start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
+    """Write what is left and let another worker poll."""
+    _stop.set()
+    if _poller is not None:
+        _poller.join(timeout=5)

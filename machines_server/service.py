@@ -1,0 +1,221 @@
+"""The questions that every door may ask, answered as ready bytes of JSON."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from machines_server.core.live import Latest, changes_at, live_keys
+from machines_server.core.registry import Endpoint, Machine, Registry
+from machines_server.core.sample import Cycle
+from machines_server.core.status import PollerState, is_fresh, judge_poller, too_old_after_s
+from machines_server.core.times import rfc3339
+from machines_server.errors import StoreError
+from machines_server.poller_lock import Holder, holder
+from machines_server.system import read_system
+
+RECHECK_S = 1.0
+"""How often the lock is looked at while no cycle comes in."""
+
+
+class Snapshot(Protocol):
+    """What the store knows of the present."""
+
+    @property
+    def latest(self) -> Mapping[str, Mapping[Endpoint, Latest]]:
+        """By case-folded name of machine."""
+
+    @property
+    def cycle(self) -> Cycle | None:
+        """The latest finished one."""
+
+
+class Store(Protocol):
+    """What is asked of a store; each raises StoreError when it cannot be read."""
+
+    def version(self) -> int:
+        """A number that changes with the content."""
+
+    def snapshot(self) -> Snapshot:
+        """The present."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A ready answer; `etag` is the same for the same content, whichever process gives it."""
+
+    json: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """Everything made from one state of files and store, and until when the clock lets it stand."""
+
+    registry: Registry
+    store_version: int | None
+    built_at: float = 0.0
+    valid_until: float = 0.0
+    generated_at: float = 0.0
+    fleet: Body = Body(b"", "")
+    declared: Body = Body(b"", "")
+    machines: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Service:
+    """Answers from the machine files and the store; shared by the threads of one process."""
+
+    def __init__(
+        self,
+        registry: Callable[[float], Registry],
+        store: Store,
+        config_dir: Path,
+        poller_lock: Path,
+        interval_s: float,
+        timeout_s: float,
+    ) -> None:
+        """`interval_s` and `timeout_s` hold until the poller has told its own."""
+        self._registry, self._store = registry, store
+        self._config_dir, self._poller_lock = config_dir, poller_lock
+        self._interval_s, self._timeout_s = interval_s, timeout_s
+        self._lock = threading.Lock()
+        self._built = _Built(Registry(), None)
+
+    def machines(self) -> Body:
+        """The machine files as declared."""
+        return self._current().declared
+
+    def infrastructure(self) -> Body:
+        """Every machine with its live keys."""
+        return self._current().fleet
+
+    def machine(self, name: str) -> Body | None:
+        """One machine with its live keys, or None if there is no such file."""
+        body = self._current().machines.get(name.casefold())
+        return None if body is None else Body(body, _etag(body))
+
+    def system(self) -> bytes:
+        """The machine that the server runs on."""
+        return orjson.dumps(read_system(time.time()))
+
+    def health(self) -> dict[str, Any]:
+        """How this server is: `poller` and `store` say what is wrong with them."""
+        message = None
+        cycle = None
+        try:
+            cycle = self._store.snapshot().cycle
+        except StoreError as error:
+            message = str(error)
+        leader = holder(self._poller_lock)
+        if leader:
+            message = leader.faults.get("store") or message
+        return {
+            "status": "ok",
+            "service": "machines-server",
+            "version": _version(),
+            "poller": self._poller(cycle, leader, time.time())[1],
+            "store": {"state": "error" if message else "ok", "message": message},
+        }
+
+    def _current(self) -> _Built:
+        """What is built, built anew if a file, the store or the time has changed it."""
+        with self._lock:
+            now = time.time()
+            registry = self._registry(now)
+            try:
+                store_version = self._store.version()
+            except StoreError:
+                store_version = None
+            built = self._built
+            if (
+                registry is not built.registry
+                or store_version != built.store_version
+                or not built.built_at <= now < built.valid_until
+            ):
+                self._built = built = self._build(registry, store_version, now)
+            return built
+
+    def _build(self, registry: Registry, store_version: int | None, now: float) -> _Built:
+        latest: Mapping[str, Mapping[Endpoint, Latest]] = {}
+        cycle = None
+        try:
+            snapshot = self._store.snapshot()
+            latest, cycle = snapshot.latest, snapshot.cycle
+        except StoreError:
+            store_version = None
+        poller, poller_body = self._poller(cycle, holder(self._poller_lock), now)
+        limit_s = self._limit_s(cycle)
+        valid_until = now + RECHECK_S
+        if cycle and is_fresh(cycle.ended_at, now, limit_s):
+            valid_until = cycle.ended_at + limit_s
+        views = {}
+        for machine in registry:
+            found = latest.get(machine.name.casefold(), {})
+            view = _declared(machine) | live_keys(machine, found, poller.fault, now, limit_s)
+            views[machine.name.casefold()] = orjson.dumps(view)
+            valid_until = min(valid_until, changes_at(found, now, limit_s))
+        problems = [asdict(problem) for problem in registry.problems]
+        content = {
+            "machines": [orjson.Fragment(view) for view in views.values()],
+            "total": len(registry),
+            "errors": problems,
+            "poller": poller_body,
+        }
+        etag = _etag(orjson.dumps(content))
+        generated_at = self._built.generated_at if etag == self._built.fleet.etag else now
+        declared = orjson.dumps(
+            {
+                "machines": [_declared(machine) for machine in registry],
+                "total": len(registry),
+                "config_dir": str(self._config_dir),
+                "errors": problems,
+            }
+        )
+        return _Built(
+            registry=registry,
+            store_version=store_version,
+            built_at=now,
+            valid_until=valid_until,
+            generated_at=generated_at,
+            fleet=Body(orjson.dumps(content | {"generated_at": rfc3339(generated_at)}), etag),
+            declared=Body(declared, _etag(declared)),
+            machines=views,
+        )
+
+    def _poller(
+        self, cycle: Cycle | None, leader: Holder | None, now: float
+    ) -> tuple[PollerState, dict[str, Any]]:
+        judged = judge_poller(cycle, leader.since if leader else None, now, self._limit_s(cycle))
+        return judged, {
+            "state": judged.state,
+            "last_cycle_at": rfc3339(cycle.ended_at) if cycle else None,
+            "interval_s": cycle.interval_s if cycle else self._interval_s,
+            "cycle_s": round(cycle.ended_at - cycle.started_at, 3) if cycle else None,
+            "message": judged.fault or (leader and leader.faults.get("poll")),
+        }
+
+    def _limit_s(self, cycle: Cycle | None) -> float:
+        if cycle is None:
+            return too_old_after_s(self._interval_s, self._timeout_s)
+        return too_old_after_s(cycle.interval_s, cycle.timeout_s)
+
+
+def _declared(machine: Machine) -> dict[str, Any]:
+    fragments = {key: orjson.Fragment(value) for key, value in machine.declared_json.items()}
+    return fragments | {"_config_file": machine.file}
+
+
+def _etag(body: bytes) -> str:
+    return blake2b(body, digest_size=12).hexdigest()
+
+
+@cache
+def _version() -> str:
+    return version("machines-server")

@@ -1,0 +1,64 @@
+"""The REST API: paths to questions, answers to responses."""
+
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from machines_server.service import Body, Service
+
+JSON = "application/json"
+
+
+def make_api(service: Service) -> Blueprint:
+    """The routes that answer from `service`."""
+    api = Blueprint("api", __name__)
+
+    @api.get("/api/machines")
+    def machines() -> Response:
+        return _body_response(service.machines())
+
+    @api.get("/api/infrastructure")
+    def infrastructure() -> Response:
+        return _body_response(service.infrastructure())
+
+    @api.get("/api/machines/<name>")
+    def machine(name: str) -> Response:
+        body = service.machine(name)
+        if body is None:
+            return error_response(404, "unknown_machine", f"There is no machine named {name!r}.")
+        return _body_response(body)
+
+    @api.get("/api/system")
+    def system() -> Response:
+        return Response(service.system(), mimetype=JSON)
+
+    @api.get("/health")
+    def health() -> Response:
+        return Response(orjson.dumps(service.health()), mimetype=JSON)
+
+    @api.get("/health/ready")
+    def ready() -> Response:
+        health = service.health()
+        is_ready = health["poller"]["state"] == "running" and health["store"]["state"] == "ok"
+        if is_ready:
+            return Response(orjson.dumps(health), mimetype=JSON)
+        why = health["store"]["message"] or health["poller"]["message"]
+        return error_response(503, "not_ready", f"The answers are not up to date: {why}.", health)
+
+    return api
+
+
+def error_response(status: int, code: str, message: str, more: dict[str, Any] | None = None) -> Response:
+    """An error as the API writes it."""
+    body = {"error": code, "message": message} | (more or {})
+    return Response(orjson.dumps(body), status, mimetype=JSON)
+
+
+def _body_response(body: Body) -> Response:
+    response = Response(body.json, mimetype=JSON)
+    # Weak: two workers may stamp the same content with another generated_at.
+    response.set_etag(body.etag, weak=True)
+    response.cache_control.no_cache = True
+    response.make_conditional(request)
+    return response

@@ -1,0 +1,67 @@
+"""The composition root: settings to parts, parts to an application and a poller."""
+
+import logging
+
+from flask import Flask
+
+from machines_server.config import Settings, load_settings
+from machines_server.core.registry import Problem
+from machines_server.core.status import too_old_after_s
+from machines_server.errors import StoreError
+from machines_server.poll.schedule import Poller, Timing
+from machines_server.poller_lock import PollerLock
+from machines_server.registry_files import RegistryFiles
+from machines_server.service import Service
+from machines_server.store.latest import LatestReader
+from machines_server.store.writer import WriterThread
+from machines_server.web.app import create_app
+
+log = logging.getLogger(__name__)
+
+
+def make_service(settings: Settings) -> Service:
+    """What answers questions; nothing is opened before the first."""
+    store = LatestReader(settings.telemetry_db)
+    return Service(
+        registry=RegistryFiles(settings.dir, last_good=store.last_good).current,
+        store=store,
+        config_dir=settings.dir,
+        poller_lock=settings.poller_lock,
+        interval_s=settings.poll_interval_s,
+        timeout_s=settings.poll_timeout_s,
+    )
+
+
+def make_poller(settings: Settings) -> Poller:
+    """What polls, whenever no other process does; it is also the one that logs what is wrong in files."""
+    store = LatestReader(settings.telemetry_db)
+    max_gap_s = too_old_after_s(settings.poll_interval_s, settings.poll_timeout_s)
+
+    def last_cycle_at() -> float | None:
+        try:
+            cycle = store.snapshot().cycle
+        except StoreError:
+            return None
+        finally:
+            store.close()
+        return cycle.started_at if cycle else None
+
+    return Poller(
+        timing=Timing(settings.poll_interval_s, settings.poll_timeout_s),
+        folder=settings.dir,
+        registry=RegistryFiles(settings.dir, last_good=store.last_good, on_problem=_log_problem).current,
+        lock=PollerLock(settings.poller_lock),
+        open_sink=lambda on_fault: WriterThread(
+            settings.telemetry_db, max_gap_s=max_gap_s, on_fault=on_fault
+        ),
+        last_cycle_at=last_cycle_at,
+    )
+
+
+def make_app() -> Flask:
+    """The application that gunicorn runs."""
+    return create_app(make_service(load_settings()[0]))
+
+
+def _log_problem(problem: Problem) -> None:
+    log.log(logging.ERROR if problem.severity == "error" else logging.WARNING, "machine file %s", problem)

@@ -1,0 +1,130 @@
+"""The server as a user runs it: real processes, on ports of their own, with folders of their own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from machines_server.poller_lock import holder
+from tests.fakes import wait_until
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """The environment without any setting of ours, and with `changes`."""
+    kept = {
+        name: value for name, value in os.environ.items() if not re.match("MACHINES_|SIDECAR_|AUTH_", name)
+    }
+    return kept | {"PYTHONWARNINGS": "error"} | changes
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `machines-server` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "machines_server", *words],
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class RunningServer:
+    """`machines-server serve` (or `poll`) with its folders under `folder`, as a context manager."""
+
+    def __init__(self, folder: Path, *, command: str = "serve", **settings: str) -> None:
+        self.machines, self.data = folder / "machines", folder / "var"
+        self.machines.mkdir(exist_ok=True)
+        self.log = folder / f"{command}.log"
+        self._command = command
+        self.settings = {
+            "MACHINES_DIR": str(self.machines),
+            "MACHINES_DATA_DIR": str(self.data),
+            "MACHINES_PORT": str(free_port()),
+            "MACHINES_POLL_INTERVAL_S": "1",
+            "MACHINES_POLL_TIMEOUT_S": "0.5",
+        } | settings
+        self.url = f"http://127.0.0.1:{self.settings['MACHINES_PORT']}"
+        self.process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> "RunningServer":
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "machines_server", self._command],
+                env=clean_environment(**self.settings),
+                stderr=log,
+                stdout=log,
+            )
+        if self._command == "serve":
+            wait_until(self._answers, 20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        """GET a path of this server."""
+        return requests.get(self.url + path, timeout=10, **options)
+
+    def fleet(self) -> dict[str, dict[str, Any]]:
+        """/api/infrastructure, by name."""
+        return {machine["name"]: machine for machine in self.get("/api/infrastructure").json()["machines"]}
+
+    def write(self, file: str, text: str) -> None:
+        """Drop a machine file, as an editor does: whole or not at all."""
+        beside = self.machines / f".{file}.new"
+        beside.write_text(text)
+        beside.rename(self.machines / file)
+
+    def poller_pid(self) -> int:
+        """The process that polls."""
+        leader = wait_until(lambda: holder(self.data / "poller.lock"))
+        assert leader is not None
+        return leader.pid
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.get("/health").ok
+        except requests.ConnectionError:
+            return False
+
+
+def wait_for_status(server: RunningServer, name: str, status: str, within_s: float = 10) -> dict[str, Any]:
+    """The machine once it has that status."""
+    seen: dict[str, Any] = {}
+
+    def there() -> bool:
+        seen.update(server.fleet().get(name, {}))
+        return seen.get("status") == status
+
+    started = time.monotonic()
+    try:
+        wait_until(there, within_s)
+    except AssertionError:
+        raise AssertionError(
+            f"{time.monotonic() - started:.1f} s: {seen}\n{server.log.read_text()}"
+        ) from None
+    return seen

@@ -1,0 +1,114 @@
+"""The command line, as a user types it."""
+
+import json
+from pathlib import Path
+
+from tests.fakes import FakeFleet, machine_yaml
+from tests.running import RunningServer, command, wait_for_status
+
+GOOD = "name: one\nrole: r\nhardware: {}\nnetwork: {hostname: 127.0.0.1}\nmodels: []\n"
+
+
+def test_validate_says_nothing_bad_of_good_files_and_exits_0(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(GOOD)
+    done = command("validate", MACHINES_DIR=str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, f"1 good machine files in {tmp_path}\n")
+
+
+def test_validate_prints_every_fault_of_every_file_and_exits_1(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(GOOD)
+    (tmp_path / "two.yaml").write_text(GOOD.replace("one", "two").replace("models: []", "models: x\nmore: 1"))
+    (tmp_path / "three.yaml").write_text("name: three\nrole: [\n")
+    done = command("validate", str(tmp_path))
+    assert done.returncode == 1
+    assert f"{tmp_path}/two.yaml:5:" in done.stdout
+    assert f"{tmp_path}/three.yaml:" in done.stdout
+    faults = json.loads(command("validate", "--json", str(tmp_path)).stdout)
+    assert {fault["file"] for fault in faults} == {"two.yaml", "three.yaml"}
+
+
+def test_a_setting_that_cannot_be_used_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
+    for words in (["serve"], ["poll"], ["migrate"], ["validate"]):
+        done = command(*words, MACHINES_PORT="none", MACHINES_DATA_DIR=str(tmp_path))
+        assert done.returncode == 2
+        assert done.stderr == (
+            "machines-server: MACHINES_PORT=none is refused: it must be a whole number from 1 to 65535\n"
+        )
+
+
+def test_an_unknown_setting_is_a_warning(tmp_path: Path) -> None:
+    done = command("migrate", MACHINES_DATA_DIR=str(tmp_path), MACHINES_WORKER="3")
+    assert done.returncode == 0
+    assert "MACHINES_WORKER is not a setting" in done.stderr
+
+
+def test_migrate_makes_the_database_once(tmp_path: Path) -> None:
+    assert command("migrate", MACHINES_DATA_DIR=str(tmp_path)).stdout == "applied 0001_samples.sql\n"
+    assert "is up to date" in command("migrate", MACHINES_DATA_DIR=str(tmp_path)).stdout
+    assert json.loads(command("migrate", "--json", MACHINES_DATA_DIR=str(tmp_path)).stdout) == {"applied": []}
+
+
+def test_serve_refuses_a_database_that_is_not_ours_and_leaves_it_alone(tmp_path: Path) -> None:
+    (tmp_path / "telemetry.db").write_bytes(b"precious" * 1000)
+    done = command("serve", MACHINES_DATA_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "telemetry.db: file is not a database" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "telemetry.db").read_bytes() == b"precious" * 1000
+
+
+def test_list_and_show_ask_a_running_server(server: RunningServer, fakes: FakeFleet) -> None:
+    server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama("phi3:mini")))
+    wait_for_status(server, "one", "online")
+    done = command("list", "--server", server.url)
+    assert done.stdout.splitlines()[1].split()[:3] == ["one", "test", "online"]
+    assert json.loads(command("list", "--json", MACHINES_URL=server.url).stdout)[0]["name"] == "one"
+    assert json.loads(command("show", "one", "--server", server.url).stdout)["status"] == "online"
+    missing = command("show", "two", "--server", server.url)
+    assert (missing.returncode, missing.stderr) == (1, "machines-server: There is no machine named 'two'.\n")
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done = command("list", "--server", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("machines-server: http://127.0.0.1:1 cannot be asked: ")
+    assert "Traceback" not in done.stderr
+    assert tmp_path.exists()
+
+
+def test_doctor_says_of_each_part_what_is_wrong_and_what_mends_it(
+    server: RunningServer, fakes: FakeFleet
+) -> None:
+    sidecar, gone = fakes.sidecar(), fakes.ollama()
+    gone.stop()
+    server.write("one.yaml", machine_yaml("one", sidecar, gone))
+    server.write("two.yaml", "name: two\n")
+    wait_for_status(server, "one", "online")
+    done = command("doctor", **server.settings)
+    assert done.returncode == 1
+    assert f"poller: process {server.poller_pid()}" in done.stdout
+    assert "ok    settings: all valid" in done.stdout
+    assert "two.yaml:1:1: role:" in done.stdout
+    assert "ok    one sidecar:" in done.stdout
+    assert "FAIL  one ollama:" in done.stdout
+    assert "-> start Ollama" in done.stdout
+    verdicts = {
+        check["what"]: check["verdict"]
+        for check in json.loads(command("doctor", "--json", **server.settings).stdout)
+    }
+    assert verdicts["one sidecar"] == "ok"
+    assert verdicts["one ollama"] == "error"
+
+
+def test_doctor_is_content_with_a_server_that_is_well(server: RunningServer, fakes: FakeFleet) -> None:
+    server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
+    wait_for_status(server, "one", "online")
+    done = command("doctor", **server.settings)
+    assert done.returncode == 0, done.stdout
+    assert "FAIL" not in done.stdout
+
+
+def test_doctor_reports_a_setting_that_cannot_be_used() -> None:
+    done = command("doctor", MACHINES_POLL_TIMEOUT_S="9")
+    assert done.returncode == 1
+    assert "FAIL  settings: MACHINES_POLL_TIMEOUT_S=9 must be less than" in done.stdout

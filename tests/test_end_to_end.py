@@ -1,0 +1,336 @@
+"""The whole way: machine files in, live truth out; real gunicorn, real SQLite, real sockets."""
+
+import json
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Sized
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.fakes import FakeFleet, gpu_body, http, machine_yaml, ollama_body, sidecar_body, wait_until
+from tests.running import RunningServer, wait_for_status
+
+EXAMPLES = Path(__file__).parent.parent / "machines" / "examples"
+INTERVAL_S, TIMEOUT_S = 1.0, 0.5
+
+
+def route(url: str, model: str) -> tuple[str, str]:
+    """A router as people write it: the most free VRAM among the online machines that hold the model."""
+    candidates = []
+    for machine in requests.get(f"{url}/api/infrastructure", timeout=10).json()["machines"]:
+        if machine["status"] != "online" or model not in machine.get("loaded_models", []):
+            continue
+        gpus = machine.get("telemetry", {}).get("gpu", [])
+        free = max((gpu["vram_free_gb"] for gpu in gpus), default=0)
+        candidates.append((free, machine["name"], machine["network"]["hostname"]))
+    if not candidates:
+        raise RuntimeError(model)
+    _, name, hostname = max(candidates)
+    return name, hostname
+
+
+def _more_than(there: Sized, number: int) -> bool:
+    return len(there) > number
+
+
+def example(name: str, hostname: str, port: int, sidecar_port: int) -> str:
+    """A shipped example, at an address where a fake host answers."""
+    text = (EXAMPLES / f"{name}.yaml").read_text()
+    text = text.replace(f"hostname: {name}.lan", f"hostname: {hostname}\n  sidecar_port: {sidecar_port}")
+    return text.replace("port: 11434", f"port: {port}")
+
+
+def test_the_guides_two_machines_are_seen_live_and_routed_to(server: RunningServer, fakes: FakeFleet) -> None:
+    workstation = fakes.sidecar(gpu_body(0, used_gb=18.2), gpu_body(1, used_gb=0.5), address="127.0.0.2")
+    workstation_ollama = fakes.ollama("llama3.1:70b", "nomic-embed-text:latest", address="127.0.0.2")
+    app_host = fakes.sidecar(address="127.0.0.3")
+    app_host_ollama = fakes.ollama("phi3:mini", address="127.0.0.3")
+    server.write(
+        "workstation.yaml", example("workstation", "127.0.0.2", workstation_ollama.port, workstation.port)
+    )
+    server.write("app-host.yaml", example("app-host", "127.0.0.3", app_host_ollama.port, app_host.port))
+    names = [machine["name"] for machine in server.get("/api/machines").json()["machines"]]
+    assert names == ["app-host", "workstation"]
+    machine = wait_for_status(server, "workstation", "online")
+    assert machine["telemetry"]["cpu_percent"] == 12.4
+    assert machine["telemetry"]["ram_used_gb"] == 38.0
+    assert [
+        {key: gpu[key] for key in ("vram_used_gb", "vram_free_gb", "utilisation")}
+        for gpu in machine["telemetry"]["gpu"]
+    ] == [
+        {"vram_used_gb": 18.2, "vram_free_gb": 5.8, "utilisation": 47},
+        {"vram_used_gb": 0.5, "vram_free_gb": 23.5, "utilisation": 47},
+    ]
+    assert machine["hardware"]["gpu"][0] == {"model": "24GB consumer GPU", "vram_gb": 24}
+    wait_until(lambda: server.fleet()["workstation"]["loaded_models"])
+    assert server.fleet()["workstation"]["loaded_models"] == ["llama3.1:70b", "nomic-embed-text"]
+    assert "gpu" not in wait_for_status(server, "app-host", "online")["telemetry"]
+    wait_until(lambda: server.fleet()["app-host"]["loaded_models"])
+    assert route(server.url, "llama3.1:70b") == ("workstation", "127.0.0.2")
+    assert route(server.url, "nomic-embed-text") == ("workstation", "127.0.0.2")
+    assert route(server.url, "phi3:mini") == ("app-host", "127.0.0.3")
+    with pytest.raises(RuntimeError):
+        route(server.url, "qwen2.5:32b")
+
+
+def test_a_new_file_is_polled_at_once_rather_than_at_the_next_cycle(tmp_path: Path, fakes: FakeFleet) -> None:
+    with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="60", MACHINES_POLL_TIMEOUT_S="2") as server:
+        wait_until(lambda: server.get("/health").json()["poller"]["last_cycle_at"])
+        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
+        wait_for_status(server, "one", "online", within_s=5)
+
+
+def test_status_follows_the_hosts_within_a_cycle(server: RunningServer, fakes: FakeFleet) -> None:
+    sidecar, ollama = fakes.sidecar(gpu_body(0, used_gb=1)), fakes.ollama("phi3:mini")
+    server.write("one.yaml", machine_yaml("one", sidecar, ollama))
+    wait_for_status(server, "one", "online")
+    sidecar.stop()
+    degraded = wait_for_status(server, "one", "degraded")
+    assert degraded["status_reason"] == "sidecar: connection refused"
+    assert degraded["loaded_models"] == ["phi3:mini"]
+    assert degraded["telemetry"]["gpu"]  # old, and marked as old
+    assert degraded["sampled_at"] < degraded["last_seen"]
+    ollama.stop()
+    offline = wait_for_status(server, "one", "offline")
+    assert offline["status_reason"] == "sidecar: connection refused; ollama: connection refused"
+    assert offline["loaded_models"] == []
+    sidecar.start()
+    online = wait_for_status(server, "one", "online")
+    assert online["loaded_models"] == []
+    assert online["ollama"]["state"] == "unreachable"
+    assert online["ollama"]["message"] == "connection refused: start Ollama, or set network.ollama: false"
+    ollama.start()
+    wait_until(lambda: server.fleet()["one"]["loaded_models"] == ["phi3:mini"])
+
+
+def test_an_ollama_that_stalls_is_busy_and_keeps_its_models(server: RunningServer, fakes: FakeFleet) -> None:
+    ollama = fakes.ollama("llama3.1:70b")
+    server.write("one.yaml", machine_yaml("one", fakes.sidecar(), ollama))
+    wait_until(lambda: server.fleet().get("one", {}).get("loaded_models"))
+    ollama.answer = None
+    wait_until(lambda: server.fleet()["one"]["ollama"]["state"] == "busy")
+    machine = server.fleet()["one"]
+    assert (machine["status"], machine["loaded_models"]) == ("online", ["llama3.1:70b"])
+
+
+def test_one_look_alike_or_hostile_answer_changes_only_its_machine(
+    server: RunningServer, fakes: FakeFleet
+) -> None:
+    good = machine_yaml("good", fakes.sidecar(), fakes.ollama("phi3:mini"))
+    bad = machine_yaml(
+        "bad", fakes.listen(http(b"<html>")), fakes.listen(http(b'{"models": [{"model": 7}]}'))
+    )
+    server.write("good.yaml", good)
+    server.write("bad.yaml", bad)
+    machine = wait_for_status(server, "bad", "offline")
+    assert machine["status_reason"] == "sidecar: HTML, not JSON; ollama: models[0].model: 7 is not a text"
+    assert wait_for_status(server, "good", "online")
+
+
+def test_fifty_broken_files_beside_two_good_ones(server: RunningServer, fakes: FakeFleet) -> None:
+    for number in range(50):
+        server.write(f"broken{number}.yaml", ["name: [", "", "name: x", "a: b: c", "- 1"][number % 5])
+    for name in ("one", "two"):
+        server.write(f"{name}.yaml", machine_yaml(name, fakes.sidecar(), fakes.ollama()))
+    body = server.get("/api/machines").json()
+    assert [machine["name"] for machine in body["machines"]] == ["one", "two"]
+    assert len({error["file"] for error in body["errors"]}) == 50
+    wait_for_status(server, "one", "online")
+    wait_for_status(server, "two", "online")
+
+
+def test_a_file_that_breaks_stays_in_force_in_every_worker_and_over_a_restart(
+    tmp_path: Path, fakes: FakeFleet
+) -> None:
+    sidecar, ollama = fakes.sidecar(), fakes.ollama()
+    with RunningServer(tmp_path) as server:
+        server.write("one.yaml", machine_yaml("one", sidecar, ollama))
+        wait_for_status(server, "one", "online")
+        server.write("one.yaml", machine_yaml("one", sidecar, ollama)[:30])
+        wait_until(lambda: server.get("/api/machines").json()["errors"])
+        assert server.log.read_text().count("machine file one.yaml") <= 1
+    with RunningServer(tmp_path) as server:
+        for _ in range(20):
+            body = server.get("/api/machines").json()
+            assert [machine["name"] for machine in body["machines"]] == ["one"]
+            assert body["errors"][0]["file"] == "one.yaml"
+        wait_for_status(server, "one", "online")
+        (server.machines / "one.yaml").unlink()
+        assert server.get("/api/machines").json()["machines"] == []
+
+
+def test_three_hundred_machines_of_which_two_hundred_are_dead_or_silent(
+    tmp_path: Path, fakes: FakeFleet
+) -> None:
+    machines = tmp_path / "machines"
+    machines.mkdir()
+    live = [fakes.sidecar(address=f"127.0.1.{number}") for number in range(1, 101)]
+    ollama = [fakes.ollama("phi3:mini", address=f"127.0.1.{number}") for number in range(1, 101)]
+    silent = [fakes.listen(None, address=f"127.0.2.{number}") for number in range(1, 101)]
+    for number in range(100):
+        for name, text in (
+            (f"live{number}", machine_yaml(f"live{number}", live[number], ollama[number])),
+            (f"silent{number}", machine_yaml(f"silent{number}", silent[number], None)),
+            (f"dead{number}", machine_yaml(f"dead{number}", None, None, hostname=f"127.0.3.{number + 1}")),
+        ):
+            (machines / f"{name}.yaml").write_text(text.replace('"ollama": false', '"ollama": true'))
+    with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="2", MACHINES_POLL_TIMEOUT_S="1") as server:
+        wait_until(lambda: min(len(one.asked_at) for one in live) >= 5, 60)
+        fleet = server.fleet()
+    statuses = {
+        kind: {m["status"] for n, m in fleet.items() if n.startswith(kind)}
+        for kind in ("live", "silent", "dead")
+    }
+    assert statuses == {"live": {"online"}, "silent": {"offline"}, "dead": {"offline"}}
+    for endpoint in live:
+        gaps = [
+            after - before
+            for before, after in zip(endpoint.asked_at[1:], endpoint.asked_at[2:], strict=False)
+        ]
+        assert max(gaps) < 2 + 1, gaps
+
+
+def test_a_live_hosts_sample_is_seen_while_others_hang(tmp_path: Path, fakes: FakeFleet) -> None:
+    with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="30", MACHINES_POLL_TIMEOUT_S="20") as server:
+        for number in range(20):
+            endpoint = fakes.listen(None)
+            server.write(f"silent{number}.yaml", machine_yaml(f"silent{number}", endpoint, endpoint))
+        live = fakes.sidecar()
+        server.write("live.yaml", machine_yaml("live", live, fakes.listen(None)))
+        wait_until(lambda: live.asked_at)
+        answered = time.monotonic()
+        wait_for_status(server, "live", "online", within_s=5)
+        assert time.monotonic() - answered < 2
+
+
+def test_when_the_polling_worker_is_killed_another_polls_within_an_interval(
+    server: RunningServer, fakes: FakeFleet
+) -> None:
+    sidecar = fakes.sidecar()
+    server.write("one.yaml", machine_yaml("one", sidecar, fakes.ollama()))
+    wait_for_status(server, "one", "online")
+    statuses: list[str] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            try:
+                statuses.append(server.fleet()["one"]["status"])
+            except requests.ConnectionError:
+                continue  # it was being answered by the worker that was killed
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(10):
+        asked = len(sidecar.asked_at)
+        os.kill(server.poller_pid(), signal.SIGKILL)
+        wait_until(partial(_more_than, sidecar.asked_at, asked + 1))
+    ended.set()
+    watcher.join()
+    assert set(statuses) == {"online"}
+    gaps = [after - before for before, after in zip(sidecar.asked_at, sidecar.asked_at[1:], strict=False)]
+    assert max(gaps) < 2 * INTERVAL_S + 1, gaps  # one cycle may be lost, not two
+    assert sum(gap < INTERVAL_S / 2 for gap in gaps) <= 10, gaps  # at most one early poll for each take-over
+    connection = sqlite3.connect(server.data / "telemetry.db")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def test_a_poller_that_stops_makes_machines_unknown_and_never_offline(
+    tmp_path: Path, fakes: FakeFleet
+) -> None:
+    with RunningServer(tmp_path, MACHINES_POLLER="off") as server:
+        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
+        assert server.fleet()["one"]["status"] == "unknown"
+        assert server.get("/health/ready").status_code == 503
+        settings = {name: value for name, value in server.settings.items() if name != "MACHINES_POLLER"}
+        with RunningServer(tmp_path, command="poll", **settings) as poller:
+            wait_for_status(server, "one", "online")
+            assert server.get("/health/ready").status_code == 200
+            poller.process.send_signal(signal.SIGSTOP)
+            stalled = wait_for_status(server, "one", "unknown")
+            assert "stalled" in stalled["status_reason"]
+            assert stalled["loaded_models"] == []
+            assert server.get("/health").json()["poller"]["state"] == "stalled"
+            poller.process.send_signal(signal.SIGCONT)
+            wait_for_status(server, "one", "online")
+        wait_until(lambda: server.get("/health").json()["poller"]["state"] == "stopped")
+        assert server.fleet()["one"]["status"] == "unknown"
+        refused = server.get("/health/ready")
+        assert (refused.status_code, refused.json()["error"]) == (503, "not_ready")
+
+
+def test_a_stopped_poller_does_not_blame_the_hosts_when_it_goes_on(tmp_path: Path, fakes: FakeFleet) -> None:
+    with RunningServer(tmp_path, MACHINES_POLLER="off") as server:
+        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
+        settings = {name: value for name, value in server.settings.items() if name != "MACHINES_POLLER"}
+        with RunningServer(tmp_path, command="poll", **settings) as poller:
+            wait_for_status(server, "one", "online")
+            for _ in range(5):
+                poller.process.send_signal(signal.SIGSTOP)
+                time.sleep(3 * INTERVAL_S)
+                poller.process.send_signal(signal.SIGCONT)
+                statuses = set()
+                until = time.monotonic() + INTERVAL_S
+                while time.monotonic() < until:
+                    statuses.add(server.fleet()["one"]["status"])
+                assert statuses <= {"online", "unknown"}
+
+
+def test_a_database_that_another_program_locks_turns_no_machine_offline(
+    server: RunningServer, fakes: FakeFleet
+) -> None:
+    server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
+    wait_for_status(server, "one", "online")
+    other = sqlite3.connect(server.data / "telemetry.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    wait_until(lambda: server.get("/health").json()["store"]["state"] == "error")
+    assert "locked" in server.get("/health").json()["store"]["message"]
+    assert server.get("/health/ready").status_code == 503
+    assert wait_for_status(server, "one", "unknown")
+    other.execute("ROLLBACK")
+    other.close()
+    wait_for_status(server, "one", "online")
+    assert server.get("/health").json()["store"] == {"state": "ok", "message": None}
+
+
+def test_a_file_replaced_by_half_of_itself_while_sixteen_clients_read(
+    server: RunningServer, fakes: FakeFleet
+) -> None:
+    text = machine_yaml("one", fakes.sidecar(), fakes.ollama())
+    server.write("one.yaml", text)
+    wait_for_status(server, "one", "online")
+    answers: list[Any] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            answers.append([one["name"] for one in server.get("/api/infrastructure").json()["machines"]])
+
+    readers = [threading.Thread(target=read) for _ in range(16)]
+    for reader in readers:
+        reader.start()
+    for _ in range(20):
+        for half in (text[: len(text) // 2], text):
+            (server.machines / "one.yaml").write_text(half)
+            seen = len(answers)
+            wait_until(partial(_more_than, answers, seen + 3))
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert {json.dumps(names) for names in answers} == {'["one"]'}
+
+
+def test_a_slow_gpu_host_is_updated_every_cycle(server: RunningServer, fakes: FakeFleet) -> None:
+    sidecar = fakes.sidecar(gpu_body(0, used_gb=1))
+    server.write("one.yaml", machine_yaml("one", sidecar, fakes.listen(http(ollama_body()))))
+    wait_for_status(server, "one", "online")
+    sidecar.answer = http(sidecar_body(gpu_body(0, used_gb=20)))
+    wait_until(lambda: server.fleet()["one"]["telemetry"]["gpu"][0]["vram_free_gb"] == 4)

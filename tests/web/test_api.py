@@ -1,0 +1,170 @@
+"""HTTP as clients rely on it: status codes, headers, JSON whatever happens; over the real application."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from machines_server.config import load_settings
+from machines_server.core.registry import Endpoint
+from machines_server.core.sample import Cycle, HostSample, PollResult, State
+from machines_server.registry_files import RegistryFiles
+from machines_server.store.connection import open_writer
+from machines_server.store.migrate import migrate
+from machines_server.store.samples import SampleWriter
+from machines_server.web.app import create_app
+from machines_server.wsgi import make_service
+
+FILE = """
+name: one
+role: r
+hardware: {}
+network: {hostname: 127.0.0.1, site: warsaw}
+models: []
+status: mine
+zoo: [1, {deep: ~}]
+"""
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Path:
+    folder = tmp_path / "machines"
+    folder.mkdir()
+    (folder / "one.yaml").write_text(FILE)
+    return folder
+
+
+@pytest.fixture
+def client(tmp_path: Path, machines: Path) -> FlaskClient:
+    settings, _ = load_settings({"MACHINES_DIR": str(machines), "MACHINES_DATA_DIR": str(tmp_path / "var")})
+    return create_app(make_service(settings)).test_client()
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[SampleWriter]:
+    path = tmp_path / "var" / "telemetry.db"
+    migrate(path)
+    connection = open_writer(path)
+    yield SampleWriter(connection, max_gap_s=12)
+    connection.close()
+
+
+def body(client: FlaskClient, path: str) -> Any:
+    response = client.get(path)
+    assert response.mimetype == "application/json"
+    return json.loads(response.data)
+
+
+def test_machines_shows_the_files_as_declared(client: FlaskClient, machines: Path) -> None:
+    answer = body(client, "/api/machines")
+    (one,) = answer["machines"]
+    assert list(one) == ["name", "role", "hardware", "network", "models", "status", "zoo", "_config_file"]
+    assert (one["status"], one["zoo"], one["_config_file"]) == ("mine", [1, {"deep": None}], "one.yaml")
+    assert answer["total"] == 1
+    assert answer["config_dir"] == str(machines)
+    (warning,) = answer["errors"]
+    assert (warning["file"], warning["line"], warning["key"]) == ("one.yaml", 7, "status")
+    assert warning["severity"] == "warning"
+
+
+def test_infrastructure_shows_the_live_keys_over_the_declared_ones(client: FlaskClient) -> None:
+    answer = body(client, "/api/infrastructure")
+    (one,) = answer["machines"]
+    assert one["status"] == "unknown"
+    assert one["network"]["site"] == "warsaw"
+    assert (one["telemetry"], one["loaded_models"]) == ({}, [])
+    assert (one["sampled_at"], one["last_seen"]) == (None, None)
+    assert answer["poller"]["state"] == "stopped"
+    assert body(client, "/api/machines/one") == one
+    assert body(client, "/api/machines/ONE") == one
+
+
+def test_without_a_database_everything_is_unknown_and_health_says_why(client: FlaskClient) -> None:
+    health = body(client, "/health")
+    assert (health["status"], health["service"]) == ("ok", "machines-server")
+    assert health["poller"]["state"] == "stopped"
+    assert health["store"]["state"] == "error"
+    assert client.get("/health/ready").status_code == 503
+
+
+def test_an_unchanged_answer_is_304_and_a_changed_one_is_not(
+    client: FlaskClient, machines: Path, writer: SampleWriter
+) -> None:
+    writer.write([])
+    for path in ("/api/machines", "/api/infrastructure", "/api/machines/one"):
+        tag = client.get(path).headers["ETag"]
+        again = client.get(path, headers={"If-None-Match": tag})
+        assert (again.status_code, again.data) == (304, b"")
+        assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+    tag = client.get("/api/infrastructure").headers["ETag"]
+    (machines / "two.yaml").write_text(FILE.replace("one", "two"))
+    assert client.get("/api/infrastructure", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_the_content_keeps_its_stamp_until_it_changes(client: FlaskClient, machines: Path) -> None:
+    before = body(client, "/api/infrastructure")["generated_at"]
+    assert body(client, "/api/infrastructure")["generated_at"] == before
+    (machines / "two.yaml").write_text(FILE.replace("one", "two"))
+    assert body(client, "/api/infrastructure")["generated_at"] > before
+
+
+def test_what_is_written_is_seen_by_the_next_request(client: FlaskClient, writer: SampleWriter) -> None:
+    now = time.time()
+    assert body(client, "/api/infrastructure")["machines"][0]["status"] == "unknown"
+    folder = Path(body(client, "/api/machines")["config_dir"])
+    registry = RegistryFiles(folder).current(now)
+    machine = registry.machines[0]
+    url = machine.url(Endpoint.SIDECAR)
+    assert url
+    result = PollResult("one", Endpoint.SIDECAR, url, State.OK, now, 0.01, None, HostSample(cpu_percent=0.0))
+    writer.write([registry, result, Cycle(now, now, 5, 2)])
+    (one,) = body(client, "/api/infrastructure")["machines"]
+    assert one["status"] == "online"
+    assert (one["telemetry"]["cpu_percent"], one["telemetry"]["ram_used_gb"]) == (0.0, None)
+    assert one["ollama"]["state"] is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/api/machines/", 404, "not_found"),
+        ("GET", "/api/machines/two", 404, "unknown_machine"),
+        ("GET", "/api/machines/%00%ff", 404, "unknown_machine"),
+        ("POST", "/api/machines", 405, "method_not_allowed"),
+        ("DELETE", "/api/machines/one", 405, "method_not_allowed"),
+    ],
+)
+def test_errors_are_json(client: FlaskClient, method: str, path: str, status: int, code: str) -> None:
+    response = client.open(path, method=method)
+    answer = json.loads(response.data)
+    assert (response.status_code, answer["error"]) == (status, code)
+    assert answer["message"]
+    if status == 405:
+        assert "GET" in response.headers["Allow"]
+
+
+def test_head_and_options_are_answered_without_a_body(client: FlaskClient) -> None:
+    head = client.head("/api/infrastructure")
+    assert (head.status_code, head.data) == (200, b"")
+    assert int(head.headers["Content-Length"]) == len(client.get("/api/infrastructure").data)
+    options = client.options("/api/infrastructure")
+    assert options.status_code == 200
+    assert set(options.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert options.mimetype != "text/html"
+
+
+def test_unknown_query_parameters_are_ignored(client: FlaskClient) -> None:
+    assert body(client, "/api/machines?what=ever&what=else") == body(client, "/api/machines")
+
+
+def test_system_is_the_machine_of_the_server(client: FlaskClient) -> None:
+    answer = body(client, "/api/system")
+    assert answer["ram_total_gb"] > 0
+    assert answer["hostname"]
+    assert answer["timestamp"].endswith("Z")
+    assert 0 <= answer["cpu_percent"] <= 100
