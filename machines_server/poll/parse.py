@@ -1,9 +1,7 @@
 """Bytes that a host sent, which nobody vouches for, to samples; or BadAnswerError with the reason."""
 
 from collections.abc import Iterable
-from dataclasses import Field
 from datetime import UTC, datetime
-from math import isfinite
 from typing import Any
 
 import orjson
@@ -26,9 +24,19 @@ _MAX_NUMBER = 2**63 - 1
 _NEVER_FROM_YEAR = 2200
 """Ollama's keep-alive of -1 is written as a date some 292 years ahead."""
 
-_LOADS = {"load_1m", "load_5m", "load_15m"}
-_HOST_METRICS = tuple(one for one in metrics_of(HostSample) if one.name not in _LOADS)
-_GPU_METRICS = metrics_of(GpuSample)
+_Rule = tuple[str, bool, float]
+"""Name, whether it is a whole number, and the most that it can be."""
+
+
+def _rules(kind: type[HostSample | GpuSample]) -> tuple[_Rule, ...]:
+    return tuple(
+        (one.name, one.metadata["unit"] == "bytes", one.metadata["most"] or _MAX_NUMBER)
+        for one in metrics_of(kind)
+        if one.name not in ("load_1m", "load_5m", "load_15m")
+    )
+
+
+_HOST_RULES, _GPU_RULES = _rules(HostSample), _rules(GpuSample)
 _VRAM = ("vram_total_bytes", "vram_used_bytes", "vram_free_bytes")
 
 
@@ -39,7 +47,7 @@ def parse_sidecar(body: bytes) -> HostSample:
         raise BadAnswerError(
             f"payload version {_short(version)}, but this server knows version {SIDECAR_VERSION}"
         )
-    values = _metrics(raw, _HOST_METRICS, "")
+    values = _metrics(raw, _HOST_RULES, "")
     values["load_1m"], values["load_5m"], values["load_15m"] = _loads(raw.get("load_avg"))
     _not_more(values, "ram_used_bytes", "ram_total_bytes", "")
     _not_more(values, "disk_used_bytes", "disk_total_bytes", "")
@@ -68,7 +76,7 @@ def parse_ollama(body: bytes) -> tuple[LoadedModel, ...]:
 
 def _gpu(raw: dict[str, Any], at: str) -> GpuSample | GpuUnreadable:
     index, uuid = _index(raw, at), _text(raw, "uuid", at)
-    values = _metrics(raw, _GPU_METRICS, at)
+    values = _metrics(raw, _GPU_RULES, at)
     if any(values[name] is None for name in _VRAM):
         return GpuUnreadable(index, uuid, "the sidecar gave no memory reading")
     _not_more(values, "vram_used_bytes", "vram_total_bytes", at)
@@ -135,23 +143,21 @@ def _list(raw: dict[str, Any], key: str, most: int) -> Iterable[tuple[dict[str, 
     return [(one, f"{key}[{number}].") for number, one in enumerate(found)]
 
 
-def _metrics(raw: dict[str, Any], metrics: Iterable[Field[Any]], at: str) -> dict[str, Any]:
-    return {
-        one.name: _number(
-            raw, one.name, at, whole=one.metadata["unit"] == "bytes", most=one.metadata["most"] or _MAX_NUMBER
-        )
-        for one in metrics
-    }
+def _metrics(raw: dict[str, Any], rules: Iterable[_Rule], at: str) -> dict[str, Any]:
+    return {name: _checked(raw.get(name), name, at, whole, most) for name, whole, most in rules}
 
 
 def _number(raw: dict[str, Any], key: str, at: str, *, whole: bool = False, most: float = _MAX_NUMBER) -> Any:
+    return _checked(raw.get(key), key, at, whole, most)
+
+
+def _checked(value: Any, key: str, at: str, whole: bool, most: float) -> Any:  # noqa: FBT001
     """A number from 0 to `most`; a missing or null one is None, unknown."""
-    value = raw.get(key)
     if value is None:
         return None
     if type(value) is not int and (whole or type(value) is not float):
         raise BadAnswerError(f"{at}{key}: {_short(value)} is not a{' whole' if whole else ''} number")
-    if not (isfinite(value) and 0 <= value <= most):
+    if not 0 <= value <= most:
         raise BadAnswerError(f"{at}{key}: {_short(value)} is out of range")
     return value
 

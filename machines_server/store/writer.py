@@ -4,10 +4,9 @@ Apart from the poller's thread, so that a slow disk or a locked database never m
 """
 
 import logging
-import queue
 import sqlite3
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +31,12 @@ class WriterThread:
     def __init__(self, path: Path, *, max_gap_s: float, on_fault: Callable[[str | None], None]) -> None:
         """`on_fault` hears what is wrong with the database, and None when it is well again."""
         self._path, self._max_gap_s, self._on_fault = path, max_gap_s, on_fault
-        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._incoming: deque[Item] = deque()
+        self._something, self._at_once, self._closing = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
         self._pending: list[Item] = []
         self._connection: sqlite3.Connection | None = None
         self._writer: SampleWriter | None = None
@@ -42,36 +46,32 @@ class WriterThread:
 
     def put(self, item: Item) -> None:
         """Have an item written; never waits."""
-        self._queue.put(item)
+        self._incoming.append(item)
+        if isinstance(item, Cycle):
+            self._at_once.set()
+        if not self._something.is_set():  # one wake-up for a batch, not one for each item
+            self._something.set()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is left, once, and close the database."""
-        self._queue.put(None)
+        self._closing.set()
+        self._at_once.set()
+        self._something.set()
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        more = True
-        while more:
-            more = self._collect()
+        while not self._closing.is_set():
+            self._something.wait()
+            self._at_once.wait(FLUSH_S)
+            self._something.clear()
+            self._at_once.clear()
+            while self._incoming:
+                self._pending.append(self._incoming.popleft())
             self._flush()
-            if self._fault and more:
-                time.sleep(RETRY_S)
+            if self._fault:
+                self._closing.wait(RETRY_S)
         if self._connection is not None:
             self._connection.close()
-
-    def _collect(self) -> bool:
-        """Wait for an item and what comes in the 0.2 s after it; a finished cycle ends the wait."""
-        item = self._queue.get()
-        until = time.monotonic() + FLUSH_S
-        while item is not None:
-            self._pending.append(item)
-            if isinstance(item, Cycle):
-                return True
-            try:
-                item = self._queue.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                return True
-        return False
 
     def _flush(self) -> None:
         try:
