@@ -1,4 +1,6 @@
 -- Times are milliseconds since 1970 on the server's clock. NULL is unknown, never 0.
+-- Bytes are bytes; every other measured value is kept in thousandths, as an integer: sums are exact, and it
+-- takes a third of the space of a REAL.
 
 CREATE TABLE machine (
     id            INTEGER PRIMARY KEY,
@@ -29,17 +31,17 @@ CREATE TABLE sample (
     sidecar             TEXT,
     ollama              TEXT,
     up                  INTEGER NOT NULL,
-    poll_s              REAL NOT NULL,
-    cpu_percent         REAL,
-    load_1m             REAL,
-    load_5m             REAL,
-    load_15m            REAL,
+    poll_s              INTEGER NOT NULL,
+    cpu_percent         INTEGER,
+    load_1m             INTEGER,
+    load_5m             INTEGER,
+    load_15m            INTEGER,
     ram_used_bytes      INTEGER,
     ram_total_bytes     INTEGER,
     ram_available_bytes INTEGER,
     disk_used_bytes     INTEGER,
     disk_total_bytes    INTEGER,
-    uptime_s            REAL,
+    uptime_s            INTEGER,
     PRIMARY KEY (machine_id, at_ms)
 ) STRICT, WITHOUT ROWID;
 
@@ -59,9 +61,9 @@ CREATE TABLE gpu_sample (
     vram_total_bytes INTEGER NOT NULL,
     vram_used_bytes  INTEGER NOT NULL,
     vram_free_bytes  INTEGER NOT NULL,
-    utilisation      REAL,
-    temperature_c    REAL,
-    power_w          REAL,
+    utilisation      INTEGER,
+    temperature_c    INTEGER,
+    power_w          INTEGER,
     PRIMARY KEY (gpu_id, at_ms)
 ) STRICT, WITHOUT ROWID;
 

@@ -7,6 +7,7 @@ and the metrics of the history follow from them, so a new metric is one line her
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
+from math import floor
 from typing import Any
 
 from machines_server.core.registry import Endpoint
@@ -92,7 +93,7 @@ class LoadedModel:
             return "100% CPU"
         if vram == size:
             return "100% GPU"
-        cpu = round((size - vram) / size * 100)
+        cpu = floor((size - vram) / size * 100 + 0.5)  # halves go up, as in Go; round() makes them even
         return f"{cpu}%/{100 - cpu}% CPU/GPU"
 
 
@@ -152,6 +153,14 @@ class Cycle:
 def metrics_of(kind: type[HostSample | GpuSample]) -> tuple[Field[Any], ...]:
     """The part of the catalogue that a sample of this kind has, in the order of its fields."""
     return tuple(one for one in fields(kind) if "unit" in one.metadata)
+
+
+THOUSANDTHS = 1000
+
+
+def scale(one: Field[Any]) -> int:
+    """What a metric is multiplied by to be kept as an integer: 1 for bytes, else 1000."""
+    return 1 if one.metadata["unit"] == "bytes" else THOUSANDTHS
 
 
 def public_name(name: str) -> str:

@@ -8,6 +8,7 @@ import orjson
 
 from machines_server.core.registry import Endpoint, Registry
 from machines_server.core.sample import (
+    THOUSANDTHS,
     Cycle,
     GpuSample,
     HostSample,
@@ -16,12 +17,13 @@ from machines_server.core.sample import (
     Sample,
     State,
     metrics_of,
+    scale,
     telemetry,
 )
 from machines_server.store.connection import transaction
 
-_HOST = [one.name for one in metrics_of(HostSample)]
-_GPU = [one.name for one in metrics_of(GpuSample)]
+_HOST = {one.name: scale(one) for one in metrics_of(HostSample)}
+_GPU = {one.name: scale(one) for one in metrics_of(GpuSample)}
 _NOTHING = HostSample()
 
 _ADD_MACHINE = """
@@ -190,13 +192,14 @@ class SampleWriter:
         sidecar, ollama = (sample.results.get(endpoint) for endpoint in Endpoint)
         host = sidecar.answer if sidecar and isinstance(sidecar.answer, HostSample) else _NOTHING
         states = sidecar and sidecar.state, ollama and ollama.state
-        values = [getattr(host, name) for name in _HOST]
+        values = _stored(host, _HOST)
+        poll = round(sample.poll_s * THOUSANDTHS)
         self._connection.execute(
-            _ADD_SAMPLE, (machine, at_ms, *states, sample.up, round(sample.poll_s, 4), *values)
+            _ADD_SAMPLE, (machine, at_ms, *states, THOUSANDTHS * sample.up, poll, *values)
         )
         for gpu in host.gpu:
-            values = [getattr(gpu, name) for name in _GPU]
-            self._connection.execute(_ADD_GPU_SAMPLE, (self._gpu_id(machine, gpu), at_ms, *values))
+            row = (self._gpu_id(machine, gpu), at_ms, *_stored(gpu, _GPU))
+            self._connection.execute(_ADD_GPU_SAMPLE, row)
 
     def _gpu_id(self, machine: int, gpu: GpuSample) -> int:
         about = (gpu.index, gpu.model, gpu.memory_kind)
@@ -209,6 +212,12 @@ class SampleWriter:
 
 def _ms(at: float) -> int:
     return round(at * 1000)
+
+
+def _stored(sample: HostSample | GpuSample, scales: Mapping[str, int]) -> list[int | None]:
+    """The metrics of a sample as the database keeps them."""
+    values = [(getattr(sample, name), scale) for name, scale in scales.items()]
+    return [None if value is None else round(value * scale) for value, scale in values]
 
 
 def _stay(model: LoadedModel) -> tuple[Any, ...]:

@@ -24,7 +24,7 @@ URL = "http://127.0.0.1:1/"
 LLAMA = LoadedModel("llama3.1:70b", "d1", 42, 42, 8192)
 PHI = LoadedModel("phi3:mini", "d2", 5, 0, 4096)
 GPU = GpuSample(0, "GPU-a", "card", "dedicated", 24, 18, 6, 0, 61, None)
-HOST = HostSample(cpu_percent=0, ram_used_bytes=2**30, gpu=(GPU,))
+HOST = HostSample(cpu_percent=12.4, ram_used_bytes=2**30, gpu=(GPU,))
 
 
 def machine(name: str = "one") -> Machine:
@@ -137,7 +137,7 @@ def test_a_sample_is_one_row_and_one_for_each_gpu_with_null_for_unknown_and_zero
     row = connection.execute(
         "SELECT at_ms, sidecar, ollama, up, cpu_percent, load_1m, ram_used_bytes FROM sample"
     ).fetchone()
-    assert row == (10500, "ok", "ok", 1, 0, None, 2**30)
+    assert row == (10500, "ok", "ok", 1000, 12400, None, 2**30)
     row = connection.execute(
         "SELECT uuid, at_ms, vram_free_bytes, utilisation, power_w FROM gpu_sample JOIN gpu ON id = gpu_id"
     ).fetchone()
