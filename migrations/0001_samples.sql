@@ -82,11 +82,12 @@ CREATE TABLE model_span (
 CREATE INDEX model_span_by_machine ON model_span (machine_id, first_seen_at_ms);
 CREATE INDEX model_span_held ON model_span (machine_id) WHERE last_seen_at_ms IS NULL;
 
--- The latest finished poll cycle.
-CREATE TABLE poll_cycle (
-    id            INTEGER PRIMARY KEY CHECK (id = 1),
-    started_at_ms INTEGER NOT NULL,
-    ended_at_ms   INTEGER NOT NULL,
-    interval_s    REAL NOT NULL,
-    timeout_s     REAL NOT NULL
+-- One row for each unbroken run of poll cycles: outside of them nobody looked. The last one has the latest cycle.
+CREATE TABLE poll_span (
+    id                  INTEGER PRIMARY KEY,
+    started_at_ms       INTEGER NOT NULL,
+    cycle_started_at_ms INTEGER NOT NULL,
+    ended_at_ms         INTEGER NOT NULL,
+    interval_s          REAL NOT NULL,
+    timeout_s           REAL NOT NULL
 ) STRICT;

@@ -56,8 +56,8 @@ class LatestReader:
                         url, State(state), reason, polled_at, answered_at, found
                     )
                 cycle = connection.execute(
-                    "SELECT started_at_ms / 1000.0, ended_at_ms / 1000.0, interval_s, timeout_s"
-                    " FROM poll_cycle"
+                    "SELECT cycle_started_at_ms / 1000.0, ended_at_ms / 1000.0, interval_s, timeout_s"
+                    " FROM poll_span ORDER BY id DESC LIMIT 1"
                 ).fetchone()
             finally:
                 connection.execute("COMMIT")

@@ -56,11 +56,12 @@ _BEGIN_SPAN = """
 INSERT INTO model_span (
     machine_id, model, digest, size_bytes, size_vram_bytes, context_length, first_seen_at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
-_SET_CYCLE = """
-INSERT INTO poll_cycle (id, started_at_ms, ended_at_ms, interval_s, timeout_s) VALUES (1, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET
-    started_at_ms = excluded.started_at_ms, ended_at_ms = excluded.ended_at_ms,
-    interval_s = excluded.interval_s, timeout_s = excluded.timeout_s"""
+_PROLONG_POLL_SPAN = """
+UPDATE poll_span SET cycle_started_at_ms = ?, ended_at_ms = ?, interval_s = ?, timeout_s = ?
+WHERE id = (SELECT max(id) FROM poll_span) AND abs(? - ended_at_ms) <= ?"""
+_BEGIN_POLL_SPAN = """
+INSERT INTO poll_span (started_at_ms, cycle_started_at_ms, ended_at_ms, interval_s, timeout_s)
+VALUES (?, ?, ?, ?, ?)"""
 
 Item = Registry | PollResult | Sample | Cycle
 
@@ -91,8 +92,7 @@ class SampleWriter:
                         case Registry():
                             self._set_machines(item)
                         case Cycle():
-                            times = _ms(item.started_at), _ms(item.ended_at)
-                            self._connection.execute(_SET_CYCLE, (*times, item.interval_s, item.timeout_s))
+                            self._end_cycle(item)
         except BaseException:
             self._read_back()
             raise
@@ -200,6 +200,13 @@ class SampleWriter:
         for gpu in host.gpu:
             row = (self._gpu_id(machine, gpu), at_ms, *_stored(gpu, _GPU))
             self._connection.execute(_ADD_GPU_SAMPLE, row)
+
+    def _end_cycle(self, cycle: Cycle) -> None:
+        started_ms = _ms(cycle.started_at)
+        row = (started_ms, _ms(cycle.ended_at), cycle.interval_s, cycle.timeout_s)
+        prolonged = self._connection.execute(_PROLONG_POLL_SPAN, (*row, started_ms, self._max_gap_ms))
+        if prolonged.rowcount == 0:
+            self._connection.execute(_BEGIN_POLL_SPAN, (started_ms, *row))
 
     def _gpu_id(self, machine: int, gpu: GpuSample) -> int:
         about = (gpu.index, gpu.model, gpu.memory_kind)
