@@ -13,29 +13,19 @@ from typing import Any
 from urllib.parse import quote
 
 import click
-import requests
 
+from machines_server.cli_client import as_json, ask, server_url
+from machines_server.cli_history import events, history
 from machines_server.config import Settings, load_settings
 from machines_server.core.registry import Problem
-from machines_server.doctor import examine
-from machines_server.errors import MachinesError, ServerError, SettingsError
+from machines_server.errors import MachinesError, SettingsError, StoreError
 from machines_server.logs import log_config
 from machines_server.machine_file import json_schema
 from machines_server.registry_files import RegistryFiles
+from machines_server.store.connection import backup as backup_database
 from machines_server.store.migrate import migrate as migrate_database
-from machines_server.wsgi import make_poller
 
-REQUEST_TIMEOUT_S = 10.0
 _MARKS = {"ok": "ok  ", "warning": "warn", "error": "FAIL"}
-
-as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
-server_url = click.option(
-    "--server",
-    envvar="MACHINES_URL",
-    default="http://127.0.0.1:3038",
-    show_default=True,
-    help="A running server.",
-)
 
 
 class _Commands(click.Group):
@@ -76,6 +66,8 @@ def serve() -> None:
 @main.command()
 def poll() -> None:
     """Poll, while a server with MACHINES_POLLER=off answers."""
+    from machines_server.wsgi import make_poller  # it brings all of the server along
+
     settings = _start()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,7 +101,7 @@ def validate(folder: Path | None, *, schema: bool, as_json: bool) -> None:
 @as_json
 def list_machines(server: str, *, as_json: bool) -> None:
     """The machines a server knows, and how they are."""
-    body = _ask(server, "/api/infrastructure")
+    body = ask(server, "/api/infrastructure")
     if as_json:
         click.echo(json.dumps(body["machines"]))
         return
@@ -136,7 +128,7 @@ def list_machines(server: str, *, as_json: bool) -> None:
 @as_json
 def show(name: str, server: str, *, as_json: bool) -> None:
     """All that a server knows of one machine."""
-    machine = _ask(server, f"/api/machines/{quote(name, safe='')}")
+    machine = ask(server, f"/api/machines/{quote(name, safe='')}")
     click.echo(json.dumps(machine) if as_json else json.dumps(machine, indent=2, ensure_ascii=False))
 
 
@@ -158,6 +150,8 @@ def migrate(*, as_json: bool) -> None:
 @as_json
 def doctor(*, as_json: bool) -> None:
     """Look at everything here that can be wrong, and say what mends it."""
+    from machines_server.doctor import examine
+
     checks = examine(os.environ)
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks]))
@@ -168,6 +162,24 @@ def doctor(*, as_json: bool) -> None:
                 click.echo(f"      -> {check.hint}")
     if any(check.verdict == "error" for check in checks):
         sys.exit(1)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@as_json
+def backup(file: Path, *, as_json: bool) -> None:
+    """Copy the database to FILE, while it is being written."""
+    if file.exists():
+        raise StoreError(f"{file} exists already; name a new file")
+    backup_database(_settings().telemetry_db, file)
+    size = file.stat().st_size
+    click.echo(
+        json.dumps({"file": str(file), "bytes": size}) if as_json else f"{file}, {size / 2**20:.1f} MiB"
+    )
+
+
+main.add_command(history)
+main.add_command(events)
 
 
 def _settings() -> Settings:
@@ -184,19 +196,6 @@ def _start() -> Settings:
     for name in migrate_database(settings.telemetry_db):
         logging.getLogger(__name__).info("applied %s", name)
     return settings
-
-
-def _ask(server: str, path: str) -> Any:
-    try:
-        response = requests.get(server.rstrip("/") + path, timeout=REQUEST_TIMEOUT_S)
-        body = response.json()
-    except requests.JSONDecodeError:
-        raise ServerError(f"{server} is not a machines-server: it does not answer in JSON") from None
-    except requests.RequestException as error:
-        raise ServerError(f"{server} cannot be asked: {error}") from None
-    if not response.ok:
-        raise ServerError(str(body.get("message", f"HTTP status {response.status_code}")))
-    return body
 
 
 def _address(settings: Settings) -> str:

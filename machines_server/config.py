@@ -105,7 +105,8 @@ def _sentence(error: dict[str, object], given: Mapping[str, str]) -> str:
     if not isinstance(location, tuple) or not location:
         return message
     name = str(location[0])
-    return f"{variable(name)}={given[name]} is refused: it must be {_range(name) or message}"
+    value = given[name] if given[name].isprintable() else repr(given[name])
+    return f"{variable(name)}={value} is refused: it must be {_range(name) or message}"
 
 
 def _range(name: str) -> str | None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from machines_server.core.times import rfc3339
 from machines_server.errors import MigrationError, SettingsError, StoreError
 from machines_server.poll.cycle import OwnFault, poll_all
 from machines_server.poll.fetch import Fetcher
+from machines_server.poll.schedule import allow_many_sockets
 from machines_server.poller_lock import holder
 from machines_server.registry_files import RegistryFiles
 from machines_server.store.latest import LatestReader
@@ -44,9 +46,8 @@ def examine(environ: Mapping[str, str]) -> list[Check]:
     checks = [Check("settings", "warning", warning) for warning in warnings] or [
         Check("settings", "ok", "all valid")
     ]
-    registry = RegistryFiles(settings.dir, last_good=LatestReader(settings.telemetry_db).last_good).current(
-        0.0
-    )
+    with closing(LatestReader(settings.telemetry_db)) as store:
+        registry = RegistryFiles(settings.dir, recall=store.last_good).current(0.0)
     checks += _files(settings.dir, registry)
     checks += _data_folder(settings)
     checks += _poller(settings)
@@ -83,7 +84,8 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
     except MigrationError as error:
         yield Check(what, "error", str(error))
     except StoreError as error:
-        yield Check(what, "error", str(error), f"if {database} is damaged, move it away: a new one is made")
+        advice = f"if it is damaged: end the server, move {database}* away, start again"
+        yield Check(what, "error", str(error), advice)
     else:
         if missing:
             yield Check(what, "warning", f"{database} lacks {', '.join(missing)}", "machines-server migrate")
@@ -105,6 +107,7 @@ def _poller(settings: Settings) -> Iterator[Check]:
 
 
 def _endpoints(registry: Registry, timeout_s: float) -> Iterator[Check]:
+    allow_many_sockets()
     fetcher = Fetcher(timeout_s)
     found = {
         (result.machine, result.endpoint): result

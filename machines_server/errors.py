@@ -5,6 +5,8 @@ MachinesError
  +-- BadAnswerError      an endpoint answered with something that cannot be used
  +-- StoreError          the database cannot do what was asked
  |    +-- MigrationError     its schema is not the one this version knows
+ +-- BadParameterError   a parameter of a question that cannot be used
+ +-- UnknownMachineError no machine has, or had, that name
  +-- ServerError         a running server could not be asked, or said no
 """
 
@@ -27,6 +29,18 @@ class StoreError(MachinesError):
 
 class MigrationError(StoreError):
     """The schema of the database is not one that this version can use."""
+
+
+class BadParameterError(MachinesError):
+    """A parameter of a question that cannot be used."""
+
+    def __init__(self, parameter: str, why: str) -> None:
+        super().__init__(f"The parameter {parameter} {why}.")
+        self.parameter = parameter
+
+
+class UnknownMachineError(MachinesError):
+    """No machine has, or had, that name."""
 
 
 class ServerError(MachinesError):

@@ -3,8 +3,11 @@
 import threading
 from typing import Any
 
+import gunicorn.util
+
 from machines_server.config import load_settings
 from machines_server.logs import log_config
+from machines_server.web.errors import write_json_error
 from machines_server.wsgi import make_poller
 
 _settings, _ = load_settings()
@@ -19,6 +22,9 @@ keepalive = 75
 graceful_timeout = 5
 control_socket_disable = True  # from 25.1 on gunicorn opens one unless told not to
 logconfig_dict = log_config(_settings.log_level, _settings.log_format)
+
+# What gunicorn answers by itself, to a request that is no HTTP for instance, is JSON as well.
+gunicorn.util.write_error = write_json_error
 
 _stop = threading.Event()
 _poller: threading.Thread | None = None

@@ -5,11 +5,18 @@ The file's content says what that process could not do, since a database that ca
 
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_MAX_FAULT = 500
+_SIZE = 16384
+"""Room for two faults even if JSON needs twelve bytes for every character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +46,31 @@ class PollerLock:
             os.close(fd)
             return False
         self._fd, self._since = fd, time.time()
+        if not self.is_held():  # the file was deleted between the two, and others lock another one
+            self.release()
+            return False
         self.note({})
         return True
+
+    def is_held(self) -> bool:
+        """Whether ours is still the file that others lock; a deleted one says nothing to them."""
+        if self._fd is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+        except OSError:
+            return False
 
     def note(self, faults: Mapping[str, str]) -> None:
         """Say what is wrong, by the part that is concerned; empty when all is well."""
         if self._fd is None:
             return
-        faults = {part: fault[:500] for part, fault in faults.items()}
+        faults = {part: fault[:_MAX_FAULT] for part, fault in faults.items()}
         text = json.dumps({"pid": os.getpid(), "since": self._since, "faults": faults}).encode()
-        # Written over in place: on a full disk a file keeps the block that it has.
-        os.pwrite(self._fd, text.ljust(4096), 0)
+        try:  # written over in place: on most full disks a file keeps the blocks that it has
+            os.pwrite(self._fd, text.ljust(_SIZE), 0)
+        except OSError as error:
+            log.error("%s cannot be written: %s", self._path, error)
 
     def release(self) -> None:
         """Let another process poll."""
@@ -75,6 +96,7 @@ def holder(path: Path) -> Holder | None:
 
 def _read(fd: int) -> Holder:
     try:
-        return Holder(**json.loads(os.pread(fd, 4096, 0)))
-    except (ValueError, TypeError):  # it has the lock and has not yet written
+        said = json.loads(os.pread(fd, _SIZE, 0))
+        return Holder(said["pid"], said["since"], said["faults"])
+    except (ValueError, TypeError, KeyError):  # it has the lock and has not yet written
         return Holder(pid=0, since=time.time())

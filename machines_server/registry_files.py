@@ -4,7 +4,8 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -34,25 +35,30 @@ class _File:
     refused: Problem | None = None
     read_again: bool = False
     recall_again: bool = False
+    recalled: str | None = None
 
 
 class RegistryFiles:
     """The machines of a folder, for any number of threads.
 
-    `last_good(file)` may supply the JSON text of the last good version of a broken file that this process
-    has never seen whole. `on_problem` is called once for each problem that a change brought, outside the
-    lock, by the thread whose call saw the change.
+    `recall(file)` may supply the JSON text of the last good version of a file, by its name, or of all files
+    (None). It stands for what is broken and this process has never seen whole; with `recall_first` for all
+    that is broken, so that several processes agree.
+
+    `on_problem` is called once for each problem that a change brought, outside the lock, by the thread whose
+    call saw the change.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        last_good: Callable[[str], bytes | str | None] | None = None,
+        recall: Callable[[str | None], Mapping[str, str]] | None = None,
+        recall_first: bool = False,
         on_problem: Callable[[Problem], None] | None = None,
     ) -> None:
         self.folder = folder
-        self._last_good = last_good
+        self._ask_store, self._recall_first = recall, recall_first
         self._on_problem = on_problem
         self._lock = Lock()
         self._scans_begun = 0
@@ -124,12 +130,13 @@ class RegistryFiles:
         return found
 
     def _keep_without_folder(self, error: OSError) -> bool:
+        is_recalled = not self._files and self._recall_all()
         reason = f"the folder of machine files cannot be read ({error.strerror})"
         problem = Problem(
             _shown(str(self.folder)), f"{reason}; expected a folder, until then all stays as it was"
         )
         if problem == self._folder_problem:
-            return False
+            return is_recalled
         self._folder_problem = problem
         return True
 
@@ -150,7 +157,7 @@ class RegistryFiles:
         parsed = parse_machine(content, _shown(name))
         file.digest, file.problems, file.refused = digest, parsed.problems, None
         if parsed.machine is not None:
-            file.machine, file.name_at = parsed.machine, parsed.name_at
+            file.machine, file.name_at, file.recalled = parsed.machine, parsed.name_at, None
         self._recall(_shown(name), file)
         return True
 
@@ -167,15 +174,32 @@ class RegistryFiles:
     def _recall(self, name: str, file: _File) -> bool:
         """Ask for the last good version of a broken file that this process has never seen whole."""
         file.recall_again = False
-        if file.machine is not None or self._last_good is None:
+        is_broken = any(problem.severity == "error" for problem in file.problems)
+        if self._ask_store is None or not is_broken or (file.machine is not None and not self._recall_first):
             return False
-        try:
-            kept = self._last_good(name)
-        except MachinesError:  # the store says so itself; ask again with the next call
-            file.recall_again = file.read_again = True
+        # Ask again with the next call: what was kept may be late, or the store says that it cannot be read.
+        file.recall_again = file.read_again = self._recall_first or file.machine is None
+        with suppress(MachinesError):
+            return self._take(file, name, self._ask_store(name).get(name))
+        return False
+
+    def _recall_all(self) -> bool:
+        """While the folder has never been seen, what was kept of it stands."""
+        with suppress(MachinesError):
+            kept = self._ask_store(None) if self._ask_store else {}
+            for name, declared in kept.items():
+                self._take(self._files.setdefault(name, _File()), name, declared)
+        return bool(self._files)
+
+    def _take(self, file: _File, name: str, declared: str | None) -> bool:
+        """Put the last good version of a file in force; whether that is another one."""
+        if declared is None or declared == file.recalled:
             return False
-        file.machine = None if kept is None else parse_declared(kept, name).machine
-        return file.machine is not None
+        machine = parse_declared(declared, name).machine
+        if machine is None:
+            return False
+        file.machine, file.recalled = machine, declared
+        return True
 
     def _assemble(self, now: float) -> Registry:
         """The machines in force; of two files with one name the first in name order is taken."""
@@ -192,7 +216,7 @@ class RegistryFiles:
             if file.refused is not None:
                 problems.append(file.refused)
         by_name = sorted(machines.values(), key=lambda machine: machine.name)
-        return Registry(tuple(by_name), tuple(problems), now)
+        return Registry(tuple(by_name), tuple(problems), now, is_whole=self._folder_problem is None)
 
 
 def _name_taken(machine: Machine, at: tuple[int | None, int | None], first: Machine) -> Problem:

@@ -19,7 +19,7 @@ from machines_server.core.status import PollerState, is_fresh, judge_poller, too
 from machines_server.core.times import rfc3339
 from machines_server.errors import StoreError
 from machines_server.poller_lock import Holder, holder
-from machines_server.system import read_system
+from machines_server.system import System
 
 RECHECK_S = 1.0
 """How often the lock is looked at while no cycle comes in."""
@@ -46,6 +46,9 @@ class Store(Protocol):
     def snapshot(self) -> Snapshot:
         """The present."""
 
+    def cycle(self) -> Cycle | None:
+        """The latest finished cycle."""
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -67,6 +70,7 @@ class _Built:
     fleet: Body = Body(b"", "")
     declared: Body = Body(b"", "")
     machines: Mapping[str, bytes] = field(default_factory=dict)
+    loaded: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 class Service:
@@ -85,6 +89,7 @@ class Service:
         self._registry, self._store = registry, store
         self._config_dir, self._poller_lock = config_dir, poller_lock
         self._interval_s, self._timeout_s = interval_s, timeout_s
+        self._system = System()
         self._lock = threading.Lock()
         self._built = _Built(Registry(), None)
 
@@ -101,16 +106,24 @@ class Service:
         body = self._current().machines.get(name.casefold())
         return None if body is None else Body(body, _etag(body))
 
+    def loaded(self) -> Mapping[str, list[str]]:
+        """The models that each machine holds now."""
+        return self._current().loaded
+
+    def registry(self, now: float) -> Registry:
+        """The machines that are declared now (epoch seconds)."""
+        return self._registry(now)
+
     def system(self) -> bytes:
         """The machine that the server runs on."""
-        return orjson.dumps(read_system(time.time()))
+        return orjson.dumps(self._system.read())
 
     def health(self) -> dict[str, Any]:
         """How this server is: `poller` and `store` say what is wrong with them."""
         message = None
         cycle = None
         try:
-            cycle = self._store.snapshot().cycle
+            cycle = self._store.cycle()
         except StoreError as error:
             message = str(error)
         leader = holder(self._poller_lock)
@@ -144,22 +157,27 @@ class Service:
 
     def _build(self, registry: Registry, store_version: int | None, now: float) -> _Built:
         latest: Mapping[str, Mapping[Endpoint, Latest]] = {}
-        cycle = None
+        cycle, store_fault = None, None
         try:
             snapshot = self._store.snapshot()
             latest, cycle = snapshot.latest, snapshot.cycle
-        except StoreError:
-            store_version = None
-        poller, poller_body = self._poller(cycle, holder(self._poller_lock), now)
+        except StoreError as error:
+            store_version, store_fault = None, str(error)
+        leader = holder(self._poller_lock)
+        poller, poller_body = self._poller(cycle, leader, now)
+        fault = poller.fault
+        if leader and (poller.fault or store_fault):  # it polls, but what it learns does not come through
+            fault = leader.faults.get("store") or store_fault or poller.fault
         limit_s = self._limit_s(cycle)
         valid_until = now + RECHECK_S
         if cycle and is_fresh(cycle.ended_at, now, limit_s):
             valid_until = cycle.ended_at + limit_s
-        views = {}
+        views, loaded = {}, {}
         for machine in registry:
             found = latest.get(machine.name.casefold(), {})
-            view = _declared(machine) | live_keys(machine, found, poller.fault, now, limit_s)
-            views[machine.name.casefold()] = orjson.dumps(view)
+            live = live_keys(machine, found, fault, now, limit_s)
+            views[machine.name.casefold()] = orjson.dumps(_declared(machine) | live)
+            loaded[machine.name] = live["loaded_models"]
             valid_until = min(valid_until, changes_at(found, now, limit_s))
         problems = [asdict(problem) for problem in registry.problems]
         content = {
@@ -187,6 +205,7 @@ class Service:
             fleet=Body(orjson.dumps(content | {"generated_at": rfc3339(generated_at)}), etag),
             declared=Body(declared, _etag(declared)),
             machines=views,
+            loaded=loaded,
         )
 
     def _poller(

@@ -1,18 +1,22 @@
 """The composition root: settings to parts, parts to an application and a poller."""
 
 import logging
+from collections.abc import Callable
 
 from flask import Flask
 
 from machines_server.config import Settings, load_settings
-from machines_server.core.registry import Problem
+from machines_server.core.registry import Problem, Registry
 from machines_server.core.status import too_old_after_s
 from machines_server.errors import StoreError
+from machines_server.history import History
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.poller_lock import PollerLock
 from machines_server.registry_files import RegistryFiles
 from machines_server.service import Service
+from machines_server.store.history import HistoryReader
 from machines_server.store.latest import LatestReader
+from machines_server.store.rollups import Retention
 from machines_server.store.writer import WriterThread
 from machines_server.web.app import create_app
 
@@ -23,7 +27,7 @@ def make_service(settings: Settings) -> Service:
     """What answers questions; nothing is opened before the first."""
     store = LatestReader(settings.telemetry_db)
     return Service(
-        registry=RegistryFiles(settings.dir, last_good=store.last_good).current,
+        registry=RegistryFiles(settings.dir, recall=store.last_good, recall_first=True).current,
         store=store,
         config_dir=settings.dir,
         poller_lock=settings.poller_lock,
@@ -48,19 +52,33 @@ def make_poller(settings: Settings) -> Poller:
 
     return Poller(
         timing=Timing(settings.poll_interval_s, settings.poll_timeout_s),
-        folder=settings.dir,
-        registry=RegistryFiles(settings.dir, last_good=store.last_good, on_problem=_log_problem).current,
+        registry=RegistryFiles(settings.dir, recall=store.last_good, on_problem=_log_problem).current,
         lock=PollerLock(settings.poller_lock),
         open_sink=lambda on_fault: WriterThread(
-            settings.telemetry_db, max_gap_s=max_gap_s, on_fault=on_fault
+            settings.telemetry_db, max_gap_s=max_gap_s, retention=_retention(settings), on_fault=on_fault
         ),
         last_cycle_at=last_cycle_at,
     )
 
 
-def make_app() -> Flask:
+def make_history(settings: Settings, registry: Callable[[float], Registry]) -> History:
+    """What answers questions about the past."""
+    return History(HistoryReader(settings.telemetry_db), registry, _retention(settings))
+
+
+def make_app(settings: Settings | None = None) -> Flask:
     """The application that gunicorn runs."""
-    return create_app(make_service(load_settings()[0]))
+    settings = settings or load_settings()[0]
+    service = make_service(settings)
+    return create_app(service, make_history(settings, service.registry))
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        raw_s=settings.retention_raw.total_seconds(),
+        minute_s=settings.retention_1m.total_seconds(),
+        hour_s=settings.retention_1h.total_seconds(),
+    )
 
 
 def _log_problem(problem: Problem) -> None:

@@ -20,7 +20,7 @@ CREATE TABLE latest (
     reason         TEXT,
     polled_at_ms   INTEGER NOT NULL,
     answered_at_ms INTEGER,
-    answer         TEXT,               -- JSON in the form of the API
+    answer         TEXT,               -- JSON by the names of the metrics, sizes in bytes
     PRIMARY KEY (machine_id, endpoint)
 ) STRICT;
 

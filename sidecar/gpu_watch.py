@@ -62,8 +62,12 @@ class GpuWatch:
     def _supervise(self) -> None:
         delay_s = FIRST_DELAY_S
         while not self._stopping.is_set():
-            if self._run_child() >= STEADY_READINGS:
-                delay_s = FIRST_DELAY_S
+            try:
+                if self._run_child() >= STEADY_READINGS:
+                    delay_s = FIRST_DELAY_S
+            except Exception:  # a line that nobody foresaw; the thread must go on
+                log.exception("the process that reads the GPUs could not be understood")
+                self._fail("the process that reads the GPUs could not be understood")
             self._overdue_at = float("inf")
             self._stopping.wait(delay_s)
             delay_s = min(2 * delay_s, LAST_DELAY_S)

@@ -20,13 +20,13 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings that `environ` gives, defaults for the rest; SettingsError if one is wrong."""
+    """The settings that `environ` gives; an empty one is the default; SettingsError if one is wrong."""
     defaults = Settings()
     return Settings(
-        host=_host(environ.get(f"{PREFIX}HOST", defaults.host)),
-        port=_port(environ.get(f"{PREFIX}PORT", str(defaults.port))),
+        host=_host(environ.get(f"{PREFIX}HOST") or defaults.host),
+        port=_port(environ.get(f"{PREFIX}PORT") or str(defaults.port)),
         sample_interval_s=_interval(
-            environ.get(f"{PREFIX}SAMPLE_INTERVAL_S", str(defaults.sample_interval_s))
+            environ.get(f"{PREFIX}SAMPLE_INTERVAL_S") or str(defaults.sample_interval_s)
         ),
     )
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 FIXTURES = Path(__file__).parent / "fixtures"
 GIB = 2**30
 T = TypeVar("T")
+Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 def gpu_body(index: int, *, used_gb: float, total_gb: float = 24, **changes: Any) -> dict[str, Any]:
@@ -78,15 +79,37 @@ def http(body: bytes, status: str = "200 OK") -> bytes:
 
 
 class FakeEndpoint:
-    """One listening address; `answer` is sent to every request, and None is silence."""
+    """One listening address; `answer` is sent to every request, and None is silence.
 
-    def __init__(self, fleet: "FakeFleet", address: str, port: int, answer: bytes | None) -> None:
+    A `script`, if there is one, answers instead; the connection is closed when it ends.
+    """
+
+    def __init__(
+        self,
+        fleet: "FakeFleet",
+        address: str,
+        port: int,
+        answer: bytes | None,
+        script: Script | None = None,
+    ) -> None:
         self._fleet, self.address, self.port, self.answer = fleet, address, port, answer
+        self._script = script
+        self.connected = 0
         self.asked_at: list[float] = []
         self.requests: list[bytes] = []
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.start()
+
+    def url(self, path: str = "/", host: str | None = None) -> str:
+        """Where it is asked; `host` is another name of its address."""
+        host = host or self.address
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open now; `connected` is how many there have ever been."""
+        return len(self._writers)
 
     def start(self) -> None:
         """Accept connections."""
@@ -109,16 +132,22 @@ class FakeEndpoint:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.connected += 1
         try:
             while True:
                 self.requests.append(await reader.readuntil(b"\r\n\r\n"))
                 self.asked_at.append(time.monotonic())
+                if self._script is not None:
+                    await self._script(writer)
+                    writer.close()
+                    return await writer.wait_closed()
                 if self.answer is None:
-                    await asyncio.sleep(3600)
+                    await reader.read()  # until the other side closes
+                    return None
                 writer.write(self.answer or b"")
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            return None
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
@@ -149,6 +178,12 @@ class FakeFleet:
     def listen(self, answer: bytes | None, address: str = "127.0.0.1", port: int = 0) -> FakeEndpoint:
         """A new endpoint that sends `answer` (a whole HTTP answer) to every request."""
         endpoint = FakeEndpoint(self, address, port, answer)
+        self._endpoints.append(endpoint)
+        return endpoint
+
+    def scripted(self, script: Script, address: str = "127.0.0.1") -> FakeEndpoint:
+        """A new endpoint that lets `script` answer every request."""
+        endpoint = FakeEndpoint(self, address, 0, None, script)
         self._endpoints.append(endpoint)
         return endpoint
 

@@ -9,9 +9,10 @@ import click
 
 from machines_server.cli import main
 from machines_server.config import Settings, load_settings, variable
+from machines_server.core.changes import EVENT_TYPES
+from machines_server.core.metrics import METRICS
 from machines_server.machine_file import parse_machine
-from machines_server.web.app import create_app
-from machines_server.wsgi import make_service
+from machines_server.wsgi import make_app
 from sidecar.settings import read_settings
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +66,7 @@ def test_every_setting_stands_in_the_readme_with_its_default() -> None:
 
 
 def test_every_route_stands_in_the_readme() -> None:
-    app = create_app(make_service(load_settings({})[0]))
+    app = make_app(load_settings({})[0])
     routes = {f"GET {rule.rule}".replace("<name>", "NAME") for rule in app.url_map.iter_rules()}
     assert routes == set(rows("Paths"))
 
@@ -82,6 +83,12 @@ def test_every_make_target_stands_in_the_readme() -> None:
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     for target in phony.split():
         assert f"make {target}" in README, target
+
+
+def test_every_metric_and_event_stands_in_the_readme() -> None:
+    section = README.split("\n## History\n")[1].split("\n## ")[0]
+    for name in (*METRICS, *EVENT_TYPES):
+        assert f"`{name}`" in section, name
 
 
 def test_the_machine_file_of_the_readme_is_good() -> None:

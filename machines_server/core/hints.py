@@ -6,7 +6,7 @@ from machines_server.core.sample import State
 
 def hint(machine: Machine, endpoint: Endpoint, state: State, reason: str) -> str | None:
     """One sentence that mends the usual cause, or None where there is no usual cause."""
-    if "name not" in reason:
+    if state is State.UNREACHABLE and reason.startswith("name not"):
         return f"check network.hostname in {machine.file}, or the name service of this server"
     if state is State.UNREACHABLE:
         if endpoint is Endpoint.OLLAMA and machine.hostname in _LOOPBACK:

@@ -7,7 +7,7 @@ from typing import Any
 from machines_server.core.hints import hint
 from machines_server.core.model_names import spelled_as
 from machines_server.core.registry import Endpoint, Machine
-from machines_server.core.sample import State
+from machines_server.core.sample import Answer, HostSample, LoadedModel, State, telemetry
 from machines_server.core.status import BUSY_GRACE_S, Seen, is_fresh, judge
 from machines_server.core.times import rfc3339
 
@@ -21,7 +21,7 @@ class Latest:
     reason: str | None
     polled_at: float
     answered_at: float | None
-    answer: Any
+    answer: Answer | None
 
 
 def live_keys(
@@ -47,7 +47,7 @@ def live_keys(
         "status_reason": verdict.reason,
         "sampled_at": rfc3339(sidecar.answered_at) if sidecar else None,
         "last_seen": rfc3339(max((found.answered_at or 0 for found in latest.values()), default=0) or None),
-        "telemetry": sidecar.answer if sidecar and sidecar.answer else {},
+        "telemetry": telemetry(sidecar.answer) if sidecar and isinstance(sidecar.answer, HostSample) else {},
         "loaded_models": sorted({model["name"] for model in ollama["models"]}),
         "ollama": ollama,
     }
@@ -55,12 +55,14 @@ def live_keys(
 
 def changes_at(latest: Mapping[Endpoint, Latest], now: float, limit_s: float) -> float:
     """When the live keys would next change by the clock alone, in epoch seconds."""
-    moments = [found.polled_at + limit_s for found in latest.values()]
-    moments += [
-        found.answered_at + BUSY_GRACE_S
+    spans = [(found.polled_at, limit_s) for found in latest.values()]
+    spans += [
+        (found.answered_at, BUSY_GRACE_S)
         for found in latest.values()
         if found.state is State.BUSY and found.answered_at is not None
     ]
+    # A stamp that the clock was set back behind counts from `span` before it until `span` after it.
+    moments = [moment for at, span in spans for moment in (at - span, at + span)]
     return min((moment for moment in moments if moment >= now), default=float("inf"))
 
 
@@ -75,8 +77,19 @@ def _ollama(machine: Machine, found: Latest | None, fault: str | None, now: floa
     stands = found.state is State.OK or (
         found.state is State.BUSY and is_fresh(found.answered_at, now, BUSY_GRACE_S)
     )
-    models = [
-        model | {"name": spelled_as(model["model"], machine.models)}
-        for model in (found.answer or () if stands else ())
-    ]
+    listed = found.answer if stands and isinstance(found.answer, tuple) else ()
+    models = [_public_model(model, spelled_as(model.model, machine.models)) for model in listed]
     return {"state": found.state, "message": message, "models": models}
+
+
+def _public_model(model: LoadedModel, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "model": model.model,
+        "digest": model.digest,
+        "size_bytes": model.size_bytes,
+        "size_vram_bytes": model.size_vram_bytes,
+        "processor": model.processor,
+        "context_length": model.context_length,
+        "expires_at": model.expires_at,
+    }

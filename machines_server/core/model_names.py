@@ -20,11 +20,11 @@ _MAX_LENGTH = 700
 @lru_cache(maxsize=8192)
 def canonical(name: str) -> str | None:
     """The full lower-case form `host/namespace/model:tag`, or None if Ollama would not accept the name."""
-    if len(name) > _MAX_LENGTH:
+    if len(name) > _MAX_LENGTH or not name.isascii():  # lower() makes a k of the Kelvin sign
         return None
     bare = name.lower().rpartition("://")[2]
     match = _NAME.fullmatch(bare.removesuffix(":local"))
-    if match is None:
+    if match is None or match["tag"] == "local":  # a second source, which Ollama refuses
         return None
     host, namespace, model, tag = match.group("host", "namespace", "model", "tag")
     return f"{host or 'registry.ollama.ai'}/{namespace or 'library'}/{model}:{tag or 'latest'}"

@@ -64,11 +64,15 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Registry:
-    """All machines, sorted by name, and the problems of all files; compared by identity."""
+    """All machines, sorted by name, and the problems of all files; compared by identity.
+
+    Unless it `is_whole`, the folder could not be read: a machine that is missing was not removed.
+    """
 
     machines: tuple[Machine, ...] = ()
     problems: tuple[Problem, ...] = ()
     loaded_at: float = 0.0
+    is_whole: bool = True
     _by_name: dict[str, Machine] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -126,7 +126,10 @@ class Sample:
 
     @property
     def at(self) -> float:
-        """When the last of the polls ended, in epoch seconds."""
+        """When the sidecar answered, or if it did not, when the last of the polls ended; epoch seconds."""
+        sidecar = self.results.get(Endpoint.SIDECAR)
+        if sidecar and sidecar.state is State.OK:
+            return sidecar.at
         return max(result.at for result in self.results.values())
 
     @property

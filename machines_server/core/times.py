@@ -1,6 +1,10 @@
-"""Times as the API writes them."""
+"""Times as the API reads and writes them."""
 
+import re
 from datetime import UTC, datetime
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_LAST_S = 253_402_300_799  # the end of the year 9999
 
 
 def rfc3339(at: float | None) -> str | None:
@@ -8,3 +12,29 @@ def rfc3339(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str, now: float) -> float:
+    """`now`, `-90s`, `-24h`, `-7d`, epoch seconds or RFC 3339, as epoch seconds; raises ValueError."""
+    if text == "now":
+        return now
+    if match := re.fullmatch(r"-([0-9]{1,9})([smhdw])", text):
+        at = now - int(match[1]) * _UNITS_S[match[2]]
+    elif re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
+        at = float(text)
+    else:
+        at = _parse_rfc3339(text)
+    if not 0 <= at <= _LAST_S:
+        raise ValueError("use a time between 1970 and 9999")
+    return at
+
+
+def _parse_rfc3339(text: str) -> float:
+    try:
+        # In a query a + that was not encoded has become a space.
+        when = datetime.fromisoformat(text.replace(" ", "+"))
+        if when.tzinfo is not None:
+            return when.timestamp()
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("use RFC 3339 with a zone, epoch seconds, or -90s, -24h, -7d")

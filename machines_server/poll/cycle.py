@@ -1,5 +1,6 @@
 """One poll cycle: every endpoint of every machine is asked, and each answer or reason becomes a result."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from machines_server.core.sample import PollResult, Sample, State
 from machines_server.errors import BadAnswerError
 from machines_server.poll.fetch import Failure, Fetched, Fetcher
 from machines_server.poll.parse import parse_ollama, parse_sidecar
+
+log = logging.getLogger(__name__)
 
 _STATES = {
     Failure.UNREACHABLE: State.UNREACHABLE,
@@ -62,6 +65,9 @@ def _result(machine: Machine, endpoint: Endpoint, fetched: Fetched) -> PollResul
             answer = parse(fetched.body)
         except BadAnswerError as error:
             state, reason = State.ERROR, str(error)
+        except Exception:  # an answer that nobody foresaw must not end the cycle of all others
+            log.exception("an answer of %s could not be read", fetched.url)
+            return OwnFault(machine.name, endpoint, "this server failed to read its answer; its log says why")
     return PollResult(
         machine=machine.name,
         endpoint=endpoint,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_address
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +26,8 @@ _BATCH = 256
 _MAX_WAIT_S = 0.2
 _RESOLVE_WAIT_S = 0.02
 _STALL_S = 0.5
-_OWN_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+_OWN_ERRNOS = frozenset({0, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+"""0 is what libcurl leaves when there was not even a socket."""
 
 
 class Failure(Enum):
@@ -60,12 +61,14 @@ class Fetcher:
         self._shards: list[_Shard] = []
         self._transfers: dict[str, _Transfer] = {}
         self._unresolved: list[tuple[_Transfer, float]] = []
+        self._under_way: set[_Transfer] = set()
         self._stalled = False
 
     def fetch(self, urls: Iterable[str]) -> Iterator[Fetched | None]:
         """One result per URL as they come, and None whenever a step brought none.
 
-        Handles of URLs that are no longer asked for are closed.
+        Handles and connections of URLs that are no longer asked for are closed. A caller may stop in the
+        middle: what is still under way is given up.
         """
         wanted = dict.fromkeys(urls)
         self._keep_only(wanted)
@@ -74,31 +77,53 @@ class Fetcher:
         waiting, left = iter(wanted), len(wanted)
         if not left:
             return
-        while True:
-            for url in islice(waiting, _BATCH):
-                self._unresolved.append((self._transfer(url), time.monotonic()))
-            quiet = True
-            for result in self._step():
-                left -= 1
-                quiet = False
-                yield result
-                if not left:
-                    return
-            if quiet:
-                yield None
+        try:
+            while True:
+                quiet = True
+                for result in chain(self._take(islice(waiting, _BATCH)), self._step()):
+                    left -= 1
+                    quiet = False
+                    yield result
+                    if not left:
+                        return
+                if quiet:
+                    yield None
+        finally:
+            self._give_up()
 
     def close(self) -> None:
         """Close every connection."""
-        for transfer in self._transfers.values():
-            transfer.close()
-        for shard in self._shards:
-            shard.multi.close()
+        self._give_up()
+        self._close(set(self._shards))
         self._epoll.close()
 
+    def _give_up(self) -> None:
+        """Leave no handle under way: libcurl would not take it a second time."""
+        self._unresolved.clear()
+        for transfer in self._under_way:
+            transfer.shard.multi.remove_handle(transfer.curl)
+        self._under_way.clear()
+
     def _keep_only(self, wanted: dict[str, None]) -> None:
-        for url in [url for url in self._transfers if url not in wanted]:
+        kept = {one.host for url, one in self._transfers.items() if url in wanted}
+        self._resolver.forget_all_but(kept)
+        # libcurl closes a connection that it keeps alive only together with the CurlMulti.
+        self._close({one.shard for url, one in self._transfers.items() if url not in wanted})
+
+    def _close(self, shards: set["_Shard"]) -> None:
+        for url in [url for url, one in self._transfers.items() if one.shard in shards]:
             self._transfers.pop(url).close()
-        self._resolver.forget_all_but({one.host for one in self._transfers.values()})
+        for shard in shards:
+            shard.multi.close()
+            self._shards.remove(shard)
+
+    def _take(self, urls: Iterable[str]) -> Iterator[Fetched]:
+        for url in urls:
+            try:
+                self._unresolved.append((self._transfer(url), time.monotonic()))
+            except pycurl.error as error:
+                reason = f"this server could not set up a request: {error}"
+                yield Fetched(url, 0.0, failure=Failure.OWN, reason=reason)
 
     def _transfer(self, url: str) -> "_Transfer":
         transfer = self._transfers.get(url)
@@ -115,9 +140,7 @@ class Fetcher:
     def _step(self) -> Iterator[Fetched]:
         """Wait for sockets and timers once, and hand out what has ended."""
         yield from self._start_resolved()
-        now = time.monotonic()
-        # We were stopped or starved: answers may lie unread behind deadlines that passed meanwhile.
-        self._stalled |= now - self._ticked_at - self._waited_s > _STALL_S
+        now = self._now()
         due = min((shard.due for shard in self._shards), default=now)
         self._waited_s = min(max(due - now, 0.0), _RESOLVE_WAIT_S if self._unresolved else _MAX_WAIT_S)
         self._ticked_at = now
@@ -131,7 +154,7 @@ class Fetcher:
             if shard is not None:  # else an event before this one has closed it
                 shard.multi.socket_action(fd, mask)
                 shard.touched = True
-        now = time.monotonic()
+        now = self._now()
         for shard in self._shards:
             if shard.due <= now:
                 shard.due = float("inf")
@@ -142,6 +165,15 @@ class Fetcher:
                 for transfer, code in shard.ended():
                     yield self._result(transfer, code)
 
+    def _now(self) -> float:
+        """The time; notes whether we were stopped or starved since the last tick.
+
+        Then answers may lie unread behind deadlines that passed meanwhile.
+        """
+        now = time.monotonic()
+        self._stalled |= now - self._ticked_at - self._waited_s > _STALL_S
+        return now
+
     def _start_resolved(self) -> Iterator[Fetched]:
         """Start what has an address; a name takes from the time of its request while it is looked up."""
         unresolved, self._unresolved = self._unresolved, []
@@ -149,22 +181,39 @@ class Fetcher:
         for transfer, since in unresolved:
             waited_s = now - since
             if not transfer.needs_look_up or self._resolver.addresses(transfer.host):
+                self._under_way.add(transfer)
                 transfer.start(self._timeout_s - waited_s, self._resolver)
-            elif reason := self._resolver.error(transfer.host):
-                yield Fetched(transfer.url, waited_s, failure=Failure.UNREACHABLE, reason=reason)
-            elif waited_s < self._timeout_s:
-                self._unresolved.append((transfer, since))
+            elif explained := self._explain_name(transfer.host, waited_s):
+                failure, reason = explained
+                yield Fetched(transfer.url, waited_s, failure=failure, reason=reason)
             else:
-                reason = f"name not resolved within {self._timeout_s:g} s"
-                yield Fetched(transfer.url, waited_s, failure=Failure.UNREACHABLE, reason=reason)
+                self._resolver.ask(transfer.host)  # there may have been too many look-ups at first
+                self._unresolved.append((transfer, since))
+
+    def _explain_name(self, host: str, waited_s: float) -> tuple[Failure, str] | None:
+        """Why there is no address; None while there may still be one in time."""
+        if reason := self._resolver.own_fault(host):
+            return Failure.OWN, reason
+        if reason := self._resolver.error(host):
+            return Failure.UNREACHABLE, reason
+        if waited_s < self._timeout_s:
+            return None
+        if self._stalled:
+            return Failure.OWN, _STALLED
+        if not self._resolver.looks_up(host):
+            return Failure.OWN, "this server was looking up too many other names"
+        return Failure.UNREACHABLE, f"name not resolved within {self._timeout_s:g} s"
 
     def _result(self, transfer: "_Transfer", code: int) -> Fetched:
+        self._under_way.discard(transfer)
         curl, url = transfer.curl, transfer.url
         took_s = curl.getinfo(pycurl.TOTAL_TIME)
         if code == pycurl.E_OK:
             status = curl.getinfo(pycurl.RESPONSE_CODE)
             if status == 200:
-                return Fetched(url, took_s, b"".join(transfer.chunks))
+                body = b"".join(transfer.chunks)
+                transfer.chunks.clear()
+                return Fetched(url, took_s, body)
             return Fetched(url, took_s, failure=Failure.BAD_ANSWER, reason=f"HTTP status {status}")
         failure, reason = self._explain(curl, code)
         return Fetched(url, took_s, failure=failure, reason=reason)
@@ -174,13 +223,11 @@ class Fetcher:
         if code in (pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT) or (
             code == pycurl.E_COULDNT_CONNECT and number in _OWN_ERRNOS
         ):
-            return (
-                Failure.OWN,
-                f"this server could not open a connection: {errno.errorcode.get(number, code)}",
-            )
+            what = errno.errorcode.get(number, "no socket")
+            return Failure.OWN, f"this server could not open a connection: {what}"
         if code == pycurl.E_OPERATION_TIMEDOUT:
             if self._stalled:
-                return Failure.OWN, "this server did not run in time to read the answer"
+                return Failure.OWN, _STALLED
             if curl.getinfo(pycurl.REQUEST_SIZE) > 0:  # it was sent, so there was a connection
                 return Failure.SILENT, f"no answer within {self._timeout_s:g} s on an open connection"
             return Failure.UNREACHABLE, f"no connection within {self._timeout_s:g} s"
@@ -188,11 +235,16 @@ class Fetcher:
             return Failure.UNREACHABLE, _CONNECT.get(number, "connection failed")
         if code == pycurl.E_FILESIZE_EXCEEDED:
             return Failure.BAD_ANSWER, f"answer larger than {MAX_BODY_BYTES // 2**20} MiB"
-        if "header" in curl.errstr():
+        if code == _E_TOO_LARGE or curl.errstr().startswith("Too large response headers"):
             return Failure.BAD_ANSWER, "headers without end"
+        if code == pycurl.E_RECV_ERROR and not number:  # libcurl could not make sense of what it received
+            return Failure.BAD_ANSWER, "not an HTTP answer"
         return Failure.BAD_ANSWER, _ANSWER.get(code, curl.errstr() or f"libcurl error {code}")
 
 
+_STALLED = "this server did not run in time to read the answer"
+_E_TOO_LARGE = 100
+"""CURLE_TOO_LARGE, which pycurl does not name."""
 _CONNECT = {
     errno.ECONNREFUSED: "connection refused",
     errno.EHOSTUNREACH: "no route to host",
@@ -263,6 +315,7 @@ class _Transfer:
         self.host = parts.hostname or ""
         self.needs_look_up = not _is_address(self.host)
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._addresses: tuple[str, ...] = ()
         self.chunks: list[bytes] = []
         self.curl = curl = pycurl.Curl()
         curl.setopt(pycurl.URL, url)
@@ -280,8 +333,11 @@ class _Transfer:
         self.chunks.clear()
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, round(timeout_s * 1000)))
         if self.needs_look_up:
-            addresses = ",".join(resolver.addresses(self.host))
-            self.curl.setopt(pycurl.RESOLVE, [f"{self.host}:{self._port}:{addresses}"])
+            addresses = resolver.addresses(self.host)
+            # A connection that is kept alive belongs to a name; the name may have gone to another host.
+            self.curl.setopt(pycurl.FRESH_CONNECT, addresses != self._addresses)
+            self._addresses = addresses
+            self.curl.setopt(pycurl.RESOLVE, [f"{self.host}:{self._port}:{','.join(addresses)}"])
         self.shard.multi.add_handle(self.curl)
 
     def close(self) -> None:

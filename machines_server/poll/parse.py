@@ -24,16 +24,19 @@ _MAX_NUMBER = 2**63 - 1
 _NEVER_FROM_YEAR = 2200
 """Ollama's keep-alive of -1 is written as a date some 292 years ahead."""
 
+_MAX_BYTES, _MAX_OTHER = 2**50, 10**9
+"""The most that we believe of any metric; sums over an hour stay far within 64 bits."""
 _Rule = tuple[str, bool, float]
 """Name, whether it is a whole number, and the most that it can be."""
 
 
 def _rules(kind: type[HostSample | GpuSample]) -> tuple[_Rule, ...]:
-    return tuple(
-        (one.name, one.metadata["unit"] == "bytes", one.metadata["most"] or _MAX_NUMBER)
-        for one in metrics_of(kind)
-        if one.name not in ("load_1m", "load_5m", "load_15m")
-    )
+    rules = []
+    for one in metrics_of(kind):
+        whole = one.metadata["unit"] == "bytes"
+        if not one.name.startswith("load_"):
+            rules.append((one.name, whole, one.metadata["most"] or (_MAX_BYTES if whole else _MAX_OTHER)))
+    return tuple(rules)
 
 
 _HOST_RULES, _GPU_RULES = _rules(HostSample), _rules(GpuSample)
@@ -43,7 +46,8 @@ _VRAM = ("vram_total_bytes", "vram_used_bytes", "vram_free_bytes")
 def parse_sidecar(body: bytes) -> HostSample:
     """The JSON of a sidecar's /metrics."""
     raw = _object(body)
-    if (version := raw.get("version")) != SIDECAR_VERSION:
+    version = raw.get("version")
+    if type(version) is not int or version != SIDECAR_VERSION:
         raise BadAnswerError(
             f"payload version {_short(version)}, but this server knows version {SIDECAR_VERSION}"
         )
@@ -114,9 +118,11 @@ def _expiry(raw: dict[str, Any], at: str) -> str | None:
     text = _text(raw, "expires_at", at)
     try:
         when = datetime.fromisoformat(text)
+        if when.tzinfo is None:  # some look-alikes leave the zone out, and ours is not theirs
+            when = when.replace(tzinfo=UTC)
         if when.year == 1 or when.year >= _NEVER_FROM_YEAR:
             return None
-        return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
     except (ValueError, OverflowError):
         raise BadAnswerError(f"{at}expires_at: {_short(text)} is not an RFC 3339 time") from None
 
@@ -174,7 +180,7 @@ def _loads(value: object) -> tuple[Any, Any, Any]:
         return None, None, None
     if not isinstance(value, list) or len(value) != 3:
         raise BadAnswerError("load_avg: not a list of three numbers")
-    one, five, fifteen = (_number({"load_avg": load}, "load_avg", "") for load in value)
+    one, five, fifteen = (_number({"load_avg": load}, "load_avg", "", most=_MAX_OTHER) for load in value)
     return one, five, fifteen
 
 
@@ -195,5 +201,7 @@ def _not_more(values: dict[str, Any], part: str, whole: str, at: str) -> None:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, list | dict):  # its repr may be a megabyte, or deeper than Python can go
+        return "a list" if isinstance(value, list) else "an object"
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

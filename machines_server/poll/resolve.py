@@ -20,6 +20,7 @@ MAX_LOOKUPS = 256
 class _Name:
     addresses: tuple[str, ...] = ()
     error: str | None = None
+    own_fault: str | None = None
     looked_up_at: float = float("-inf")
     pending: bool = False
 
@@ -37,8 +38,14 @@ class Resolver:
         fresh = name.addresses and time.monotonic() - name.looked_up_at < KEEP_S
         if fresh or name.pending or not self._slots.acquire(blocking=False):
             return
-        name.pending, name.error = True, None
-        threading.Thread(target=self._look_up, args=(host, name), name=f"resolve {host}", daemon=True).start()
+        name.pending, name.error, name.own_fault = True, None, None
+        try:
+            threading.Thread(
+                target=self._look_up, args=(host, name), name=f"resolve {host}", daemon=True
+            ).start()
+        except RuntimeError as error:  # the process may have no more threads
+            name.own_fault, name.pending = f"this server could not look up names: {error}", False
+            self._slots.release()
 
     def addresses(self, host: str) -> tuple[str, ...]:
         """The addresses of `host` as last looked up; empty when there are none yet."""
@@ -47,6 +54,14 @@ class Resolver:
     def error(self, host: str) -> str | None:
         """Why the last look-up of `host` gave nothing, once it has ended."""
         return self._names[host].error
+
+    def own_fault(self, host: str) -> str | None:
+        """Why we could not look `host` up, which says nothing of the host."""
+        return self._names[host].own_fault
+
+    def looks_up(self, host: str) -> bool:
+        """Whether a look-up of `host` is under way."""
+        return self._names[host].pending
 
     def forget_all_but(self, hosts: set[str]) -> None:
         """Forget the names of machines that are no longer declared."""
@@ -57,13 +72,18 @@ class Resolver:
     def _look_up(self, host: str, name: _Name) -> None:
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            name.addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+            addresses = dict.fromkeys(str(entry[4][0]) for entry in found)
+            # One with a zone (fe80::1%eth0), which mDNS adds, has no form in libcurl's option.
+            name.addresses = tuple(address for address in addresses if "%" not in address)
         except socket.gaierror as error:
-            if error.errno != socket.EAI_AGAIN:  # the name servers said no; else they said nothing
-                name.addresses = ()
-            name.error = "name not found"
-        except (OSError, UnicodeError) as error:
+            if error.errno == socket.EAI_AGAIN:
+                name.error = "name not resolved: no name server answered"
+            else:
+                name.addresses, name.error = (), "name not found"
+        except UnicodeError as error:
             name.addresses, name.error = (), f"name not resolved: {error}"
+        except OSError as error:  # no more file descriptors, or memory
+            name.own_fault = f"this server could not look up names: {error.strerror}"
         finally:
             name.looked_up_at = time.monotonic()
             name.pending = False

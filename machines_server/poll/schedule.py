@@ -5,9 +5,9 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Protocol
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -21,7 +21,9 @@ from machines_server.poll.fetch import Fetcher
 from machines_server.poller_lock import PollerLock
 
 TICK_S = 0.25
-"""How often a standing-by process tries the lock, and the leader looks for new files and at the clocks."""
+"""How often a standing-by process tries the lock, and the leader looks at lock and clocks."""
+LOOK_S = 1.0
+"""How often the leader looks for new machines, which are polled at once."""
 _STEP_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,6 @@ class Poller:
     def __init__(
         self,
         timing: Timing,
-        folder: Path,
         registry: Callable[[float], Registry],
         lock: PollerLock,
         open_sink: Callable[[Callable[[str | None], None]], Sink],
@@ -61,9 +62,10 @@ class Poller:
 
         `last_cycle_at` tells when the cycle of the leader before us began, so that the rhythm is kept.
         """
-        self._timing, self._folder, self._registry, self._lock = timing, folder, registry, lock
+        self._timing, self._registry, self._lock = timing, registry, lock
         self._open_sink, self._last_cycle_at = open_sink, last_cycle_at
         self._faults: dict[str, str] = {}
+        self._faults_lock = threading.Lock()
         self._sink: Sink
         self._known = Registry()
         self._known_lock = threading.Lock()
@@ -82,16 +84,34 @@ class Poller:
             if leads:
                 try:
                     self._lead(stop)
-                finally:
+                except Exception:
+                    log.exception("polling failed; it is tried again, here or in another process")
                     self._lock.release()
-            else:
-                stop.wait(TICK_S)
+                    stop.wait(LOOK_S)
+                self._lock.release()
+                complained = False
+            elif not complained:
+                log.info("another process polls; this one stands by")
+                complained = True
+            stop.wait(TICK_S)
 
     def _lead(self, stop: threading.Event) -> None:
-        _allow_many_sockets()
-        self._sink = self._open_sink(lambda fault: self._note("store", fault))
+        allow_many_sockets()
         self._ending.clear()
-        fetcher, newcomers_fetcher = Fetcher(self._timing.timeout_s), Fetcher(self._timing.timeout_s)
+        self._known, self._faults = Registry(), {}
+        with ExitStack() as stack:
+            self._sink = self._open_sink(lambda fault: self._note("store", fault))
+            stack.callback(self._sink.close)
+            fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
+            newcomers_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
+            scheduler, job = self._schedule(fetcher)
+            stack.callback(scheduler.shutdown)
+            stack.callback(self._ending.set)
+            log.info("this process polls, every %g s", self._timing.interval_s)
+            self._watch(job, newcomers_fetcher, stop)
+        log.info("this process polls no more")
+
+    def _schedule(self, fetcher: Fetcher) -> tuple[BackgroundScheduler, Job]:
         scheduler = BackgroundScheduler(
             timezone=UTC,
             executors={"default": ThreadPoolExecutor(1)},
@@ -105,16 +125,7 @@ class Poller:
             next_run_time=self._first_run(),
         )
         scheduler.start()
-        log.info("this process polls, every %g s", self._timing.interval_s)
-        try:
-            self._watch(job, newcomers_fetcher, stop)
-        finally:
-            self._ending.set()
-            scheduler.shutdown()
-            self._sink.close()
-            fetcher.close()
-            newcomers_fetcher.close()
-            log.info("this process polls no more")
+        return scheduler, job
 
     def _first_run(self) -> datetime:
         """Now, or when the leader before us would have begun its next cycle."""
@@ -129,9 +140,9 @@ class Poller:
         faults = self._poll(registry, fetcher)
         if faults is None:
             return
-        self._note("poll", faults[0].reason if faults else None)
         ended_at = started_at + (time.monotonic() - began)
         self._sink.put(Cycle(started_at, ended_at, self._timing.interval_s, self._timing.timeout_s))
+        self._note("poll", faults[0].reason if faults else None)
 
     def _poll(self, machines: Iterable[Machine], fetcher: Fetcher) -> list[OwnFault] | None:
         """What we could not ask; None when we were told to end in the middle."""
@@ -148,17 +159,20 @@ class Poller:
     def _watch(self, job: Job, fetcher: Fetcher, stop: threading.Event) -> None:
         """Poll new machines as their files come, and keep the rhythm when the wall clock is set."""
         offset = time.time() - time.monotonic()
-        changed_at = self._folder_changed_at()
+        looked_at = time.monotonic()
         while not stop.wait(TICK_S):
+            if not self._lock.is_held():
+                log.error("the file of the poller's lock was deleted, so another process may poll")
+                return
             if abs(time.time() - time.monotonic() - offset) > _STEP_S:
                 # The scheduler waits for a moment of the wall clock, which may now be hours away.
                 offset = time.time() - time.monotonic()
                 log.warning("the wall clock was set; polling goes on at once")
                 job.modify(next_run_time=datetime.now(UTC) + timedelta(seconds=TICK_S))
-            if (seen := self._folder_changed_at()) != changed_at:
-                changed_at = seen
+            if time.monotonic() - looked_at >= LOOK_S:
                 before = self._known
                 self._poll(to_poll_at_once(before, self._current()), fetcher)
+                looked_at = time.monotonic()
 
     def _current(self) -> Registry:
         """The registry now; the sink hears of it before it hears of its machines."""
@@ -169,25 +183,20 @@ class Poller:
                 self._sink.put(registry)
             return registry
 
-    def _folder_changed_at(self) -> int:
-        try:
-            return self._folder.stat().st_mtime_ns
-        except OSError:
-            return 0
-
     def _note(self, source: str, fault: str | None) -> None:
         """Say what is wrong with us where others can read it, even if the database cannot be written."""
-        if fault == self._faults.get(source):
-            return
-        if fault:
-            self._faults[source] = fault
-            log.error("%s", fault)
-        else:
-            del self._faults[source]
-        self._lock.note(self._faults)
+        with self._faults_lock:
+            if fault == self._faults.get(source):
+                return
+            if fault:
+                self._faults[source] = fault
+                log.error("%s", fault)
+            else:
+                del self._faults[source]
+            self._lock.note(self._faults)
 
 
-def _allow_many_sockets() -> None:
+def allow_many_sockets() -> None:
     """Every kept-alive connection is a file descriptor, and the usual limit of 1,024 is soon reached."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

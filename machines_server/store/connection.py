@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from machines_server.errors import StoreError
@@ -14,7 +14,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """The connection of the one process that writes; makes the file if need be."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{path} cannot be opened for writing: {error}") from error
     with translated(path):
@@ -36,17 +36,30 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def backup(path: Path, target: Path) -> None:
+    """Copy a database, as it is at one moment, while others read and write it; raises StoreError.
+
+    The copy is one file, and `target` is there only when it is whole.
+    """
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    with closing(open_reader(path)) as source, translated(path), closing(sqlite3.connect(part)) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+    part.rename(target)
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All of it or nothing; takes the write lock at once, so that it cannot fail half-way for want of it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # a full disk rolls back by itself
             connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 @contextmanager

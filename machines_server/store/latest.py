@@ -11,7 +11,15 @@ import orjson
 
 from machines_server.core.live import Latest
 from machines_server.core.registry import Endpoint
-from machines_server.core.sample import Cycle, State
+from machines_server.core.sample import (
+    Answer,
+    Cycle,
+    GpuSample,
+    GpuUnreadable,
+    HostSample,
+    LoadedModel,
+    State,
+)
 from machines_server.store.connection import open_reader, translated
 
 
@@ -48,28 +56,24 @@ class LatestReader:
                     " answered_at_ms / 1000.0, answer FROM latest JOIN machine ON machine.id = machine_id"
                 )
                 for name, endpoint, url, state, reason, polled_at, answered_at, answer in rows:
-                    # Telemetry goes out as it is; models are looked at again.
-                    found = answer and (
-                        orjson.loads(answer) if endpoint == "ollama" else orjson.Fragment(answer)
-                    )
-                    latest.setdefault(name.casefold(), {})[Endpoint(endpoint)] = Latest(
-                        url, State(state), reason, polled_at, answered_at, found
-                    )
-                cycle = connection.execute(
-                    "SELECT cycle_started_at_ms / 1000.0, ended_at_ms / 1000.0, interval_s, timeout_s"
-                    " FROM poll_span ORDER BY id DESC LIMIT 1"
-                ).fetchone()
+                    typed = answer and _answer(endpoint, answer)
+                    found = Latest(url, State(state), reason, polled_at, answered_at, typed)
+                    latest.setdefault(name.casefold(), {})[Endpoint(endpoint)] = found
+                cycle = _cycle(connection)
             finally:
                 connection.execute("COMMIT")
-        return Snapshot(latest, Cycle(*cycle) if cycle else None)
+        return Snapshot(latest, cycle)
 
-    def last_good(self, file: str) -> str | None:
-        """The last good version of a machine file as JSON, or None; raises StoreError."""
+    def cycle(self) -> Cycle | None:
+        """The latest finished cycle; raises StoreError when it cannot be read."""
         with self._reading() as connection:
-            row = connection.execute(
-                "SELECT declared FROM machine WHERE file = ? AND removed_at_ms IS NULL", (file,)
-            ).fetchone()
-        return row and str(row[0])
+            return _cycle(connection)
+
+    def last_good(self, file: str | None) -> dict[str, str]:
+        """The last good version of a machine file, or of all (None), as JSON by name; raises StoreError."""
+        sql = "SELECT file, declared FROM machine WHERE removed_at_ms IS NULL AND coalesce(file = ?, 1)"
+        with self._reading() as connection:
+            return dict(connection.execute(sql, (file,)))
 
     def close(self) -> None:
         """Close the connection; the next question opens another."""
@@ -84,3 +88,21 @@ class LatestReader:
             if self._connection is None:
                 self._connection = open_reader(self._path)
             yield self._connection
+
+
+def _cycle(connection: sqlite3.Connection) -> Cycle | None:
+    row = connection.execute(
+        "SELECT cycle_started_at_ms / 1000.0, ended_at_ms / 1000.0, interval_s, timeout_s"
+        " FROM poll_span ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return Cycle(*row) if row else None
+
+
+def _answer(endpoint: str, text: str) -> Answer:
+    """What `samples.py` wrote."""
+    raw = orjson.loads(text)
+    if endpoint == Endpoint.OLLAMA:
+        return tuple(LoadedModel(**model) for model in raw)
+    raw["gpu"] = tuple(GpuSample(**gpu) for gpu in raw["gpu"])
+    raw["gpu_unreadable"] = tuple(GpuUnreadable(**gpu) for gpu in raw["gpu_unreadable"])
+    return HostSample(**raw)

@@ -2,10 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from machines_server.core.changes import (
+    Event,
+    reboot_event,
+    status_event,
+)
 from machines_server.core.registry import Endpoint, Registry
 from machines_server.core.sample import (
     THOUSANDTHS,
@@ -15,22 +21,20 @@ from machines_server.core.sample import (
     LoadedModel,
     PollResult,
     Sample,
-    State,
     metrics_of,
     scale,
-    telemetry,
 )
+from machines_server.core.status import Status
 from machines_server.store.connection import transaction
+from machines_server.store.events import add_event, to_ms
+from machines_server.store.machines import MachineRows
+from machines_server.store.rollups import Rollups
+from machines_server.store.stays import Stays
 
 _HOST = {one.name: scale(one) for one in metrics_of(HostSample)}
 _GPU = {one.name: scale(one) for one in metrics_of(GpuSample)}
 _NOTHING = HostSample()
 
-_ADD_MACHINE = """
-INSERT INTO machine (name, file, declared, added_at_ms) VALUES (?, ?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET
-    name = excluded.name, file = excluded.file, declared = excluded.declared, removed_at_ms = NULL
-RETURNING id"""
 _SET_LATEST = """
 INSERT INTO latest (machine_id, endpoint, url, state, reason, polled_at_ms, answered_at_ms, answer)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -52,10 +56,6 @@ RETURNING id"""
 _ADD_GPU_SAMPLE = f"""
 INSERT OR REPLACE INTO gpu_sample (gpu_id, at_ms, {", ".join(_GPU)})
 VALUES ({", ".join("?" * (2 + len(_GPU)))})"""
-_BEGIN_SPAN = """
-INSERT INTO model_span (
-    machine_id, model, digest, size_bytes, size_vram_bytes, context_length, first_seen_at_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _PROLONG_POLL_SPAN = """
 UPDATE poll_span SET cycle_started_at_ms = ?, ended_at_ms = ?, interval_s = ?, timeout_s = ?
 WHERE id = (SELECT max(id) FROM poll_span) AND abs(? - ended_at_ms) <= ?"""
@@ -73,10 +73,11 @@ class SampleWriter:
     after a write that failed.
     """
 
-    def __init__(self, connection: sqlite3.Connection, max_gap_s: float) -> None:
-        """`max_gap_s`: an answer that comes later than this after the one before begins new stays."""
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, max_gap_s: float, rollups: Rollups) -> None:
+        """`max_gap_s`: what comes later than this after the one before does not go on from it."""
+        self._connection, self._rollups = connection, rollups
         self._max_gap_ms = round(max_gap_s * 1000)
+        self._machines, self._stays = MachineRows(connection), Stays(connection, self._max_gap_ms)
         self._read_back()
 
     def write(self, items: Iterable[Item]) -> None:
@@ -90,57 +91,30 @@ class SampleWriter:
                         case Sample():
                             self._add_sample(item)
                         case Registry():
-                            self._set_machines(item)
+                            for machine in self._machines.set_all(item):
+                                self._stays.end_all(machine)
+                                self._seen.pop(machine, None)
                         case Cycle():
                             self._end_cycle(item)
         except BaseException:
+            self._rollups.forget()
             self._read_back()
             raise
 
     def _read_back(self) -> None:
-        rows = self._connection.execute("SELECT id, name FROM machine")
-        self._machines: dict[str, int] = {name.casefold(): number for number, name in rows}
+        self._machines.read_back()
+        self._stays.read_back()
         rows = self._connection.execute("SELECT id, machine_id, uuid, position, model, memory_kind FROM gpu")
         self._gpus: dict[tuple[int, str], tuple[int, tuple[Any, ...]]] = {
             (machine, uuid): (number, tuple(rest)) for number, machine, uuid, *rest in rows
         }
-        rows = self._connection.execute(
-            "SELECT machine_id, answered_at_ms FROM latest WHERE endpoint = ? AND answered_at_ms IS NOT NULL",
-            (Endpoint.OLLAMA,),
-        )
-        self._listed_at: dict[int, int] = dict(rows)
-        self._held: dict[int, dict[tuple[Any, ...], int]] = {}
-        for number, machine, *stay in self._connection.execute(
-            "SELECT id, machine_id, model, digest, size_bytes, size_vram_bytes, context_length"
-            " FROM model_span WHERE last_seen_at_ms IS NULL"
-        ):
-            self._held.setdefault(machine, {})[tuple(stay)] = number
-
-    def _set_machines(self, registry: Registry) -> None:
-        now_ms = _ms(registry.loaded_at)
-        for machine in registry:
-            declared = "{" + ", ".join(
-                f"{orjson.dumps(key).decode()}: {value}" for key, value in machine.declared_json.items()
-            )
-            row = (machine.name, machine.file, declared + "}", now_ms)
-            self._machines[machine.name.casefold()] = self._connection.execute(_ADD_MACHINE, row).fetchone()[
-                0
-            ]
-        for name in [name for name in self._machines if registry.get(name) is None]:
-            self._remove(self._machines.pop(name), now_ms)
-
-    def _remove(self, machine: int, now_ms: int) -> None:
-        self._connection.execute(
-            "UPDATE machine SET removed_at_ms = ? WHERE id = ? AND removed_at_ms IS NULL", (now_ms, machine)
-        )
-        self._connection.execute("DELETE FROM latest WHERE machine_id = ?", (machine,))
-        self._end_spans(machine)
+        self._seen: dict[int, _Seen] = {}
 
     def _set_latest(self, result: PollResult) -> None:
-        machine = self._machines.get(result.machine.casefold())
+        machine = self._machines.id(result.machine)
         if machine is None:  # its file went away while it was polled
             return
-        at_ms, answer = _ms(result.at), _as_json(result.answer)
+        at_ms, answer = to_ms(result.at), _as_json(result.answer)
         self._connection.execute(
             _SET_LATEST,
             (
@@ -154,59 +128,69 @@ class SampleWriter:
                 answer,
             ),
         )
-        if result.endpoint is Endpoint.OLLAMA:
-            self._follow_models(machine, result, at_ms)
-
-    def _follow_models(self, machine: int, result: PollResult, at_ms: int) -> None:
-        """Begin and end stays; a busy Ollama still holds what it held, one that is gone holds nothing."""
-        if not isinstance(result.answer, tuple):
-            if result.state is not State.BUSY:
-                self._end_spans(machine)
-            return
-        if abs(at_ms - self._listed_at.get(machine, at_ms)) > self._max_gap_ms:
-            self._end_spans(machine)
-        held = self._held.setdefault(machine, {})
-        now_held = {_stay(model) for model in result.answer}
-        for stay in held.keys() - now_held:
-            self._end_span(held.pop(stay), self._listed_at.get(machine, at_ms))
-        for stay in now_held - held.keys():
-            row = (machine, *stay, at_ms)
-            held[stay] = self._connection.execute(_BEGIN_SPAN, row).lastrowid or 0
-        self._listed_at[machine] = at_ms
-
-    def _end_spans(self, machine: int) -> None:
-        for span in self._held.pop(machine, {}).values():
-            self._end_span(span, self._listed_at.get(machine))
-
-    def _end_span(self, span: int, last_seen_at_ms: int | None) -> None:
-        self._connection.execute(
-            "UPDATE model_span SET last_seen_at_ms = coalesce(?, first_seen_at_ms) WHERE id = ?",
-            (last_seen_at_ms, span),
-        )
 
     def _add_sample(self, sample: Sample) -> None:
-        machine = self._machines.get(sample.machine.casefold())
+        machine = self._machines.id(sample.machine)
         if machine is None:
             return
-        at_ms = _ms(sample.at)
+        at_ms = to_ms(sample.at)
         sidecar, ollama = (sample.results.get(endpoint) for endpoint in Endpoint)
         host = sidecar.answer if sidecar and isinstance(sidecar.answer, HostSample) else _NOTHING
         states = sidecar and sidecar.state, ollama and ollama.state
-        values = _stored(host, _HOST)
         poll = round(sample.poll_s * THOUSANDTHS)
-        self._connection.execute(
-            _ADD_SAMPLE, (machine, at_ms, *states, THOUSANDTHS * sample.up, poll, *values)
-        )
+        row = (machine, at_ms, *states, THOUSANDTHS * sample.up, poll, *_stored(host, _HOST))
+        self._connection.execute(_ADD_SAMPLE, row)
         for gpu in host.gpu:
             row = (self._gpu_id(machine, gpu), at_ms, *_stored(gpu, _GPU))
             self._connection.execute(_ADD_GPU_SAMPLE, row)
+        self._rollups.mark(machine, at_ms)
+        self._add_events(machine, sample, host)
+        if ollama and isinstance(ollama.answer, tuple):
+            self._stays.follow(machine, ollama.at, ollama.answer)
+
+    def _add_events(self, machine: int, sample: Sample, host: HostSample) -> None:
+        """What this sample says beside the one before it."""
+        before = self._seen.get(machine) or self._last_seen(machine)
+        status = status_event(before.status, sample)
+        for event in (status, reboot_event(before.uptime_s, sample)):
+            if event:
+                add_event(self._connection, machine, event)
+        self._seen[machine] = _Seen(
+            Status(status.type) if status else before.status,
+            before.uptime_s if host.uptime_s is None else host.uptime_s,
+            sample.at,
+        )
+
+    def _last_seen(self, machine: int) -> "_Seen":
+        """What is known of a machine from before this process: a restart of ours is no event."""
+        status = self._connection.execute(
+            "SELECT type FROM event WHERE machine_id = ? AND type IN (?, ?, ?, ?, 'machine_removed')"
+            " ORDER BY at_ms DESC, id DESC LIMIT 1",
+            (machine, *Status),
+        ).fetchone()
+        uptime = self._connection.execute(
+            "SELECT uptime_s FROM sample WHERE machine_id = ? AND uptime_s IS NOT NULL"
+            " ORDER BY at_ms DESC LIMIT 1",
+            (machine,),
+        ).fetchone()
+        known = status is not None and status[0] in set(Status)
+        return _Seen(
+            Status(status[0]) if known else None, uptime[0] / THOUSANDTHS if uptime else None, float("-inf")
+        )
 
     def _end_cycle(self, cycle: Cycle) -> None:
-        started_ms = _ms(cycle.started_at)
-        row = (started_ms, _ms(cycle.ended_at), cycle.interval_s, cycle.timeout_s)
+        started_ms = to_ms(cycle.started_at)
+        row = (started_ms, to_ms(cycle.ended_at), cycle.interval_s, cycle.timeout_s)
         prolonged = self._connection.execute(_PROLONG_POLL_SPAN, (*row, started_ms, self._max_gap_ms))
         if prolonged.rowcount == 0:
             self._connection.execute(_BEGIN_POLL_SPAN, (started_ms, *row))
+            return
+        for machine, seen in self._seen.items():
+            # We poll, but could not ask this one for so long that nothing is known of it any more.
+            if seen.status is not Status.UNKNOWN and cycle.ended_at - seen.at > self._max_gap_ms / 1000:
+                detail = {"before": seen.status, "reason": "this server could not ask it"}
+                add_event(self._connection, machine, Event(cycle.ended_at, Status.UNKNOWN, detail))
+                self._seen[machine] = replace(seen, status=Status.UNKNOWN)
 
     def _gpu_id(self, machine: int, gpu: GpuSample) -> int:
         about = (gpu.index, gpu.model, gpu.memory_kind)
@@ -217,8 +201,13 @@ class SampleWriter:
         return number
 
 
-def _ms(at: float) -> int:
-    return round(at * 1000)
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The status and uptime that the latest sample of a machine left behind, and when that was."""
+
+    status: Status | None
+    uptime_s: float | None
+    at: float
 
 
 def _stored(sample: HostSample | GpuSample, scales: Mapping[str, int]) -> list[int | None]:
@@ -227,27 +216,6 @@ def _stored(sample: HostSample | GpuSample, scales: Mapping[str, int]) -> list[i
     return [None if value is None else round(value * scale) for value, scale in values]
 
 
-def _stay(model: LoadedModel) -> tuple[Any, ...]:
-    return model.model, model.digest, model.size_bytes, model.size_vram_bytes, model.context_length
-
-
 def _as_json(answer: HostSample | tuple[LoadedModel, ...] | None) -> str | None:
-    """The answer in the form of the API."""
-    if answer is None:
-        return None
-    if isinstance(answer, HostSample):
-        return orjson.dumps(telemetry(answer)).decode()
-    return orjson.dumps([_public_model(model) for model in answer]).decode()
-
-
-def _public_model(model: LoadedModel) -> Mapping[str, Any]:
-    return {
-        "name": model.model,
-        "model": model.model,
-        "digest": model.digest,
-        "size_bytes": model.size_bytes,
-        "size_vram_bytes": model.size_vram_bytes,
-        "processor": model.processor,
-        "context_length": model.context_length,
-        "expires_at": model.expires_at,
-    }
+    """An answer by the names of its fields, sizes in bytes; `latest.py` reads it."""
+    return None if answer is None else orjson.dumps(answer).decode()

@@ -6,8 +6,10 @@ Apart from the poller's thread, so that a slow disk or a locked database never m
 import logging
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from machines_server.core.registry import Registry
@@ -15,6 +17,7 @@ from machines_server.core.sample import Cycle
 from machines_server.errors import StoreError
 from machines_server.store.connection import open_writer, translated
 from machines_server.store.migrate import migrate
+from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import Item, SampleWriter
 
 FLUSH_S = 0.2
@@ -28,9 +31,17 @@ log = logging.getLogger(__name__)
 class WriterThread:
     """Writes every item within 0.2 s, or keeps it and tries again until the database takes it."""
 
-    def __init__(self, path: Path, *, max_gap_s: float, on_fault: Callable[[str | None], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_gap_s: float,
+        retention: Retention,
+        on_fault: Callable[[str | None], None],
+    ) -> None:
         """`on_fault` hears what is wrong with the database, and None when it is well again."""
         self._path, self._max_gap_s, self._on_fault = path, max_gap_s, on_fault
+        self._retention = retention
         self._incoming: deque[Item] = deque()
         self._something, self._at_once, self._closing = (
             threading.Event(),
@@ -40,12 +51,18 @@ class WriterThread:
         self._pending: list[Item] = []
         self._connection: sqlite3.Connection | None = None
         self._writer: SampleWriter | None = None
+        self._rollups: Rollups
+        self._registry: Registry | None = None
+        self._inode: int | None = None
+        self._maintained_at = time.monotonic()
         self._fault: str | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> None:
         """Have an item written; never waits."""
+        if isinstance(item, Registry):
+            self._registry = item
         self._incoming.append(item)
         if isinstance(item, Cycle):
             self._at_once.set()
@@ -65,39 +82,75 @@ class WriterThread:
             self._at_once.wait(FLUSH_S)
             self._something.clear()
             self._at_once.clear()
-            while self._incoming:
-                self._pending.append(self._incoming.popleft())
-            self._flush()
+            self._guarded(self._work)
             if self._fault:
                 self._closing.wait(RETRY_S)
-        if self._connection is not None:
-            self._connection.close()
+        self._guarded(self._work)
+        if self._pending:
+            log.error("%d items that were polled are lost: %s", len(self._pending), self._fault)
+        self._close()
 
-    def _flush(self) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do it; whatever goes wrong is said, and the thread goes on with what is still to be written."""
         try:
             with translated(self._path):
-                self._open().write(self._pending)
+                work()
         except StoreError as error:
-            self._say(str(error))
+            self._close()  # another connection may do better: the file may have been replaced
             self._forget_the_oldest()
-        except Exception as error:  # one item that nobody foresaw must not end the thread
-            log.exception("a batch of %d items is lost", len(self._pending))
-            self._pending.clear()
-            self._say(f"{self._path.name}: a batch was lost: {error!r}")
+            self._say(str(error))
+        except Exception as error:
+            log.exception("the writer of %s failed", self._path.name)
+            self._close()
+            self._say(f"{self._path.name}: {error!r}")
         else:
-            self._pending.clear()
             self._say(None)
 
-    def _forget_the_oldest(self) -> None:
-        lost, kept = self._pending[:-MAX_PENDING], self._pending[-MAX_PENDING:]
-        self._pending = [item for item in lost if isinstance(item, Registry)] + kept
+    def _work(self) -> None:
+        while self._incoming:
+            self._pending.append(self._incoming.popleft())
+        writer = self._open()
+        if self._pending:
+            self._write(writer)
+        while not self._something.is_set() and not self._closing.is_set():
+            now = time.monotonic()
+            elapsed_s, self._maintained_at = now - self._maintained_at, now
+            if not self._rollups.step(time.time(), elapsed_s):
+                break
+
+    def _write(self, writer: SampleWriter) -> None:
+        try:
+            writer.write(self._pending)
+        except (TypeError, ValueError, OverflowError, sqlite3.DataError, sqlite3.IntegrityError):
+            log.exception("one of %d items cannot be written; the others are", len(self._pending))
+            for item in self._pending:
+                with suppress(
+                    TypeError, ValueError, OverflowError, sqlite3.DataError, sqlite3.IntegrityError
+                ):
+                    writer.write([item])
+        self._pending.clear()
 
     def _open(self) -> SampleWriter:
+        if self._writer is not None and self._inode != _inode(self._path):
+            log.error("%s was moved away or deleted; a new one is made", self._path)
+            self._close()
         if self._writer is None:
             migrate(self._path)
             self._connection = open_writer(self._path)
-            self._writer = SampleWriter(self._connection, self._max_gap_s)
+            self._inode = _inode(self._path)
+            self._rollups = Rollups(self._connection, self._retention)
+            self._writer = SampleWriter(self._connection, self._max_gap_s, self._rollups)
+            if self._registry is not None:  # what the database does not know, if it is a new one
+                self._writer.write([self._registry])
         return self._writer
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._writer = None
+
+    def _forget_the_oldest(self) -> None:
+        del self._pending[:-MAX_PENDING]
 
     def _say(self, fault: str | None) -> None:
         if fault == self._fault:
@@ -108,3 +161,10 @@ class WriterThread:
         else:
             log.info("%s is written again", self._path.name)
         self._on_fault(fault)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

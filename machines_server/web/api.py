@@ -1,13 +1,10 @@
 """The REST API: paths to questions, answers to responses."""
 
-from typing import Any
-
 import orjson
 from flask import Blueprint, Response, request
 
 from machines_server.service import Body, Service
-
-JSON = "application/json"
+from machines_server.web.errors import JSON, error_response
 
 
 def make_api(service: Service) -> Blueprint:
@@ -44,15 +41,10 @@ def make_api(service: Service) -> Blueprint:
         if is_ready:
             return Response(orjson.dumps(health), mimetype=JSON)
         why = health["store"]["message"] or health["poller"]["message"]
-        return error_response(503, "not_ready", f"The answers are not up to date: {why}.", health)
+        more = health | {"status": "not_ready"}
+        return error_response(503, "not_ready", f"The answers are not up to date: {why}.", more)
 
     return api
-
-
-def error_response(status: int, code: str, message: str, more: dict[str, Any] | None = None) -> Response:
-    """An error as the API writes it."""
-    body = {"error": code, "message": message} | (more or {})
-    return Response(orjson.dumps(body), status, mimetype=JSON)
 
 
 def _body_response(body: Body) -> Response:

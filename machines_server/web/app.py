@@ -3,15 +3,23 @@
 from flask import Flask, Response, current_app
 from werkzeug.exceptions import HTTPException
 
+from machines_server.errors import BadParameterError, StoreError, UnknownMachineError
+from machines_server.history import History
 from machines_server.service import Service
-from machines_server.web.api import error_response, make_api
+from machines_server.web.api import make_api
+from machines_server.web.errors import JSON, error_response
+from machines_server.web.history_api import make_history_api
 
 
-def create_app(service: Service) -> Flask:
-    """An application that answers from `service`."""
+def create_app(service: Service, history: History) -> Flask:
+    """An application that answers of the present from `service`, and of the past from `history`."""
     app = Flask(__name__, static_folder=None)
     app.response_class = _JsonResponse
     app.register_blueprint(make_api(service))
+    app.register_blueprint(make_history_api(service, history))
+    app.register_error_handler(BadParameterError, _bad_parameter)
+    app.register_error_handler(UnknownMachineError, _unknown_machine)
+    app.register_error_handler(StoreError, _store_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
     return app
@@ -20,7 +28,7 @@ def create_app(service: Service) -> Flask:
 class _JsonResponse(Response):
     """What Flask answers by itself, to OPTIONS for instance, is no HTML either."""
 
-    default_mimetype = "application/json"
+    default_mimetype = JSON
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -30,6 +38,18 @@ def _http_error(error: HTTPException) -> Response:
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
+
+
+def _bad_parameter(error: BadParameterError) -> Response:
+    return error_response(400, "bad_parameter", str(error), {"parameter": error.parameter})
+
+
+def _unknown_machine(error: UnknownMachineError) -> Response:
+    return error_response(404, "unknown_machine", str(error))
+
+
+def _store_error(error: StoreError) -> Response:
+    return error_response(503, "store_unavailable", f"The history cannot be read: {error}.")
 
 
 def _unforeseen(error: Exception) -> Response:

@@ -293,39 +293,64 @@ def test_a_problem_is_told_once_for_each_change(tmp_path: Path) -> None:
     assert len(told) == 12
 
 
-def test_the_last_good_version_of_another_process_is_asked_for(tmp_path: Path) -> None:
+def kept(**machines: str) -> Callable[[str | None], dict[str, str]]:
+    """What a store remembers: by stem of the file, the text of its last good version."""
+    known = {f"{stem}.yaml": json.dumps(machine(text).declared) for stem, text in machines.items()}
+    return lambda file: known if file is None else {file: known[file]} if file in known else {}
+
+
+def test_the_last_good_version_of_another_process_stands_for_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / "alpha.yaml").write_text("name: alpha\n")
     (tmp_path / "beta.yaml").write_text("")
-    kept = json.dumps(machine(good("alpha", more="site: attic\n")).declared)
-    asked: list[str] = []
-
-    def last_good(name: str) -> str | None:
-        asked.append(name)
-        return kept if name == "alpha.yaml" else None
-
-    registry = RegistryFiles(tmp_path, last_good=last_good).current(1.0)
-    assert asked == ["alpha.yaml", "beta.yaml"]
+    files = RegistryFiles(tmp_path, recall=kept(alpha=good("alpha", more="site: attic\n")))
+    registry = files.current(1.0)
     assert [found.declared["site"] for found in registry] == ["attic"]
     assert {problem.file for problem in registry.problems} == {"alpha.yaml", "beta.yaml"}
+    assert files.current(2.0) is registry
+
+
+def test_processes_that_saw_different_versions_agree_on_the_one_that_was_kept(tmp_path: Path) -> None:
+    recall = kept(alpha=good("alpha", more="site: cellar\n"))
+    fast = RegistryFiles(tmp_path, recall=recall, recall_first=True)
+    slow = RegistryFiles(tmp_path, recall=recall, recall_first=True)
+    write(tmp_path, "alpha", more="site: attic\n")
+    assert [found.declared["site"] for found in fast.current(1.0)] == ["attic"]
+    (tmp_path / "alpha.yaml").write_text("name: [")
+    for files in (fast, slow):
+        assert [found.declared["site"] for found in files.current(2.0)] == ["cellar"]
+
+
+def test_a_folder_that_cannot_be_read_at_the_start_leaves_all_as_it_was_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "machines"
+    files = RegistryFiles(folder, recall=kept(alpha=good("alpha"), beta=good("beta")))
+    registry = files.current(1.0)
+    assert _names(registry) == ["alpha", "beta"]
+    assert not registry.is_whole
+    assert files.current(2.0) is registry
+    folder.mkdir()
+    write(folder, "beta")
+    registry = files.current(3.0)
+    assert _names(registry) == ["beta"]
+    assert registry.is_whole
 
 
 def test_a_last_good_version_that_breaks_the_rules_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "alpha.yaml").write_text("")
-    assert len(RegistryFiles(tmp_path, last_good=lambda _: b'{"name": "alpha"}').current(1.0)) == 0
+    files = RegistryFiles(tmp_path, recall=lambda _: {"alpha.yaml": '{"name": "alpha"}'})
+    assert len(files.current(1.0)) == 0
 
 
 def test_a_store_that_cannot_answer_is_asked_again(tmp_path: Path) -> None:
     (tmp_path / "alpha.yaml").write_text("")
-    answers: list[Callable[[], str]] = [lambda: json.dumps(machine(good("alpha")).declared)]
+    asked: list[str | None] = []
 
-    def last_good(_: str) -> str:
-        if len(asked) < 3:
-            asked.append(1)
+    def recall(file: str | None) -> dict[str, str]:
+        asked.append(file)
+        if len(asked) <= 3:
             raise StoreError("the database is locked")
-        return answers[0]()
+        return kept(alpha=good("alpha"))(file)
 
-    asked: list[int] = []
-    files = RegistryFiles(tmp_path, last_good=last_good)
+    files = RegistryFiles(tmp_path, recall=recall)
     before = files.current(1.0)
     assert len(before) == 0
     assert files.current(2.0) is before

@@ -2,8 +2,8 @@
 
 import json
 import sqlite3
-import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from machines_server.errors import StoreError
 from machines_server.store.connection import open_writer
 from machines_server.store.latest import LatestReader
 from machines_server.store.migrate import migrate
+from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import SampleWriter
 from machines_server.store.writer import WriterThread
 from tests.fakes import wait_until
 
 URL = "http://127.0.0.1:1/"
+RETENTION = Retention(raw_s=48 * 3600, minute_s=30 * 86_400, hour_s=730 * 86_400)
 LLAMA = LoadedModel("llama3.1:70b", "d1", 42, 42, 8192)
 PHI = LoadedModel("phi3:mini", "d2", 5, 0, 4096)
 GPU = GpuSample(0, "GPU-a", "card", "dedicated", 24, 18, 6, 0, 61, None)
@@ -55,6 +57,11 @@ def listed(at: float, *models: LoadedModel) -> PollResult:
     return polled(Endpoint.OLLAMA, at, models)
 
 
+def of_one(*results: PollResult) -> list[PollResult | Sample]:
+    """What a cycle hands over of a machine: each result, and the sample that they make."""
+    return [*results, Sample("one", {result.endpoint: result for result in results})]
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "telemetry.db"
@@ -69,9 +76,13 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
+def open_samples(connection: sqlite3.Connection) -> SampleWriter:
+    return SampleWriter(connection, 12, Rollups(connection, RETENTION))
+
+
 @pytest.fixture
 def writer(connection: sqlite3.Connection) -> SampleWriter:
-    writer = SampleWriter(connection, max_gap_s=12)
+    writer = open_samples(connection)
     writer.write([REGISTRY])
     return writer
 
@@ -96,7 +107,8 @@ def test_the_latest_poll_of_each_endpoint_is_read_as_it_was_written(
     snapshot = reader.snapshot()
     sidecar, ollama = snapshot.latest["one"][Endpoint.SIDECAR], snapshot.latest["one"][Endpoint.OLLAMA]
     assert (sidecar.state, sidecar.polled_at, sidecar.answered_at) == (State.OK, 10.0, 10.0)
-    assert ollama.answer[0]["model"] == "llama3.1:70b"
+    assert ollama.answer == (LLAMA,)
+    assert sidecar.answer == HOST
     assert snapshot.cycle == Cycle(9.5, 11.5, 5, 2)
 
 
@@ -125,7 +137,7 @@ def test_an_answer_from_another_address_does_not_stand_for_the_new_one(
 def test_the_version_changes_when_something_is_written(writer: SampleWriter, reader: LatestReader) -> None:
     before = reader.version()
     assert reader.version() == before
-    writer.write([listed(11.0)])
+    writer.write(of_one(listed(11.0)))
     assert reader.version() != before
 
 
@@ -137,11 +149,11 @@ def test_a_sample_is_one_row_and_one_for_each_gpu_with_null_for_unknown_and_zero
     row = connection.execute(
         "SELECT at_ms, sidecar, ollama, up, cpu_percent, load_1m, ram_used_bytes FROM sample"
     ).fetchone()
-    assert row == (10500, "ok", "ok", 1000, 12400, None, 2**30)
+    assert row == (10_000, "ok", "ok", 1000, 12_400, None, 2**30)
     row = connection.execute(
         "SELECT uuid, at_ms, vram_free_bytes, utilisation, power_w FROM gpu_sample JOIN gpu ON id = gpu_id"
     ).fetchone()
-    assert row == ("GPU-a", 10500, 6, 0, None)
+    assert row == ("GPU-a", 10_000, 6, 0, None)
 
 
 def test_a_cycle_in_which_nothing_answered_is_a_sample_too(
@@ -170,36 +182,40 @@ def test_a_model_that_stays_is_one_row_and_costs_no_write_per_cycle(
     writer: SampleWriter, connection: sqlite3.Connection
 ) -> None:
     for at in (10.0, 15.0, 20.0):
-        writer.write([listed(at, LLAMA, PHI)])
-    writer.write([listed(25.0, PHI)])
+        writer.write(of_one(listed(at, LLAMA, PHI)))
+    writer.write(of_one(listed(25.0, PHI)))
     assert sorted(spans(connection)) == [("llama3.1:70b", 10, 20), ("phi3:mini", 10, None)]
 
 
 def test_a_reload_with_another_context_is_another_stay(
     writer: SampleWriter, connection: sqlite3.Connection
 ) -> None:
-    writer.write([listed(10.0, LLAMA)])
-    writer.write([listed(15.0, replace(LLAMA, context_length=32768))])
+    writer.write(of_one(listed(10.0, LLAMA)))
+    writer.write(of_one(listed(15.0, replace(LLAMA, context_length=32768))))
     assert spans(connection) == [("llama3.1:70b", 10, 10), ("llama3.1:70b", 15, None)]
 
 
-def test_a_busy_ollama_still_holds_its_models_and_one_that_is_gone_holds_none(
+def test_a_stay_goes_on_while_ollama_does_not_answer_and_ends_where_it_was_last_seen(
     writer: SampleWriter, connection: sqlite3.Connection
 ) -> None:
-    writer.write([listed(10.0, LLAMA)])
-    writer.write([polled(Endpoint.OLLAMA, 15.0, state=State.BUSY)])
+    writer.write(of_one(listed(10.0, LLAMA)))
+    writer.write(of_one(polled(Endpoint.OLLAMA, 15.0, state=State.BUSY)))
+    writer.write(of_one(polled(Endpoint.OLLAMA, 17.0, state=State.UNREACHABLE)))
     assert spans(connection) == [("llama3.1:70b", 10, None)]
-    writer.write([polled(Endpoint.OLLAMA, 20.0, state=State.UNREACHABLE)])
-    assert spans(connection) == [("llama3.1:70b", 10, 10)]
+    writer.write(of_one(listed(20.0, LLAMA)))
+    assert spans(connection) == [("llama3.1:70b", 10, None)]
+    writer.write(of_one(polled(Endpoint.OLLAMA, 25.0, state=State.UNREACHABLE)))
+    writer.write(of_one(listed(30.0)))
+    assert spans(connection) == [("llama3.1:70b", 10, 20)]
 
 
 def test_a_stay_goes_on_over_a_short_restart_of_the_server_and_not_over_a_long_one(
     connection: sqlite3.Connection, writer: SampleWriter
 ) -> None:
-    writer.write([listed(10.0, LLAMA)])
-    SampleWriter(connection, max_gap_s=12).write([listed(20.0, LLAMA)])
+    writer.write(of_one(listed(10.0, LLAMA)))
+    open_samples(connection).write(of_one(listed(20.0, LLAMA)))
     assert spans(connection) == [("llama3.1:70b", 10, None)]
-    SampleWriter(connection, max_gap_s=12).write([listed(100.0, LLAMA)])
+    open_samples(connection).write(of_one(listed(100.0, LLAMA)))
     assert spans(connection) == [("llama3.1:70b", 10, 20), ("llama3.1:70b", 100, None)]
 
 
@@ -219,8 +235,9 @@ def test_a_removed_machine_keeps_its_history_and_comes_back_as_itself(
 
 @pytest.mark.usefixtures("writer")
 def test_the_last_good_version_of_a_file_can_be_read_back(reader: LatestReader) -> None:
-    assert json.loads(reader.last_good("one.yaml") or "") == {"name": "one", "note": "ü"}
-    assert reader.last_good("two.yaml") is None
+    assert json.loads(reader.last_good("one.yaml")["one.yaml"]) == {"name": "one", "note": "ü"}
+    assert reader.last_good("two.yaml") == {}
+    assert list(reader.last_good(None)) == ["one.yaml"]
 
 
 def test_a_write_that_fails_writes_nothing_and_can_be_repeated(
@@ -228,9 +245,9 @@ def test_a_write_that_fails_writes_nothing_and_can_be_repeated(
 ) -> None:
     too_large = replace(LLAMA, size_bytes=2**70)
     with pytest.raises(TypeError, match="64-bit"):
-        writer.write([listed(10.0, PHI), listed(15.0, too_large)])
+        writer.write(of_one(listed(10.0, PHI), listed(15.0, too_large)))
     assert spans(connection) == []
-    writer.write([listed(15.0, PHI)])
+    writer.write(of_one(listed(15.0, PHI)))
     assert spans(connection) == [("phi3:mini", 15, None)]
 
 
@@ -248,7 +265,7 @@ def test_while_another_program_locks_the_database_nothing_is_lost_and_the_fault_
     faults: list[str | None] = []
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    thread = WriterThread(path, max_gap_s=12, on_fault=faults.append)
+    thread = WriterThread(path, max_gap_s=12, retention=RETENTION, on_fault=faults.append)
     thread.put(REGISTRY)
     thread.put(listed(10.0, LLAMA))
     wait_until(lambda: faults)
@@ -262,18 +279,52 @@ def test_while_another_program_locks_the_database_nothing_is_lost_and_the_fault_
     snapshot = reader.snapshot()
     reader.close()
     assert snapshot.cycle == Cycle(9.0, 11.0, 5, 2)
-    assert snapshot.latest["one"][Endpoint.OLLAMA].answer[0]["name"] == "llama3.1:70b"
+    assert snapshot.latest["one"][Endpoint.OLLAMA].answer == (LLAMA,)
 
 
-def test_an_item_that_cannot_be_written_does_not_end_the_writer(path: Path) -> None:
+def test_an_item_that_cannot_be_written_takes_no_other_with_it(path: Path) -> None:
     faults: list[str | None] = []
-    thread = WriterThread(path, max_gap_s=12, on_fault=faults.append)
+    thread = WriterThread(path, max_gap_s=12, retention=RETENTION, on_fault=faults.append)
+    thread.put(REGISTRY)
+    thread.put(listed(10.0, replace(LLAMA, size_bytes=2**70)))
+    thread.put(polled(Endpoint.SIDECAR, 10.0, HOST))
+    thread.put(Cycle(6.0, 7.0, 5, 2))
+    thread.close()
+    with closing(LatestReader(path)) as reader:
+        snapshot = reader.snapshot()
+    assert snapshot.cycle == Cycle(6.0, 7.0, 5, 2)
+    assert list(snapshot.latest["one"]) == [Endpoint.SIDECAR]
+    assert faults == []
+
+
+def test_what_comes_while_it_writes_is_written_before_it_closes(path: Path) -> None:
+    for number in range(20):
+        thread = WriterThread(path, max_gap_s=12, retention=RETENTION, on_fault=lambda _: None)
+        thread.put(REGISTRY)
+        thread.put(Cycle(1.0, 2.0, 5, 2))
+        thread.put(Cycle(number, number + 1, 5, 2))
+        thread.close()
+        with closing(LatestReader(path)) as reader:
+            assert reader.cycle() == Cycle(number, number + 1, 5, 2)
+
+
+def test_a_database_that_is_moved_away_is_made_anew_with_what_is_known(path: Path) -> None:
+    thread = WriterThread(path, max_gap_s=12, retention=RETENTION, on_fault=lambda _: None)
     thread.put(REGISTRY)
     thread.put(Cycle(1.0, 2.0, 5, 2))
-    thread.put(listed(10.0, replace(LLAMA, size_bytes=2**70)))
+    with closing(LatestReader(path)) as reader:
+        wait_until(reader.cycle)
+    for file in path.parent.glob("telemetry.db*"):
+        file.unlink()
+    thread.put(polled(Endpoint.SIDECAR, 10.0, HOST))
     thread.put(Cycle(6.0, 7.0, 5, 2))
-    wait_until(lambda: faults)
-    thread.put(Cycle(11.0, 12.0, 5, 2))
-    wait_until(lambda: faults[-1] is None)
     thread.close()
-    assert threading.active_count() < 10
+    with closing(LatestReader(path)) as reader:
+        assert reader.snapshot().latest["one"][Endpoint.SIDECAR].answer == HOST
+
+
+def test_a_registry_that_is_not_whole_removes_nobody(
+    writer: SampleWriter, connection: sqlite3.Connection
+) -> None:
+    writer.write([Registry(loaded_at=20.0, is_whole=False)])
+    assert connection.execute("SELECT name, removed_at_ms FROM machine").fetchall() == [("one", None)]

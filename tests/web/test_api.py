@@ -15,9 +15,9 @@ from machines_server.core.sample import Cycle, HostSample, PollResult, State
 from machines_server.registry_files import RegistryFiles
 from machines_server.store.connection import open_writer
 from machines_server.store.migrate import migrate
+from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import SampleWriter
-from machines_server.web.app import create_app
-from machines_server.wsgi import make_service
+from machines_server.wsgi import make_app
 
 FILE = """
 name: one
@@ -41,7 +41,7 @@ def machines(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(tmp_path: Path, machines: Path) -> FlaskClient:
     settings, _ = load_settings({"MACHINES_DIR": str(machines), "MACHINES_DATA_DIR": str(tmp_path / "var")})
-    return create_app(make_service(settings)).test_client()
+    return make_app(settings).test_client()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def writer(tmp_path: Path) -> Iterator[SampleWriter]:
     path = tmp_path / "var" / "telemetry.db"
     migrate(path)
     connection = open_writer(path)
-    yield SampleWriter(connection, max_gap_s=12)
+    yield SampleWriter(connection, 12, Rollups(connection, Retention(1e6, 1e7, 1e8)))
     connection.close()
 
 

@@ -1,0 +1,76 @@
+"""Tiers and rollups: how samples are folded, merged and asked for, exactly."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+RAW, MINUTE, HOUR = "raw", "1m", "1h"
+TIER_STEPS_S = {MINUTE: 60, HOUR: 3600}
+MAX_AUTO_POINTS = 500
+MAX_POINTS = 11_000
+NICE_STEPS_S = (
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400,
+    7 * 86_400, 30 * 86_400, 365 * 86_400,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What remains of the values of one metric in one bucket; the last three are None when n is 0.
+
+    Values are integers (thousandths, or bytes), so that merging gives the same in any order.
+    """
+
+    n: int = 0
+    sum: int | None = None
+    min: int | None = None
+    max: int | None = None
+
+
+def fold(values: Iterable[int | None]) -> Fold:
+    """Fold values; an unknown one (None) does not count."""
+    known = [value for value in values if value is not None]
+    return Fold(len(known), sum(known), min(known), max(known)) if known else Fold()
+
+
+def merge(parts: Iterable[Fold]) -> Fold:
+    """The fold of all the values that were folded into `parts`."""
+    parts = [part for part in parts if part.n]
+    if not parts:
+        return Fold()
+    return Fold(
+        n=sum(part.n for part in parts),
+        sum=sum(part.sum or 0 for part in parts),
+        min=min(part.min for part in parts if part.min is not None),
+        max=max(part.max for part in parts if part.max is not None),
+    )
+
+
+def auto_step_s(span_s: float, least_s: float) -> int:
+    """The smallest usual step of at least `least_s` that cuts `span_s` into at most 500 points."""
+    # One point fewer, because the ends of the span may cut two buckets.
+    wanted = max(span_s / (MAX_AUTO_POINTS - 1), least_s)
+    return next((step for step in NICE_STEPS_S if step >= wanted), NICE_STEPS_S[-1])
+
+
+def coarsest_tier(step_s: int) -> str:
+    """The tier with the fewest rows whose buckets fit into those that were asked for."""
+    return next((tier for tier in (HOUR, MINUTE) if step_s % TIER_STEPS_S[tier] == 0), RAW)
+
+
+def segments(
+    from_s: int, to_s: int, coarsest: str, no_hours_from: float, no_minutes_from: float
+) -> list[tuple[str, int, int]]:
+    """Which tier answers which part of [from_s, to_s): the coarsest that is made, and no moment twice.
+
+    `no_hours_from` and `no_minutes_from` say from when on rollups are still to be made: the beginning of
+    an hour, and of a minute that is not before it.
+    """
+    ends = {HOUR: no_hours_from, MINUTE: no_minutes_from, RAW: float("inf")}
+    tiers = (HOUR, MINUTE, RAW)
+    parts, at = [], from_s
+    for tier in tiers[tiers.index(coarsest) :]:
+        end = int(min(to_s, ends[tier]))
+        if end > at:
+            parts.append((tier, at, end))
+            at = end
+    return parts

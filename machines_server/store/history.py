@@ -1,0 +1,192 @@
+"""What the database says of the past; every question on a connection of its own, so that none waits."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from machines_server.core.metrics import Metric
+from machines_server.core.rollup import RAW, Fold, coarsest_tier, merge, segments
+from machines_server.store.connection import open_reader, translated
+
+
+@dataclass(frozen=True, slots=True)
+class KnownMachine:
+    """A machine that was declared at some time, and its GPUs as (id, index, uuid), ordered by index."""
+
+    id: int
+    name: str
+    gpus: Sequence[tuple[int, int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event, `at` in epoch seconds."""
+
+    id: int
+    at: float
+    machine: str
+    type: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """A model on a machine: when it was last seen there (epoch seconds), and how long it was in a range."""
+
+    machine: str
+    model: str
+    last_seen: float
+    resident_s: float
+
+
+_RESIDENCY = """
+WITH stay AS (
+    SELECT name, model, first_seen_at_ms AS began,
+           coalesce(last_seen_at_ms, answered_at_ms, first_seen_at_ms) AS ended
+    FROM model_span JOIN machine ON machine.id = model_span.machine_id
+    LEFT JOIN latest ON latest.machine_id = machine.id AND endpoint = 'ollama'
+)
+SELECT name, model, max(ended) / 1000.0, sum(max(0, min(ended, :to) - max(began, :from))) / 1000.0
+FROM stay GROUP BY name, model"""
+
+
+class HistoryReader:
+    """Reads the past; raises StoreError when it cannot."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def machine(self, name: str) -> KnownMachine | None:
+        """A machine by its name, compared without case, removed ones included."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT id, name FROM machine WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                return None
+            gpus = connection.execute(
+                "SELECT id, position, uuid FROM gpu WHERE machine_id = ? ORDER BY position, id", (row[0],)
+            ).fetchall()
+        return KnownMachine(row[0], row[1], gpus)
+
+    def series(
+        self, machine: int, wanted: Sequence[tuple[Metric, int]], from_s: int, to_s: int, step_s: int
+    ) -> list[list[tuple[int, Fold]]]:
+        """For each (metric, id of machine or GPU) the buckets that have values, from one moment's content.
+
+        `from_s` and `to_s` are multiples of `step_s`.
+        """
+        with self._reading() as connection:
+            connection.execute("BEGIN")
+            parts = segments(from_s, to_s, coarsest_tier(step_s), *_seams(connection, machine))
+            found = [list(_buckets(connection, metric, key, parts, step_s)) for metric, key in wanted]
+            connection.execute("COMMIT")
+        return found
+
+    def events(
+        self,
+        machine: str | None,
+        types: Sequence[str],
+        from_s: float,
+        to_s: float,
+        limit: int,
+        after: int = 0,
+    ) -> list[EventRow]:
+        """Newest first; `after` is the id of an event, of which only later ones are wanted."""
+        sql = (
+            "SELECT event.id, at_ms / 1000.0, name, type, detail FROM event"
+            " JOIN machine ON machine.id = machine_id"
+            " WHERE at_ms >= ? AND at_ms < ? AND event.id > ?"
+        )
+        values: list[Any] = [round(from_s * 1000), round(to_s * 1000), after]
+        if machine is not None:
+            sql += " AND name = ?"
+            values.append(machine)
+        if types:
+            sql += f" AND type IN ({', '.join('?' * len(types))})"
+            values += types
+        with self._reading() as connection:
+            rows = connection.execute(sql + " ORDER BY at_ms DESC, event.id DESC LIMIT ?", (*values, limit))
+            return [
+                EventRow(number, at, name, type_, orjson.loads(detail))
+                for number, at, name, type_, detail in rows
+            ]
+
+    def statuses(self, machine: int, from_s: float, to_s: float) -> list[tuple[float, str]]:
+        """When the machine took on which status, oldest first, beginning with the one before `from_s`."""
+        types = ("online", "degraded", "offline", "unknown", "machine_removed")
+        marks = ", ".join("?" * len(types))
+        sql = f"SELECT at_ms / 1000.0, type FROM event WHERE machine_id = ? AND type IN ({marks}) AND at_ms"
+        with self._reading() as connection:
+            before = connection.execute(
+                f"{sql} < ? ORDER BY at_ms DESC, id DESC LIMIT 1", (machine, *types, round(from_s * 1000))
+            ).fetchall()
+            within = connection.execute(
+                f"{sql} >= ? AND at_ms < ? ORDER BY at_ms, id",
+                (machine, *types, round(from_s * 1000), round(to_s * 1000)),
+            ).fetchall()
+        return before + within
+
+    def poll_spans(self, from_s: float, to_s: float) -> list[tuple[float, float]]:
+        """When somebody polled without a break; oldest first."""
+        with self._reading() as connection:
+            return connection.execute(
+                "SELECT started_at_ms / 1000.0, ended_at_ms / 1000.0 FROM poll_span"
+                " WHERE ended_at_ms >= ? AND started_at_ms < ? ORDER BY id",
+                (round(from_s * 1000), round(to_s * 1000)),
+            ).fetchall()
+
+    def residency(self, from_s: float, to_s: float) -> list[Residency]:
+        """For every model on every machine that ever held it: the last time, and how long in a range."""
+        with self._reading() as connection:
+            rows = connection.execute(_RESIDENCY, {"from": round(from_s * 1000), "to": round(to_s * 1000)})
+            return [Residency(*row) for row in rows]
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with closing(open_reader(self._path)) as connection, translated(self._path):
+            yield connection
+
+
+def _seams(connection: sqlite3.Connection, machine: int) -> tuple[float, float]:
+    """From when on there are no hours, and from when on no minutes, because they are still to be made."""
+    due = dict(
+        connection.execute(
+            "SELECT tier, min(at_s) FROM rollup_due WHERE machine_id = ? GROUP BY tier", (machine,)
+        ).fetchall()
+    )
+    minute = due.get(60, float("inf"))
+    return min(due.get(3600, float("inf")), minute // 3600 * 3600), minute
+
+
+def _buckets(
+    connection: sqlite3.Connection,
+    metric: Metric,
+    key: int,
+    parts: Sequence[tuple[str, int, int]],
+    step_s: int,
+) -> Iterator[tuple[int, Fold]]:
+    found: dict[int, Fold] = {}
+    for tier, from_s, to_s in parts:
+        statement, unit = _statement(metric, tier), 1000 if tier == RAW else 1
+        for at in range(from_s // step_s * step_s, to_s, step_s):
+            low, high = max(at, from_s), min(at + step_s, to_s)
+            n, total, least, most = connection.execute(statement, (key, low * unit, high * unit)).fetchone()
+            if n:
+                part = Fold(n, total, least, most)
+                found[at] = merge((found[at], part)) if at in found else part
+    yield from sorted(found.items())
+
+
+def _statement(metric: Metric, tier: str) -> str:
+    table, key = ("gpu_sample", "gpu_id") if metric.is_gpu else ("sample", "machine_id")
+    name = metric.column
+    if tier == RAW:
+        what = f"count({name}), sum({name}), min({name}), max({name})"
+        return f"SELECT {what} FROM {table} WHERE {key} = ? AND at_ms >= ? AND at_ms < ?"
+    # total() because the bytes of years may not fit into 64 bits.
+    what = f"sum({name}_n), total({name}_sum), min({name}_min), max({name}_max)"
+    return f"SELECT {what} FROM {table}_{tier} WHERE {key} = ? AND at_s >= ? AND at_s < ?"

@@ -1,0 +1,223 @@
+"""Rollups and retention of `telemetry.db`, in steps that hold the writer for some 20 ms each.
+
+A sample marks its minute as due in the transaction that writes it. A rollup is made from all samples of its
+bucket, so that making it again changes nothing, and the mark goes in the same transaction: what is late, or
+was cut short, is made up by itself.
+"""
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS, Metric
+from machines_server.core.rollup import HOUR, MINUTE, RAW, TIER_STEPS_S
+from machines_server.store.connection import transaction
+
+STEP_S = 0.02
+CATCH_UP = 4.0
+"""How much faster than time passes the clock that ages samples may run: a wall clock that jumps forward
+must not empty the database."""
+PRUNE_EVERY_S = 60
+VACUUM_PAGES = 200
+_VACUUM_FROM_PAGES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long each tier is kept, in seconds."""
+
+    raw_s: float
+    minute_s: float
+    hour_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One table of samples: its key, how it counts time, and how many seconds of it are deleted at once."""
+
+    name: str
+    key: str
+    tier: str
+    chunk_s: int
+
+    @property
+    def at(self) -> str:
+        return "at_ms" if self.tier == RAW else "at_s"
+
+    @property
+    def unit(self) -> int:
+        """How many of its time units a second has."""
+        return 1000 if self.tier == RAW else 1
+
+
+_CHUNK_S = {RAW: 3600, MINUTE: 86_400, HOUR: 60 * 86_400}
+_TABLES = [
+    _Table(f"{name}{'' if tier == RAW else '_' + tier}", key, tier, chunk_s)
+    for tier, chunk_s in _CHUNK_S.items()
+    for name, key in (("sample", "machine_id"), ("gpu_sample", "gpu_id"))
+]
+
+
+def _roll_statement(tier: str, samples: str, key: str, metrics: Iterable[Metric]) -> str:
+    """Makes one bucket of a tier anew: of `:machine`, from `:at` to before `:end`."""
+    names = [metric.column for metric in metrics]
+    columns = ", ".join(f"{name}_{part}" for name in names for part in ("n", "sum", "min", "max"))
+    if tier == MINUTE:
+        finer, at, unit = samples, "at_ms", 1000
+        fold = "count({0}), sum({0}), min({0}), max({0})"
+        folds = ", ".join(fold.format(name) for name in names)
+    else:
+        finer, at, unit = f"{samples}_1m", "at_s", 1
+        folds = ", ".join(
+            f"sum({name}_n), sum({name}_sum), min({name}_min), max({name}_max)" for name in names
+        )
+    source = f"{finer} WHERE machine_id = :machine"
+    if key == "gpu_id":
+        source = f"gpu CROSS JOIN {finer} ON gpu_id = gpu.id WHERE gpu.machine_id = :machine"
+    return (
+        f"INSERT OR REPLACE INTO {samples}_{tier} ({key}, at_s, {columns}) SELECT {key}, :at, {folds}"
+        f" FROM {source} AND {at} >= :at * {unit} AND {at} < :end * {unit} GROUP BY {key}"
+    )
+
+
+_ROLL = {
+    tier: (
+        _roll_statement(tier, "sample", "machine_id", MACHINE_METRICS),
+        _roll_statement(tier, "gpu_sample", "gpu_id", GPU_METRICS),
+    )
+    for tier in (MINUTE, HOUR)
+}
+_DUE = "SELECT at_s, machine_id FROM rollup_due WHERE tier = ? AND at_s <= ? LIMIT 20"
+_DONE = "DELETE FROM rollup_due WHERE tier = ? AND at_s = ? AND machine_id = ?"
+_FINER = {MINUTE: RAW, HOUR: MINUTE}
+
+
+class Rollups:
+    """Works on the writing connection; used by the one thread that writes."""
+
+    def __init__(self, connection: sqlite3.Connection, retention: Retention) -> None:
+        self._connection = connection
+        self._kept_s = {RAW: retention.raw_s, MINUTE: retention.minute_s, HOUR: retention.hour_s}
+        self._marked: dict[int, int] = {}
+        self._to_prune: deque[tuple[_Table, int]] = deque()
+        self._pruned_at = float("-inf")
+
+    def mark(self, machine: int, at_ms: int) -> None:
+        """Note, in the transaction of the sample, that its minute is due."""
+        minute = at_ms // 60_000 * 60
+        if self._marked.get(machine) != minute:
+            self._mark(MINUTE, minute, machine)
+            self._marked[machine] = minute
+
+    def forget(self) -> None:
+        """Forget what was noted in a transaction that failed."""
+        self._marked.clear()
+
+    def step(self, now: float, elapsed_s: float) -> bool:
+        """Work for some 20 ms in one transaction; whether there is more to do.
+
+        `now` is the wall clock in epoch seconds, `elapsed_s` the time that has really passed since the step
+        before.
+        """
+        until = time.monotonic() + STEP_S
+        try:
+            with transaction(self._connection):
+                clock_s = self._age(now, elapsed_s)
+                for _ in self._work(now, clock_s):
+                    if time.monotonic() > until:
+                        return True
+        except BaseException:
+            self.forget()
+            raise
+        return self._vacuum()
+
+    def _work(self, now: float, clock_s: float) -> Iterator[None]:
+        for tier in (MINUTE, HOUR):
+            yield from self._roll_all(tier, now)
+        if not self._to_prune and abs(clock_s - self._pruned_at) >= PRUNE_EVERY_S:
+            self._pruned_at = clock_s
+            for table in _TABLES:
+                keys = self._connection.execute(f"SELECT id FROM {table.key.removesuffix('_id')}")
+                self._to_prune.extend((table, key) for (key,) in keys)
+        while self._to_prune:
+            table, key = self._to_prune[0]
+            if self._prune(table, key, clock_s):
+                self._to_prune.popleft()
+            yield
+
+    def _roll_all(self, tier: str, now: float) -> Iterator[None]:
+        step_s = TIER_STEPS_S[tier]
+        deleted_until = self._retention(_FINER[tier])
+        while due := self._connection.execute(_DUE, (step_s, now - step_s)).fetchall():
+            for at_s, machine in due:
+                if at_s >= deleted_until:  # else what it was made from is gone, and it stays as it was
+                    self._roll(tier, at_s, machine)
+                self._connection.execute(_DONE, (step_s, at_s, machine))
+                yield
+
+    def _roll(self, tier: str, at_s: int, machine: int) -> None:
+        bucket = {"machine": machine, "at": at_s, "end": at_s + TIER_STEPS_S[tier]}
+        for statement in _ROLL[tier]:
+            self._connection.execute(statement, bucket)
+        if tier == MINUTE:
+            self._mark(HOUR, at_s // 3600 * 3600, machine)
+            if self._marked.get(machine) == at_s:  # a sample that comes late must mark it anew
+                del self._marked[machine]
+
+    def _mark(self, tier: str, at_s: int, machine: int) -> None:
+        self._connection.execute(
+            "INSERT OR IGNORE INTO rollup_due VALUES (?, ?, ?)", (TIER_STEPS_S[tier], at_s, machine)
+        )
+
+    def _age(self, now: float, elapsed_s: float) -> float:
+        """The clock that ages samples: it follows the wall clock, but never in a leap forward."""
+        before = self._retention("clock")
+        clock_s = min(now, before + CATCH_UP * elapsed_s) if before else now
+        if int(clock_s) != before:
+            self._set_retention("clock", int(clock_s))
+        return clock_s
+
+    def _prune(self, table: _Table, key: int, clock_s: float) -> bool:
+        """Delete one chunk of what is too old; whether all of it is gone."""
+        floor_s = self._floor_s(table.tier, clock_s)
+        (oldest,) = self._connection.execute(
+            f"SELECT min({table.at}) FROM {table.name} WHERE {table.key} = ?", (key,)
+        ).fetchone()
+        if oldest is None or oldest >= floor_s * table.unit:
+            return True
+        end = min(floor_s, oldest // table.unit + table.chunk_s)
+        self._connection.execute(
+            f"DELETE FROM {table.name} WHERE {table.key} = ? AND {table.at} < ?", (key, end * table.unit)
+        )
+        if floor_s > self._retention(table.tier):
+            self._set_retention(table.tier, floor_s)
+        return bool(end == floor_s)
+
+    def _floor_s(self, tier: str, clock_s: float) -> int:
+        """Before this all is too old, and rolled up; whole hours, so that no bucket is cut."""
+        floor_s = int(clock_s - self._kept_s[tier]) // 3600 * 3600
+        coarser = {RAW: MINUTE, MINUTE: HOUR}.get(tier)
+        if coarser is None:
+            return floor_s
+        (due,) = self._connection.execute(
+            "SELECT min(at_s) FROM rollup_due WHERE tier <= ?", (TIER_STEPS_S[coarser],)
+        ).fetchone()
+        return floor_s if due is None else min(floor_s, due // 3600 * 3600)
+
+    def _retention(self, tier: str) -> int:
+        row = self._connection.execute("SELECT at_s FROM retention WHERE tier = ?", (tier,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _set_retention(self, tier: str, at_s: int) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO retention VALUES (?, ?)", (tier, at_s))
+
+    def _vacuum(self) -> bool:
+        """Give a little of the freed space back; pages that are soon used again are left."""
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        (all_pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        if free < max(_VACUUM_FROM_PAGES, all_pages // 10):
+            return False
+        self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        return True

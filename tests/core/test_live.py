@@ -1,0 +1,242 @@
+"""The live keys of a machine: the latest polls, the machine file and the clock."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machines_server.core.live import Latest, changes_at, live_keys
+from machines_server.core.registry import Endpoint, Machine
+from machines_server.core.sample import Answer, GpuSample, HostSample, LoadedModel, State, telemetry
+from tests.core.machines import a_machine
+
+NOW = 1_800_000_000.0
+LIMIT_S = 12.0
+HOST = HostSample(cpu_percent=1.0, gpu=(GpuSample(0, "GPU-a", None, "dedicated", 24, 18, 6),))
+TELEMETRY = telemetry(HOST)
+PHI = LoadedModel("phi3:mini", "d1", 100, 52, 4096)
+ANSWERS: dict[Endpoint, Answer] = {Endpoint.SIDECAR: HOST, Endpoint.OLLAMA: (PHI,)}
+REASONS = {State.OK: None, State.BUSY: "no answer", State.UNREACHABLE: "refused", State.ERROR: "HTTP 500"}
+
+
+def latest(
+    endpoint: Endpoint,
+    state: State = State.OK,
+    *,
+    polled_s_ago: float = 1,
+    answered_s_ago: float | None = None,
+    answer: Answer | None = None,
+    machine: Machine | None = None,
+) -> dict[Endpoint, Latest]:
+    """The latest poll of one endpoint of `machine`; one that is ok answered when it was polled."""
+    if state is State.OK and answered_s_ago is None:
+        answered_s_ago = polled_s_ago
+    found = Latest(
+        url=(machine or a_machine()).url(endpoint) or "",
+        state=state,
+        reason=REASONS[state],
+        polled_at=NOW - polled_s_ago,
+        answered_at=None if answered_s_ago is None else NOW - answered_s_ago,
+        answer=None if answered_s_ago is None else ANSWERS[endpoint] if answer is None else answer,
+    )
+    return {endpoint: found}
+
+
+def live(found: dict[Endpoint, Latest], fault: str | None = None, **changes: Any) -> dict[str, Any]:
+    return live_keys(a_machine(**changes), found, fault, NOW, LIMIT_S)
+
+
+SIDECAR_OK = latest(Endpoint.SIDECAR)
+OLLAMA_OK = latest(Endpoint.OLLAMA)
+
+
+def test_a_machine_that_answers_shows_all_it_said() -> None:
+    assert live(SIDECAR_OK | OLLAMA_OK) == {
+        "status": "online",
+        "status_reason": None,
+        "sampled_at": "2027-01-15T07:59:59.000Z",
+        "last_seen": "2027-01-15T07:59:59.000Z",
+        "telemetry": TELEMETRY,
+        "loaded_models": ["phi3:mini"],
+        "ollama": {
+            "state": "ok",
+            "message": None,
+            "models": [
+                {
+                    "name": "phi3:mini",
+                    "model": "phi3:mini",
+                    "digest": "d1",
+                    "size_bytes": 100,
+                    "size_vram_bytes": 52,
+                    "processor": "48%/52% CPU/GPU",
+                    "context_length": 4096,
+                    "expires_at": None,
+                }
+            ],
+        },
+    }
+
+
+def test_a_machine_that_was_never_polled_has_every_key_and_claims_nothing() -> None:
+    assert live({}) == {
+        "status": "unknown",
+        "status_reason": "sidecar and ollama: not polled yet",
+        "sampled_at": None,
+        "last_seen": None,
+        "telemetry": {},
+        "loaded_models": [],
+        "ollama": {"state": None, "message": "not polled yet", "models": []},
+    }
+
+
+def test_a_machine_without_endpoints_is_offline_and_says_why() -> None:
+    keys = live({}, has_ollama=False, has_sidecar=False)
+    assert keys["status"] == "offline"
+    assert "declared" in keys["status_reason"]
+    assert keys["ollama"] == {"state": "disabled", "message": None, "models": []}
+
+
+def test_loaded_models_are_sorted_and_spelled_as_the_file_spells_them() -> None:
+    names = ("zeta", "nomic-embed-text:latest", "HF.co/Org/M:q4", "alpha:7b")
+    answer = tuple(LoadedModel(name) for name in names)
+    found = SIDECAR_OK | latest(Endpoint.OLLAMA, answer=answer)
+    keys = live(found, models=("nomic-embed-text", "hf.co/org/m:Q4", "not-loaded"))
+    assert keys["loaded_models"] == ["alpha:7b", "hf.co/org/m:Q4", "nomic-embed-text", "zeta"]
+    assert {one["name"]: one["model"] for one in keys["ollama"]["models"]}["nomic-embed-text"] == (
+        "nomic-embed-text:latest"
+    )
+
+
+def test_a_missed_sidecar_keeps_its_last_sample_with_its_age_but_never_online() -> None:
+    keys = live(latest(Endpoint.SIDECAR, State.UNREACHABLE, answered_s_ago=30) | OLLAMA_OK)
+    assert keys["status"] == "degraded"
+    assert keys["status_reason"] == "sidecar: refused"
+    assert keys["telemetry"] == TELEMETRY
+    assert keys["sampled_at"] == "2027-01-15T07:59:30.000Z"
+    assert keys["last_seen"] == "2027-01-15T07:59:59.000Z"
+
+
+@pytest.mark.parametrize("state", [State.UNREACHABLE, State.ERROR])
+def test_an_ollama_that_refuses_or_fails_has_no_models(state: State) -> None:
+    keys = live(SIDECAR_OK | latest(Endpoint.OLLAMA, state, answered_s_ago=6))
+    assert keys["status"] == "online"
+    assert keys["loaded_models"] == []
+    assert keys["ollama"]["state"] == state
+    assert keys["ollama"]["models"] == []
+    assert keys["ollama"]["message"].startswith(str(REASONS[state]))
+
+
+@pytest.mark.parametrize(("answered_s_ago", "stands"), [(1, True), (60, True), (60.5, False), (None, False)])
+def test_a_busy_ollama_keeps_its_last_models_for_a_minute(
+    answered_s_ago: float | None,
+    stands: bool,  # noqa: FBT001
+) -> None:
+    keys = live(SIDECAR_OK | latest(Endpoint.OLLAMA, State.BUSY, answered_s_ago=answered_s_ago))
+    assert keys["loaded_models"] == (["phi3:mini"] if stands else [])
+    assert keys["ollama"]["state"] == "busy"
+    assert keys["ollama"]["message"].startswith("no answer: ")
+    assert keys["status"] == "online"
+
+
+def test_polls_of_another_address_do_not_count() -> None:
+    keys = live(SIDECAR_OK | OLLAMA_OK, hostname="127.0.0.2")
+    assert (keys["status"], keys["telemetry"], keys["sampled_at"]) == ("unknown", {}, None)
+    assert (keys["last_seen"], keys["loaded_models"]) == (None, [])
+    only_ollama_moved = live(SIDECAR_OK | OLLAMA_OK, port=1)
+    assert only_ollama_moved["status"] == "online"
+    assert only_ollama_moved["loaded_models"] == []
+
+
+def test_a_disabled_endpoint_is_not_missed_and_its_old_answers_do_not_count() -> None:
+    without_ollama = live(SIDECAR_OK | OLLAMA_OK, has_ollama=False)
+    assert without_ollama["status"] == "online"
+    assert without_ollama["ollama"] == {"state": "disabled", "message": None, "models": []}
+    assert without_ollama["loaded_models"] == []
+    without_sidecar = live(SIDECAR_OK | OLLAMA_OK, has_sidecar=False)
+    assert without_sidecar["status"] == "online"
+    assert without_sidecar["telemetry"] == {}
+    assert without_sidecar["sampled_at"] is None
+
+
+def test_without_a_poller_the_last_sample_stays_and_no_model_is_said_to_be_loaded() -> None:
+    keys = live(SIDECAR_OK | OLLAMA_OK, "no poller is running")
+    assert keys["status"] == "unknown"
+    assert keys["status_reason"] == "no poller is running"
+    assert keys["telemetry"] == TELEMETRY
+    assert keys["sampled_at"]
+    assert keys["loaded_models"] == []
+    assert keys["ollama"] == {"state": None, "message": "no poller is running", "models": []}
+
+
+@pytest.mark.parametrize("polled_s_ago", [12.5, -12.5, 3600, -3600])
+def test_polls_that_are_too_old_or_from_the_future_do_not_speak_for_the_present(polled_s_ago: float) -> None:
+    found = latest(Endpoint.SIDECAR, polled_s_ago=polled_s_ago) | latest(
+        Endpoint.OLLAMA, polled_s_ago=polled_s_ago
+    )
+    keys = live(found)
+    assert keys["status"] == "unknown"
+    assert keys["loaded_models"] == []
+    assert keys["sampled_at"]
+    assert keys["telemetry"] == TELEMETRY
+
+
+def test_one_stale_endpoint_makes_no_machine_offline() -> None:
+    refused = latest(Endpoint.SIDECAR, State.UNREACHABLE)
+    assert live(refused | latest(Endpoint.OLLAMA, polled_s_ago=100))["status"] == "unknown"
+    assert live(SIDECAR_OK | latest(Endpoint.OLLAMA, polled_s_ago=100))["status"] == "online"
+
+
+def test_what_ollama_says_comes_with_what_mends_it() -> None:
+    refused = latest(Endpoint.OLLAMA, State.UNREACHABLE, machine=a_machine(hostname="10.0.0.1", port=1234))
+    message = live(refused, hostname="10.0.0.1", port=1234)["ollama"]["message"]
+    assert message.startswith("refused: ")
+    assert "OLLAMA_HOST=0.0.0.0:1234" in message
+
+
+# Quarters of seconds, so that sums are exact.
+SPAN = st.integers(-400, 400).map(lambda quarters: quarters / 4)
+
+
+@st.composite
+def latests(draw: st.DrawFn) -> dict[Endpoint, Latest]:
+    found: dict[Endpoint, Latest] = {}
+    for endpoint in draw(st.sets(st.sampled_from(list(Endpoint)))):
+        state = draw(st.sampled_from(list(State)))
+        answered = draw(SPAN | st.none())
+        found |= latest(endpoint, state, polled_s_ago=draw(SPAN), answered_s_ago=answered)
+    return found
+
+
+@given(latests(), st.integers(0, 1000), st.sampled_from([None, "stalled"]))
+def test_nothing_changes_by_the_clock_alone_before_the_moment_that_is_told(
+    found: dict[Endpoint, Latest], quarters: int, fault: str | None
+) -> None:
+    machine = a_machine()
+    then = changes_at(found, NOW, LIMIT_S)
+    assert then >= NOW
+    later = NOW + quarters / 4
+    if later < then:
+        assert live_keys(machine, found, fault, later, LIMIT_S) == live_keys(
+            machine, found, fault, NOW, LIMIT_S
+        )
+
+
+def test_a_stamp_from_before_the_clock_was_set_back_counts_again_when_the_clock_comes_near() -> None:
+    found = latest(Endpoint.SIDECAR, polled_s_ago=-100)
+    assert changes_at(found, NOW, LIMIT_S) == NOW + 100 - LIMIT_S
+    assert changes_at(found, NOW + 100, LIMIT_S) == NOW + 100 + LIMIT_S
+
+
+@given(latests())
+def test_after_the_last_moment_that_is_told_nothing_changes_any_more(found: dict[Endpoint, Latest]) -> None:
+    now, machine = NOW, a_machine()
+    for _ in range(9):
+        then = changes_at(found, now, LIMIT_S)
+        if then == float("inf"):
+            break
+        now = then + 0.25
+    assert then == float("inf")
+    assert live_keys(machine, found, None, now, LIMIT_S) == live_keys(
+        machine, found, None, now + 1e6, LIMIT_S
+    )

@@ -1,0 +1,273 @@
+"""The past, written through the same way as the present: exact at any scale, and nothing lost."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS, METRICS
+from machines_server.core.registry import Endpoint, Registry
+from machines_server.core.rollup import Fold, fold
+from machines_server.core.sample import GpuSample, HostSample, LoadedModel, PollResult, Sample, State
+from machines_server.store.connection import backup, open_writer
+from machines_server.store.history import HistoryReader
+from machines_server.store.migrate import migrate
+from machines_server.store.rollups import Retention, Rollups
+from machines_server.store.samples import SampleWriter
+from tests.store.test_samples import REGISTRY, machine, of_one, polled
+
+START = 1_700_000_000 // 3600 * 3600
+KEPT = Retention(raw_s=48 * 3600, minute_s=30 * 86_400, hour_s=730 * 86_400)
+CPU, VRAM = METRICS["cpu_percent"], METRICS["vram_used_gb"]
+
+
+class Database:
+    """A database with one machine, its writer, its rollups and its reader."""
+
+    def __init__(self, path: Path) -> None:
+        migrate(path)
+        self.connection = open_writer(path)
+        self.rollups = Rollups(self.connection, KEPT)
+        self.writer = SampleWriter(self.connection, 12, self.rollups)
+        self.writer.write([REGISTRY])
+        self.reader = HistoryReader(path)
+        self.path = path
+
+    def add(self, at: float, cpu: float | None = 1.0, *, vram: int = 2**30, state: State = State.OK) -> None:
+        gpu = GpuSample(0, "GPU-a", "card", "dedicated", 2**34, vram, 2**34 - vram)
+        answer = HostSample(cpu_percent=cpu, gpu=(gpu,)) if state is State.OK else None
+        self.writer.write([Sample("one", {Endpoint.SIDECAR: polled(Endpoint.SIDECAR, at, answer, state)})])
+
+    def roll(self, now: float, elapsed_s: float = 0.0) -> None:
+        """All that is due at `now`."""
+        while self.rollups.step(now, elapsed_s):
+            elapsed_s = 0.0
+
+    def series(self, from_s: int, to_s: int, step_s: int) -> list[tuple[int, Fold]]:
+        return self.reader.series(1, [(CPU, 1)], from_s, to_s, step_s)[0]
+
+    def rows(self, sql: str) -> list[Any]:
+        return self.connection.execute(sql).fetchall()
+
+    def rollups_that_differ(self) -> list[Any]:
+        """Buckets that are not what the samples of the database make them."""
+        wrong = []
+        for tier, step_s in (("1m", 60), ("1h", 3600)):
+            for table, key, metrics in (
+                ("sample", "machine_id", MACHINE_METRICS),
+                ("gpu_sample", "gpu_id", GPU_METRICS),
+            ):
+                for metric in metrics:
+                    name = metric.column
+                    parts = ", ".join(f"{name}_{part}" for part in ("n", "sum", "min", "max"))
+                    made = self.rows(f"SELECT {key}, at_s, {parts} FROM {table}_{tier}")
+                    samples: dict[tuple[int, int], list[int | None]] = {}
+                    for number, at_ms, value in self.rows(f"SELECT {key}, at_ms, {name} FROM {table}"):
+                        bucket = at_ms // 1000 // step_s * step_s
+                        samples.setdefault((number, bucket), []).append(value)
+                    due = {at for (at,) in self.rows(f"SELECT at_s FROM rollup_due WHERE tier <= {step_s}")}
+                    for (number, bucket), values in samples.items():
+                        if any(bucket <= at < bucket + step_s for at in due):
+                            continue
+                        found = next((row[2:] for row in made if row[:2] == (number, bucket)), None)
+                        want = fold(values)
+                        if found != (want.n, want.sum, want.min, want.max):
+                            wrong.append((tier, name, bucket, found, want))
+        return wrong
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "telemetry.db")
+    yield database
+    database.connection.close()
+
+
+def test_every_metric_has_its_columns_in_every_tier(database: Database) -> None:
+    for table, metrics in (("sample", MACHINE_METRICS), ("gpu_sample", GPU_METRICS)):
+        for tier in ("1m", "1h"):
+            columns = [row[1] for row in database.rows(f"PRAGMA table_info({table}_{tier})")][2:]
+            assert columns == [
+                f"{metric.column}_{part}" for metric in metrics for part in ("n", "sum", "min", "max")
+            ]
+
+
+def test_a_range_is_answered_the_same_from_samples_and_from_rollups(database: Database) -> None:
+    for number in range(0, 3 * 3600, 5):
+        database.add(START + number, None if number % 35 == 0 else number % 97 / 10)
+    before = [database.series(START, START + 3 * 3600, step) for step in (60, 600, 3600, 7200)]
+    database.roll(START + 3 * 3600 + 60)
+    assert database.rows("SELECT count(*) FROM sample_1h") == [(3,)]
+    assert database.rollups_that_differ() == []
+    database.connection.execute("DELETE FROM sample")
+    assert [database.series(START, START + 3 * 3600, step) for step in (60, 600, 3600, 7200)] == before
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4 * 3600), st.integers(0, 1000)), max_size=60), st.data())
+def test_whatever_is_rolled_up_when_the_answer_is_exact(
+    samples: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as folder:
+        database = Database(Path(folder) / "telemetry.db")
+        for at, value in samples:  # in any order: late ones too
+            database.add(START + at, value / 10)
+            if data.draw(st.integers(0, 9)) == 0:
+                database.roll(START + data.draw(st.integers(0, 5 * 3600)))
+        step = data.draw(st.sampled_from([30, 60, 300, 3600, 7200]))
+        kept: dict[int, list[int]] = {}
+        for at, value in dict(samples).items():
+            kept.setdefault((START + at) // step * step, []).append(value * 100)
+        low, high = START // step * step, (START + 4 * 3600) // step * step + step
+        assert database.series(low, high, step) == sorted((at, fold(values)) for at, values in kept.items())
+        assert database.rollups_that_differ() == []
+        database.connection.close()
+
+
+def test_a_gap_stays_a_gap_and_an_offline_machine_has_samples(database: Database) -> None:
+    database.add(START + 10)
+    database.add(START + 190, state=State.UNREACHABLE)
+    assert [at - START for at, _ in database.series(START, START + 300, 60)] == [0]
+    up = database.reader.series(1, [(METRICS["up"], 1)], START, START + 300, 60)[0]
+    assert [(at - START, found.sum) for at, found in up] == [(0, 1000), (180, 0)]
+    database.roll(START + 3600)
+    assert database.rows("SELECT at_s, up_n, cpu_percent_n FROM sample_1m ORDER BY 1") == [
+        (START, 1, 1),
+        (START + 180, 1, 0),
+    ]
+
+
+def test_rollups_catch_up_after_days(database: Database) -> None:
+    for day in range(3):
+        database.add(START + day * 86_400)
+    database.roll(START + 10 * 86_400)
+    assert database.rows("SELECT count(*) FROM sample_1h") == [(3,)]
+    assert database.rows("SELECT count(*) FROM rollup_due") == [(0,)]
+
+
+def test_what_is_older_than_its_tier_is_kept_goes_and_its_rollups_stay(database: Database) -> None:
+    database.roll(START, 0)
+    for hour in range(72):
+        database.add(START + hour * 3600)
+    database.roll(START + 72 * 3600, 72 * 3600)
+    assert database.rows("SELECT min(at_ms) / 1000 FROM sample") == [(START + 24 * 3600,)]
+    assert database.rows("SELECT min(at_ms) / 1000 FROM gpu_sample") == [(START + 24 * 3600,)]
+    assert database.rows("SELECT count(*) FROM sample_1m") == [(72,)]
+    assert len(database.series(START, START + 72 * 3600, 3600)) == 72
+
+
+def test_a_clock_that_leaps_forward_does_not_empty_the_database(database: Database) -> None:
+    database.roll(START, 0)
+    for hour in range(48):
+        database.add(START + hour * 3600)
+        database.roll(START + hour * 3600, 3600)
+    year = 365 * 86_400
+    for second in range(0, 600, 60):  # ten minutes of a wrong year
+        database.add(START + 48 * 3600 + year + second)
+        database.roll(START + 48 * 3600 + year + second, 60)
+    assert database.rows(f"SELECT count(*) FROM sample WHERE at_ms < {(START + year) * 1000}") == [(48,)]
+    database.add(START + 48 * 3600 + 660)
+    database.roll(START + 49 * 3600, 60)
+    assert len(database.series(START, START + 49 * 3600, 3600)) == 49
+
+
+def test_a_clock_that_is_set_back_neither_stops_the_recording_nor_doubles_a_bucket(
+    database: Database,
+) -> None:
+    for second in range(0, 7200, 60):
+        database.add(START + second, 1.0)
+    database.roll(START + 7200)
+    for second in range(3630, 7230, 60):
+        database.add(START + second, 3.0)
+    database.roll(START + 7300)
+    assert database.rollups_that_differ() == []
+    assert [found.n for _, found in database.series(START, START + 7200, 3600)] == [60, 120]
+
+
+def test_a_step_of_maintenance_is_short_and_gives_space_back(database: Database) -> None:
+    database.roll(START, 0)
+    for minute in range(3000):
+        database.add(START + minute * 60)
+    database.roll(START + 3000 * 60, 0)
+    size = database.rows("PRAGMA page_count")[0][0]
+    database.rollups.step(START + 40 * 86_400, 40 * 86_400)
+    database.roll(START + 40 * 86_400, 0)
+    assert database.rows("SELECT count(*) FROM sample") == [(0,)]
+    assert database.rows("PRAGMA page_count")[0][0] <= size
+
+
+def test_a_series_of_a_gpu(database: Database) -> None:
+    database.add(START, vram=3 * 2**30)
+    known = database.reader.machine("ONE")
+    assert known is not None
+    ((key, index, uuid),) = known.gpus
+    assert (index, uuid) == (0, "GPU-a")
+    ((at, found),) = database.reader.series(1, [(VRAM, key)], START, START + 60, 60)[0]
+    assert (at, VRAM.public(found.max or 0)) == (START, 3)
+
+
+def events(database: Database) -> list[tuple[str, Any]]:
+    found = database.reader.events(None, [], 0, 1e11, 100)
+    return [(event.type, event.detail) for event in reversed(found)]
+
+
+def listed(at: float, *names: str) -> PollResult:
+    models = tuple(LoadedModel(name, name, 2**32, 2**32, 4096) for name in names)
+    return polled(Endpoint.OLLAMA, at, models)
+
+
+def test_events_tell_the_life_of_a_machine(database: Database) -> None:
+    database.writer.write(of_one(polled(Endpoint.SIDECAR, 10.0, HostSample(uptime_s=500.0)), listed(10.0)))
+    database.writer.write(
+        of_one(polled(Endpoint.SIDECAR, 15.0, HostSample(uptime_s=505.0)), listed(15.0, "m"))
+    )
+    gone = polled(Endpoint.SIDECAR, 20.0, state=State.UNREACHABLE)
+    database.writer.write(of_one(gone, listed(20.0, "m")))
+    database.writer.write(of_one(polled(Endpoint.SIDECAR, 25.0, HostSample(uptime_s=3.0)), listed(25.0)))
+    database.writer.write([Registry((machine(),), loaded_at=30.0), Registry(loaded_at=31.0)])
+    told = events(database)
+    assert [kind for kind, _ in told] == [
+        "machine_added",
+        "online",
+        "model_loaded",
+        "degraded",
+        "online",
+        "host_rebooted",
+        "model_unloaded",
+        "machine_removed",
+    ]
+    assert told[2][1]["size_vram_gb"] == 4
+    assert told[3][1] == {"before": "online", "reason": "sidecar: why"}
+    assert told[6][1]["resident_s"] == 5
+
+
+def test_a_restart_of_the_server_makes_no_event(database: Database) -> None:
+    steady = polled(Endpoint.SIDECAR, 10.0, HostSample(uptime_s=500.0)), listed(10.0, "m")
+    database.writer.write(of_one(*steady))
+    before = events(database)
+    for at in (15.0, 1000.0):  # a short one, and a long one
+        again = SampleWriter(database.connection, 12, database.rollups)
+        again.write([REGISTRY])
+        host = polled(Endpoint.SIDECAR, at, HostSample(uptime_s=490.0 + at))
+        again.write(of_one(host, listed(at, "m")))
+    assert events(database) == before
+
+
+def test_a_backup_taken_while_it_is_written_is_whole(database: Database, tmp_path: Path) -> None:
+    for number in range(200):
+        database.add(START + number)
+    copy = tmp_path / "copy.db"
+    database.connection.execute("BEGIN IMMEDIATE")
+    database.connection.execute("DELETE FROM sample")
+    backup(database.path, copy)
+    database.connection.execute("ROLLBACK")
+    with closing(sqlite3.connect(copy)) as opened:
+        assert opened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert opened.execute("SELECT count(*) FROM sample").fetchone() == (200,)
+    assert [path.name for path in tmp_path.glob("*copy*")] == ["copy.db"]
