@@ -69,7 +69,7 @@ class Poller:
         self._sink: Sink
         self._known = Registry()
         self._known_lock = threading.Lock()
-        self._ending = threading.Event()
+        self._stop = self._ending = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Stand by, lead, and end when `stop` is set."""
@@ -97,7 +97,7 @@ class Poller:
 
     def _lead(self, stop: threading.Event) -> None:
         allow_many_sockets()
-        self._ending.clear()
+        self._stop, self._ending = stop, threading.Event()
         self._known, self._faults = Registry(), {}
         with ExitStack() as stack:
             self._sink = self._open_sink(lambda fault: self._note("store", fault))
@@ -148,7 +148,7 @@ class Poller:
         """What we could not ask; None when we were told to end in the middle."""
         faults = []
         for result in poll_all(machines, fetcher):
-            if self._ending.is_set():
+            if self._stop.is_set() or self._ending.is_set():
                 return None
             if isinstance(result, OwnFault):
                 faults.append(result)

@@ -21,7 +21,6 @@ from machines_server.core.sample import (
     public_value,
     telemetry,
 )
-from machines_server.core.times import parse_time, rfc3339
 
 GPU = GpuSample(0, "GPU-a", "24GB card", "dedicated", 24 * GIB, 18 * GIB, 6 * GIB, 0, 61, None)
 HOST = HostSample(12.4, 1.1, 0.9, 0.7, 38 * GIB, 128 * GIB, 90 * GIB, 10 * GIB, 8000 * GIB, 12345.0)
@@ -157,45 +156,3 @@ def test_a_sample_is_as_slow_as_its_slowest_poll_and_up_if_any_endpoint_answered
     ollama = result(Endpoint.OLLAMA, State.BUSY, 12.0, 0.1)
     assert (sample(sidecar, ollama).poll_s, sample(sidecar, ollama).up) == (0.5, True)
     assert not sample(ollama).up
-
-
-def test_times_are_rfc_3339_in_utc_with_milliseconds() -> None:
-    assert rfc3339(0.0) == "1970-01-01T00:00:00.000Z"
-    assert rfc3339(1_795_453_200.1239) == "2026-11-23T17:00:00.123Z"
-    assert rfc3339(None) is None
-
-
-NOW = 1_795_453_200.0
-
-
-@pytest.mark.parametrize(
-    ("text", "at"),
-    [
-        ("now", NOW),
-        ("-90s", NOW - 90),
-        ("-5m", NOW - 300),
-        ("-24h", NOW - 86_400),
-        ("-7d", NOW - 7 * 86_400),
-        ("1795453200", NOW),
-        ("1795453200.25", NOW + 0.25),
-        ("2026-11-23T17:00:00Z", NOW),
-        ("2026-11-23T17:00:00.25Z", NOW + 0.25),
-        ("2026-11-23T19:00:00+02:00", NOW),
-        ("2026-11-23T19:00:00 02:00", NOW),
-        ("0", 0.0),
-    ],
-)
-def test_a_time_may_be_given_in_several_forms(text: str, at: float) -> None:
-    assert parse_time(text, NOW) == at
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "yesterday", "-1", "24h", "-1y", "-99999999d", "1e9", "nan", "inf", "9" * 12, "9" * 5000, "-"),
-        *("2026-11-23T17:00:00", "2026-11-23", "2026-13-01T00:00:00Z", "1969-12-31T23:59:59Z", "\u0661"),
-    ],
-)
-def test_what_is_no_time_is_refused_in_words(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^use "):
-        parse_time(text, NOW)

@@ -1,0 +1,180 @@
+"""All endpoints of all machines, asked once: results as they come, and a sample when a machine is done."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from machines_server.core.registry import Endpoint, Machine
+from machines_server.core.sample import GpuSample, HostSample, LoadedModel, PollResult, Sample, State
+from machines_server.poll.cycle import OwnFault, poll_all
+from machines_server.poll.fetch import Fetcher
+from tests.core.machines import a_machine
+from tests.fakes import FakeEndpoint, FakeFleet, gpu_body, http, sidecar_body
+from tests.running import free_port
+
+TIMEOUT_S = 0.5
+SIDECAR, OLLAMA = Endpoint.SIDECAR, Endpoint.OLLAMA
+
+
+@pytest.fixture
+def fetcher() -> Iterator[Fetcher]:
+    fetcher = Fetcher(TIMEOUT_S)
+    yield fetcher
+    fetcher.close()
+
+
+def at(name: str, sidecar: FakeEndpoint | None, ollama: FakeEndpoint | None, **changes: Any) -> Machine:
+    """A machine with these endpoints; None declares that there is none."""
+    return a_machine(
+        name,
+        sidecar_port=sidecar.port if sidecar else 3039,
+        port=ollama.port if ollama else 11434,
+        has_sidecar=sidecar is not None,
+        has_ollama=ollama is not None,
+        **changes,
+    )
+
+
+def polled(machines: list[Machine], fetcher: Fetcher) -> list[PollResult | Sample | OwnFault]:
+    """All that came, in its order, from a cycle in which this process was not starved by others."""
+    came: list[PollResult | Sample | OwnFault] = []
+    for _ in range(5):
+        came = [one for one in poll_all(machines, fetcher) if one is not None]
+        if not any(isinstance(one, OwnFault) for one in came):
+            break
+    return came
+
+
+def results(came: list[PollResult | Sample | OwnFault]) -> dict[tuple[str, Endpoint], PollResult]:
+    return {(one.machine, one.endpoint): one for one in came if isinstance(one, PollResult)}
+
+
+def test_a_machine_that_answers_gives_two_results_and_then_a_sample(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    machine = at("one", fakes.sidecar(gpu_body(0, used_gb=6)), fakes.ollama("phi3:mini"))
+    before = time.time()
+    came = polled([machine], fetcher)
+    after = time.time()
+    assert [type(one) for one in came] == [PollResult, PollResult, Sample]
+    by_endpoint = {endpoint: one for (_, endpoint), one in results(came).items()}
+    assert came[2] == Sample("one", by_endpoint)
+    for endpoint, one in by_endpoint.items():
+        assert (one.state, one.reason, one.url) == (State.OK, None, machine.url(endpoint))
+        assert before <= one.at <= after
+        assert 0 < one.took_s < TIMEOUT_S
+    host, models = by_endpoint[SIDECAR].answer, by_endpoint[OLLAMA].answer
+    assert isinstance(host, HostSample)
+    assert [type(gpu) for gpu in host.gpu] == [GpuSample]
+    assert isinstance(models, tuple)
+    assert [(type(model), model.model) for model in models] == [(LoadedModel, "phi3:mini")]
+
+
+def test_each_endpoint_is_asked_for_its_own_page(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    sidecar, ollama = fakes.sidecar(), fakes.ollama()
+    polled([at("one", sidecar, ollama)], fetcher)
+    assert sidecar.requests[0].startswith(b"GET /metrics HTTP/1.1\r\n")
+    assert ollama.requests[0].startswith(b"GET /api/ps HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "reason"),
+    [
+        (None, State.BUSY, "no answer within 0.5 s on an open connection"),
+        (http(b"", "500 Oops"), State.ERROR, "HTTP status 500"),
+        (http(b"<html>"), State.ERROR, "HTML, not JSON"),
+        (http(b"{}"), State.ERROR, "models: missing; is this an Ollama?"),
+        (http(sidecar_body()), State.ERROR, "models: missing; is this an Ollama?"),
+        (
+            http(b'{"models": ' + b"[" * 1000 + b"]" * 1000 + b"}"),
+            State.ERROR,
+            "models: not a list of objects",
+        ),
+        (b"SSH-2.0\r\n\r\n", State.ERROR, "not an HTTP answer"),
+    ],
+)
+def test_an_endpoint_that_does_not_say_what_was_asked_has_a_state_and_a_reason(
+    fetcher: Fetcher, fakes: FakeFleet, answer: bytes | None, state: State, reason: str
+) -> None:
+    came = polled([at("one", fakes.sidecar(), fakes.listen(answer))], fetcher)
+    ollama = results(came)["one", OLLAMA]
+    assert (ollama.state, ollama.reason, ollama.answer) == (state, reason, None)
+    assert results(came)["one", SIDECAR].state is State.OK
+    assert isinstance(came[-1], Sample)
+    assert came[-1].up
+
+
+def test_a_machine_that_refuses_still_gives_a_sample_which_is_not_up(fetcher: Fetcher) -> None:
+    machine = a_machine(port=free_port(), sidecar_port=free_port())
+    came = polled([machine], fetcher)
+    assert {one.state for one in results(came).values()} == {State.UNREACHABLE}
+    assert {one.reason for one in results(came).values()} == {"connection refused"}
+    assert isinstance(came[2], Sample)
+    assert not came[2].up
+
+
+def test_one_endpoint_is_enough_for_a_sample_if_no_other_is_declared(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    machines = [at("one", fakes.sidecar(), None), at("two", None, fakes.ollama())]
+    came = polled(machines, fetcher)
+    assert sorted(results(came)) == [("one", "sidecar"), ("two", "ollama")]
+    assert sorted(one.machine for one in came if isinstance(one, Sample)) == ["one", "two"]
+
+
+def test_a_machine_without_endpoints_is_passed_over(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    nothing = at("nothing", None, None)
+    assert polled([nothing], fetcher) == []
+    came = polled([nothing, at("one", fakes.sidecar(), None)], fetcher)
+    assert {one.machine for one in came} == {"one"}
+    assert list(poll_all([], fetcher)) == []
+
+
+def test_two_machines_of_one_address_share_one_request(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    sidecar, ollama = fakes.sidecar(), fakes.ollama("m")
+    came = [one for one in poll_all([at(name, sidecar, ollama) for name in ("one", "two")], fetcher) if one]
+    assert len(sidecar.requests) == len(ollama.requests) == 1
+    assert sorted(results(came)) == [
+        *(("one", "ollama"), ("one", "sidecar"), ("two", "ollama"), ("two", "sidecar"))
+    ]
+    assert sorted(one.machine for one in came if isinstance(one, Sample)) == ["one", "two"]
+
+
+def test_what_a_quick_host_says_is_there_before_a_slow_one_is_given_up(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    quick, slow = (
+        at("quick", fakes.sidecar(), fakes.ollama()),
+        at("slow", fakes.sidecar(), fakes.listen(None)),
+    )
+    came = polled([slow, quick], fetcher)
+    order = [(type(one).__name__, one.machine) for one in came]
+    assert order.index(("Sample", "quick")) < order.index(("Sample", "slow"))
+    assert order[-2:] == [("PollResult", "slow"), ("Sample", "slow")]
+
+
+def test_what_we_could_not_ask_is_a_fault_of_ours_and_makes_no_sample(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    machine = at("one", fakes.sidecar(), fakes.listen(None))
+    came: list[PollResult | Sample | OwnFault] = []
+    for one in poll_all([machine], fetcher):
+        if one is not None:
+            came.append(one)
+        if len(came) == 1:
+            time.sleep(TIMEOUT_S + 0.6)  # a caller that is stopped
+    assert [type(one) for one in came] == [PollResult, OwnFault]
+    assert came[1] == OwnFault("one", OLLAMA, "this server did not run in time to read the answer")
+    assert isinstance(polled([machine], fetcher)[-1], Sample)
+
+
+def test_cycles_can_follow_each_other_while_machines_come_go_and_move(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    old, new = fakes.ollama("m"), fakes.ollama("m")
+    for machines in ([], [at("one", None, old)], [at("one", None, new)], [], [at("one", None, old)]):
+        came = polled(machines, fetcher)
+        assert [one.url for one in results(came).values()] == [one.url(OLLAMA) for one in machines]
+        assert {one.state for one in results(came).values()} <= {State.OK}

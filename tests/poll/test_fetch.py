@@ -1,0 +1,636 @@
+"""Real requests to real sockets: each ends in time, with a body or with the reason why there is none."""
+
+import asyncio
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from machines_server.poll.fetch import MAX_BODY_BYTES, Failure, Fetched, Fetcher
+from tests.fakes import FakeEndpoint, FakeFleet, Script, http, wait_until
+from tests.running import free_port
+
+TIMEOUT_S = 0.5
+IN_TIME_S = TIMEOUT_S + 3
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture
+def fetcher() -> Iterator[Fetcher]:
+    fetcher = Fetcher(TIMEOUT_S)
+    yield fetcher
+    fetcher.close()
+
+
+def once(fetcher: Fetcher, urls: Iterable[str]) -> dict[str, Fetched]:
+    """One round: every URL ends exactly once."""
+    urls = list(dict.fromkeys(urls))
+    ended = [one for one in fetcher.fetch(urls) if one is not None]
+    found = {one.url: one for one in ended}
+    assert sorted(found) == sorted(urls)
+    assert len(ended) == len(urls)
+    assert all((one.failure is None) == (one.reason is None) for one in ended)
+    return found
+
+
+def ask(fetcher: Fetcher, *urls: str) -> list[Fetched]:
+    """A round in which this process was not starved by others; it says so itself when it was."""
+    for _ in range(5):
+        found = once(fetcher, urls)
+        if not any(one.failure is Failure.OWN for one in found.values()):
+            break
+    return [found[url] for url in urls]
+
+
+def failure(fetcher: Fetcher, url: str) -> tuple[Failure | None, str | None]:
+    (ended,) = ask(fetcher, url)
+    assert ended.body == b""
+    return ended.failure, ended.reason
+
+
+def say(*parts: bytes) -> Script:
+    """Send `parts` and close the connection."""
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+
+    return script
+
+
+def drip(head: bytes, drops: bytes, every_s: float = 0.05) -> Script:
+    """Send `head`, then one byte of `drops` at a time, for ever."""
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        for drop in cycle(drops):
+            writer.write(bytes([drop]))
+            await writer.drain()
+            await asyncio.sleep(every_s)
+
+    return script
+
+
+def pour(head: bytes, chunk: bytes) -> Script:
+    """Send `head`, then `chunk` again and again as fast as it is taken."""
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        while True:
+            writer.write(chunk)
+            await writer.drain()
+
+    return script
+
+
+def reset(*parts: bytes) -> Script:
+    """Send `parts` and reset the connection."""
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    return script
+
+
+# Answers
+
+
+def test_a_body_comes_back_whole(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    bodies = {fakes.listen(http(body)).url(): body for body in (b"{}", b"", bytes(range(256)) * 1000)}
+    for url, ended in zip(bodies, ask(fetcher, *bodies), strict=True):
+        assert (ended.failure, ended.body) == (None, bodies[url])
+        assert 0 < ended.took_s < TIMEOUT_S
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (OK + b"\r\n{}", b"{}"),
+        (b"HTTP/1.0 200 OK\r\n\r\n{}", b"{}"),
+        (CHUNKED + b"1\r\n{\r\n1;x=y\r\n}\r\n0\r\nTrailer: 1\r\n\r\n", b"{}"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\n{}", b"{}"),
+        (OK + b"Content-Length: 2\r\n\r\n{}EXTRA", b"{}"),
+        (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\n{}", b"{}"),
+    ],
+)
+def test_every_way_of_http_to_end_a_body_is_understood(
+    fetcher: Fetcher, fakes: FakeFleet, answer: bytes, body: bytes
+) -> None:
+    (ended,) = ask(fetcher, fakes.scripted(say(answer)).url())
+    assert (ended.failure, ended.body) == (None, body)
+
+
+def test_nothing_to_ask_is_an_empty_round(fetcher: Fetcher) -> None:
+    assert list(fetcher.fetch([])) == []
+
+
+def test_a_url_that_is_named_twice_is_asked_once(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    host = fakes.ollama()
+    assert len([one for one in fetcher.fetch([host.url(), host.url()]) if one]) == 1
+    assert len(host.requests) == 1
+
+
+def test_a_connection_is_kept_for_the_next_round(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    host = fakes.ollama("phi3:mini")
+    bodies = {ask(fetcher, host.url())[0].body for _ in range(3)}
+    assert len(bodies) == 1
+    assert len(host.requests) == 3
+    assert host.connected == 1
+
+
+def test_a_host_that_restarted_between_two_rounds_is_connected_anew(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    host = fakes.ollama("phi3:mini")
+    assert ask(fetcher, host.url())[0].failure is None
+    host.stop()
+    assert failure(fetcher, host.url()) == (Failure.UNREACHABLE, "connection refused")
+    host.start()
+    assert ask(fetcher, host.url())[0].failure is None
+    assert host.connected == 2
+
+
+def test_a_host_that_closed_its_side_in_between_is_not_missed(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    host = fakes.ollama("phi3:mini")
+    for _ in range(3):
+        assert ask(fetcher, host.url())[0].failure is None
+        host.stop()
+        host.start()
+    assert host.connected == 3
+
+
+def test_what_is_sent_is_a_plain_request_that_ollama_lets_in(
+    fetcher: Fetcher, fakes: FakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, nobody)
+    host = fakes.ollama("phi3:mini")
+    (ended,) = ask(fetcher, host.url("/api/ps"))
+    assert ended.failure is None
+    line, *headers = host.requests[0].decode().rstrip().split("\r\n")
+    assert line == "GET /api/ps HTTP/1.1"
+    assert {name.lower(): value for name, _, value in (header.partition(": ") for header in headers)} == {
+        "host": f"127.0.0.1:{host.port}",
+        "user-agent": "machines-server",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+    }
+
+
+def test_an_ipv6_address_is_asked(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    try:
+        host = fakes.listen(http(b"{}"), "::1")
+    except OSError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+    assert host.url("/x").startswith("http://[::1]:")
+    assert ask(fetcher, host.url("/x"))[0].body == b"{}"
+
+
+def test_a_name_is_asked_at_its_addresses(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    host = fakes.listen(http(b"{}"))
+    urls = [host.url(host=name) for name in ("localhost", "LocalHost")]
+    assert [ended.body for ended in ask(fetcher, *urls)] == [b"{}", b"{}"]
+    assert f"localhost:{host.port}".encode() in host.requests[0].lower()
+
+
+# No connection
+
+
+def test_a_closed_port_refuses(fetcher: Fetcher) -> None:
+    assert failure(fetcher, f"http://127.0.0.1:{free_port()}/") == (
+        Failure.UNREACHABLE,
+        "connection refused",
+    )
+
+
+def test_a_name_that_does_not_exist_is_unreachable(fetcher: Fetcher) -> None:
+    why, reason = failure(fetcher, "http://nosuch.invalid:11434/api/ps")
+    assert why is Failure.UNREACHABLE
+    assert (reason or "").startswith("name not ")
+
+
+def test_a_host_that_takes_no_connection_is_unreachable_within_the_deadline(fetcher: Fetcher) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        waiting = []
+        for _ in range(8):  # they fill the queue, after which the kernel drops what comes
+            client = socket.socket()
+            client.setblocking(False)  # noqa: FBT003
+            client.connect_ex(listener.getsockname())
+            waiting.append(client)
+        started = time.monotonic()
+        why = failure(fetcher, f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        for client in waiting:
+            client.close()
+    assert why == (Failure.UNREACHABLE, f"no connection within {TIMEOUT_S:g} s")
+    assert time.monotonic() - started < 5 * IN_TIME_S
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "gopher", "dict", "telnet"])
+def test_no_other_protocol_is_spoken(fetcher: Fetcher, fakes: FakeFleet, scheme: str) -> None:
+    host = fakes.listen(http(b"{}"))
+    (ended,) = ask(fetcher, host.url().replace("http", scheme))
+    assert (ended.failure, ended.body) == (Failure.BAD_ANSWER, b"")
+    assert host.connected == 0
+
+
+# A connection, but no whole answer in time
+
+
+def test_hosts_that_drip_one_byte_at_a_time_are_given_up_at_the_deadline(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    drips = {
+        "status": drip(b"", b"HTTP/1.1 200 " + b"O" * 1000),
+        "headers": drip(OK, b"X-Drop: 1\r\n"),
+        "one header": drip(OK + b"X-Drop: ", b"1"),
+        "body": drip(OK + b"Content-Length: 100000\r\n\r\n", b"{}"),
+        "body without end": drip(OK + b"\r\n", b" "),
+        "chunks": drip(CHUNKED, b"1\r\n{\r\n"),
+        "interim answers": drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    }
+    urls = {fakes.scripted(script).url(f"/{name.replace(' ', '-')}"): name for name, script in drips.items()}
+    started = time.monotonic()
+    ended = ask(fetcher, *urls)
+    assert {urls[one.url]: (one.failure, one.reason, one.body) for one in ended} == dict.fromkeys(
+        drips, (Failure.SILENT, f"no answer within {TIMEOUT_S:g} s on an open connection", b"")
+    )
+    assert time.monotonic() - started < 5 * IN_TIME_S
+
+
+def test_a_silent_host_is_given_up_at_the_deadline(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    host = fakes.listen(None)
+    (ended,) = ask(fetcher, host.url())
+    assert ended.failure is Failure.SILENT
+    assert TIMEOUT_S * 0.9 <= ended.took_s < IN_TIME_S
+
+
+def test_a_host_that_never_accepts_is_silent_since_its_kernel_connected(fetcher: Fetcher) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        why, _ = failure(fetcher, f"http://127.0.0.1:{listener.getsockname()[1]}/")
+    assert why is Failure.SILENT
+
+
+def test_a_kept_connection_that_falls_silent_is_given_up_and_the_next_is_new(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    host = fakes.listen(http(b"{}"))
+    assert ask(fetcher, host.url())[0].failure is None
+    host.answer = None
+    assert failure(fetcher, host.url())[0] is Failure.SILENT
+    host.answer = http(b"{}")
+    assert ask(fetcher, host.url())[0].failure is None
+    assert host.connected >= 2
+
+
+def test_half_of_two_hundred_hosts_hang_and_the_others_come_at_once(
+    fakes: FakeFleet,
+) -> None:
+    quick, hanging = fakes.listen(http(b"{}"), "0.0.0.0"), fakes.listen(None, "0.0.0.0")
+    urls = [host.url(host=f"127.0.1.{number}") for number in range(1, 101) for host in (hanging, quick)]
+    fetcher = Fetcher(1.5)
+    order = [one for one in fetcher.fetch(urls) if one]
+    fetcher.close()
+    assert [one.failure for one in order[:100]] == [None] * 100
+    assert {one.failure for one in order[100:]} <= {Failure.SILENT, Failure.OWN}
+    assert len(order) == 200
+
+
+# An answer that is not the one asked for
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        *("201 Created", "204 No Content", "206 Partial", "304 Not Modified", "400 Bad", "401 Unauthorized"),
+        *("403 Forbidden", "404 Not Found", "429 Slow", "500 Oops", "502 Bad Gateway", "503 Busy", "999 X"),
+    ],
+)
+def test_any_status_but_200_is_no_answer(fetcher: Fetcher, fakes: FakeFleet, status: str) -> None:
+    body = b"" if status[:3] in ("204", "304") else b'{"models": []}'
+    host = fakes.scripted(say(f"HTTP/1.1 {status}\r\nWWW-Authenticate: Basic\r\n\r\n".encode(), body))
+    assert failure(fetcher, host.url()) == (Failure.BAD_ANSWER, f"HTTP status {status[:3]}")
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
+def test_a_redirect_is_not_followed(fetcher: Fetcher, fakes: FakeFleet, status: str) -> None:
+    elsewhere = fakes.listen(http(b"{}"))
+    answer = f"HTTP/1.1 {status}\r\nLocation: {elsewhere.url()}\r\nContent-Length: 0\r\n\r\n"
+    host = fakes.listen(answer.encode())
+    assert failure(fetcher, host.url()) == (Failure.BAD_ANSWER, f"HTTP status {status[:3]}")
+    assert elsewhere.connected == 0
+
+
+def test_the_largest_body_is_one_mebibyte(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    for length in (b"Content-Length: %d\r\n" % MAX_BODY_BYTES, b""):
+        host = fakes.scripted(say(OK + length + b"\r\n", b"x" * MAX_BODY_BYTES))
+        (ended,) = ask(fetcher, host.url())
+        assert (ended.failure, len(ended.body)) == (None, MAX_BODY_BYTES)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        say(OK + b"Content-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1)),
+        say(OK + b"Content-Length: 99999999999999999999999\r\n\r\n"),
+        say(OK + b"\r\n", b"x" * (MAX_BODY_BYTES + 1)),
+        pour(OK + b"\r\n", b"x" * 65536),
+        pour(CHUNKED, b"10000\r\n" + b"x" * 65536 + b"\r\n"),
+    ],
+    ids=["announced", "announced beyond numbers", "not announced", "endless", "endless chunks"],
+)
+def test_a_larger_body_is_refused_whatever_was_announced(
+    fetcher: Fetcher, fakes: FakeFleet, script: Script
+) -> None:
+    host = fakes.scripted(script)
+    assert failure(fetcher, host.url()) == (Failure.BAD_ANSWER, "answer larger than 1 MiB")
+    wait_until(lambda: host.open_connections == 0)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pour(OK, b"X-More: " + b"y" * 1000 + b"\r\n"),
+        pour(OK + b"X-More: ", b"y" * 1000),
+        pour(b"HTTP/1.1 200 ", b"y" * 1000),
+        pour(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        pour(CHUNKED + b"2\r\n{}\r\n0\r\n", b"X-More: " + b"y" * 1000 + b"\r\n"),
+    ],
+    ids=["headers", "one header", "status", "1xx", "trailers"],
+)
+def test_headers_without_end_are_refused_before_the_deadline(
+    fetcher: Fetcher, fakes: FakeFleet, script: Script
+) -> None:
+    assert failure(fetcher, fakes.scripted(script).url()) == (Failure.BAD_ANSWER, "headers without end")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (say(), "connection closed without an answer"),
+        (say(OK + b"Content-Length: 50\r\n\r\n{"), "answer cut short"),
+        (say(CHUNKED + b"5\r\nab"), "answer cut short"),
+        (say(CHUNKED + b"2\r\n{}\r\n"), "answer cut short"),
+        (reset(), "connection reset"),
+        (reset(OK + b"Content-Le"), "connection reset"),
+        (reset(OK + b"Content-Length: 50\r\n\r\n{"), "connection reset"),
+    ],
+)
+def test_an_answer_that_breaks_off_says_how(
+    fetcher: Fetcher, fakes: FakeFleet, script: Script, reason: str
+) -> None:
+    assert failure(fetcher, fakes.scripted(script).url()) == (Failure.BAD_ANSWER, reason)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            b"SSH-2.0-OpenSSH_9.2p1\r\n",
+            b"\0\1\2\3",
+            b"{}",
+            b"220 ftp ready\r\n",
+            b"\x15\x03\x01\x00\x02\x02\x16",
+        ),
+        *(
+            b"HTTP/9.9 200 OK\r\n\r\n{}",
+            b"HTTP/1.1 abc\r\n\r\n{}",
+            b"HTTP/3 200 OK\r\n\r\n{}",
+            b"ICY 200 OK\r\n\r\n",
+        ),
+        *(OK + b"no colon\r\n\r\n{}", OK + b"X: a\0b\r\n\r\n{}", OK + b"Content-Length: x\r\n\r\n{}"),
+        *(OK + b"Content-Length: -2\r\n\r\n{}", CHUNKED + b"zz\r\n{}\r\n", CHUNKED + b"-1\r\n{}\r\n"),
+        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    ],
+)
+def test_what_is_not_http_is_called_so(fetcher: Fetcher, fakes: FakeFleet, answer: bytes) -> None:
+    assert failure(fetcher, fakes.scripted(say(answer)).url()) == (Failure.BAD_ANSWER, "not an HTTP answer")
+
+
+def test_a_bad_answer_does_not_spoil_the_next(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    host = fakes.listen(b"garbage\r\n\r\n")
+    assert failure(fetcher, host.url())[0] is Failure.BAD_ANSWER
+    host.answer = http(b"{}")
+    assert ask(fetcher, host.url())[0].body == b"{}"
+
+
+def test_what_comes_after_an_answer_is_never_taken_for_the_next(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    host = fakes.listen(http(b"{}") + http(b'{"injected": 1}'))
+    assert {ask(fetcher, host.url())[0].body for _ in range(4)} == {b"{}"}
+
+
+# What is ours
+
+
+def readable(connection: socket.socket) -> bool:
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def test_a_caller_that_stalls_is_not_the_hosts_fault(fakes: FakeFleet) -> None:
+    fetcher = Fetcher(TIMEOUT_S)
+    silent = fakes.listen(None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answers = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        round_ = fetcher.fetch([answers, silent.url()])
+        while not readable(listener):
+            assert next(round_) is None
+        connection, _ = listener.accept()
+        while not readable(connection):
+            assert next(round_) is None
+        connection.sendall(http(b"{}"))  # it lies there, in time, and nobody reads it
+        time.sleep(TIMEOUT_S + 1)
+        found = {one.url: one for one in round_ if one}
+        connection.close()
+    assert found[answers].failure in (None, Failure.OWN)
+    assert found[silent.url()].failure is Failure.OWN
+    assert found[silent.url()].reason == "this server did not run in time to read the answer"
+    assert ask(fetcher, silent.url())[0].failure is Failure.SILENT
+    fetcher.close()
+
+
+ONE_ROUND = """
+import json, sys
+from machines_server.poll.fetch import Fetcher
+for one in Fetcher(float(sys.argv[1])).fetch(sys.argv[2:]):
+    if one:
+        print(json.dumps([one.url, one.failure and one.failure.name, one.reason]), flush=True)
+"""
+
+
+def test_a_process_that_was_stopped_blames_nobody(fakes: FakeFleet) -> None:
+    hosts = [fakes.listen(None), fakes.listen(None)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ONE_ROUND, "1", *(host.url() for host in hosts)], stdout=subprocess.PIPE
+    )
+    try:
+        wait_until(lambda: all(host.asked_at for host in hosts))
+        process.send_signal(signal.SIGSTOP)
+        asked_at = hosts[0].asked_at[0]
+        wait_until(lambda: time.monotonic() - asked_at > 2)
+        process.send_signal(signal.SIGCONT)
+        output, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    results = [json.loads(line) for line in output.splitlines()]
+    assert [failure for _, failure, _ in results] == ["OWN", "OWN"]
+
+
+WITHOUT_DESCRIPTORS = """
+import json, os, resource, socket, sys
+from machines_server.poll.fetch import Fetcher
+socket.getaddrinfo("localhost", None)
+fetcher = Fetcher(2)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    for fd in held[:int(sys.argv[1])]:
+        os.close(fd)
+def round():
+    ended = [one for one in fetcher.fetch(sys.argv[2:]) if one]
+    print(json.dumps([[one.failure and one.failure.name, one.reason] for one in ended]), flush=True)
+
+round()
+round()
+for fd in held[int(sys.argv[1]):]:
+    os.close(fd)
+round()
+"""
+
+
+@pytest.mark.parametrize("left", [0, 2, 5])
+def test_a_process_without_file_descriptors_blames_nobody_and_recovers(fakes: FakeFleet, left: int) -> None:
+    host = fakes.listen(http(b"{}"))
+    urls = [host.url(f"/{number}") for number in range(10)] + [host.url(host="localhost")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DESCRIPTORS, str(left), *urls],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    *exhausted, after = [json.loads(line) for line in done.stdout.splitlines()]
+    for results in exhausted:
+        failures = [failure for failure, _ in results]
+        assert len(failures) == len(urls)
+        assert "OWN" in failures
+        assert set(failures) <= {"OWN", None}
+        assert all("this server could not" in reason for failure, reason in results if failure)
+    assert after == [[None, None]] * len(urls)
+
+
+# From round to round
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_connections_to_what_is_no_longer_asked_are_closed(fakes: FakeFleet) -> None:
+    hosts = [fakes.listen(http(b"{}")) for _ in range(20)]
+    before = descriptors()
+    fetcher = Fetcher(2)
+    assert {one.failure for one in ask(fetcher, *(host.url() for host in hosts))} == {None}
+    kept, gone = hosts[:5], hosts[5:]
+    assert {one.failure for one in ask(fetcher, *(host.url() for host in kept))} == {None}
+    wait_until(lambda: all(host.open_connections == 0 for host in gone))
+    assert all(host.open_connections == 1 for host in kept)
+    assert list(fetcher.fetch([])) == []
+    wait_until(lambda: all(host.open_connections == 0 for host in hosts))
+    fetcher.close()
+    wait_until(lambda: descriptors() <= before)
+
+
+def test_many_rounds_with_other_urls_leave_nothing_behind(fetcher: Fetcher, fakes: FakeFleet) -> None:
+    quick, silent = fakes.listen(http(b"{}")), fakes.listen(None)
+    before = descriptors()
+    for number in range(4):
+        urls = [host.url(f"/{number}-{one}") for one in range(20) for host in (quick, silent)]
+        once(fetcher, [*urls, f"http://127.0.0.1:{free_port()}/", "http://localhost:1/"])
+    assert list(fetcher.fetch([])) == []
+    wait_until(lambda: quick.open_connections + silent.open_connections == 0)
+    wait_until(lambda: descriptors() <= before)
+
+
+def hosts_of_all_kinds(fakes: FakeFleet) -> dict[str, Failure | None]:
+    endpoints: list[tuple[FakeEndpoint, Failure | None]] = [
+        (fakes.listen(http(b"{}")), None),
+        (fakes.listen(None), Failure.SILENT),
+        (fakes.listen(http(b"", "500 Oops")), Failure.BAD_ANSWER),
+    ]
+    expected = {endpoint.url(): failure for endpoint, failure in endpoints}
+    return expected | {f"http://127.0.0.1:{free_port()}/": Failure.UNREACHABLE}
+
+
+def test_a_round_that_was_left_in_the_middle_does_not_spoil_the_next(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    expected = hosts_of_all_kinds(fakes)
+    for steps in range(4):
+        round_ = fetcher.fetch(expected)
+        for _ in range(steps):
+            next(round_)
+        del round_
+        results = ask(fetcher, *expected)
+        assert {one.url: one.failure for one in results} == expected
+
+
+def test_a_fetcher_that_is_closed_in_the_middle_closes_its_connections(fakes: FakeFleet) -> None:
+    silent = fakes.listen(None)
+    before = descriptors()
+    fetcher = Fetcher(20)
+    round_ = fetcher.fetch([silent.url()])
+    while not silent.asked_at:
+        assert next(round_) is None
+    fetcher.close()
+    del round_
+    wait_until(lambda: silent.open_connections == 0)
+    wait_until(lambda: descriptors() <= before)
+
+
+def test_a_waiting_caller_hears_at_least_five_times_a_second(fakes: FakeFleet) -> None:
+    fetcher = Fetcher(1)
+    steps = list(fetcher.fetch([fakes.listen(None).url()]))
+    fetcher.close()
+    assert len(steps) >= 5
+    assert steps[:-1] == [None] * (len(steps) - 1)
+
+
+def test_more_hosts_than_one_multi_holds_are_all_answered(fakes: FakeFleet) -> None:
+    host = fakes.listen(http(b"{}"))
+    fetcher = Fetcher(20)
+    urls = [host.url(f"/{number}") for number in range(2_300)]
+    for _ in range(2):
+        assert {one.failure for one in once(fetcher, urls).values()} <= {None, Failure.OWN}
+    fetcher.close()
+
+
+def test_an_environment_variable_cannot_make_it_verbose_or_trust_a_netrc(
+    fetcher: Fetcher, fakes: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert os.environ["HOME"] == str(tmp_path)
+    host = fakes.listen(http(b"{}"))
+    ask(fetcher, host.url())
+    assert b"Authorization" not in host.requests[0]
