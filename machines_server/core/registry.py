@@ -48,18 +48,17 @@ class Machine:
     models: tuple[str, ...]
     declared: Mapping[str, Any]
     declared_json: Mapping[str, str]
+    endpoints: Mapping[Endpoint, str] = field(init=False, repr=False)
+    """The URL of each endpoint that the machine has."""
 
-    def url(self, endpoint: Endpoint) -> str | None:
-        """Where `endpoint` of this machine answers, or None when the file says that it has none."""
+    def __post_init__(self) -> None:
         host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
-        if endpoint is Endpoint.SIDECAR:
-            return f"http://{host}:{self.sidecar_port}/metrics" if self.has_sidecar else None
-        return f"http://{host}:{self.port}/api/ps" if self.has_ollama else None
-
-    @property
-    def endpoints(self) -> dict[Endpoint, str]:
-        """The URL of each endpoint that the machine has."""
-        return {endpoint: url for endpoint in Endpoint if (url := self.url(endpoint))}
+        endpoints = {}
+        if self.has_sidecar:
+            endpoints[Endpoint.SIDECAR] = f"http://{host}:{self.sidecar_port}/metrics"
+        if self.has_ollama:
+            endpoints[Endpoint.OLLAMA] = f"http://{host}:{self.port}/api/ps"
+        object.__setattr__(self, "endpoints", endpoints)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -171,7 +171,8 @@ class Poller:
                 job.modify(next_run_time=datetime.now(UTC) + timedelta(seconds=TICK_S))
             if time.monotonic() - looked_at >= LOOK_S:
                 before = self._known
-                self._poll(to_poll_at_once(before, self._current()), fetcher)
+                if (registry := self._current()) is not before:
+                    self._poll(to_poll_at_once(before, registry), fetcher)
                 looked_at = time.monotonic()
 
     def _current(self) -> Registry:

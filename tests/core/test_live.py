@@ -33,7 +33,7 @@ def latest(
     if state is State.OK and answered_s_ago is None:
         answered_s_ago = polled_s_ago
     found = Latest(
-        url=(machine or a_machine()).url(endpoint) or "",
+        url=(machine or a_machine()).endpoints.get(endpoint, ""),
         state=state,
         reason=REASONS[state],
         polled_at=NOW - polled_s_ago,

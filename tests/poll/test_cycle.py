@@ -62,7 +62,7 @@ def test_a_machine_that_answers_gives_two_results_and_then_a_sample(
     by_endpoint = {endpoint: one for (_, endpoint), one in results(came).items()}
     assert came[2] == Sample("one", by_endpoint)
     for endpoint, one in by_endpoint.items():
-        assert (one.state, one.reason, one.url) == (State.OK, None, machine.url(endpoint))
+        assert (one.state, one.reason, one.url) == (State.OK, None, machine.endpoints[endpoint])
         assert before <= one.at <= after
         assert 0 < one.took_s < TIMEOUT_S
     host, models = by_endpoint[SIDECAR].answer, by_endpoint[OLLAMA].answer
@@ -176,5 +176,5 @@ def test_cycles_can_follow_each_other_while_machines_come_go_and_move(
     old, new = fakes.ollama("m"), fakes.ollama("m")
     for machines in ([], [at("one", None, old)], [at("one", None, new)], [], [at("one", None, old)]):
         came = polled(machines, fetcher)
-        assert [one.url for one in results(came).values()] == [one.url(OLLAMA) for one in machines]
+        assert [one.url for one in results(came).values()] == [one.endpoints[OLLAMA] for one in machines]
         assert {one.state for one in results(came).values()} <= {State.OK}

@@ -118,8 +118,7 @@ def test_what_is_written_is_seen_by_the_next_request(client: FlaskClient, writer
     folder = Path(body(client, "/api/machines")["config_dir"])
     registry = RegistryFiles(folder).current(now)
     machine = registry.machines[0]
-    url = machine.url(Endpoint.SIDECAR)
-    assert url
+    url = machine.endpoints[Endpoint.SIDECAR]
     result = PollResult("one", Endpoint.SIDECAR, url, State.OK, now, 0.01, None, HostSample(cpu_percent=0.0))
     writer.write([registry, result, Cycle(now, now, 5, 2)])
     (one,) = body(client, "/api/infrastructure")["machines"]
