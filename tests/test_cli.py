@@ -1,10 +1,15 @@
 """The command line, as a user types it."""
 
 import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
-from tests.fakes import FakeFleet, machine_yaml
-from tests.running import RunningServer, command, wait_for_status
+from tests.fakes import FakeFleet, gpu_body, machine_yaml, wait_until
+from tests.running import RunningServer, clean_environment, command, wait_for_status
 
 GOOD = "name: one\nrole: r\nhardware: {}\nnetwork: {hostname: 127.0.0.1}\nmodels: []\n"
 
@@ -112,3 +117,49 @@ def test_doctor_reports_a_setting_that_cannot_be_used() -> None:
     done = command("doctor", MACHINES_POLL_TIMEOUT_S="9")
     assert done.returncode == 1
     assert "FAIL  settings: MACHINES_POLL_TIMEOUT_S=9 must be less than" in done.stdout
+
+
+def test_history_events_and_backup_of_a_running_server(
+    server: RunningServer, fakes: FakeFleet, tmp_path: Path
+) -> None:
+    server.write(
+        "one.yaml", machine_yaml("one", fakes.sidecar(gpu_body(0, used_gb=3)), fakes.ollama("phi3:mini"))
+    )
+    wait_for_status(server, "one", "online")
+    drawn = command("history", "one", "--from", "-1m", "--server", server.url).stdout
+    assert "gpu0 vram_used_gb" in drawn
+    assert "▁" in drawn
+    as_json = command("history", "one", "--metric", "up", "--json", "--server", server.url).stdout
+    assert json.loads(as_json)["series"][0]["metric"] == "up"
+    as_csv = command("history", "one", "--metric", "up", "--csv", "--server", server.url).stdout
+    assert as_csv.startswith("time,up avg [1],")
+    wrong = command("history", "one", "--step", "0", "--server", server.url)
+    assert (wrong.returncode, wrong.stderr.startswith("machines-server: The parameter step is '0'")) == (
+        1,
+        True,
+    )
+    told = command("events", "--server", server.url).stdout.splitlines()
+    assert [line.split()[2] for line in told][:2] == ["machine_added", "online"]
+    wait_until(lambda: "model_loaded" in command("events", "--json", "--server", server.url).stdout)
+    copy = tmp_path / "copy.db"
+    done = command("backup", str(copy), **server.settings)
+    assert done.returncode == 0
+    with closing(sqlite3.connect(copy)) as opened:
+        assert opened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert opened.execute("SELECT name FROM machine").fetchall() == [("one",)]
+    again = command("backup", str(copy), **server.settings)
+    assert (again.returncode, again.stderr) == (
+        1,
+        f"machines-server: {copy} exists already; name a new file\n",
+    )
+
+
+def test_events_can_be_followed(server: RunningServer, fakes: FakeFleet) -> None:
+    words = [sys.executable, "-m", "machines_server", "events", "--follow", "--server", server.url]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=clean_environment()) as follower:
+        assert follower.stdout is not None
+        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
+        assert follower.stdout.readline().split()[1:3] == ["one", "machine_added"]
+        assert follower.stdout.readline().split()[1:3] == ["one", "online"]
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(10) in (0, 1, 130)

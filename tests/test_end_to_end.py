@@ -328,7 +328,7 @@ def test_a_file_replaced_by_half_of_itself_while_sixteen_clients_read(
     assert {json.dumps(names) for names in answers} == {'["one"]'}
 
 
-def test_a_slow_gpu_host_is_updated_every_cycle(server: RunningServer, fakes: FakeFleet) -> None:
+def test_a_reading_that_changes_is_seen_in_the_next_cycle(server: RunningServer, fakes: FakeFleet) -> None:
     sidecar = fakes.sidecar(gpu_body(0, used_gb=1))
     server.write("one.yaml", machine_yaml("one", sidecar, fakes.listen(http(ollama_body()))))
     wait_for_status(server, "one", "online")
