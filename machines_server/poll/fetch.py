@@ -11,17 +11,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import ip_address
 from itertools import chain, islice
-from typing import Any
-from urllib.parse import urlsplit
 
 import pycurl
 
 from machines_server.poll.resolve import Resolver
+from machines_server.poll.transfer import HANDLES_PER_MULTI, MAX_BODY_BYTES, Shard, Transfer
 
-MAX_BODY_BYTES = 2**20
-HANDLES_PER_MULTI = 2000
 _BATCH = 256
 _MAX_WAIT_S = 0.2
 _RESOLVE_WAIT_S = 0.02
@@ -58,10 +54,10 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._epoll = select.epoll()
         self._resolver = Resolver()
-        self._shards: list[_Shard] = []
-        self._transfers: dict[str, _Transfer] = {}
-        self._unresolved: list[tuple[_Transfer, float]] = []
-        self._under_way: set[_Transfer] = set()
+        self._shards: list[Shard] = []
+        self._transfers: dict[str, Transfer] = {}
+        self._unresolved: list[tuple[Transfer, float]] = []
+        self._under_way: set[Transfer] = set()
         self._stalled = False
 
     def fetch(self, urls: Iterable[str]) -> Iterator[Fetched | None]:
@@ -110,7 +106,7 @@ class Fetcher:
         # libcurl closes a connection that it keeps alive only together with the CurlMulti.
         self._close({one.shard for url, one in self._transfers.items() if url not in wanted})
 
-    def _close(self, shards: set["_Shard"]) -> None:
+    def _close(self, shards: set[Shard]) -> None:
         for url in [url for url, one in self._transfers.items() if one.shard in shards]:
             self._transfers.pop(url).close()
         for shard in shards:
@@ -125,14 +121,14 @@ class Fetcher:
                 reason = f"this server could not set up a request: {error}"
                 yield Fetched(url, 0.0, failure=Failure.OWN, reason=reason)
 
-    def _transfer(self, url: str) -> "_Transfer":
+    def _transfer(self, url: str) -> Transfer:
         transfer = self._transfers.get(url)
         if transfer is None:
             shard = next((one for one in self._shards if one.handles < HANDLES_PER_MULTI), None)
             if shard is None:
-                shard = _Shard(self._epoll)
+                shard = Shard(self._epoll)
                 self._shards.append(shard)
-            transfer = self._transfers[url] = _Transfer(url, shard)
+            transfer = self._transfers[url] = Transfer(url, shard)
         if transfer.needs_look_up:
             self._resolver.ask(transfer.host)
         return transfer
@@ -204,7 +200,7 @@ class Fetcher:
             return Failure.OWN, "this server was looking up too many other names"
         return Failure.UNREACHABLE, f"name not resolved within {self._timeout_s:g} s"
 
-    def _result(self, transfer: "_Transfer", code: int) -> Fetched:
+    def _result(self, transfer: Transfer, code: int) -> Fetched:
         self._under_way.discard(transfer)
         curl, url = transfer.curl, transfer.url
         took_s = curl.getinfo(pycurl.TOTAL_TIME)
@@ -233,7 +229,7 @@ class Fetcher:
             return Failure.UNREACHABLE, f"no connection within {self._timeout_s:g} s"
         if code == pycurl.E_COULDNT_CONNECT:
             return Failure.UNREACHABLE, _CONNECT.get(number, "connection failed")
-        if code == pycurl.E_FILESIZE_EXCEEDED:
+        if code in (pycurl.E_FILESIZE_EXCEEDED, pycurl.E_WRITE_ERROR):
             return Failure.BAD_ANSWER, f"answer larger than {MAX_BODY_BYTES // 2**20} MiB"
         if code == _E_TOO_LARGE or curl.errstr().startswith("Too large response headers"):
             return Failure.BAD_ANSWER, "headers without end"
@@ -260,95 +256,3 @@ _ANSWER = {
     pycurl.E_UNSUPPORTED_PROTOCOL: "not an HTTP answer",
     pycurl.E_FTP_WEIRD_SERVER_REPLY: "not an HTTP answer",
 }
-
-
-class _Shard:
-    """One CurlMulti: libcurl slows down with the number of handles in one of them."""
-
-    def __init__(self, epoll: select.epoll) -> None:
-        self.multi = pycurl.CurlMulti()
-        self.handles = 0
-        self.due = float("inf")
-        self.touched = False
-        self.fds: set[int] = set()
-        self.transfers: dict[pycurl.Curl, _Transfer] = {}
-        self._epoll = epoll
-        self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self.multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self.multi.setopt(pycurl.M_MAXCONNECTS, 2 * HANDLES_PER_MULTI)
-
-    def ended(self) -> Iterator[tuple["_Transfer", int]]:
-        more = 1
-        while more:
-            more, good, bad = self.multi.info_read()
-            for curl, code in [(curl, pycurl.E_OK) for curl in good] + [
-                (curl, code) for curl, code, _ in bad
-            ]:
-                self.multi.remove_handle(curl)
-                yield self.transfers[curl], code
-
-    def _watch(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
-        if what == pycurl.POLL_REMOVE:
-            self.fds.discard(fd)
-            try:
-                self._epoll.unregister(fd)
-            except OSError:  # libcurl has closed it already, and with that epoll has forgotten it
-                return
-            return
-        mask = (what & pycurl.POLL_IN and select.EPOLLIN) | (what & pycurl.POLL_OUT and select.EPOLLOUT)
-        if fd in self.fds:
-            self._epoll.modify(fd, mask)
-        else:
-            self.fds.add(fd)
-            self._epoll.register(fd, mask)
-
-    def _set_timer(self, timeout_ms: int) -> None:
-        self.due = float("inf") if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
-
-
-class _Transfer:
-    """One URL with its handle, set up once and used every cycle."""
-
-    def __init__(self, url: str, shard: _Shard) -> None:
-        self.url, self.shard = url, shard
-        parts = urlsplit(url)
-        self.host = parts.hostname or ""
-        self.needs_look_up = not _is_address(self.host)
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._addresses: tuple[str, ...] = ()
-        self.chunks: list[bytes] = []
-        self.curl = curl = pycurl.Curl()
-        curl.setopt(pycurl.URL, url)
-        curl.setopt(pycurl.HTTPHEADER, ["Accept: application/json", "Accept-Encoding: identity"])
-        curl.setopt(pycurl.USERAGENT, "machines-server")
-        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-        curl.setopt(pycurl.PROXY, "")
-        curl.setopt(pycurl.NOSIGNAL, 1)
-        curl.setopt(pycurl.MAXFILESIZE, MAX_BODY_BYTES)
-        curl.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
-        shard.handles += 1
-        shard.transfers[curl] = self
-
-    def start(self, timeout_s: float, resolver: Resolver) -> None:
-        self.chunks.clear()
-        self.curl.setopt(pycurl.TIMEOUT_MS, max(1, round(timeout_s * 1000)))
-        if self.needs_look_up:
-            addresses = resolver.addresses(self.host)
-            # A connection that is kept alive belongs to a name; the name may have gone to another host.
-            self.curl.setopt(pycurl.FRESH_CONNECT, addresses != self._addresses)
-            self._addresses = addresses
-            self.curl.setopt(pycurl.RESOLVE, [f"{self.host}:{self._port}:{','.join(addresses)}"])
-        self.shard.multi.add_handle(self.curl)
-
-    def close(self) -> None:
-        self.shard.handles -= 1
-        del self.shard.transfers[self.curl]
-        self.curl.close()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

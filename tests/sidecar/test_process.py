@@ -38,15 +38,12 @@ def test_settings_come_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("SIDECAR_HOST", ""),
         ("SIDECAR_HOST", "http://here"),
         ("SIDECAR_HOST", "two words"),
-        ("SIDECAR_PORT", ""),
         ("SIDECAR_PORT", "-1"),
         ("SIDECAR_PORT", "65536"),
         ("SIDECAR_PORT", "3_039"),
         ("SIDECAR_PORT", "٣"),
-        ("SIDECAR_SAMPLE_INTERVAL_S", ""),
         ("SIDECAR_SAMPLE_INTERVAL_S", "0"),
         ("SIDECAR_SAMPLE_INTERVAL_S", "61"),
         ("SIDECAR_SAMPLE_INTERVAL_S", "nan"),
