@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from machines_server.poll.fetch import MAX_BODY_BYTES, Failure, Fetched, Fetcher
+from machines_server.poll.fetch import Failure, Fetched, Fetcher
+from machines_server.poll.transfer import MAX_BODY_BYTES
 from tests.fakes import FakeEndpoint, FakeFleet, Script, http, wait_until
 from tests.running import free_port
 

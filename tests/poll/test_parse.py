@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from machines_server.core.sample import GpuSample, GpuUnreadable, HostSample, LoadedModel, metrics_of
 from machines_server.errors import BadAnswerError
-from machines_server.poll.fetch import MAX_BODY_BYTES
 from machines_server.poll.parse import MAX_GPUS, MAX_MODELS, MAX_TEXT, parse_ollama, parse_sidecar
+from machines_server.poll.transfer import MAX_BODY_BYTES
 from tests.fakes import FIXTURES, GIB, gpu_body, ollama_body, sidecar_body
 
 T = TypeVar("T")
