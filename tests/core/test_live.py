@@ -130,7 +130,7 @@ def test_an_ollama_that_refuses_or_fails_has_no_models(state: State) -> None:
 @pytest.mark.parametrize(("answered_s_ago", "stands"), [(1, True), (60, True), (60.5, False), (None, False)])
 def test_a_busy_ollama_keeps_its_last_models_for_a_minute(
     answered_s_ago: float | None,
-    stands: bool,  # noqa: FBT001
+    stands: bool,
 ) -> None:
     keys = live(SIDECAR_OK | latest(Endpoint.OLLAMA, State.BUSY, answered_s_ago=answered_s_ago))
     assert keys["loaded_models"] == (["phi3:mini"] if stands else [])

@@ -123,7 +123,7 @@ def test_a_poll_speaks_for_two_intervals_and_a_timeout() -> None:
         (None, False),
     ],
 )
-def test_a_stamp_is_fresh_on_either_side_of_now(at: float | None, fresh: bool) -> None:  # noqa: FBT001
+def test_a_stamp_is_fresh_on_either_side_of_now(at: float | None, fresh: bool) -> None:
     assert is_fresh(at, NOW, LIMIT_S) is fresh
 
 

@@ -40,7 +40,7 @@ def test_anything_json_can_hold_comes_back_equal_and_in_order(free: dict[str, An
 
 @settings(max_examples=150, deadline=None)
 @given(_free, st.booleans())
-def test_a_machine_file_may_be_json(free: dict[str, Any], is_ascii: bool) -> None:  # noqa: FBT001
+def test_a_machine_file_may_be_json(free: dict[str, Any], is_ascii: bool) -> None:
     declared = {**machine(GOOD).declared, **free}
     text = json.dumps(declared, ensure_ascii=is_ascii)
     assume(not Reader.NON_PRINTABLE.search(text))

@@ -233,7 +233,7 @@ def test_a_host_that_takes_no_connection_is_unreachable_within_the_deadline(fetc
         waiting = []
         for _ in range(8):  # they fill the queue, after which the kernel drops what comes
             client = socket.socket()
-            client.setblocking(False)  # noqa: FBT003
+            client.setblocking(False)
             client.connect_ex(listener.getsockname())
             waiting.append(client)
         started = time.monotonic()

@@ -175,7 +175,7 @@ def test_a_removed_machine_is_polled_no_more(world: World, fakes: FakeFleet) -> 
 def test_stop_ends_it_at_once_even_while_hosts_hang(
     world: World,
     fakes: FakeFleet,
-    newcomer: bool,  # noqa: FBT001
+    newcomer: bool,
 ) -> None:
     silent = fakes.listen(None)
     if not newcomer:
