@@ -7,7 +7,7 @@ SIDECAR_BIN := .venv-sidecar/bin
 .PHONY: run run-server run-sidecar test check clean
 
 run: $(VENV)/.ready  ## this machine's sidecar and server in the foreground; Ctrl-C ends both
-	@BIN=$(BIN) sh tools/run.sh
+	@BIN=$(BIN) exec sh tools/run.sh
 
 run-server: $(VENV)/.ready  ## the server alone
 	@exec $(BIN)/machines-server serve

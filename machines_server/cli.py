@@ -4,6 +4,7 @@ import json
 import logging.config
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ def main() -> None:
 def serve() -> None:
     """Answer HTTP requests, and poll unless MACHINES_POLLER=off."""
     settings = _start()
+    _check_address(settings)
     click.echo(f"machines-server: http://{_address(settings)}/api/infrastructure", err=True)
     gunicorn = [
         "gunicorn",
@@ -196,6 +198,17 @@ def _start() -> Settings:
     for name in migrate_database(settings.telemetry_db):
         logging.getLogger(__name__).info("applied %s", name)
     return settings
+
+
+def _check_address(settings: Settings) -> None:
+    """Say in one line what gunicorn would say in many."""
+    try:
+        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address, family=family).close()
+    except (OSError, UnicodeError) as error:
+        where = f"MACHINES_HOST={settings.host}, MACHINES_PORT={settings.port}"
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{where}: cannot listen there: {reason}; choose another") from None
 
 
 def _address(settings: Settings) -> str:

@@ -31,13 +31,17 @@ def ask_text(server: str, path: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _get(server: str, path: str, parameters: Mapping[str, Any] | None) -> requests.Response:
+    if not server.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{server} is no URL; give one such as http://127.0.0.1:3038")
     try:
         response = requests.get(server.rstrip("/") + path, parameters, timeout=REQUEST_TIMEOUT_S)
         body = response.json() if response.headers.get("Content-Type") != "text/csv; charset=utf-8" else {}
     except requests.JSONDecodeError:
         raise ServerError(f"{server} is not a machines-server: it does not answer in JSON") from None
     except requests.RequestException as error:
-        raise ServerError(f"{server} cannot be asked: {error}") from None
+        reason = "it is not there" if isinstance(error, requests.ConnectionError) else error
+        hint = "start it, or name another with --server or MACHINES_URL"
+        raise ServerError(f"{server} cannot be asked: {reason}; {hint}") from None
     if not response.ok:
         raise ServerError(str(body.get("message", f"HTTP status {response.status_code}")))
     return response

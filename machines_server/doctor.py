@@ -100,6 +100,11 @@ def _poller(settings: Settings) -> Iterator[Check]:
     if leader is None:
         yield Check("poller", "warning", "nobody polls", "start `machines-server serve` (or `poll`)")
         return
+    if leader.folder not in (None, os.path.realpath(settings.dir)):
+        finding = f"process {leader.pid} polls the machine files of another folder, {leader.folder}"
+        advice = "give each folder of machine files a MACHINES_DATA_DIR of its own"
+        yield Check("poller", "error", finding, advice)
+        return
     for part, fault in leader.faults.items():
         yield Check("poller", "error", f"process {leader.pid}: {part}: {fault}")
     if not leader.faults:

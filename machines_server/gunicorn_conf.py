@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 import gunicorn.util
+from gunicorn.workers import gthread
 
 from machines_server.config import load_settings
 from machines_server.logs import log_config
@@ -25,6 +26,8 @@ logconfig_dict = log_config(_settings.log_level, _settings.log_format)
 
 # What gunicorn answers by itself, to a request that is no HTTP for instance, is JSON as well.
 gunicorn.util.write_error = write_json_error
+# A connection that says nothing, as browsers keep some, holds a thread for so many seconds.
+gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0.2
 
 _stop = threading.Event()
 _poller: threading.Thread | None = None

@@ -21,18 +21,23 @@ _SIZE = 16384
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that polls, since when (epoch seconds), and what it could not do: `poll`, `store`."""
+    """The process that polls, since when (epoch seconds), and what it could not do: `poll`, `store`.
+
+    `folder` is that of its machine files, None when it has not said.
+    """
 
     pid: int
     since: float
     faults: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
 
 
 class PollerLock:
     """Held by one process at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, folder: Path | None = None) -> None:
+        """`folder` is the folder of machine files that the holder polls."""
+        self._path, self._folder = path, folder and os.path.realpath(folder)
         self._fd: int | None = None
         self._since = 0.0
 
@@ -66,7 +71,8 @@ class PollerLock:
         if self._fd is None:
             return
         faults = {part: fault[:_MAX_FAULT] for part, fault in faults.items()}
-        text = json.dumps({"pid": os.getpid(), "since": self._since, "faults": faults}).encode()
+        said = {"pid": os.getpid(), "since": self._since, "folder": self._folder, "faults": faults}
+        text = json.dumps(said).encode()
         try:  # written over in place: on most full disks a file keeps the blocks that it has
             os.pwrite(self._fd, text.ljust(_SIZE), 0)
         except OSError as error:
@@ -97,6 +103,6 @@ def holder(path: Path) -> Holder | None:
 def _read(fd: int) -> Holder:
     try:
         said = json.loads(os.pread(fd, _SIZE, 0))
-        return Holder(said["pid"], said["since"], said["faults"])
+        return Holder(said["pid"], said["since"], said["faults"], said.get("folder"))
     except (ValueError, TypeError, KeyError):  # it has the lock and has not yet written
         return Holder(pid=0, since=time.time())

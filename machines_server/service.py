@@ -1,5 +1,6 @@
 """The questions that every door may ask, answered as ready bytes of JSON."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -88,6 +89,7 @@ class Service:
         """`interval_s` and `timeout_s` hold until the poller has told its own."""
         self._registry, self._store = registry, store
         self._config_dir, self._poller_lock = config_dir, poller_lock
+        self._real_config_dir = os.path.realpath(config_dir)
         self._interval_s, self._timeout_s = interval_s, timeout_s
         self._system = System()
         self._lock = threading.Lock()
@@ -129,6 +131,8 @@ class Service:
         leader = holder(self._poller_lock)
         if leader:
             message = leader.faults.get("store") or message
+        elif not os.access(self._poller_lock.parent, os.W_OK):
+            message = message or f"the data folder {self._poller_lock.parent} cannot be written"
         return {
             "status": "ok",
             "service": "machines-server",
@@ -165,9 +169,9 @@ class Service:
             store_version, store_fault = None, str(error)
         leader = holder(self._poller_lock)
         poller, poller_body = self._poller(cycle, leader, now)
-        fault = poller.fault
-        if leader and (poller.fault or store_fault):  # it polls, but what it learns does not come through
-            fault = leader.faults.get("store") or store_fault or poller.fault
+        fault = poller_body["message"] if poller.fault or self._is_strange(leader) else None
+        if leader and fault:  # it polls, but what it learns does not come through
+            fault = leader.faults.get("store") or store_fault or fault
         limit_s = self._limit_s(cycle)
         valid_until = now + RECHECK_S
         if cycle and is_fresh(cycle.ended_at, now, limit_s):
@@ -217,8 +221,17 @@ class Service:
             "last_cycle_at": rfc3339(cycle.ended_at) if cycle else None,
             "interval_s": cycle.interval_s if cycle else self._interval_s,
             "cycle_s": round(cycle.ended_at - cycle.started_at, 3) if cycle else None,
-            "message": judged.fault or (leader and leader.faults.get("poll")),
+            "message": self._message(judged, leader),
         }
+
+    def _message(self, judged: PollerState, leader: Holder | None) -> str | None:
+        if leader and self._is_strange(leader):
+            return f"process {leader.pid} polls the machine files of another folder, {leader.folder}"
+        return judged.fault or (leader.faults.get("poll") if leader else None)
+
+    def _is_strange(self, leader: Holder | None) -> bool:
+        """Whether the poller has our database but not our machines."""
+        return leader is not None and leader.folder not in (None, self._real_config_dir)
 
     def _limit_s(self, cycle: Cycle | None) -> float:
         if cycle is None:

@@ -8,7 +8,6 @@ from flask import Flask
 from machines_server.config import Settings, load_settings
 from machines_server.core.registry import Problem, Registry
 from machines_server.core.status import too_old_after_s
-from machines_server.errors import StoreError
 from machines_server.history import History
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.poller_lock import PollerLock
@@ -41,23 +40,13 @@ def make_poller(settings: Settings) -> Poller:
     store = LatestReader(settings.telemetry_db)
     max_gap_s = too_old_after_s(settings.poll_interval_s, settings.poll_timeout_s)
 
-    def last_cycle_at() -> float | None:
-        try:
-            cycle = store.snapshot().cycle
-        except StoreError:
-            return None
-        finally:
-            store.close()
-        return cycle.started_at if cycle else None
-
     return Poller(
         timing=Timing(settings.poll_interval_s, settings.poll_timeout_s),
         registry=RegistryFiles(settings.dir, recall=store.last_good, on_problem=_log_problem).current,
-        lock=PollerLock(settings.poller_lock),
+        lock=PollerLock(settings.poller_lock, settings.dir),
         open_sink=lambda on_fault: WriterThread(
             settings.telemetry_db, max_gap_s=max_gap_s, retention=_retention(settings), on_fault=on_fault
         ),
-        last_cycle_at=last_cycle_at,
     )
 
 

@@ -15,11 +15,16 @@ from sidecar.sampler import Sampler
 from sidecar.server import App, Server, listen
 from sidecar.settings import PREFIX, Settings, SettingsError, read_settings, unknown_variables
 
+SETTINGS = "SIDECAR_HOST, SIDECAR_PORT, SIDECAR_SAMPLE_INTERVAL_S"
+
 log = logging.getLogger(__name__)
 
 
 def main() -> int:
     """Exit status: 0 when told to end, 1 when the address cannot be had, 2 for a wrong setting."""
+    if len(sys.argv) > 1:
+        sys.stderr.write(f"machines-sidecar {__version__} takes no arguments, only settings: {SETTINGS}\n")
+        return 0 if sys.argv[1:] in (["--help"], ["--version"]) else 2
     try:
         settings = read_settings(os.environ)
     except SettingsError as error:

@@ -82,6 +82,7 @@ class GpuWatch:
                 [sys.executable, "-m", "sidecar.gpu_child", str(self._interval_s), json.dumps(self._cards)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is the parent's, which ends this process
             )
         except OSError as error:
             self._fail(f"the process that reads the GPUs cannot be started: {error}")

@@ -99,6 +99,9 @@ class Server:
             sockets=[listening],
             threads=THREADS,
             ident=None,
+            connection_limit=1000,
+            channel_timeout=15,
+            cleanup_interval=5,
             max_request_header_size=16384,
             max_request_body_size=65536,
         )

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -41,6 +42,17 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_exit_status_2(tmp_path: P
         )
 
 
+def test_an_address_that_cannot_be_had_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for host in ("127.0.0.1", "http://x", "192.0.2.1"):
+            settings = {"MACHINES_HOST": host, "MACHINES_PORT": port, "MACHINES_DATA_DIR": str(tmp_path)}
+            done = command("serve", **settings)
+            assert done.returncode == 2
+            assert f"MACHINES_HOST={host}, MACHINES_PORT={port}: cannot listen there" in done.stderr
+            assert "Traceback" not in done.stderr
+
+
 def test_an_unknown_setting_is_a_warning(tmp_path: Path) -> None:
     done = command("migrate", MACHINES_DATA_DIR=str(tmp_path), MACHINES_WORKER="3")
     assert done.returncode == 0
@@ -70,7 +82,10 @@ def test_list_and_show_ask_a_running_server(server: RunningServer, fakes: FakeFl
     assert json.loads(command("list", "--json", MACHINES_URL=server.url).stdout)[0]["name"] == "one"
     assert json.loads(command("show", "one", "--server", server.url).stdout)["status"] == "online"
     missing = command("show", "two", "--server", server.url)
-    assert (missing.returncode, missing.stderr) == (1, "machines-server: There is no machine named 'two'.\n")
+    assert (missing.returncode, missing.stderr) == (
+        1,
+        "machines-server: There is no machine named 'two'; GET /api/machines lists them.\n",
+    )
 
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
@@ -79,6 +94,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("machines-server: http://127.0.0.1:1 cannot be asked: ")
     assert "Traceback" not in done.stderr
     assert tmp_path.exists()
+    assert command("list", "--server", "nonsense").returncode == 2
 
 
 def test_doctor_says_of_each_part_what_is_wrong_and_what_mends_it(

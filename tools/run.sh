@@ -1,7 +1,7 @@
 # The sidecar and the server of this machine in the foreground; when one is told to end, both do.
 # A sidecar that cannot start (one runs here already, say) leaves the server running: it polls the other.
 sidecar='' server=''
-trap 'kill -TERM $sidecar $server 2>/dev/null' INT TERM HUP
+trap 'kill -TERM $sidecar $server 2>/dev/null' INT TERM HUP QUIT
 "$BIN/python" -m sidecar &
 sidecar=$!
 "$BIN/machines-server" serve &

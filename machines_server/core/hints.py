@@ -26,5 +26,5 @@ _NAMES = {Endpoint.SIDECAR: "sidecar", Endpoint.OLLAMA: "Ollama"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _UNREACHABLE = {
     Endpoint.SIDECAR: "run `make run-sidecar` on that host, or set network.sidecar: false",
-    Endpoint.OLLAMA: "set OLLAMA_HOST=0.0.0.0:{port} on that host, since Ollama listens on 127.0.0.1 alone",
+    Endpoint.OLLAMA: "start Ollama there with OLLAMA_HOST=0.0.0.0:{port}; by itself it serves 127.0.0.1",
 }

@@ -1,6 +1,7 @@
 """When to poll, and who: one process leads, the others stand by until its lock is free."""
 
 import logging
+import os
 import resource
 import threading
 import time
@@ -56,14 +57,10 @@ class Poller:
         registry: Callable[[float], Registry],
         lock: PollerLock,
         open_sink: Callable[[Callable[[str | None], None]], Sink],
-        last_cycle_at: Callable[[], float | None],
     ) -> None:
-        """`open_sink` is given a function that hears of the sink's faults.
-
-        `last_cycle_at` tells when the cycle of the leader before us began, so that the rhythm is kept.
-        """
+        """`open_sink` is given a function that hears of the sink's faults."""
         self._timing, self._registry, self._lock = timing, registry, lock
-        self._open_sink, self._last_cycle_at = open_sink, last_cycle_at
+        self._open_sink = open_sink
         self._faults: dict[str, str] = {}
         self._faults_lock = threading.Lock()
         self._sink: Sink
@@ -91,7 +88,7 @@ class Poller:
                 self._lock.release()
                 complained = False
             elif not complained:
-                log.info("another process polls; this one stands by")
+                log.info("another process polls; process %d stands by", os.getpid())
                 complained = True
             stop.wait(TICK_S)
 
@@ -122,17 +119,10 @@ class Poller:
             "interval",
             args=[fetcher],
             seconds=self._timing.interval_s,
-            next_run_time=self._first_run(),
+            next_run_time=datetime.now(UTC),
         )
         scheduler.start()
         return scheduler, job
-
-    def _first_run(self) -> datetime:
-        """Now, or when the leader before us would have begun its next cycle."""
-        now = time.time()
-        began = self._last_cycle_at()
-        due = now if began is None else began + self._timing.interval_s
-        return datetime.fromtimestamp(min(max(now, due), now + self._timing.interval_s), UTC)
 
     def _cycle(self, fetcher: Fetcher) -> None:
         started_at, began = time.time(), time.monotonic()

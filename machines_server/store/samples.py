@@ -1,5 +1,6 @@
 """What was polled, written to `telemetry.db`: the latest of each endpoint, the history, stays of models."""
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -62,6 +63,8 @@ WHERE id = (SELECT max(id) FROM poll_span) AND abs(? - ended_at_ms) <= ?"""
 _BEGIN_POLL_SPAN = """
 INSERT INTO poll_span (started_at_ms, cycle_started_at_ms, ended_at_ms, interval_s, timeout_s)
 VALUES (?, ?, ?, ?, ?)"""
+
+log = logging.getLogger(__name__)
 
 Item = Registry | PollResult | Sample | Cycle
 
@@ -155,6 +158,7 @@ class SampleWriter:
         for event in (status, reboot_event(before.uptime_s, sample)):
             if event:
                 add_event(self._connection, machine, event)
+                log.info("machine %s: %s (%s)", sample.machine, event.type, event.detail.get("reason") or "-")
         self._seen[machine] = _Seen(
             Status(status.type) if status else before.status,
             before.uptime_s if host.uptime_s is None else host.uptime_s,

@@ -23,7 +23,8 @@ def make_api(service: Service) -> Blueprint:
     def machine(name: str) -> Response:
         body = service.machine(name)
         if body is None:
-            return error_response(404, "unknown_machine", f"There is no machine named {name!r}.")
+            message = f"There is no machine named {name!r}; GET /api/machines lists them."
+            return error_response(404, "unknown_machine", message)
         return _body_response(body)
 
     @api.get("/api/system")

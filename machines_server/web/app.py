@@ -15,6 +15,7 @@ def create_app(service: Service, history: History) -> Flask:
     """An application that answers of the present from `service`, and of the past from `history`."""
     app = Flask(__name__, static_folder=None)
     app.response_class = _JsonResponse
+    app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
     app.register_blueprint(make_api(service))
     app.register_blueprint(make_history_api(service, history))
     app.register_error_handler(BadParameterError, _bad_parameter)
@@ -25,6 +26,12 @@ def create_app(service: Service, history: History) -> Flask:
     return app
 
 
+_MESSAGES = {
+    404: "There is no such path; GET /api/infrastructure has every machine, the README every path.",
+    405: "This path does not take that method; the Allow header says which it takes.",
+}
+
+
 class _JsonResponse(Response):
     """What Flask answers by itself, to OPTIONS for instance, is no HTML either."""
 
@@ -33,7 +40,8 @@ class _JsonResponse(Response):
 
 def _http_error(error: HTTPException) -> Response:
     code = error.code or 500
-    response = error_response(code, error.name.lower().replace(" ", "_"), error.description or error.name)
+    message = _MESSAGES.get(code, error.description or error.name)
+    response = error_response(code, error.name.lower().replace(" ", "_"), message)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value

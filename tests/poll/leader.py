@@ -36,7 +36,7 @@ def main(lock: str, interval_s: str) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     timing, nobody = Timing(float(interval_s), float(interval_s) / 2), Registry()
-    Poller(timing, lambda _: nobody, PollerLock(Path(lock)), PrintedCycles, lambda: None).run(stop)
+    Poller(timing, lambda _: nobody, PollerLock(Path(lock)), PrintedCycles).run(stop)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ class World:
         self.folder.mkdir()
         self.items: list[Item] = []
         self.closed = 0
-        self.last_cycle_at: float | None = None
         self.on_put: Callable[[Item], None] = lambda _: None
         self.on_fault: Callable[[str | None], None] = lambda _: None
         self._registry = Registry()
@@ -73,7 +72,6 @@ class World:
             self.registry,
             PollerLock(self.lock),
             self.open_sink,
-            lambda: self.last_cycle_at,
         )
         stop = threading.Event()
         thread = threading.Thread(target=poller.run, args=[stop])
@@ -204,18 +202,8 @@ def test_a_poller_can_run_again_after_it_was_stopped(world: World, fakes: FakeFl
         assert world.closed == number
 
 
-def test_a_new_leader_keeps_the_rhythm_of_the_one_before(world: World) -> None:
-    world.last_cycle_at = time.time() - 1
-    with world.polled(2, 1):
-        wait_until(lambda: world.came(Cycle), 15)
-    waited_s = world.came(Cycle)[0].started_at - world.last_cycle_at
-    assert 1.9 < waited_s < 2 + 2
-
-
-@pytest.mark.parametrize("last_cycle_s_ago", [1000, -1000])
-def test_a_new_leader_never_waits_longer_than_an_interval(world: World, last_cycle_s_ago: float) -> None:
-    world.last_cycle_at = time.time() - last_cycle_s_ago
-    with world.polled(1, 0.5):
+def test_a_new_leader_polls_at_once(world: World) -> None:
+    with world.polled(60, 0.5):
         wait_until(lambda: world.came(Cycle), 15)
 
 
