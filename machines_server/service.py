@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import blake2b
@@ -41,8 +41,8 @@ class Snapshot(Protocol):
 class Store(Protocol):
     """What is asked of a store; each raises StoreError when it cannot be read."""
 
-    def version(self) -> int:
-        """A number that changes with the content."""
+    def version(self) -> Hashable:
+        """Something that changes with the content."""
 
     def snapshot(self) -> Snapshot:
         """The present."""
@@ -64,7 +64,7 @@ class _Built:
     """Everything made from one state of files and store, and until when the clock lets it stand."""
 
     registry: Registry
-    store_version: int | None
+    store_version: Hashable
     built_at: float = 0.0
     valid_until: float = 0.0
     generated_at: float = 0.0
@@ -159,7 +159,7 @@ class Service:
                 self._built = built = self._build(registry, store_version, now)
             return built
 
-    def _build(self, registry: Registry, store_version: int | None, now: float) -> _Built:
+    def _build(self, registry: Registry, store_version: Hashable, now: float) -> _Built:
         latest: Mapping[str, Mapping[Endpoint, Latest]] = {}
         cycle, store_fault = None, None
         try:

@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Sized
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +336,57 @@ def test_a_reading_that_changes_is_seen_in_the_next_cycle(server: RunningServer,
     wait_for_status(server, "one", "online")
     sidecar.answer = http(sidecar_body(gpu_body(0, used_gb=20)))
     wait_until(lambda: server.fleet()["one"]["telemetry"]["gpu"][0]["vram_free_gb"] == 4)
+
+
+def test_a_database_that_is_deleted_while_it_runs_is_made_anew(
+    server: RunningServer, fakes: FakeFleet
+) -> None:
+    server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
+    wait_for_status(server, "one", "online")
+    for file in server.data.glob("telemetry.db*"):
+        file.unlink()
+    wait_until(lambda: (server.data / "telemetry.db").exists())
+    wait_for_status(server, "one", "online")
+    wait_until(lambda: server.get("/health/ready").ok)
+    assert "was moved away or deleted" in server.log.read_text()
+
+
+def test_two_servers_with_different_folders_on_one_database_say_so(tmp_path: Path, fakes: FakeFleet) -> None:
+    with RunningServer(tmp_path) as first:
+        first.poller_pid()
+        (tmp_path / "other").mkdir()
+        other = {"MACHINES_DATA_DIR": str(first.data)}
+        with RunningServer(tmp_path / "other", **other) as second:
+            second.write("two.yaml", machine_yaml("two", fakes.sidecar(), fakes.ollama()))
+            machine = wait_for_status(second, "two", "unknown")
+            assert f"polls the machine files of another folder, {first.machines}" in machine["status_reason"]
+
+
+def test_a_lock_file_that_is_deleted_leaves_one_poller(server: RunningServer, fakes: FakeFleet) -> None:
+    sidecar = fakes.sidecar()
+    server.write("one.yaml", machine_yaml("one", sidecar, fakes.ollama()))
+    wait_for_status(server, "one", "online")
+    (server.data / "poller.lock").unlink()
+    wait_until(lambda: "lock was deleted" in server.log.read_text())
+    asked = len(sidecar.asked_at)
+    wait_until(partial(_more_than, sidecar.asked_at, asked + 5))
+    gaps = [after - before for before, after in pairwise(sidecar.asked_at[asked + 2 :])]
+    assert min(gaps) > INTERVAL_S / 2, gaps  # two pollers would ask twice as often
+    assert wait_for_status(server, "one", "online")
+
+
+def test_connections_that_say_nothing_keep_nobody_out(server: RunningServer) -> None:
+    idle = [socket.create_connection(("127.0.0.1", int(server.settings["MACHINES_PORT"]))) for _ in range(60)]
+    assert server.get("/health").ok
+    for connection in idle:
+        connection.close()
+
+
+def test_what_is_no_request_is_refused_in_json(server: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.settings["MACHINES_PORT"]))) as connection:
+        connection.sendall(b"garbage\r\n\r\n")
+        answer = connection.makefile("rb").read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"400" in head
+    assert json.loads(body)["error"] == "bad_request"
+    assert server.get("//api//machines").json()["error"] == "not_found"

@@ -36,6 +36,14 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def inode(path: Path) -> int | None:
+    """What tells a file from another that took its place; None when it is not there."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
 def backup(path: Path, target: Path) -> None:
     """Copy a database, as it is at one moment, while others read and write it; raises StoreError.
 

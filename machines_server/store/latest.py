@@ -20,7 +20,7 @@ from machines_server.core.sample import (
     LoadedModel,
     State,
 )
-from machines_server.store.connection import open_reader, translated
+from machines_server.store.connection import inode, open_reader, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class LatestReader:
         self._path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._inode: int | None = None
 
-    def version(self) -> int:
-        """A number that changes when something was written; raises StoreError when it cannot be read."""
+    def version(self) -> tuple[int | None, int]:
+        """Something that changes when something was written; raises StoreError when it cannot be read."""
         with self._reading() as connection:
-            number: int = connection.execute("PRAGMA data_version").fetchone()[0]
-            return number
+            return self._inode, connection.execute("PRAGMA data_version").fetchone()[0]
 
     def snapshot(self) -> Snapshot:
         """Everything at one moment; raises StoreError when it cannot be read."""
@@ -85,8 +85,12 @@ class LatestReader:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock, translated(self._path):
+            found = inode(self._path)
+            if self._connection is not None and found != self._inode:  # it was replaced, or deleted
+                self._connection.close()
+                self._connection = None
             if self._connection is None:
-                self._connection = open_reader(self._path)
+                self._connection, self._inode = open_reader(self._path), found
             yield self._connection
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from machines_server.core.registry import Registry
 from machines_server.core.sample import Cycle
 from machines_server.errors import StoreError
-from machines_server.store.connection import open_writer, translated
+from machines_server.store.connection import inode, open_writer, translated
 from machines_server.store.migrate import migrate
 from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import Item, SampleWriter
@@ -131,13 +131,13 @@ class WriterThread:
         self._pending.clear()
 
     def _open(self) -> SampleWriter:
-        if self._writer is not None and self._inode != _inode(self._path):
+        if self._writer is not None and self._inode != inode(self._path):
             log.error("%s was moved away or deleted; a new one is made", self._path)
             self._close()
         if self._writer is None:
             migrate(self._path)
             self._connection = open_writer(self._path)
-            self._inode = _inode(self._path)
+            self._inode = inode(self._path)
             self._rollups = Rollups(self._connection, self._retention)
             self._writer = SampleWriter(self._connection, self._max_gap_s, self._rollups)
             if self._registry is not None:  # what the database does not know, if it is a new one
@@ -161,10 +161,3 @@ class WriterThread:
         else:
             log.info("%s is written again", self._path.name)
         self._on_fault(fault)
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None

@@ -314,12 +314,13 @@ def test_a_database_that_is_moved_away_is_made_anew_with_what_is_known(path: Pat
     thread.put(Cycle(1.0, 2.0, 5, 2))
     with closing(LatestReader(path)) as reader:
         wait_until(reader.cycle)
-    for file in path.parent.glob("telemetry.db*"):
-        file.unlink()
-    thread.put(polled(Endpoint.SIDECAR, 10.0, HOST))
-    thread.put(Cycle(6.0, 7.0, 5, 2))
-    thread.close()
-    with closing(LatestReader(path)) as reader:
+        before = reader.version()
+        for file in path.parent.glob("telemetry.db*"):
+            file.unlink()
+        thread.put(polled(Endpoint.SIDECAR, 10.0, HOST))
+        thread.put(Cycle(6.0, 7.0, 5, 2))
+        thread.close()
+        assert reader.version() != before
         assert reader.snapshot().latest["one"][Endpoint.SIDECAR].answer == HOST
 
 
