@@ -61,8 +61,6 @@ class RegistryFiles:
         self._ask_store, self._recall_first = recall, recall_first
         self._on_problem = on_problem
         self._lock = Lock()
-        self._scans_begun = 0
-        self._last_scan = 0
         self._files: dict[str, _File] = {}
         self._signatures: dict[str, Signature] = {}
         self._read_again = False
@@ -71,15 +69,9 @@ class RegistryFiles:
 
     def current(self, now: float) -> Registry:
         """The machines as the folder has them; the very same object as long as nothing changes."""
-        begun_before = self._scans_begun
         with self._lock:
             before = self._registry
-            # A scan that began after this call did, and ended while it waited, has seen all it could see.
-            if before is not None and self._last_scan > begun_before:
-                return before
-            self._scans_begun += 1
             is_different = self._scan()
-            self._last_scan = self._scans_begun
             if before is not None and not is_different:
                 return before
             registry = self._registry = self._assemble(now)

@@ -94,6 +94,7 @@ class Service:
         self._system = System()
         self._lock = threading.Lock()
         self._built = _Built(Registry(), None)
+        self._checks_begun = self._last_check = 0
 
     def machines(self) -> Body:
         """The machine files as declared."""
@@ -143,7 +144,11 @@ class Service:
 
     def _current(self) -> _Built:
         """What is built, built anew if a file, the store or the time has changed it."""
+        begun_before = self._checks_begun
         with self._lock:
+            if self._last_check > begun_before:  # one began after this call did, and has seen all there is
+                return self._built
+            self._checks_begun += 1
             now = time.time()
             registry = self._registry(now)
             try:
@@ -157,6 +162,7 @@ class Service:
                 or not built.built_at <= now < built.valid_until
             ):
                 self._built = built = self._build(registry, store_version, now)
+            self._last_check = self._checks_begun
             return built
 
     def _build(self, registry: Registry, store_version: Hashable, now: float) -> _Built:
