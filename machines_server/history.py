@@ -65,7 +65,7 @@ class Answer:
                     "metric": one.metric.name,
                     "unit": one.metric.unit,
                     "gpu": one.gpu,
-                    "points": [[at, *_public(one.metric, fold)] for at, fold in one.points],
+                    "points": [_point(at, fold, one.metric.one) for at, fold in one.points],
                 }
                 for one in self.series
             ],
@@ -82,7 +82,7 @@ class Answer:
         for at in sorted({at for column in columns for at in column}):
             row: list[Any] = [rfc3339(at)]
             for one, column in zip(self.series, columns, strict=True):
-                row += _public(one.metric, column[at]) if at in column else [None] * 4
+                row += _point(at, column[at], one.metric.one)[1:] if at in column else [None] * 4
             yield _csv_line(row)
 
 
@@ -254,11 +254,12 @@ def _whole(parameters: Parameters, name: str, default: int, least: int, most: in
     return value
 
 
-def _public(metric: Metric, fold: Fold) -> list[float | int | None]:
-    """Average, least, most and number."""
-    if not fold.n or fold.sum is None or fold.min is None or fold.max is None:
-        return [None, None, None, 0]
-    return [metric.public(fold.sum / fold.n), metric.public(fold.min), metric.public(fold.max), fold.n]
+def _point(at: int, fold: Fold, one: int) -> list[float | int]:
+    """Average, least, most and number of a bucket that has values, which are kept as `one` for each unit."""
+    n, total, least, most = fold
+    if total is None or least is None or most is None:
+        raise ValueError(f"the bucket at {at} is empty")
+    return [at, round(total / n / one, 4), round(least / one, 4), round(most / one, 4), n]
 
 
 def _csv_line(cells: Sequence[Any]) -> str:

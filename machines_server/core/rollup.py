@@ -1,7 +1,7 @@
 """Tiers and rollups: how samples are folded, merged and asked for, exactly."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 RAW, MINUTE, HOUR = "raw", "1m", "1h"
 TIER_STEPS_S = {MINUTE: 60, HOUR: 3600}
@@ -13,8 +13,7 @@ NICE_STEPS_S = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
+class Fold(NamedTuple):
     """What remains of the values of one metric in one bucket; the last three are None when n is 0.
 
     Values are integers (thousandths, or bytes), so that merging gives the same in any order.

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,13 @@ from typing import Any
 import orjson
 
 from machines_server.core.metrics import Metric
-from machines_server.core.rollup import RAW, Fold, coarsest_tier, merge, segments
-from machines_server.store.connection import open_reader, translated
+from machines_server.core.rollup import HOUR, RAW, TIER_STEPS_S, Fold, coarsest_tier, merge, segments
+from machines_server.store.connection import inode, open_reader, translated
+
+MAX_IDLE = 4
+"""Connections kept for the next question: opening one costs as much as reading a day."""
+CACHE_KIB = 4096
+"""Of each connection; the minutes of one machine over a week take 2.5 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class HistoryReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._idle: list[tuple[int | None, sqlite3.Connection]] = []
 
     def machine(self, name: str) -> KnownMachine | None:
         """A machine by its name, compared without case, removed ones included."""
@@ -79,12 +85,21 @@ class HistoryReader:
 
         `from_s` and `to_s` are multiples of `step_s`.
         """
+        found: list[dict[int, Fold]] = [{} for _ in wanted]
+        tables: dict[tuple[bool, int], list[int]] = {}
+        for place, (metric, key) in enumerate(wanted):
+            tables.setdefault((metric.is_gpu, key), []).append(place)
         with self._reading() as connection:
-            connection.execute("BEGIN")
             parts = segments(from_s, to_s, coarsest_tier(step_s), *_seams(connection, machine))
-            found = [list(_buckets(connection, metric, key, parts, step_s)) for metric, key in wanted]
-            connection.execute("COMMIT")
-        return found
+            for (_, key), places in tables.items():
+                metrics = [wanted[place][0] for place in places]
+                for at, values in _buckets(connection, metrics, key, parts, step_s):
+                    for number, place in enumerate(places):
+                        if values[4 * number]:
+                            fold = Fold(*values[4 * number : 4 * number + 4])
+                            known = found[place].get(at)
+                            found[place][at] = merge((known, fold)) if known else fold
+        return [sorted(one.items()) for one in found]
 
     def events(
         self,
@@ -145,10 +160,39 @@ class HistoryReader:
             rows = connection.execute(_RESIDENCY, {"from": round(from_s * 1000), "to": round(to_s * 1000)})
             return [Residency(*row) for row in rows]
 
+    def close(self) -> None:
+        """Close the connections that nobody uses; the next question opens another."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with closing(open_reader(self._path)) as connection, translated(self._path):
-            yield connection
+        """One moment's content."""
+        with translated(self._path):
+            file, connection = self._take()
+            try:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.close()
+                raise
+            if len(self._idle) < MAX_IDLE:
+                self._idle.append((file, connection))
+            else:
+                connection.close()
+
+    def _take(self) -> tuple[int | None, sqlite3.Connection]:
+        file = inode(self._path)
+        with suppress(IndexError):
+            while True:
+                opened, connection = self._idle.pop()
+                if opened == file:
+                    return file, connection
+                connection.close()  # what it reads was moved away or deleted
+        connection = open_reader(self._path)
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        return file, connection
 
 
 def _seams(connection: sqlite3.Connection, machine: int) -> tuple[float, float]:
@@ -164,29 +208,33 @@ def _seams(connection: sqlite3.Connection, machine: int) -> tuple[float, float]:
 
 def _buckets(
     connection: sqlite3.Connection,
-    metric: Metric,
+    metrics: Sequence[Metric],
     key: int,
     parts: Sequence[tuple[str, int, int]],
     step_s: int,
-) -> Iterator[tuple[int, Fold]]:
-    found: dict[int, Fold] = {}
+) -> Iterator[tuple[int, list[Any]]]:
+    """n, sum, min and max of every metric for each part of a bucket that one tier answers."""
     for tier, from_s, to_s in parts:
-        statement, unit = _statement(metric, tier), 1000 if tier == RAW else 1
-        for at in range(from_s // step_s * step_s, to_s, step_s):
-            low, high = max(at, from_s), min(at + step_s, to_s)
-            n, total, least, most = connection.execute(statement, (key, low * unit, high * unit)).fetchone()
-            if n:
-                part = Fold(n, total, least, most)
-                found[at] = merge((found[at], part)) if at in found else part
-    yield from sorted(found.items())
+        first = from_s // step_s * step_s
+        bounds = {"key": key, "first": first, "from": from_s, "to": to_s, "step": step_s}
+        for at, text in connection.execute(_statement(metrics, tier, step_s), bounds):
+            yield at, orjson.loads(text)
 
 
-def _statement(metric: Metric, tier: str) -> str:
-    table, key = ("gpu_sample", "gpu_id") if metric.is_gpu else ("sample", "machine_id")
-    name = metric.column
+def _statement(metrics: Sequence[Metric], tier: str, step_s: int) -> str:
+    """One row for each bucket, its folds as JSON: a subquery can give one value, and GROUP BY would sort."""
+    table, key = ("gpu_sample", "gpu_id") if metrics[0].is_gpu else ("sample", "machine_id")
+    # The bytes of more than an hour may not fit into 64 bits.
+    add = "sum" if step_s <= TIER_STEPS_S[HOUR] else "total"
     if tier == RAW:
-        what = f"count({name}), sum({name}), min({name}), max({name})"
-        return f"SELECT {what} FROM {table} WHERE {key} = ? AND at_ms >= ? AND at_ms < ?"
-    # total() because the bytes of years may not fit into 64 bits.
-    what = f"sum({name}_n), total({name}_sum), min({name}_min), max({name}_max)"
-    return f"SELECT {what} FROM {table}_{tier} WHERE {key} = ? AND at_s >= ? AND at_s < ?"
+        fold, time, unit = "count({0}), %s({0}), min({0}), max({0})", "at_ms", 1000
+    else:
+        fold, time, unit = "sum({0}_n), %s({0}_sum), min({0}_min), max({0}_max)", "at_s", 1
+        table = f"{table}_{tier}"
+    folds = ", ".join((fold % add).format(metric.column) for metric in metrics)
+    return (
+        "WITH RECURSIVE bucket (at) AS"
+        " (VALUES (:first) UNION ALL SELECT at + :step FROM bucket WHERE at + :step < :to)"
+        f" SELECT at, (SELECT json_array({folds}) FROM {table} WHERE {key} = :key"
+        f" AND {time} >= max(at, :from) * {unit} AND {time} < min(at + :step, :to) * {unit}) FROM bucket"
+    )

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,6 +87,7 @@ class Database:
 def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(tmp_path / "telemetry.db")
     yield database
+    database.reader.close()
     database.connection.close()
 
 
@@ -271,3 +273,42 @@ def test_a_backup_taken_while_it_is_written_is_whole(database: Database, tmp_pat
         assert opened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert opened.execute("SELECT count(*) FROM sample").fetchone() == (200,)
     assert [path.name for path in tmp_path.glob("*copy*")] == ["copy.db"]
+
+
+def test_a_database_that_is_replaced_is_read_anew(database: Database, tmp_path: Path) -> None:
+    backup(database.path, tmp_path / "before.db")
+    database.add(START)
+    assert len(database.series(START, START + 60, 60)) == 1
+    database.connection.close()
+    for name in ("telemetry.db-wal", "telemetry.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / "before.db").rename(database.path)
+    assert database.series(START, START + 60, 60) == []
+
+
+def test_questions_at_the_same_time_are_answered_the_same(database: Database) -> None:
+    for number in range(0, 3600, 60):
+        database.add(START + number, number / 60)
+    expected = database.series(START, START + 3600, 60)
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(lambda _: database.series(START, START + 3600, 60), range(200)))
+    assert all(one == expected for one in found)
+
+
+def test_metrics_that_are_asked_for_together_are_answered_as_alone(database: Database) -> None:
+    for number in range(0, 7200, 45):
+        database.add(START + number, None if number % 90 else number / 100, vram=number * 2**20)
+    database.roll(START + 3700)
+    known = database.reader.machine("one")
+    assert known is not None
+    wanted = [
+        (VRAM, known.gpus[0][0]),
+        (CPU, 1),
+        (METRICS["up"], 1),
+        (METRICS["vram_free_gb"], known.gpus[0][0]),
+    ]
+    for step in (50, 60, 2040, 7200):
+        span = START // step * step, (START + 7200) // step * step + step
+        together = database.reader.series(1, wanted, *span, step)
+        assert together == [database.reader.series(1, [one], *span, step)[0] for one in wanted]
+        assert sum(found.n for _, found in together[1]) == 80
