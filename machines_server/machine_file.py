@@ -80,10 +80,12 @@ class MachineFile(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
         description="1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or a digit",
     )
-    role: str = Field(min_length=1, description="a text that is not empty, such as gpu-host")
+    role: str = Field(pattern=r"\S", description="a text that is not empty, such as gpu-host")
     hardware: Hardware = Field(description="a mapping, {} if there is nothing to say")
     network: Network = Field(description="a mapping with at least the key hostname")
-    models: list[str] = Field(description="a list of the models that Ollama has here, [] for none")
+    models: list[Annotated[str, Field(pattern=r"\S")]] = Field(
+        description="a list of the models that Ollama has here, [] for none"
+    )
 
 
 _MODELS: dict[KeyPath, type[BaseModel]] = {(): MachineFile, ("hardware",): Hardware, ("network",): Network}

@@ -39,7 +39,7 @@ def _read(now: float) -> dict[str, Any]:
     """
     memory = _reading(psutil.virtual_memory)
     disk = _reading(lambda: psutil.disk_usage("/"))
-    load = _reading(psutil.getloadavg) or (None, None, None)
+    load = [round(load, 2) for load in _reading(psutil.getloadavg) or ()] or [None] * 3
     booted_at = _reading(psutil.boot_time)
     sample = HostSample(
         cpu_percent=_reading(lambda: psutil.cpu_percent(CPU_WINDOW_S)),
