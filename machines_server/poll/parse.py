@@ -51,6 +51,8 @@ def parse_sidecar(body: bytes) -> HostSample:
         raise BadAnswerError(
             f"payload version {_short(version)}, but this server knows version {SIDECAR_VERSION}"
         )
+    if "gpu" not in raw:  # an empty list says that there is none; nothing says nothing
+        raise BadAnswerError("gpu: missing; is this a sidecar?")
     values = _metrics(raw, _HOST_RULES, "")
     values["load_1m"], values["load_5m"], values["load_15m"] = _loads(raw.get("load_avg"))
     _not_more(values, "ram_used_bytes", "ram_total_bytes", "")

@@ -184,8 +184,9 @@ def test_the_answer_of_our_own_sidecar_is_read_in_full() -> None:
 # The sidecar's answer
 
 
-def test_only_the_version_is_required_and_all_else_is_unknown() -> None:
-    assert parse_sidecar(b'{"version": 1}') == HostSample()
+def test_version_and_gpu_are_required_and_all_else_is_unknown() -> None:
+    assert parse_sidecar(b'{"version": 1, "gpu": []}') == HostSample()
+    assert "gpu: missing" in refused(parse_sidecar, b'{"version": 1}')
     nothing: dict[str, Any] = {one.name: None for one in fields(HostSample)} | {
         "gpu": [],
         "gpu_unreadable": [],
@@ -537,7 +538,7 @@ def test_numbers_texts_and_depths_that_json_does_not_have_never_get_through(valu
 
 
 def test_of_two_equal_keys_the_last_counts() -> None:
-    assert parse_sidecar(b'{"version": 2, "version": 1}') == HostSample()
+    assert parse_sidecar(b'{"version": 2, "version": 1, "gpu": []}') == HostSample()
     assert parse_ollama(b'{"models": 1, "models": [], "models": null}') == ()
 
 
