@@ -1,5 +1,6 @@
 """gunicorn's settings, from ours; each worker stands ready to poll, and one of them does."""
 
+import sys
 import threading
 from typing import Any
 
@@ -10,6 +11,9 @@ from machines_server.config import load_settings
 from machines_server.logs import log_config
 from machines_server.web.errors import write_json_error
 from machines_server.wsgi import make_poller
+
+SWITCH_S = 0.0005
+"""How long a long answer may keep the poller, which gives way at every system call, from going on."""
 
 _settings, _ = load_settings()
 
@@ -36,6 +40,7 @@ _poller: threading.Thread | None = None
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
     """After the fork, since threads and connections do not survive one."""
     global _poller
+    sys.setswitchinterval(SWITCH_S)
     if _settings.poller == "auto":
         _poller = threading.Thread(
             target=make_poller(_settings).run, args=[_stop], name="poller", daemon=True
