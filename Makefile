@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SIDECAR_BIN := .venv-sidecar/bin
 
-.PHONY: run run-server run-sidecar test check clean
+.PHONY: run run-server run-sidecar test check bench clean
 
 run: $(VENV)/.ready  ## this machine's sidecar and server in the foreground; Ctrl-C ends both
 	@BIN=$(BIN) exec sh tools/run.sh
@@ -23,6 +23,9 @@ check: $(VENV)/.ready-dev  ## format, lint, types, tests: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
+
+bench: $(VENV)/.ready  ## the benchmarks, beside Prometheus if it is installed; BENCH=history for one alone
+	@$(BIN)/python -m bench $(BENCH)
 
 clean:  ## the environments and caches; never var/ nor machines/
 	rm -rf $(VENV) .venv-sidecar build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,199 @@
+"""Fills a database with a past, through the same code that writes it in life, as fast as that goes."""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from machines_server.core.registry import Endpoint, Machine, Registry
+from machines_server.core.sample import (
+    GIB,
+    Cycle,
+    GpuSample,
+    HostSample,
+    LoadedModel,
+    PollResult,
+    Sample,
+    State,
+)
+from machines_server.store.connection import open_writer
+from machines_server.store.migrate import migrate
+from machines_server.store.rollups import Retention, Rollups
+from machines_server.store.samples import SampleWriter
+
+DAY_S = 86_400
+DEFAULT_RETENTION = Retention(raw_s=2 * DAY_S, minute_s=30 * DAY_S, hour_s=730 * DAY_S)
+MODEL = LoadedModel("llama3.1:70b", "a" * 64, 40 * GIB, 40 * GIB, 8192, "2318-12-04T10:11:12Z")
+OnSample = Callable[[Sample], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the past, in epoch seconds, in which a cycle was run every `interval_s`."""
+
+    from_s: int
+    to_s: int
+    interval_s: int
+
+
+def stretches(now_s: int, days: float, interval_s: int, fine_days: float, coarse_s: int) -> list[Stretch]:
+    """`days` up to now: the last `fine_days` of them every `interval_s`, the others every `coarse_s`."""
+    from_s, fine_s = now_s - round(days * DAY_S), now_s - round(min(days, fine_days) * DAY_S)
+    both = [Stretch(from_s, fine_s, coarse_s), Stretch(fine_s, now_s, interval_s)]
+    return [one for one in both if one.from_s < one.to_s]
+
+
+class Host:
+    """A host whose values are random, but move as those of real ones do; unknown and offline at times."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._random = random.Random(name)
+        self._offline_hours: dict[int, bool] = {}
+        self._cpu = 20.0
+        self._gpus = [f"GPU-{self._random.randrange(16**8):08x}-{index}" for index in range(2)]
+
+    def machine(self) -> Machine:
+        """The host as its file declares it."""
+        declared = {
+            "name": self.name,
+            "role": "bench",
+            "hardware": {},
+            "network": {"hostname": "127.0.0.1"},
+            "models": [MODEL.model],
+        }
+        return Machine(
+            name=self.name,
+            file=f"{self.name}.yaml",
+            role="bench",
+            hostname="127.0.0.1",
+            port=11434,
+            sidecar_port=3039,
+            has_ollama=True,
+            has_sidecar=True,
+            models=(MODEL.model,),
+            declared=declared,
+            declared_json={key: json.dumps(value) for key, value in declared.items()},
+        )
+
+    def sample(self, at: float) -> Sample:
+        """What a cycle that begins at `at` learns of it; one hour in fifty it is off."""
+        offline = self._offline_hours.setdefault(int(at // 3600), self._random.random() < 0.02)
+        state = State.UNREACHABLE if offline else State.OK
+        reason = "connection refused" if offline else None
+        took = 0.003 + 0.01 * self._random.random()
+        answers = (None, None) if offline else (self._host(at), (MODEL,))
+        return Sample(
+            self.name,
+            {
+                endpoint: PollResult(self.name, endpoint, "", state, at + took, took, reason, answer)
+                for endpoint, answer in zip(Endpoint, answers, strict=True)
+            },
+        )
+
+    def _host(self, at: float) -> HostSample:
+        chance = self._random.random
+        self._cpu = min(100.0, max(0.0, self._cpu + 20 * chance() - 10))
+        ram, disk = int((30 + 60 * chance()) * GIB), int((900 + at % DAY_S / 1000 + chance()) * GIB)
+        return HostSample(
+            cpu_percent=None if chance() < 0.01 else round(self._cpu, 1),
+            load_1m=round(self._cpu / 3 * chance(), 2),
+            load_5m=round(self._cpu / 3 * chance(), 2),
+            load_15m=round(self._cpu / 3 * chance(), 2),
+            ram_used_bytes=ram,
+            ram_total_bytes=128 * GIB,
+            ram_available_bytes=128 * GIB - ram,
+            disk_used_bytes=disk,
+            disk_total_bytes=8000 * GIB,
+            uptime_s=round(at % 10_000_000, 1),
+            gpu=tuple(self._gpu(index, uuid) for index, uuid in enumerate(self._gpus)),
+        )
+
+    def _gpu(self, index: int, uuid: str) -> GpuSample:
+        chance = self._random.random
+        used = int(24 * chance() * 2**10) * 2**20
+        return GpuSample(
+            index=index,
+            uuid=uuid,
+            model="24GB consumer GPU",
+            memory_kind="dedicated",
+            vram_total_bytes=24 * GIB,
+            vram_used_bytes=used,
+            vram_free_bytes=24 * GIB - used,
+            utilisation=round(100 * chance()),
+            temperature_c=round(40 + 40 * chance()),
+            power_w=None if chance() < 0.02 else round(30 + 400 * chance(), 1),
+        )
+
+
+def fill(
+    path: Path,
+    hosts: Sequence[Host],
+    past: Sequence[Stretch],
+    *,
+    retention: Retention = DEFAULT_RETENTION,
+    on_sample: OnSample | None = None,
+) -> int:
+    """Write the past of `hosts`, an hour in one write, with rollups and retention; returns how many samples.
+
+    `on_sample` is shown every one of them.
+    """
+    migrate(path)
+    connection = open_writer(path)
+    rollups = Rollups(connection, retention)
+    max_gap_s = 3.0 * max(one.interval_s for one in past)
+    writer = SampleWriter(connection, max_gap_s, rollups)
+    writer.write([Registry(tuple(host.machine() for host in hosts), loaded_at=past[0].from_s)])
+    written, before_s = 0, past[0].from_s
+    for hour_s, cycles in _hours(past):
+        items: list[Sample | Cycle] = []
+        for at, interval_s in cycles:
+            samples = [host.sample(at) for host in hosts]
+            items += samples
+            items.append(Cycle(at, at + 0.1, interval_s, 2))
+            for sample in samples if on_sample else ():
+                on_sample(sample)  # type: ignore[misc]
+            written += len(samples)
+        writer.write(items)
+        elapsed_s, before_s = hour_s - before_s, hour_s
+        while rollups.step(hour_s, elapsed_s):
+            elapsed_s = 0
+    connection.close()
+    return written
+
+
+def _hours(past: Sequence[Stretch]) -> Iterator[tuple[int, list[tuple[float, int]]]]:
+    """The end of every hour, and when its cycles began; never on a full second, as in life."""
+    for stretch in past:
+        for from_s in range(stretch.from_s, stretch.to_s, 3600):
+            to_s = min(from_s + 3600, stretch.to_s)
+            ats = range(from_s, to_s, stretch.interval_s)
+            yield to_s, [(at + 0.137, stretch.interval_s) for at in ats]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--machines", default=1, show_default=True)
+@click.option("--days", default=365.0, show_default=True)
+@click.option("--interval", default=5, show_default=True, help="Seconds between two cycles.")
+@click.option("--fine-days", default=float("inf"), help="Only so many of the last days have that interval.")
+@click.option("--coarse", default=300, show_default=True, help="The interval of the days before.")
+def main(file: Path, machines: int, days: float, interval: int, fine_days: float, coarse: int) -> None:
+    """Write FILE with the past of some machines, up to now; a year at 5 s takes some ten minutes."""
+    if file.exists():
+        click.echo(f"{file} exists already", err=True)
+        sys.exit(2)
+    hosts = [Host(f"bench{number}") for number in range(machines)]
+    began = time.monotonic()
+    written = fill(file, hosts, stretches(int(time.time()), days, interval, fine_days, coarse))
+    took_s = time.monotonic() - began
+    click.echo(f"{written} samples in {took_s:.1f} s, {file.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

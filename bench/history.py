@@ -1,0 +1,120 @@
+"""Reading the past: one metric over a week and a year, through HTTP, beside Prometheus; and its size."""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from math import isclose
+from pathlib import Path
+from urllib.parse import quote
+
+from bench.fill import DAY_S, Host, fill, stretches
+from bench.prometheus import Series, is_there, prometheus
+from bench.table import Asker, Line, answers, free_port, machines_server, note, running, wait_until
+from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS
+
+ROUNDS, IN_A_ROUND = 12, 50
+INTERVAL_S, FINE_DAYS, COARSE_S = 5, 30, 300
+METRIC = "cpu_percent"
+WEEK_STEPS_S = {"2040": 2040, "auto": 1800}
+"""Some 300 points over a week, and the step that `auto` takes."""
+
+
+def bench(folder: Path) -> list[Line]:
+    """Fill a year of one machine into `folder`, ask for parts of it, and weigh it."""
+    now_s = int(time.time())
+    week = Series(now_s - 8 * DAY_S)
+    path = folder / "var" / "telemetry.db"
+    began = time.monotonic()
+    past = stretches(now_s, 365, INTERVAL_S, FINE_DAYS, COARSE_S)
+    samples = fill(path, [Host("bench0")], past, on_sample=week.add)
+    note(
+        f"a year of one machine, {samples} samples, written in {time.monotonic() - began:.0f} s: the last"
+        f" {FINE_DAYS} days every {INTERVAL_S} s, to save time every {COARSE_S} s before"
+    )
+    with ExitStack() as stack:
+        port = stack.enter_context(serving(folder))
+        peer, store = None, folder / "prometheus"
+        if is_there():
+            week.write_blocks(store)
+            note(f"the last 8 days, {week.values} values, given to Prometheus")
+            peer = stack.enter_context(prometheus(store))[1]
+        lines = [_week(port, peer, now_s, asked) for asked in WEEK_STEPS_S]
+        year = Asker(port, f"/api/machines/bench0/history?metric={METRIC}&from=-365d")
+        year.ask(ROUNDS * IN_A_ROUND)
+        lines.append(Line("one metric, 365 days, step auto", str(year.times())))
+    return lines + _sizes(path, store if peer else None, week.values)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[int]:
+    """The server on the database in `folder`, as it is delivered but not polling; gives its port."""
+    (folder / "machines").mkdir(exist_ok=True)
+    port = free_port()
+    settings = os.environ | {
+        "MACHINES_DIR": str(folder / "machines"),
+        "MACHINES_DATA_DIR": str(folder / "var"),
+        "MACHINES_PORT": str(port),
+        "MACHINES_POLLER": "off",
+    }
+    with running(machines_server("serve"), folder / "serve.log", **settings):
+        wait_until(answers(port, "/health"), 30, "the server answers")
+        yield port
+
+
+def _week(port: int, peer_port: int | None, now_s: int, asked: str) -> Line:
+    """The same week from both, in turns, and whether they say the same."""
+    step_s = WEEK_STEPS_S[asked]
+    to_s = now_s // step_s * step_s
+    from_s = (to_s - 7 * DAY_S) // step_s * step_s
+    ours = Asker(port, f"/api/machines/bench0/history?metric={METRIC}&from={from_s}&to={to_s}&step={asked}")
+    # Prometheus names a window by its end, we by its beginning.
+    query = quote(f"avg_over_time({METRIC}[{step_s}s])")
+    span = f"start={from_s + step_s}&end={to_s}&step={step_s}"
+    theirs = Asker(peer_port, f"/api/v1/query_range?query={query}&{span}") if peer_port else None
+    for _ in range(ROUNDS):
+        points = json.loads(ours.ask(IN_A_ROUND))["series"][0]["points"]
+        if theirs:
+            (found,) = json.loads(theirs.ask(IN_A_ROUND))["data"]["result"]
+    what = f"one metric, 7 days, {len(points)} points, step {asked}"
+    if theirs is None:
+        return Line(what, str(ours.times()), "no Prometheus here", to_reach="0.5 x")
+    averages = {at: avg for at, avg, *_ in points}
+    said = {at - step_s: float(value) for at, value in found["values"]}
+    if averages.keys() != said.keys() or not all(
+        isclose(averages[at], said[at], abs_tol=1e-4) for at in said
+    ):
+        raise RuntimeError("we and Prometheus differ about the same samples")
+    ratio = ours.times().median / theirs.times().median
+    return Line(what, str(ours.times()), f"Prometheus {theirs.times()}", ratio, "0.5 x")
+
+
+def _sizes(path: Path, peer: Path | None, peer_values: int) -> list[Line]:
+    file_bytes = path.stat().st_size
+    theirs = ""
+    if peer:
+        blocks = [meta.parent for meta in peer.glob("*/meta.json")]
+        stored = sum(file.stat().st_size for block in blocks for file in block.rglob("*") if file.is_file())
+        theirs = f"Prometheus {stored / peer_values:.1f} B"
+    lines = []
+    with closing(sqlite3.connect(path)) as connection:
+        values = 0
+        for table, metrics in (("sample", MACHINE_METRICS), ("gpu_sample", GPU_METRICS)):
+            counts = " + ".join(f"count({metric.column})" for metric in metrics)
+            values += connection.execute(f"SELECT {counts} FROM {table}").fetchone()[0]
+        try:
+            pages = dict(connection.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name"))
+        except sqlite3.OperationalError:
+            note("this SQLite was built without dbstat, so bytes per value are not known")
+        else:
+            raw = pages["sample"] + pages["gpu_sample"]
+            lines.append(Line("bytes on disk per raw value", f"{raw / values:.1f} B", theirs, None, "8 B"))
+            for tier in ("1m", "1h"):
+                size = pages[f"sample_{tier}"] + pages[f"gpu_sample_{tier}"]
+                lines.append(Line(f"rollups {tier}, two GPUs", f"{size / 1e6:.1f} MB"))
+    lines.append(
+        Line("one machine with two GPUs, after a year", f"{file_bytes / 1e6:.1f} MB", "", None, "40 MB")
+    )
+    return lines

@@ -1,0 +1,89 @@
+"""Prometheus, the peer: the same samples in its own store, asked and watched in the same run."""
+
+import os
+import shutil
+import subprocess
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.table import answers, free_port, running, wait_until
+from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS, METRICS, Metric
+from machines_server.core.registry import Endpoint
+from machines_server.core.sample import HostSample, Sample
+
+BLOCKS = "18h"
+"""As large as Prometheus makes them with its default retention of 15 days."""
+
+
+def is_there() -> bool:
+    """Whether Prometheus is installed (Debian: `prometheus`)."""
+    return bool(shutil.which("prometheus") and shutil.which("promtool"))
+
+
+class Series:
+    """Every value of every metric of one machine, as Prometheus would have scraped it."""
+
+    def __init__(self, from_s: float) -> None:
+        self._from_s = from_s
+        self._series: dict[tuple[str, int | None], tuple[array[float], array[float]]] = {}
+        self.values = 0
+
+    def add(self, sample: Sample) -> None:
+        """Take a sample, if it is not too old."""
+        if sample.at < self._from_s:
+            return
+        at = round(sample.at, 3)
+        self._add("up", None, at, float(sample.up))
+        self._add("poll_s", None, at, round(sample.poll_s, 3))
+        host = sample.results[Endpoint.SIDECAR].answer
+        if isinstance(host, HostSample):
+            for metric in MACHINE_METRICS[2:]:
+                self._add(metric.name, None, at, getattr(host, metric.column))
+            for gpu in host.gpu:
+                for metric in GPU_METRICS:
+                    self._add(metric.name, gpu.index, at, getattr(gpu, metric.column))
+
+    def _add(self, name: str, gpu: int | None, at: float, value: float | None) -> None:
+        if value is not None:
+            ats, values = self._series.setdefault((name, gpu), (array("d"), array("d")))
+            ats.append(at)
+            values.append(value)
+            self.values += 1
+
+    def write_blocks(self, folder: Path) -> None:
+        """The store of a Prometheus that has scraped them all."""
+        text = folder.with_suffix(".txt")
+        with text.open("w") as out:
+            for metric in METRICS.values():
+                out.write(f"# TYPE {metric.name} gauge\n")
+                out.writelines(self._lines(metric))
+            out.write("# EOF\n")
+        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", f"--max-block-duration={BLOCKS}"]
+        subprocess.run([*command, text, folder], check=True, stdout=subprocess.DEVNULL)
+        text.unlink()
+
+    def _lines(self, metric: Metric) -> Iterator[str]:
+        for (name, gpu), (ats, values) in self._series.items():
+            if name == metric.name:
+                head = f'{name}{{machine="bench0"' + ("}" if gpu is None else f',gpu="{gpu}"}}')
+                for at, value in zip(ats, values, strict=True):
+                    yield f"{head} {value:.15g} {at:.3f}\n"
+
+
+@contextmanager
+def prometheus(folder: Path, config: str = "") -> Iterator[tuple[int, int]]:
+    """A Prometheus on the store in `folder`; gives its process id and its port."""
+    port = free_port()
+    file = folder.with_suffix(".yml")
+    file.write_text(config)
+    command = [
+        "prometheus",
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with running(command, folder.with_suffix(".log"), **os.environ) as process:
+        wait_until(answers(port, "/-/ready"), 30, "Prometheus is ready")
+        yield process.pid, port

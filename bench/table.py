@@ -1,0 +1,136 @@
+"""The lines of the printed table, and the processes and folders that a benchmark uses."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from statistics import median, quantiles
+
+import click
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was measured, beside the peer in the same run and what is to be reached."""
+
+    what: str
+    ours: str
+    peer: str = ""
+    ratio: float | None = None
+    to_reach: str = ""
+
+
+def show(lines: Sequence[Line]) -> None:
+    """Print the table."""
+    rows = [("what", "machines-server", "peer", "ratio", "to reach")]
+    for line in lines:
+        ratio = "" if line.ratio is None else f"{line.ratio:.2f} x"
+        rows.append((line.what, line.ours, line.peer, ratio, line.to_reach))
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def note(text: str) -> None:
+    """Say what is going on, apart from the table."""
+    click.echo(f"... {text}", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long the same thing lasted, many times, in milliseconds."""
+
+    ms: Sequence[float]
+
+    @property
+    def median(self) -> float:
+        """Half of them were faster."""
+        return median(self.ms)
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ms, p99 {quantiles(self.ms, n=100)[98]:.2f}"
+
+
+class Asker:
+    """Asks one server over one kept-alive connection, and keeps how long each answer took."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        self._path, self._ms = path, list[float]()
+
+    def ask(self, times: int = 1) -> bytes:
+        """The last answer of `times`."""
+        body = b""
+        for _ in range(times):
+            began = time.perf_counter()
+            self._connection.request("GET", self._path)
+            response = self._connection.getresponse()
+            body = response.read()
+            self._ms.append((time.perf_counter() - began) * 1000)
+            if response.status != 200:
+                raise RuntimeError(f"{self._path}: {response.status} {body!r}")
+        return body
+
+    def times(self) -> Times:
+        """What was measured since the first answer, which warms up and does not count."""
+        return Times(self._ms[1:])
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended with the block."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> None:
+    """Until it is true; raises RuntimeError when it takes longer."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not within {within_s:g} s: {what}")
+        time.sleep(0.1)
+
+
+def answers(port: int, path: str) -> Callable[[], bool]:
+    """Whether a server answers 200 there."""
+
+    def answered() -> bool:
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    return answered
+
+
+def machines_server(word: str) -> list[str]:
+    """The command line of `machines-server`."""
+    return [sys.executable, "-m", "machines_server", word]
