@@ -21,6 +21,7 @@ from machines_server.store.history import HistoryReader
 from machines_server.store.migrate import migrate
 from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import SampleWriter
+from tests.store.folds import rollups_that_differ
 from tests.store.test_samples import REGISTRY, machine, of_one, polled
 
 START = 1_700_000_000 // 3600 * 3600
@@ -58,29 +59,7 @@ class Database:
 
     def rollups_that_differ(self) -> list[Any]:
         """Buckets that are not what the samples of the database make them."""
-        wrong = []
-        for tier, step_s in (("1m", 60), ("1h", 3600)):
-            for table, key, metrics in (
-                ("sample", "machine_id", MACHINE_METRICS),
-                ("gpu_sample", "gpu_id", GPU_METRICS),
-            ):
-                for metric in metrics:
-                    name = metric.column
-                    parts = ", ".join(f"{name}_{part}" for part in ("n", "sum", "min", "max"))
-                    made = self.rows(f"SELECT {key}, at_s, {parts} FROM {table}_{tier}")
-                    samples: dict[tuple[int, int], list[int | None]] = {}
-                    for number, at_ms, value in self.rows(f"SELECT {key}, at_ms, {name} FROM {table}"):
-                        bucket = at_ms // 1000 // step_s * step_s
-                        samples.setdefault((number, bucket), []).append(value)
-                    due = {at for (at,) in self.rows(f"SELECT at_s FROM rollup_due WHERE tier <= {step_s}")}
-                    for (number, bucket), values in samples.items():
-                        if any(bucket <= at < bucket + step_s for at in due):
-                            continue
-                        found = next((row[2:] for row in made if row[:2] == (number, bucket)), None)
-                        want = fold(values)
-                        if found != (want.n, want.sum, want.min, want.max):
-                            wrong.append((tier, name, bucket, found, want))
-        return wrong
+        return rollups_that_differ(self.connection)
 
 
 @pytest.fixture
