@@ -85,7 +85,7 @@ class HistoryReader:
 
         `from_s` and `to_s` are multiples of `step_s`.
         """
-        found: list[dict[int, Fold]] = [{} for _ in wanted]
+        found: list[list[tuple[int, Fold]]] = [[] for _ in wanted]
         tables: dict[tuple[bool, int], list[int]] = {}
         for place, (metric, key) in enumerate(wanted):
             tables.setdefault((metric.is_gpu, key), []).append(place)
@@ -93,13 +93,11 @@ class HistoryReader:
             parts = segments(from_s, to_s, coarsest_tier(step_s), *_seams(connection, machine))
             for (_, key), places in tables.items():
                 metrics = [wanted[place][0] for place in places]
-                for at, values in _buckets(connection, metrics, key, parts, step_s):
+                for at, *values in _buckets(connection, metrics, key, parts, step_s):
                     for number, place in enumerate(places):
                         if values[4 * number]:
-                            fold = Fold(*values[4 * number : 4 * number + 4])
-                            known = found[place].get(at)
-                            found[place][at] = merge((known, fold)) if known else fold
-        return [sorted(one.items()) for one in found]
+                            _append(found[place], at, Fold(*values[4 * number : 4 * number + 4]))
+        return found
 
     def events(
         self,
@@ -206,23 +204,33 @@ def _seams(connection: sqlite3.Connection, machine: int) -> tuple[float, float]:
     return min(due.get(3600, float("inf")), minute // 3600 * 3600), minute
 
 
+def _append(points: list[tuple[int, Fold]], at: int, fold: Fold) -> None:
+    """Add a part of a bucket, which comes after the others or belongs to the last one."""
+    if points and points[-1][0] == at:
+        fold = merge((points.pop()[1], fold))
+    points.append((at, fold))
+
+
 def _buckets(
     connection: sqlite3.Connection,
     metrics: Sequence[Metric],
     key: int,
     parts: Sequence[tuple[str, int, int]],
     step_s: int,
-) -> Iterator[tuple[int, list[Any]]]:
-    """n, sum, min and max of every metric for each part of a bucket that one tier answers."""
+) -> Iterator[list[Any]]:
+    """Each part of a bucket that one tier answers: its beginning, then n, sum, min, max of each metric."""
     for tier, from_s, to_s in parts:
         first = from_s // step_s * step_s
         bounds = {"key": key, "first": first, "from": from_s, "to": to_s, "step": step_s}
-        for at, text in connection.execute(_statement(metrics, tier, step_s), bounds):
-            yield at, orjson.loads(text)
+        (text,) = connection.execute(_statement(metrics, tier, step_s), bounds).fetchone()
+        yield from orjson.loads(f"[{text}]")
 
 
 def _statement(metrics: Sequence[Metric], tier: str, step_s: int) -> str:
-    """One row for each bucket, its folds as JSON: a subquery can give one value, and GROUP BY would sort."""
+    """All buckets in one text of JSON: each comes from a subquery, for GROUP BY would sort the rows.
+
+    A subquery gives one value only; and one text is read faster than many rows.
+    """
     table, key = ("gpu_sample", "gpu_id") if metrics[0].is_gpu else ("sample", "machine_id")
     # The bytes of more than an hour may not fit into 64 bits.
     add = "sum" if step_s <= TIER_STEPS_S[HOUR] else "total"
@@ -235,6 +243,6 @@ def _statement(metrics: Sequence[Metric], tier: str, step_s: int) -> str:
     return (
         "WITH RECURSIVE bucket (at) AS"
         " (VALUES (:first) UNION ALL SELECT at + :step FROM bucket WHERE at + :step < :to)"
-        f" SELECT at, (SELECT json_array({folds}) FROM {table} WHERE {key} = :key"
-        f" AND {time} >= max(at, :from) * {unit} AND {time} < min(at + :step, :to) * {unit}) FROM bucket"
+        f" SELECT group_concat((SELECT json_array(at, {folds}) FROM {table} WHERE {key} = :key"
+        f" AND {time} >= max(at, :from) * {unit} AND {time} < min(at + :step, :to) * {unit})) FROM bucket"
     )
