@@ -1,5 +1,5 @@
 -- Times are milliseconds since 1970 on the server's clock. NULL is unknown, never 0.
--- Bytes are bytes; every other measured value is kept in thousandths, as an integer: sums are exact, and it
+-- Bytes are bytes, up is 0 or 1; every other measured value is kept in thousandths, as an integer: sums are exact, and it
 -- takes a third of the space of a REAL.
 
 CREATE TABLE machine (

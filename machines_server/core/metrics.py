@@ -36,7 +36,7 @@ def _metric(field: Field[Any], *, is_gpu: bool) -> Metric:
 
 
 MACHINE_METRICS = (
-    Metric("up", "1", "1 when an endpoint of the machine answered, 0 when none did"),
+    Metric("up", "1", "1 when an endpoint of the machine answered, 0 when none did", one=1),
     Metric("poll_s", "seconds", "how long the slowest poll of the machine lasted"),
     *(_metric(field, is_gpu=False) for field in metrics_of(HostSample)),
 )

@@ -141,7 +141,7 @@ class SampleWriter:
         host = sidecar.answer if sidecar and isinstance(sidecar.answer, HostSample) else _NOTHING
         states = sidecar and sidecar.state, ollama and ollama.state
         poll = round(sample.poll_s * THOUSANDTHS)
-        row = (machine, at_ms, *states, THOUSANDTHS * sample.up, poll, *_stored(host, _HOST))
+        row = (machine, at_ms, *states, int(sample.up), poll, *_stored(host, _HOST))
         self._connection.execute(_ADD_SAMPLE, row)
         for gpu in host.gpu:
             row = (self._gpu_id(machine, gpu), at_ms, *_stored(gpu, _GPU))

@@ -149,7 +149,7 @@ def test_a_sample_is_one_row_and_one_for_each_gpu_with_null_for_unknown_and_zero
     row = connection.execute(
         "SELECT at_ms, sidecar, ollama, up, cpu_percent, load_1m, ram_used_bytes FROM sample"
     ).fetchone()
-    assert row == (10_000, "ok", "ok", 1000, 12_400, None, 2**30)
+    assert row == (10_000, "ok", "ok", 1, 12_400, None, 2**30)
     row = connection.execute(
         "SELECT uuid, at_ms, vram_free_bytes, utilisation, power_w FROM gpu_sample JOIN gpu ON id = gpu_id"
     ).fetchone()
