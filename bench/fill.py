@@ -156,8 +156,9 @@ def fill(
             samples = [host.sample(at) for host in hosts]
             items += samples
             items.append(Cycle(at, at + 0.1, interval_s, 2))
-            for sample in samples if on_sample else ():
-                on_sample(sample)  # type: ignore[misc]
+            if on_sample is not None:
+                for sample in samples:
+                    on_sample(sample)
             written += len(samples)
         writer.write(items)
         elapsed_s, before_s = hour_s - before_s, hour_s

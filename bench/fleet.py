@@ -9,6 +9,7 @@ import random
 import resource
 import sys
 from collections.abc import Iterable
+from functools import partial
 
 import click
 
@@ -127,11 +128,7 @@ async def _serve(count: int, sidecar_port: int, ollama_port: int) -> None:
     for port, make in ((sidecar_port, _sidecar), (ollama_port, _ollama)):
         answers = [make(chance) for _ in range(VARIANTS)]
         for number in range(count):
-            await loop.create_server(
-                lambda answers=answers: _Endpoint(answers, text),  # type: ignore[misc]
-                address(number),
-                port,
-            )
+            await loop.create_server(partial(_Endpoint, answers, text), address(number), port)
     click.echo("ready")
     await loop.run_in_executor(None, sys.stdin.read)
 

@@ -263,7 +263,7 @@ def test_a_file_that_may_not_be_read_keeps_its_last_good_version(files: Registry
 
 def test_a_file_name_that_is_not_utf_8_is_shown_with_escapes(files: RegistryFiles) -> None:
     path = os.fsencode(files.folder) + b"/caf\xe9.yaml"
-    with open(path, "w") as file:  # noqa: PTH123
+    with open(path, "w") as file:  # noqa: PTH123  a Path must be text
         file.write(good("cafe"))
     assert files.current(1.0).machines[2].file == "caf\\xe9.yaml"
 
