@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from machines_server.core.live import Latest, changes_at, live_keys
+from machines_server.core.live import Latest, Live, changes_at, live_keys, what_stands
 from machines_server.core.registry import Endpoint, Machine, Registry
 from machines_server.core.sample import Cycle
 from machines_server.core.status import PollerState, is_fresh, judge_poller, too_old_after_s
@@ -59,19 +59,35 @@ class Body:
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Built:
-    """Everything made from one state of files and store, and until when the clock lets it stand."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Fleet:
+    """What stands of every machine, by one state of files and store."""
 
-    registry: Registry
+    lives: tuple[Live, ...] = ()
+    registry: Registry = field(default_factory=Registry)
+    poller: Mapping[str, Any] = field(default_factory=dict)
+    """Who polls, and how, as the API says it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Built:
+    """A fleet, and until when files, store and clock let it stand."""
+
+    fleet: Fleet
     store_version: Hashable
     built_at: float = 0.0
     valid_until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Bodies:
+    """The ready answers made of one fleet."""
+
+    of: Fleet | None = None
     generated_at: float = 0.0
     fleet: Body = Body(b"", "")
     declared: Body = Body(b"", "")
     machines: Mapping[str, bytes] = field(default_factory=dict)
-    loaded: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 class Service:
@@ -93,25 +109,30 @@ class Service:
         self._interval_s, self._timeout_s = interval_s, timeout_s
         self._system = System()
         self._lock = threading.Lock()
-        self._built = _Built(Registry(), None)
+        self._built = _Built(Fleet(), None)
+        self._bodies = _Bodies()
         self._checks_begun = self._last_check = 0
 
     def machines(self) -> Body:
         """The machine files as declared."""
-        return self._current().declared
+        return self._ready().declared
 
     def infrastructure(self) -> Body:
         """Every machine with its live keys."""
-        return self._current().fleet
+        return self._ready().fleet
 
     def machine(self, name: str) -> Body | None:
         """One machine with its live keys, or None if there is no such file."""
-        body = self._current().machines.get(name.casefold())
+        body = self._ready().machines.get(name.casefold())
         return None if body is None else Body(body, _etag(body))
+
+    def fleet(self) -> Fleet:
+        """What stands of every machine now."""
+        return self._current().fleet
 
     def loaded(self) -> Mapping[str, list[str]]:
         """The models that each machine holds now."""
-        return self._current().loaded
+        return {live.machine.name: live.loaded_models for live in self.fleet().lives}
 
     def registry(self, now: float) -> Registry:
         """The machines that are declared now (epoch seconds)."""
@@ -157,7 +178,7 @@ class Service:
                 store_version = None
             built = self._built
             if (
-                registry is not built.registry
+                registry is not built.fleet.registry
                 or store_version != built.store_version
                 or not built.built_at <= now < built.valid_until
             ):
@@ -182,22 +203,36 @@ class Service:
         valid_until = now + RECHECK_S
         if cycle and is_fresh(cycle.ended_at, now, limit_s):
             valid_until = cycle.ended_at + limit_s
-        views, loaded = {}, {}
+        lives = []
         for machine in registry:
             found = latest.get(machine.name.casefold(), {})
-            live = live_keys(machine, found, fault, now, limit_s)
-            views[machine.name.casefold()] = orjson.dumps(_declared(machine) | live)
-            loaded[machine.name] = live["loaded_models"]
+            lives.append(what_stands(machine, found, fault, now, limit_s))
             valid_until = min(valid_until, changes_at(found, now, limit_s))
+        return _Built(Fleet(tuple(lives), registry, poller_body), store_version, now, valid_until)
+
+    def _ready(self) -> _Bodies:
+        """The answers made of what stands; made when somebody asks."""
+        self._current()
+        with self._lock:
+            if self._bodies.of is not self._built.fleet:
+                self._bodies = self._render(self._built)
+            return self._bodies
+
+    def _render(self, built: _Built) -> _Bodies:
+        fleet, registry = built.fleet, built.fleet.registry
+        views = {
+            live.machine.name.casefold(): orjson.dumps(_declared(live.machine) | live_keys(live))
+            for live in fleet.lives
+        }
         problems = [asdict(problem) for problem in registry.problems]
         content = {
             "machines": [orjson.Fragment(view) for view in views.values()],
             "total": len(registry),
             "errors": problems,
-            "poller": poller_body,
+            "poller": fleet.poller,
         }
         etag = _etag(orjson.dumps(content))
-        generated_at = self._built.generated_at if etag == self._built.fleet.etag else now
+        generated_at = self._bodies.generated_at if etag == self._bodies.fleet.etag else built.built_at
         declared = orjson.dumps(
             {
                 "machines": [_declared(machine) for machine in registry],
@@ -206,16 +241,12 @@ class Service:
                 "errors": problems,
             }
         )
-        return _Built(
-            registry=registry,
-            store_version=store_version,
-            built_at=now,
-            valid_until=valid_until,
+        return _Bodies(
+            of=fleet,
             generated_at=generated_at,
             fleet=Body(orjson.dumps(content | {"generated_at": rfc3339(generated_at)}), etag),
             declared=Body(declared, _etag(declared)),
             machines=views,
-            loaded=loaded,
         )
 
     def _poller(

@@ -1,4 +1,4 @@
-"""The live keys of a machine: what its latest polls say of it now."""
+"""What stands of a machine now, by its latest polls and the clock; and that as the live keys of the API."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from machines_server.core.hints import hint
 from machines_server.core.model_names import spelled_as
 from machines_server.core.registry import Endpoint, Machine
 from machines_server.core.sample import Answer, HostSample, LoadedModel, State, telemetry
-from machines_server.core.status import BUSY_GRACE_S, Seen, is_fresh, judge
+from machines_server.core.status import BUSY_GRACE_S, Seen, Verdict, is_fresh, judge
 from machines_server.core.times import rfc3339
 
 
@@ -24,14 +24,37 @@ class Latest:
     answer: Answer | None
 
 
-def live_keys(
+@dataclass(frozen=True, slots=True, eq=False)
+class Live:
+    """What stands of one machine now; times are epoch seconds, and None is unknown.
+
+    `host` is the latest sample and as old as `sampled_at`. `models` is what its Ollama holds, empty unless it
+    said so; `ollama` is how that was asked, None if it was not asked lately, or if there is none.
+    """
+
+    machine: Machine
+    verdict: Verdict
+    host: HostSample | None
+    sampled_at: float | None
+    last_seen: float | None
+    ollama: State | None
+    ollama_reason: str | None
+    models: tuple[LoadedModel, ...]
+
+    @property
+    def loaded_models(self) -> list[str]:
+        """The names of what is held, as the machine's file spells them, sorted."""
+        return sorted({spelled_as(model.model, self.machine.models) for model in self.models})
+
+
+def what_stands(
     machine: Machine,
     latest: Mapping[Endpoint, Latest],
     poller_fault: str | None,
     now: float,
     limit_s: float,
-) -> dict[str, Any]:
-    """The live keys as JSON can hold them; polls older than `limit_s` do not speak for the present."""
+) -> Live:
+    """Polls older than `limit_s` do not speak for the present, nor does any while `poller_fault` says why."""
     urls = machine.endpoints
     latest = {one: found for one, found in latest.items() if urls.get(one) == found.url}
     fresh = {one: found for one, found in latest.items() if is_fresh(found.polled_at, now, limit_s)}
@@ -40,21 +63,35 @@ def live_keys(
         {one: Seen(found.state, found.reason) for one, found in fresh.items()},
         poller_fault,
     )
-    ollama = _ollama(machine, None if poller_fault else fresh.get(Endpoint.OLLAMA), poller_fault, now)
     sidecar = latest.get(Endpoint.SIDECAR)
+    ollama = None if poller_fault else fresh.get(Endpoint.OLLAMA)
+    return Live(
+        machine=machine,
+        verdict=verdict,
+        host=sidecar.answer if sidecar and isinstance(sidecar.answer, HostSample) else None,
+        sampled_at=sidecar.answered_at if sidecar else None,
+        last_seen=max((found.answered_at or 0 for found in latest.values()), default=0) or None,
+        ollama=ollama.state if ollama else None,
+        ollama_reason=ollama.reason if ollama else poller_fault or "not polled yet",
+        models=_held(ollama, now),
+    )
+
+
+def live_keys(live: Live) -> dict[str, Any]:
+    """The live keys as JSON can hold them."""
     return {
-        "status": verdict.status,
-        "status_reason": verdict.reason,
-        "sampled_at": rfc3339(sidecar.answered_at) if sidecar else None,
-        "last_seen": rfc3339(max((found.answered_at or 0 for found in latest.values()), default=0) or None),
-        "telemetry": telemetry(sidecar.answer) if sidecar and isinstance(sidecar.answer, HostSample) else {},
-        "loaded_models": sorted({model["name"] for model in ollama["models"]}),
-        "ollama": ollama,
+        "status": live.verdict.status,
+        "status_reason": live.verdict.reason,
+        "sampled_at": rfc3339(live.sampled_at),
+        "last_seen": rfc3339(live.last_seen),
+        "telemetry": telemetry(live.host) if live.host else {},
+        "loaded_models": live.loaded_models,
+        "ollama": _ollama(live),
     }
 
 
 def changes_at(latest: Mapping[Endpoint, Latest], now: float, limit_s: float) -> float:
-    """When the live keys would next change by the clock alone, in epoch seconds."""
+    """When what stands would next change by the clock alone, in epoch seconds."""
     spans = [(found.polled_at, limit_s) for found in latest.values()]
     spans += [
         (found.answered_at, BUSY_GRACE_S)
@@ -66,20 +103,23 @@ def changes_at(latest: Mapping[Endpoint, Latest], now: float, limit_s: float) ->
     return min((moment for moment in moments if moment >= now), default=float("inf"))
 
 
-def _ollama(machine: Machine, found: Latest | None, fault: str | None, now: float) -> dict[str, Any]:
+def _held(ollama: Latest | None, now: float) -> tuple[LoadedModel, ...]:
+    if ollama is None or not isinstance(ollama.answer, tuple):
+        return ()
+    stands = ollama.state is State.OK or (
+        ollama.state is State.BUSY and is_fresh(ollama.answered_at, now, BUSY_GRACE_S)
+    )
+    return ollama.answer if stands else ()
+
+
+def _ollama(live: Live) -> dict[str, Any]:
+    machine, message = live.machine, live.ollama_reason
     if not machine.has_ollama:
         return {"state": "disabled", "message": None, "models": []}
-    if found is None:
-        return {"state": None, "message": fault or "not polled yet", "models": []}
-    message = found.reason
-    if message and (advice := hint(machine, Endpoint.OLLAMA, found.state, message)):
+    if live.ollama and message and (advice := hint(machine, Endpoint.OLLAMA, live.ollama, message)):
         message = f"{message}: {advice}"
-    stands = found.state is State.OK or (
-        found.state is State.BUSY and is_fresh(found.answered_at, now, BUSY_GRACE_S)
-    )
-    listed = found.answer if stands and isinstance(found.answer, tuple) else ()
-    models = [_public_model(model, spelled_as(model.model, machine.models)) for model in listed]
-    return {"state": found.state, "message": message, "models": models}
+    models = [_public_model(model, spelled_as(model.model, machine.models)) for model in live.models]
+    return {"state": live.ollama, "message": message, "models": models}
 
 
 def _public_model(model: LoadedModel, name: str) -> dict[str, Any]:

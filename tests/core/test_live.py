@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machines_server.core.live import Latest, changes_at, live_keys
+from machines_server.core.live import Latest, changes_at, live_keys, what_stands
 from machines_server.core.registry import Endpoint, Machine
 from machines_server.core.sample import Answer, GpuSample, HostSample, LoadedModel, State, telemetry
 from tests.core.machines import a_machine
@@ -43,8 +43,12 @@ def latest(
     return {endpoint: found}
 
 
+def at(found: dict[Endpoint, Latest], fault: str | None, now: float) -> dict[str, Any]:
+    return live_keys(what_stands(a_machine(), found, fault, now, LIMIT_S))
+
+
 def live(found: dict[Endpoint, Latest], fault: str | None = None, **changes: Any) -> dict[str, Any]:
-    return live_keys(a_machine(**changes), found, fault, NOW, LIMIT_S)
+    return live_keys(what_stands(a_machine(**changes), found, fault, NOW, LIMIT_S))
 
 
 SIDECAR_OK = latest(Endpoint.SIDECAR)
@@ -212,14 +216,11 @@ def latests(draw: st.DrawFn) -> dict[Endpoint, Latest]:
 def test_nothing_changes_by_the_clock_alone_before_the_moment_that_is_told(
     found: dict[Endpoint, Latest], quarters: int, fault: str | None
 ) -> None:
-    machine = a_machine()
     then = changes_at(found, NOW, LIMIT_S)
     assert then >= NOW
     later = NOW + quarters / 4
     if later < then:
-        assert live_keys(machine, found, fault, later, LIMIT_S) == live_keys(
-            machine, found, fault, NOW, LIMIT_S
-        )
+        assert at(found, fault, later) == at(found, fault, NOW)
 
 
 def test_a_stamp_from_before_the_clock_was_set_back_counts_again_when_the_clock_comes_near() -> None:
@@ -230,13 +231,11 @@ def test_a_stamp_from_before_the_clock_was_set_back_counts_again_when_the_clock_
 
 @given(latests())
 def test_after_the_last_moment_that_is_told_nothing_changes_any_more(found: dict[Endpoint, Latest]) -> None:
-    now, machine = NOW, a_machine()
+    now = NOW
     for _ in range(9):
         then = changes_at(found, now, LIMIT_S)
         if then == float("inf"):
             break
         now = then + 0.25
     assert then == float("inf")
-    assert live_keys(machine, found, None, now, LIMIT_S) == live_keys(
-        machine, found, None, now + 1e6, LIMIT_S
-    )
+    assert at(found, None, now) == at(found, None, now + 1e6)
