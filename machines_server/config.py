@@ -69,6 +69,11 @@ class Settings(BaseModel):
         return self.data_dir / "telemetry.db"
 
     @property
+    def coordination_db(self) -> Path:
+        """The database with what was promised; it may be deleted."""
+        return self.data_dir / "coordination.db"
+
+    @property
     def poller_lock(self) -> Path:
         """The file whose lock says who polls."""
         return self.data_dir / "poller.lock"

@@ -7,8 +7,14 @@ MachinesError
  |    +-- MigrationError     its schema is not the one this version knows
  +-- BadParameterError   a parameter of a question that cannot be used
  +-- UnknownMachineError no machine has, or had, that name
+ +-- NoMachineError      no machine is fit for what was asked
+ +-- UnknownLeaseError   a lease that has ended, or never was
+ +-- ConflictError       what is asked does not go together with what is
  +-- ServerError         a running server could not be asked, or said no
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class MachinesError(Exception):
@@ -41,6 +47,28 @@ class BadParameterError(MachinesError):
 
 class UnknownMachineError(MachinesError):
     """No machine has, or had, that name."""
+
+
+class NoMachineError(MachinesError):
+    """No machine is fit; `rejected` says why for each, as JSON can hold it, nearest miss first."""
+
+    def __init__(
+        self, message: str, rejected: Sequence[Mapping[str, Any]], retry_after_s: float | None
+    ) -> None:
+        super().__init__(message)
+        self.rejected, self.retry_after_s = rejected, retry_after_s
+
+
+class UnknownLeaseError(MachinesError):
+    """A lease that has ended, or never was."""
+
+
+class ConflictError(MachinesError):
+    """What is asked does not go together with what is; `code` says in one word why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ServerError(MachinesError):

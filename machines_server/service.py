@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 import orjson
 
-from machines_server.core.live import Latest, Live, changes_at, live_keys, what_stands
-from machines_server.core.registry import Endpoint, Machine, Registry
+from machines_server.core.fleet import Fleet
+from machines_server.core.live import changes_at, live_keys, what_stands
+from machines_server.core.registry import Machine, Registry
 from machines_server.core.sample import Cycle
+from machines_server.core.snapshot import Snapshot
 from machines_server.core.status import PollerState, is_fresh, judge_poller, too_old_after_s
 from machines_server.core.times import rfc3339
 from machines_server.errors import StoreError
@@ -24,18 +26,6 @@ from machines_server.system import System
 
 RECHECK_S = 1.0
 """How often the lock is looked at while no cycle comes in."""
-
-
-class Snapshot(Protocol):
-    """What the store knows of the present."""
-
-    @property
-    def latest(self) -> Mapping[str, Mapping[Endpoint, Latest]]:
-        """By case-folded name of machine."""
-
-    @property
-    def cycle(self) -> Cycle | None:
-        """The latest finished one."""
 
 
 class Store(Protocol):
@@ -60,21 +50,13 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fleet:
-    """What stands of every machine, by one state of files and store."""
+class _Built:
+    """What is made from one state of files and store, and until when the clock lets it stand."""
 
-    lives: tuple[Live, ...] = ()
+    fleet: Fleet = field(default_factory=Fleet)
     registry: Registry = field(default_factory=Registry)
     poller: Mapping[str, Any] = field(default_factory=dict)
-    """Who polls, and how, as the API says it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Built:
-    """A fleet, and until when files, store and clock let it stand."""
-
-    fleet: Fleet
-    store_version: Hashable
+    store_version: Hashable = None
     built_at: float = 0.0
     valid_until: float = 0.0
 
@@ -109,7 +91,7 @@ class Service:
         self._interval_s, self._timeout_s = interval_s, timeout_s
         self._system = System()
         self._lock = threading.Lock()
-        self._built = _Built(Fleet(), None)
+        self._built = _Built()
         self._bodies = _Bodies()
         self._checks_begun = self._last_check = 0
 
@@ -178,7 +160,7 @@ class Service:
                 store_version = None
             built = self._built
             if (
-                registry is not built.fleet.registry
+                registry is not built.registry
                 or store_version != built.store_version
                 or not built.built_at <= now < built.valid_until
             ):
@@ -187,13 +169,12 @@ class Service:
             return built
 
     def _build(self, registry: Registry, store_version: Hashable, now: float) -> _Built:
-        latest: Mapping[str, Mapping[Endpoint, Latest]] = {}
-        cycle, store_fault = None, None
+        snapshot, store_fault = Snapshot(), None
         try:
             snapshot = self._store.snapshot()
-            latest, cycle = snapshot.latest, snapshot.cycle
         except StoreError as error:
             store_version, store_fault = None, str(error)
+        cycle = snapshot.cycle
         leader = holder(self._poller_lock)
         poller, poller_body = self._poller(cycle, leader, now)
         fault = poller_body["message"] if poller.fault or self._is_strange(leader) else None
@@ -205,10 +186,23 @@ class Service:
             valid_until = cycle.ended_at + limit_s
         lives = []
         for machine in registry:
-            found = latest.get(machine.name.casefold(), {})
+            found = snapshot.latest.get(machine.name.casefold(), {})
             lives.append(what_stands(machine, found, fault, now, limit_s))
             valid_until = min(valid_until, changes_at(found, now, limit_s))
-        return _Built(Fleet(tuple(lives), registry, poller_body), store_version, now, valid_until)
+        return _Built(
+            fleet=Fleet(
+                lives=tuple(lives),
+                libraries=snapshot.libraries,
+                sizes=snapshot.sizes,
+                held_since=snapshot.held_since,
+                interval_s=poller_body["interval_s"],
+            ),
+            registry=registry,
+            poller=poller_body,
+            store_version=store_version,
+            built_at=now,
+            valid_until=valid_until,
+        )
 
     def _ready(self) -> _Bodies:
         """The answers made of what stands; made when somebody asks."""
@@ -219,7 +213,7 @@ class Service:
             return self._bodies
 
     def _render(self, built: _Built) -> _Bodies:
-        fleet, registry = built.fleet, built.fleet.registry
+        fleet, registry = built.fleet, built.registry
         views = {
             live.machine.name.casefold(): orjson.dumps(_declared(live.machine) | live_keys(live))
             for live in fleet.lives
@@ -229,7 +223,7 @@ class Service:
             "machines": [orjson.Fragment(view) for view in views.values()],
             "total": len(registry),
             "errors": problems,
-            "poller": fleet.poller,
+            "poller": built.poller,
         }
         etag = _etag(orjson.dumps(content))
         generated_at = self._bodies.generated_at if etag == self._bodies.fleet.etag else built.built_at

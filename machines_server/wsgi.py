@@ -12,9 +12,11 @@ from machines_server.history import History
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.poller_lock import PollerLock
 from machines_server.registry_files import RegistryFiles
+from machines_server.routing import Routing
 from machines_server.service import Service
 from machines_server.store.history import HistoryReader
 from machines_server.store.latest import LatestReader
+from machines_server.store.leases import LeaseBook
 from machines_server.store.rollups import Retention
 from machines_server.store.writer import WriterThread
 from machines_server.web.app import create_app
@@ -59,7 +61,8 @@ def make_app(settings: Settings | None = None) -> Flask:
     """The application that gunicorn runs."""
     settings = settings or load_settings()[0]
     service = make_service(settings)
-    return create_app(service, make_history(settings, service.registry))
+    routing = Routing(service.fleet, LeaseBook(settings.coordination_db))
+    return create_app(service, make_history(settings, service.registry), routing)
 
 
 def _retention(settings: Settings) -> Retention:

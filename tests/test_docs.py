@@ -12,6 +12,7 @@ from machines_server.config import Settings, load_settings, variable
 from machines_server.core.changes import EVENT_TYPES
 from machines_server.core.metrics import METRICS
 from machines_server.machine_file import parse_machine
+from machines_server.route_parameters import LeaseParameters
 from machines_server.wsgi import make_app
 from sidecar.settings import read_settings
 
@@ -67,7 +68,11 @@ def test_every_setting_stands_in_the_readme_with_its_default() -> None:
 
 def test_every_route_stands_in_the_readme() -> None:
     app = make_app(load_settings({})[0])
-    routes = {f"GET {rule.rule}".replace("<name>", "NAME") for rule in app.url_map.iter_rules()}
+    routes = set()
+    for rule in app.url_map.iter_rules():
+        methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        path = re.sub("<([a-z]+)>", lambda found: found[1].upper(), rule.rule)
+        routes |= {f"{method} {path}" for method in methods}
     assert routes == set(rows("Paths"))
 
 
@@ -101,3 +106,9 @@ def test_the_machine_file_of_the_readme_is_good() -> None:
 def test_links_to_files_lead_somewhere() -> None:
     for name in re.findall(r"`((?:machines|deploy|docs|bench)/[a-z./_-]+|[A-Z]+\.md)`", README):
         assert (ROOT / name).exists(), name
+
+
+def test_every_parameter_of_routing_stands_in_the_readme() -> None:
+    section = README.split("\n## Routing\n")[1].split("\n## ")[0]
+    for name in LeaseParameters.model_fields:
+        assert f"`{name}`" in section, name

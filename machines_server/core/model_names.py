@@ -32,14 +32,15 @@ def canonical(name: str) -> str | None:
 
 def same_model(one: str, other: str) -> bool:
     """Whether two names mean the same model; names that Ollama would not accept match only themselves."""
-    return _key(one) == _key(other)
+    return model_key(one) == model_key(other)
 
 
 def spelled_as(name: str, declared: Iterable[str]) -> str:
     """`name` as the machine's file spells it, else as it is."""
-    key = _key(name)
-    return next((spelling for spelling in declared if _key(spelling) == key), name)
+    key = model_key(name)
+    return next((spelling for spelling in declared if model_key(spelling) == key), name)
 
 
-def _key(name: str) -> str:
+def model_key(name: str) -> str:
+    """What two names of one model have in common: the canonical name, or itself if there is none."""
     return canonical(name) or name

@@ -50,15 +50,24 @@ class Machine:
     declared_json: Mapping[str, str]
     endpoints: Mapping[Endpoint, str] = field(init=False, repr=False)
     """The URL of each endpoint that the machine has."""
+    url: str = field(init=False, repr=False)
+    """Where its Ollama is asked to work."""
 
     def __post_init__(self) -> None:
         host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
+        url = f"http://{host}:{self.port}"
         endpoints = {}
         if self.has_sidecar:
             endpoints[Endpoint.SIDECAR] = f"http://{host}:{self.sidecar_port}/metrics"
         if self.has_ollama:
-            endpoints[Endpoint.OLLAMA] = f"http://{host}:{self.port}/api/ps"
+            endpoints[Endpoint.OLLAMA] = f"{url}/api/ps"
         object.__setattr__(self, "endpoints", endpoints)
+        object.__setattr__(self, "url", url)
+
+    @property
+    def tags_url(self) -> str | None:
+        """Where its Ollama lists what is on its disk."""
+        return f"{self.url}/api/tags" if self.has_ollama else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

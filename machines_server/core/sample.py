@@ -10,6 +10,7 @@ from enum import StrEnum
 from math import floor
 from typing import Any
 
+from machines_server.core.model_names import model_key
 from machines_server.core.registry import Endpoint
 
 GIB = 2**30
@@ -56,7 +57,7 @@ class GpuUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class HostSample:
-    """What a sidecar said of its host."""
+    """What a sidecar said of its host; `sampled_at` is in epoch seconds of the clock of that host."""
 
     cpu_percent: float | None = metric("percent", "CPU time that was not idle, over all cores", most=100)
     load_1m: float | None = metric("processes", "load average over 1 minute")
@@ -70,6 +71,7 @@ class HostSample:
     uptime_s: float | None = metric("seconds", "time since the host was started")
     gpu: tuple[GpuSample, ...] = ()
     gpu_unreadable: tuple[GpuUnreadable, ...] = ()
+    sampled_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,42 @@ class LoadedModel:
             return "100% GPU"
         cpu = floor((size - vram) / size * 100 + 0.5)  # halves go up, as in Go; round() makes them even
         return f"{cpu}%/{100 - cpu}% CPU/GPU"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """One model on the disk of a host, as its /api/tags said."""
+
+    model: str
+    digest: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The models on the disk of one machine; `at` is when its Ollama said so, in epoch seconds."""
+
+    machine: str
+    url: str
+    at: float
+    models: tuple[StoredModel, ...]
+    by_key: Mapping[str, StoredModel] = field(init=False, repr=False, compare=False)
+    """The same by the key of their names."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_key", {model_key(one.model): one for one in self.models})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What a model took in memory when it was loaded somewhere; `seen_at` in epoch seconds."""
+
+    model: str
+    digest: str | None
+    context_length: int | None
+    size_bytes: int
+    size_vram_bytes: int | None
+    seen_at: float
 
 
 Answer = HostSample | tuple[LoadedModel, ...]

@@ -1,4 +1,4 @@
-"""How `telemetry.db` is opened: one writer, any number of readers."""
+"""How the databases are opened: `telemetry.db` has one writer, `coordination.db` many."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from pathlib import Path
 from machines_server.errors import StoreError
 
 BUSY_TIMEOUT_MS = 1000
+COORDINATION_TIMEOUT_MS = 10_000
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -23,6 +24,23 @@ def open_writer(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def open_coordination(path: Path) -> sqlite3.Connection:
+    """A connection of one of many processes that write, under a rollback journal; makes the file if need be.
+
+    Its threads take turns.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"{path} cannot be opened for writing: {error}") from error
+    with translated(path):
+        connection.execute(f"PRAGMA busy_timeout = {COORDINATION_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
+        connection.execute("PRAGMA synchronous = NORMAL")
     return connection
 
 

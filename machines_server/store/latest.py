@@ -2,9 +2,8 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -20,15 +19,8 @@ from machines_server.core.sample import (
     LoadedModel,
     State,
 )
+from machines_server.core.snapshot import Snapshot
 from machines_server.store.connection import inode, open_reader, translated
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The latest of every endpoint, by machine (case-folded name), and the latest finished cycle."""
-
-    latest: Mapping[str, Mapping[Endpoint, Latest]]
-    cycle: Cycle | None
 
 
 class LatestReader:

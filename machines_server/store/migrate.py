@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -44,7 +44,11 @@ def known_migrations(folder: Traversable | None = None) -> list[Migration]:
     return known
 
 
-def migrate(path: Path, known: list[Migration] | None = None) -> list[str]:
+def migrate(
+    path: Path,
+    known: list[Migration] | None = None,
+    open_to_write: Callable[[Path], sqlite3.Connection] = open_writer,
+) -> list[str]:
     """Apply what is missing and return its names; raises MigrationError before anything is changed.
 
     Safe while others do the same: who comes second finds nothing left to do. A database that is up to date
@@ -53,7 +57,7 @@ def migrate(path: Path, known: list[Migration] | None = None) -> list[str]:
     known = known_migrations() if known is None else known
     if path.exists() and not pending(path, known):
         return []
-    connection = open_writer(path)
+    connection = open_to_write(path)
     try:
         with translated(path):
             return list(_apply_all(connection, known))

@@ -1,25 +1,43 @@
 """The Flask application: routes from `api`, and every error as JSON."""
 
+from math import ceil
+
 from flask import Flask, Response, current_app
 from werkzeug.exceptions import HTTPException
 
-from machines_server.errors import BadParameterError, StoreError, UnknownMachineError
+from machines_server.errors import (
+    BadParameterError,
+    ConflictError,
+    NoMachineError,
+    StoreError,
+    UnknownLeaseError,
+    UnknownMachineError,
+)
 from machines_server.history import History
+from machines_server.routing import Routing
 from machines_server.service import Service
 from machines_server.web.api import make_api
 from machines_server.web.errors import JSON, error_response
 from machines_server.web.history_api import make_history_api
+from machines_server.web.routing_api import make_routing_api
+
+MAX_BODY_BYTES = 2**20
 
 
-def create_app(service: Service, history: History) -> Flask:
-    """An application that answers of the present from `service`, and of the past from `history`."""
+def create_app(service: Service, history: History, routing: Routing) -> Flask:
+    """An application that answers of the present, of the past, and with advice."""
     app = Flask(__name__, static_folder=None)
     app.response_class = _JsonResponse
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
     app.register_blueprint(make_api(service))
     app.register_blueprint(make_history_api(service, history))
+    app.register_blueprint(make_routing_api(routing))
     app.register_error_handler(BadParameterError, _bad_parameter)
     app.register_error_handler(UnknownMachineError, _unknown_machine)
+    app.register_error_handler(UnknownLeaseError, _unknown_lease)
+    app.register_error_handler(ConflictError, _conflict)
+    app.register_error_handler(NoMachineError, _no_machine)
     app.register_error_handler(StoreError, _store_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
@@ -56,8 +74,24 @@ def _unknown_machine(error: UnknownMachineError) -> Response:
     return error_response(404, "unknown_machine", str(error))
 
 
+def _unknown_lease(error: UnknownLeaseError) -> Response:
+    return error_response(404, "unknown_lease", str(error))
+
+
+def _conflict(error: ConflictError) -> Response:
+    return error_response(409, error.code, str(error))
+
+
+def _no_machine(error: NoMachineError) -> Response:
+    more = {"rejected": error.rejected, "retry_after_s": error.retry_after_s}
+    response = error_response(503, "no_machine", str(error), more)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(ceil(error.retry_after_s))
+    return response
+
+
 def _store_error(error: StoreError) -> Response:
-    return error_response(503, "store_unavailable", f"The history cannot be read: {error}.")
+    return error_response(503, "store_unavailable", f"The database cannot be used: {error}.")
 
 
 def _unforeseen(error: Exception) -> Response:

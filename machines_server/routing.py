@@ -1,0 +1,139 @@
+"""The questions about where to send work, and the promises that are made with the answers."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from machines_server.core.advice import Advice, Ask, Candidate, as_gb
+from machines_server.core.fleet import Fleet
+from machines_server.core.leases import RAM, RECLAIMABLE, Lease, Share
+from machines_server.core.live import Live
+from machines_server.core.router import advise
+from machines_server.core.sample import State
+from machines_server.core.status import Status
+from machines_server.core.times import rfc3339
+from machines_server.errors import BadParameterError, ConflictError, NoMachineError
+from machines_server.route_parameters import LeaseParameters, RenewParameters, checked, from_query
+from machines_server.store.leases import Book, LeaseBook, Request
+
+MAX_KEY = 200
+"""Characters of an Idempotency-Key."""
+NEAR_MISSES = 3
+"""So many stand in the message when no machine is fit."""
+
+
+class Routing:
+    """Advice and leases, by what stands of the fleet and by the leases of all processes."""
+
+    def __init__(self, fleet: Callable[[], Fleet], leases: LeaseBook) -> None:
+        self._fleet, self._leases = fleet, leases
+
+    def route(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        """The machine to use, the other candidates, and why not the rest; NoMachineError if there is none."""
+        ask = from_query(query).ask()
+        return _answer(_advised(ask, self._fleet(), self._leases.read()))
+
+    def lease(self, body: object, key: str | None) -> dict[str, Any]:
+        """The same with a promise; `key` makes a repetition of the same request the same lease."""
+        parameters = checked(LeaseParameters, body)
+        if key is not None and not 1 <= len(key) <= MAX_KEY:
+            raise BadParameterError("Idempotency-Key", f"must have 1 to {MAX_KEY} characters")
+        ask, fleet = parameters.ask(), self._fleet()
+        advice: Advice | None = None
+
+        def choose(book: Book) -> Candidate:
+            nonlocal advice
+            advice = _advised(ask, fleet, book)
+            return advice.candidates[0]
+
+        request = Request(parameters.holder, parameters.ttl_s, parameters.text(), key)
+        lease = self._leases.reserve(fleet, request, choose)
+        chosen = {"candidates": [], "rejected": []} if advice is None else _answer(advice)
+        return chosen | _lease_as_json(lease, fleet)
+
+    def renew(self, lease: str, body: object) -> dict[str, Any]:
+        """Let a lease begin its time anew; ConflictError when its machine cannot be used any more."""
+        parameters, fleet = checked(RenewParameters, body), self._fleet()
+
+        def check(found: Lease) -> None:
+            if reason := broken(found, fleet):
+                message = f"The lease on {found.machine} is broken: {reason}. Release it and ask for another."
+                raise ConflictError("lease_broken", message)
+
+        return _lease_as_json(self._leases.renew(fleet, lease, parameters.ttl_s, check), fleet)
+
+    def release(self, lease: str) -> dict[str, Any]:
+        """End a lease."""
+        fleet = self._fleet()
+        return _lease_as_json(self._leases.release(fleet, lease), fleet)
+
+    def leases(self) -> dict[str, Any]:
+        """All that hold, the one that ends first before the others."""
+        fleet = self._fleet()
+        found = sorted(self._leases.read().leases, key=lambda lease: (lease.ends_in_s, lease.id))
+        return {"leases": [_lease_as_json(lease, fleet) for lease in found], "total": len(found)}
+
+
+def broken(lease: Lease, fleet: Fleet) -> str | None:
+    """Why the machine of a lease cannot be used, or None; what we do not know is no reason."""
+    live = fleet.live(lease.machine)
+    if live is None:
+        return "its machine file was removed"
+    if live.verdict.status is Status.OFFLINE:
+        return f"it is offline ({live.verdict.reason})"
+    if (live.machine.hostname, live.machine.port) != (lease.hostname, lease.port):
+        return "its address was changed"
+    if live.ollama in (State.UNREACHABLE, State.ERROR):
+        return f"its Ollama does not answer ({live.ollama_reason})"
+    return None
+
+
+def _advised(ask: Ask, fleet: Fleet, book: Book) -> Advice:
+    advice = advise(ask, fleet, book.leases, book.load_times, time.time())
+    if advice.candidates:
+        return advice
+    near = "; ".join(f"{one.name}: {one.reason}" for one in advice.rejected[:NEAR_MISSES])
+    message = f"No machine is fit for {ask.model}: {near or 'there is none'}."
+    raise NoMachineError(message, [one.as_json() for one in advice.rejected], advice.retry_after_s)
+
+
+def _answer(advice: Advice) -> dict[str, Any]:
+    candidates = [one.as_json() for one in advice.candidates]
+    best = candidates[0]
+    return {
+        "machine": best["name"],
+        **{key: best[key] for key in ("hostname", "port", "url", "model", "warm")},
+        "candidates": candidates,
+        "rejected": [one.as_json() for one in advice.rejected],
+    }
+
+
+def _lease_as_json(lease: Lease, fleet: Fleet) -> dict[str, Any]:
+    live = fleet.live(lease.machine)
+    host = f"[{lease.hostname}]" if ":" in lease.hostname else lease.hostname
+    return {
+        "lease": lease.id,
+        "machine": lease.machine,
+        "hostname": lease.hostname,
+        "port": lease.port,
+        "url": f"http://{host}:{lease.port}",
+        "model": lease.model,
+        "warm": lease.is_warm,
+        "holder": lease.holder,
+        "ttl_s": lease.ttl_s,
+        "created_at": rfc3339(lease.created_at),
+        "expires_at": rfc3339(lease.ends_at),
+        "gpus": [_share_as_json(share, live) for share in lease.shares if share.of not in (RAM, RECLAIMABLE)],
+        **{
+            f"{share.of}_gb": as_gb(share.size_bytes)
+            for share in lease.shares
+            if share.of in (RAM, RECLAIMABLE)
+        },
+        "broken": broken(lease, fleet),
+    }
+
+
+def _share_as_json(share: Share, live: Live | None) -> dict[str, Any]:
+    gpus = live.host.gpu if live and live.host else ()
+    index = next((gpu.index for gpu in gpus if gpu.uuid == share.of), None)
+    return {"uuid": share.of, "index": index, "vram_gb": as_gb(share.size_bytes)}
