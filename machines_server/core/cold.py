@@ -61,6 +61,8 @@ class Cold:
             ready_s = self.ready_in_s(spot, lease)
             reason = f"it is being loaded for a lease{_in_about(ready_s)}"
             return self._candidate(spot, stored, Warmth.LOADING, lease.shares, load, reason)
+        if not spot.memory.gpus and (miss := spot.lacks_vram(self._ask.min_free_vram_gb)):
+            return miss
         reclaimable = self._reclaimable(spot)
         found = fit(needs_bytes, self._ask.min_free_vram_gb, spot.memory, reclaimable.size_bytes)
         if found is None:
@@ -106,8 +108,6 @@ class Cold:
 
     def _does_not_fit(self, spot: Spot, load: Load, reclaimable: Reclaimable) -> Rejection:
         ask, memory = self._ask, spot.memory
-        if not memory.gpus and (miss := spot.lacks_vram(ask.min_free_vram_gb)):
-            return miss
         wait_s = spot.until(
             lambda then: fit(load.needs_bytes, ask.min_free_vram_gb, then, reclaimable.size_bytes) is not None
         )
