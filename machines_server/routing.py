@@ -6,8 +6,9 @@ from typing import Any
 
 from machines_server.core.advice import Advice, Ask, Candidate, as_gb
 from machines_server.core.fleet import Fleet
-from machines_server.core.leases import RAM, RECLAIMABLE, Lease, Share
+from machines_server.core.leases import Lease
 from machines_server.core.live import Live
+from machines_server.core.memory import RAM, RECLAIMABLE, Share
 from machines_server.core.router import advise
 from machines_server.core.sample import State
 from machines_server.core.status import Status

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from machines_server.core.leases import Share, Warmth
+from machines_server.core.leases import Warmth
 from machines_server.core.live import Live
+from machines_server.core.memory import Share
 from machines_server.core.sample import GIB
-from machines_server.core.times import rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,7 @@ class Rejection(NamedTuple):
         return {"name": self.name, "code": self.code, "reason": self.reason}
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """What it takes to load a model on a machine, each with how we know it; None is unknown."""
 
     fits: str
@@ -55,8 +54,7 @@ class Load:
     load_from: str
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A machine that is fit, what is free there, and what a lease would promise of it."""
 
     live: Live
@@ -84,7 +82,7 @@ class Candidate:
             "warmth": self.warmth,
             "free_vram_gb": self.free_vram_gb,
             "leases": self.leases,
-            "sampled_at": rfc3339(self.live.sampled_at),
+            "sampled_at": self.live.sampled_at_text,
             "reason": self.reason,
         }
         return body | _load_as_json(self.load) if self.load else body

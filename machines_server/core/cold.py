@@ -1,13 +1,13 @@
 """Machines that would have to load the model first."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from machines_server.core.advice import Ask, Candidate, Load, Rejection, as_gb, gb
 from machines_server.core.fleet import Fleet
-from machines_server.core.leases import Lease, Share, Warmth
+from machines_server.core.leases import Lease, Warmth
 from machines_server.core.live import Live
 from machines_server.core.loading import LoadTime, Reclaimable, fit, load_time, needed
+from machines_server.core.memory import Share
 from machines_server.core.model_names import model_key
 from machines_server.core.sample import GIB, State, StoredModel
 from machines_server.core.spot import Spot
@@ -24,8 +24,7 @@ class Cold:
 
     def could_load(self, live: Live) -> bool:
         """Whether the model is declared for a machine, or is on its disk."""
-        is_declared = any(model_key(name) == self._key for name in live.machine.models)
-        return is_declared or self._fleet.stored(live, self._key) is not None
+        return self._key in live.machine.model_keys or self._fleet.stored(live, self._key) is not None
 
     def loading(self, spot: Spot) -> Lease | None:
         """The lease for which the model is being loaded there: the first, if there are several."""
@@ -68,7 +67,7 @@ class Cold:
         if found is None:
             return self._does_not_fit(spot, load, reclaimable)
         evicts = reclaimable.evicts(found.evicted_bytes)
-        load = replace(load, fits=found.fits, reclaimable_bytes=reclaimable.size_bytes, evicts=evicts)
+        load = load._replace(fits=found.fits, reclaimable_bytes=reclaimable.size_bytes, evicts=evicts)
         reason = _REASONS[found.fits].format(", ".join(evicts)) + _in_about(load_s)
         return self._candidate(spot, stored, Warmth.COLD, found.shares, load, reason)
 
@@ -111,7 +110,7 @@ class Cold:
         wait_s = spot.until(
             lambda then: fit(load.needs_bytes, ask.min_free_vram_gb, then, reclaimable.size_bytes) is not None
         )
-        left = sum(gpu.left for gpu in memory.gpus or ()) if memory.gpus else memory.ram_left or 0
+        left = memory.left_bytes
         needs_bytes = load.needs_bytes or 0
         if needs_bytes <= left + reclaimable.size_bytes and (miss := spot.lacks_vram(ask.min_free_vram_gb)):
             return miss

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from machines_server.core.live import Live
+from machines_server.core.memory import Share
 from machines_server.core.model_names import model_key
 from machines_server.core.sample import LoadedModel
-
-RAM = "ram"
-RECLAIMABLE = "reclaimable"
-"""Not the memory of one GPU, but what models that could be evicted take."""
 
 SETTLE_S = 2.0
 """For so long after a model is first listed its VRAM may not yet show in a sidecar's sample."""
@@ -24,14 +21,6 @@ class Warmth(StrEnum):
     HALF_WARM = "half_warm"  # in memory, but spilled, busy, about to leave or with too small a context
     LOADING = "loading"  # a lease has it loaded there
     COLD = "cold"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of what a lease promises: `of` is a GPU's uuid, RAM, or RECLAIMABLE."""
-
-    of: str
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

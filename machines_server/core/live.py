@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from machines_server.core.hints import hint
+from machines_server.core.memory import Memory
 from machines_server.core.model_names import spelled_as
 from machines_server.core.registry import Endpoint, Machine
 from machines_server.core.sample import Answer, HostSample, LoadedModel, State, telemetry
@@ -24,7 +26,7 @@ class Latest:
     answer: Answer | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Live:
     """What stands of one machine now; times are epoch seconds, and None is unknown.
 
@@ -40,6 +42,16 @@ class Live:
     ollama: State | None
     ollama_reason: str | None
     models: tuple[LoadedModel, ...]
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Its memory, as if nothing of it was promised."""
+        return Memory(self.host, {})
+
+    @cached_property
+    def sampled_at_text(self) -> str | None:
+        """When it was sampled, as the API says it."""
+        return rfc3339(self.sampled_at)
 
     @property
     def loaded_models(self) -> list[str]:
@@ -82,7 +94,7 @@ def live_keys(live: Live) -> dict[str, Any]:
     return {
         "status": live.verdict.status,
         "status_reason": live.verdict.reason,
-        "sampled_at": rfc3339(live.sampled_at),
+        "sampled_at": live.sampled_at_text,
         "last_seen": rfc3339(live.last_seen),
         "telemetry": telemetry(live.host) if live.host else {},
         "loaded_models": live.loaded_models,

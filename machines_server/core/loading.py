@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, NamedTuple
 
-from machines_server.core.leases import RAM, RECLAIMABLE, Share
-from machines_server.core.memory import Memory
+from machines_server.core.memory import RAM, RECLAIMABLE, Memory, Share
 from machines_server.core.model_names import model_key
 from machines_server.core.sample import GIB, LoadedModel, ModelSize
 
@@ -106,7 +105,7 @@ def fit(
     if best is None:
         return _fit_ram(needs_bytes, memory, reclaimable_bytes)
     min_bytes = round(min_free_vram_gb * GIB)
-    short_bytes = (needs_bytes or 0) - sum(gpu.left for gpu in memory.gpus)
+    short_bytes = (needs_bytes or 0) - memory.left_bytes
     if (memory.free_vram_gb or 0) < min_free_vram_gb:
         short_bytes = max(short_bytes, min_bytes - best.left)
     shares = memory.spread(max(needs_bytes or 0, min_bytes))

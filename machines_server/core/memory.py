@@ -1,12 +1,20 @@
 """What memory of a machine is free, and what is left of it after the promises of leases."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from machines_server.core.leases import RAM, RECLAIMABLE, Share
-from machines_server.core.live import Live
-from machines_server.core.sample import GIB
+from machines_server.core.sample import GIB, HostSample
+
+RAM = "ram"
+RECLAIMABLE = "reclaimable"
+"""Not the memory of one GPU, but what models that could be evicted take."""
+
+
+class Share(NamedTuple):
+    """A part of what a lease promises: `of` is a GPU's uuid, RAM, or RECLAIMABLE."""
+
+    of: str
+    size_bytes: int
 
 
 class Gpu(NamedTuple):
@@ -17,43 +25,56 @@ class Gpu(NamedTuple):
     left: int
 
 
-@dataclass(frozen=True, slots=True)
 class Memory:
-    """The memory of one machine; `gpus` is None when nothing is known of them, and empty when it has none.
+    """The memory of one machine by a sample, less the bytes that are promised of each part of it.
 
+    `gpus` is None when nothing is known of them, and empty when it has none; `best` is the one that has most
+    left, and `free_vram_gb` what that is, as the API says it: 0 without a GPU, None if it is not known.
     `reclaim_promised`: what leases count on of that which models take that can be evicted.
     """
 
-    gpus: tuple[Gpu, ...] | None
-    ram_left: int | None
-    reclaim_promised: int = 0
+    __slots__ = ("best", "free_vram_gb", "gpus", "ram_left", "reclaim_promised")
 
-    @property
-    def best(self) -> Gpu | None:
-        """The GPU with the most left."""
-        return max(self.gpus, key=lambda gpu: gpu.left, default=None) if self.gpus else None
-
-    @property
-    def free_vram_gb(self) -> float | None:
-        """What is left on the best GPU, as the API says it: 0 without a GPU, None if it is not known."""
-        if self.gpus is None:
-            return None
-        return round(self.best.left / GIB, 2) if self.best else 0.0
+    def __init__(self, host: HostSample | None, promised: Mapping[str, int]) -> None:
+        self.gpus: tuple[Gpu, ...] | None = None
+        self.ram_left: int | None = None
+        self.reclaim_promised = promised.get(RECLAIMABLE, 0)
+        self.best: Gpu | None = None
+        self.free_vram_gb: float | None = None
+        if host is None:
+            return
+        if host.ram_available_bytes is not None:
+            self.ram_left = max(host.ram_available_bytes - promised.get(RAM, 0), 0)
+        if host.gpu or not host.gpu_unreadable:
+            self.gpus = tuple(
+                Gpu(
+                    gpu.uuid,
+                    gpu.vram_free_bytes,
+                    max(gpu.vram_free_bytes - promised.get(gpu.uuid, 0), 0)
+                    if promised
+                    else gpu.vram_free_bytes,
+                )
+                for gpu in host.gpu
+            )
+            self.best = max(self.gpus, key=_left, default=None)
+            self.free_vram_gb = round(self.best.left / GIB, 2) if self.best else 0.0
 
     @property
     def unpromised_vram_gb(self) -> float:
         """What would be free on the best GPU without any lease."""
         return round(max((gpu.free for gpu in self.gpus or ()), default=0) / GIB, 2)
 
-    def reserve(self, min_free_vram_gb: float) -> tuple[Share, ...]:
-        """That much of the best GPU, and never more than it has left."""
-        size_bytes = round(min_free_vram_gb * GIB)
-        if not self.best or not size_bytes:
-            return ()
-        return (Share(self.best.uuid, min(size_bytes, self.best.left)),)
+    @property
+    def left_bytes(self) -> int:
+        """What is left on all GPUs together; of RAM if there is none."""
+        return sum(gpu.left for gpu in self.gpus) if self.gpus else self.ram_left or 0
 
     def spread(self, size_bytes: int) -> tuple[Share, ...]:
-        """A model of that size: on the GPU that has most left, and what does not fit there on the next."""
+        """So much: on the GPU that has most left, and what does not fit there on the next."""
+        if self.best is None or size_bytes <= 0:
+            return ()
+        if size_bytes <= self.best.left:
+            return (Share(self.best.uuid, size_bytes),)
         shares = []
         for gpu in sorted(self.gpus or (), key=lambda gpu: -gpu.left):
             part = min(size_bytes, gpu.left)
@@ -62,18 +83,10 @@ class Memory:
             size_bytes -= part
         return tuple(shares)
 
+    def reserve(self, min_free_vram_gb: float) -> tuple[Share, ...]:
+        """That much of the best GPU, and never more than it has left."""
+        return self.spread(min(round(min_free_vram_gb * GIB), self.best.left)) if self.best else ()
 
-def memory(live: Live, promised: Mapping[str, int]) -> Memory:
-    """The memory of a machine by its latest sample, less what is promised."""
-    host, reclaim = live.host, promised.get(RECLAIMABLE, 0)
-    if host is None:
-        return Memory(None, None)
-    ram = host.ram_available_bytes
-    ram_left = None if ram is None else max(ram - promised.get(RAM, 0), 0)
-    if not host.gpu and host.gpu_unreadable:
-        return Memory(None, ram_left, reclaim)
-    gpus = (
-        Gpu(gpu.uuid, gpu.vram_free_bytes, max(gpu.vram_free_bytes - promised.get(gpu.uuid, 0), 0))
-        for gpu in host.gpu
-    )
-    return Memory(tuple(gpus), ram_left, reclaim)
+
+def _left(gpu: Gpu) -> int:
+    return gpu.left

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from machines_server.core.model_names import model_key
+
 
 class Endpoint(StrEnum):
     """What a host can be asked on: its sidecar's /metrics and its Ollama's /api/ps."""
@@ -52,6 +54,10 @@ class Machine:
     """The URL of each endpoint that the machine has."""
     url: str = field(init=False, repr=False)
     """Where its Ollama is asked to work."""
+    tags_url: str | None = field(init=False, repr=False)
+    """Where its Ollama lists what is on its disk."""
+    model_keys: frozenset[str] = field(init=False, repr=False)
+    """The keys of the models that are declared."""
 
     def __post_init__(self) -> None:
         host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
@@ -63,11 +69,8 @@ class Machine:
             endpoints[Endpoint.OLLAMA] = f"{url}/api/ps"
         object.__setattr__(self, "endpoints", endpoints)
         object.__setattr__(self, "url", url)
-
-    @property
-    def tags_url(self) -> str | None:
-        """Where its Ollama lists what is on its disk."""
-        return f"{self.url}/api/tags" if self.has_ollama else None
+        object.__setattr__(self, "tags_url", f"{url}/api/tags" if self.has_ollama else None)
+        object.__setattr__(self, "model_keys", frozenset(map(model_key, self.models)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

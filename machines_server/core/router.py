@@ -110,6 +110,8 @@ class _Router:
 
     def would_not_do_either(self) -> set[str]:
         """The machines that more than their file keeps from being fit."""
+        if not (self._ask.role is not None or self._ask.tags or self._ask.where):
+            return set()
         other = _Router(replace(self._ask, role=None, tags=(), where=()), *self._rest)
         far = set()
         for live in self._fleet.lives:

@@ -6,7 +6,7 @@ from datetime import datetime
 from machines_server.core.advice import Ask, Rejection, as_text, gb, stands_at
 from machines_server.core.leases import Lease, listed_as, promised
 from machines_server.core.live import Live
-from machines_server.core.memory import Memory, memory
+from machines_server.core.memory import Memory
 from machines_server.core.sample import LoadedModel, State
 from machines_server.core.status import Status
 
@@ -17,7 +17,7 @@ class Spot:
     def __init__(self, live: Live, leases: Sequence[Lease], since: Mapping[str, float], now: float) -> None:
         self.live, self.leases, self._since, self._now = live, leases, since, now
         self.name = live.machine.name
-        self.memory = self._memory(leases)
+        self.memory = self._memory(leases) if leases else live.memory
 
     def rejected(
         self, code: str, reason: str, missing: float = 0.0, retry_after_s: float | None = None
@@ -75,7 +75,7 @@ class Spot:
         return max(self._now - lease.created_at, 0.0)
 
     def _memory(self, leases: Iterable[Lease]) -> Memory:
-        return memory(self.live, promised(leases, self.live, self._since))
+        return Memory(self.live.host, promised(leases, self.live, self._since))
 
 
 def unfit(ask: Ask, live: Live) -> Rejection | None:
@@ -101,7 +101,10 @@ def unfit(ask: Ask, live: Live) -> Rejection | None:
 
 def unreachable(live: Live, interval_s: float) -> Rejection | None:
     """Why no work can be sent to the machine now, or None if it can; None of its answers are older."""
-    name, status, why = live.machine.name, live.verdict.status, live.verdict.reason or ""
+    status = live.verdict.status
+    if status is Status.ONLINE and live.ollama in (State.OK, State.BUSY):
+        return None
+    name, why = live.machine.name, live.verdict.reason or ""
     if status is Status.UNKNOWN:
         return Rejection(name, "unknown", why, retry_after_s=interval_s)
     if status is not Status.ONLINE:
@@ -110,6 +113,4 @@ def unreachable(live: Live, interval_s: float) -> Rejection | None:
         return Rejection(name, "no_ollama", "no Ollama is declared for it")
     if live.ollama is None:
         return Rejection(name, "unknown", f"its Ollama: {live.ollama_reason}", retry_after_s=interval_s)
-    if live.ollama in (State.UNREACHABLE, State.ERROR):
-        return Rejection(name, f"ollama_{live.ollama.value}", f"its Ollama: {live.ollama_reason}")
-    return None
+    return Rejection(name, f"ollama_{live.ollama.value}", f"its Ollama: {live.ollama_reason}")

@@ -21,8 +21,9 @@ import orjson
 
 from machines_server.core.advice import Candidate
 from machines_server.core.fleet import Fleet, loaded_in_s
-from machines_server.core.leases import Lease, Share, Warmth
+from machines_server.core.leases import Lease, Warmth
 from machines_server.core.loading import LATEST_LOADS, LoadTime
+from machines_server.core.memory import Share
 from machines_server.core.model_names import model_key
 from machines_server.errors import ConflictError, StoreError, UnknownLeaseError
 from machines_server.store.connection import inode, open_coordination, transaction, translated

@@ -5,9 +5,10 @@ from typing import Any
 
 from machines_server.core.advice import Advice, Ask
 from machines_server.core.fleet import Fleet
-from machines_server.core.leases import Lease, Share, Warmth
+from machines_server.core.leases import Lease, Warmth
 from machines_server.core.live import Live
 from machines_server.core.loading import LoadTime
+from machines_server.core.memory import Share
 from machines_server.core.router import advise
 from machines_server.core.sample import (
     GIB,
@@ -83,7 +84,7 @@ def a_live(
         host=host,
         sampled_at=NOW - 1 if host else None,
         last_seen=NOW - 1,
-        ollama=ollama if status is Status.ONLINE else None,
+        ollama=ollama if status is Status.ONLINE and machine.get("has_ollama", True) else None,
         ollama_reason=None if ollama is State.OK else "no answer within 2 s on an open connection",
         models=tuple(models),
     )

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machines_server.core.advice import Advice, Candidate, Load
-from machines_server.core.leases import RAM, RECLAIMABLE, Warmth
+from machines_server.core.leases import Warmth
 from machines_server.core.loading import LoadTime
+from machines_server.core.memory import RAM, RECLAIMABLE
 from machines_server.core.model_names import model_key
 from machines_server.core.sample import GIB, ModelSize, State, StoredModel
 from machines_server.core.status import Status
