@@ -9,13 +9,13 @@ from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from machines_server.core.fleet import Fleet
-from machines_server.core.live import changes_at, live_keys, what_stands
-from machines_server.core.registry import Machine, Registry
+from machines_server.core.live import Latest, Live, changes_at, live_keys, what_stands
+from machines_server.core.registry import Endpoint, Machine, Registry
 from machines_server.core.sample import Cycle
 from machines_server.core.snapshot import Snapshot
 from machines_server.core.status import PollerState, is_fresh, judge_poller, too_old_after_s
@@ -61,6 +61,33 @@ class _Built:
     valid_until: float = 0.0
 
 
+class _Stood(NamedTuple):
+    """What was found to stand of one machine, from what, and until when the clock leaves it so."""
+
+    live: Live
+    found: Mapping[Endpoint, Latest]
+    fault: str | None
+    limit_s: float
+    since: float
+    until: float
+
+    def still(
+        self,
+        machine: Machine,
+        found: Mapping[Endpoint, Latest],
+        fault: str | None,
+        now: float,
+        limit_s: float,
+    ) -> bool:
+        """Whether it would be found again; polls that nobody changed are the same objects."""
+        return (
+            self.live.machine is machine
+            and self.found == found
+            and (self.fault, self.limit_s) == (fault, limit_s)
+            and self.since <= now < self.until
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Bodies:
     """The ready answers made of one fleet."""
@@ -92,6 +119,7 @@ class Service:
         self._system = System()
         self._lock = threading.Lock()
         self._built = _Built()
+        self._stood: dict[str, _Stood] = {}
         self._bodies = _Bodies()
         self._checks_begun = self._last_check = 0
 
@@ -184,14 +212,18 @@ class Service:
         valid_until = now + RECHECK_S
         if cycle and is_fresh(cycle.ended_at, now, limit_s):
             valid_until = cycle.ended_at + limit_s
-        lives = []
+        before, self._stood = self._stood, {}
         for machine in registry:
             found = snapshot.latest.get(machine.name.casefold(), {})
-            lives.append(what_stands(machine, found, fault, now, limit_s))
-            valid_until = min(valid_until, changes_at(found, now, limit_s))
+            stood = before.get(machine.name)
+            if stood is None or not stood.still(machine, found, fault, now, limit_s):
+                live = what_stands(machine, found, fault, now, limit_s)
+                stood = _Stood(live, found, fault, limit_s, now, changes_at(found, now, limit_s))
+            self._stood[machine.name] = stood
+            valid_until = min(valid_until, stood.until)
         return _Built(
             fleet=Fleet(
-                lives=tuple(lives),
+                lives=tuple(stood.live for stood in self._stood.values()),
                 libraries=snapshot.libraries,
                 sizes=snapshot.sizes,
                 held_since=snapshot.held_since,

@@ -73,6 +73,25 @@ def ollama_body(*names: str, **changes: Any) -> bytes:
     return json.dumps({"models": models}).encode()
 
 
+def tags_body(*models: tuple[str, str, int]) -> bytes:
+    """What an Ollama's /api/tags answers with these models on disk: name, digest, bytes."""
+    return json.dumps(
+        {
+            "models": [
+                {
+                    "name": name,
+                    "model": name,
+                    "modified_at": "2026-11-23T17:00:00.123456789+01:00",
+                    "size": size,
+                    "digest": digest,
+                    "details": {"format": "gguf", "quantization_level": "Q4_K_M"},
+                }
+                for name, digest, size in models
+            ]
+        }
+    ).encode()
+
+
 def http(body: bytes, status: str = "200 OK") -> bytes:
     """A whole HTTP answer."""
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
@@ -81,7 +100,8 @@ def http(body: bytes, status: str = "200 OK") -> bytes:
 class FakeEndpoint:
     """One listening address; `answer` is sent to every request, and None is silence.
 
-    A `script`, if there is one, answers instead; the connection is closed when it ends.
+    `answers` has what is sent for a path instead. A `script`, if there is one, answers all; the connection is
+    closed when it ends.
     """
 
     def __init__(
@@ -93,6 +113,7 @@ class FakeEndpoint:
         script: Script | None = None,
     ) -> None:
         self._fleet, self.address, self.port, self.answer = fleet, address, port, answer
+        self.answers: dict[str, bytes | None] = {}
         self._script = script
         self.connected = 0
         self.asked_at: list[float] = []
@@ -105,6 +126,10 @@ class FakeEndpoint:
         """Where it is asked; `host` is another name of its address."""
         host = host or self.address
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+
+    def asked(self, path: str) -> int:
+        """How often a path was asked for."""
+        return sum(request.split(b" ")[1] == path.encode() for request in self.requests)
 
     @property
     def open_connections(self) -> int:
@@ -141,10 +166,12 @@ class FakeEndpoint:
                     await self._script(writer)
                     writer.close()
                     return await writer.wait_closed()
-                if self.answer is None:
+                path = self.requests[-1].split(b" ")[1].decode()
+                answer = self.answers.get(path, self.answer)
+                if answer is None:
                     await reader.read()  # until the other side closes
                     return None
-                writer.write(self.answer or b"")
+                writer.write(answer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             return None

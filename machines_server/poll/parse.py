@@ -6,12 +6,13 @@ from typing import Any
 
 import orjson
 
-from machines_server.core.model_names import canonical
+from machines_server.core.model_names import model_key
 from machines_server.core.sample import (
     GpuSample,
     GpuUnreadable,
     HostSample,
     LoadedModel,
+    StoredModel,
     metrics_of,
 )
 from machines_server.errors import BadAnswerError
@@ -19,6 +20,7 @@ from machines_server.errors import BadAnswerError
 SIDECAR_VERSION = 1
 MAX_GPUS = 256
 MAX_MODELS = 1000
+MAX_STORED_MODELS = 10_000
 MAX_TEXT = 512
 _MAX_NUMBER = 2**63 - 1
 _NEVER_FROM_YEAR = 2200
@@ -65,7 +67,14 @@ def parse_sidecar(body: bytes) -> HostSample:
     uuids = [gpu.uuid for gpu in gpus] + [gpu.uuid for gpu in unreadable if gpu.uuid is not None]
     if len(set(uuids)) < len(uuids):
         raise BadAnswerError("gpu: two entries have the same uuid")
-    return HostSample(**values, gpu=tuple(gpus), gpu_unreadable=tuple(unreadable))
+    return HostSample(
+        **values, gpu=tuple(gpus), gpu_unreadable=tuple(unreadable), sampled_at=_sampled_at(raw)
+    )
+
+
+def _sampled_at(raw: dict[str, Any]) -> float | None:
+    when = _time(raw, "sampled_at", "")
+    return when.timestamp() if when else None
 
 
 def parse_ollama(body: bytes) -> tuple[LoadedModel, ...]:
@@ -76,7 +85,25 @@ def parse_ollama(body: bytes) -> tuple[LoadedModel, ...]:
     found: dict[str, LoadedModel] = {}
     for one, at in _list(raw, "models", MAX_MODELS) if raw["models"] is not None else ():
         model = _model(one, at)
-        found.setdefault(canonical(model.model) or model.model, model)
+        found.setdefault(model_key(model.model), model)
+    return tuple(sorted(found.values(), key=lambda model: model.model))
+
+
+def parse_tags(body: bytes) -> tuple[StoredModel, ...]:
+    """The JSON of Ollama's /api/tags, sorted by name.
+
+    Without the models of its cloud, which have a `remote_host`: they are on nobody's disk.
+    """
+    raw = _object(body)
+    if "models" not in raw:
+        raise BadAnswerError("models: missing; is this an Ollama?")
+    found: dict[str, StoredModel] = {}
+    for one, at in _list(raw, "models", MAX_STORED_MODELS) if raw["models"] is not None else ():
+        if one.get("remote_host") or one.get("remote_model"):
+            continue
+        name = _text(one, "model" if one.get("model") else "name", at)
+        size = _number(one, "size", at, whole=True) or None
+        found.setdefault(model_key(name), StoredModel(name, _digest(one, at), size))
     return tuple(sorted(found.values(), key=lambda model: model.model))
 
 
@@ -100,13 +127,12 @@ def _unreadable(raw: dict[str, Any], at: str) -> GpuUnreadable:
 
 def _model(raw: dict[str, Any], at: str) -> LoadedModel:
     name = _text(raw, "model" if raw.get("model") else "name", at)
-    digest = _text(raw, "digest", at).removeprefix("sha256:") if raw.get("digest") else ""
     # A size of 0 is one that the server does not know; a missing size_vram is 0 where the size is known.
     size = _number(raw, "size", at, whole=True) or None
     vram = _number(raw, "size_vram", at, whole=True)
     return LoadedModel(
         model=name,
-        digest=digest if digest.strip("0") else None,
+        digest=_digest(raw, at),
         size_bytes=size,
         size_vram_bytes=(vram or 0) if size else (vram or None),
         context_length=_number(raw, "context_length", at, whole=True) or None,
@@ -114,19 +140,31 @@ def _model(raw: dict[str, Any], at: str) -> LoadedModel:
     )
 
 
-def _expiry(raw: dict[str, Any], at: str) -> str | None:
-    if not raw.get("expires_at"):
+def _digest(raw: dict[str, Any], at: str) -> str | None:
+    digest = _text(raw, "digest", at).removeprefix("sha256:") if raw.get("digest") else ""
+    return digest if digest.strip("0") else None
+
+
+def _time(raw: dict[str, Any], key: str, at: str) -> datetime | None:
+    if not raw.get(key):
         return None
-    text = _text(raw, "expires_at", at)
+    text = _text(raw, key, at)
     try:
         when = datetime.fromisoformat(text)
-        if when.tzinfo is None:  # some look-alikes leave the zone out, and ours is not theirs
-            when = when.replace(tzinfo=UTC)
-        if when.year == 1 or when.year >= _NEVER_FROM_YEAR:
+        # Some look-alikes leave the zone out, and ours is not theirs.
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+    except ValueError:
+        raise BadAnswerError(f"{at}{key}: {_short(text)} is not an RFC 3339 time") from None
+
+
+def _expiry(raw: dict[str, Any], at: str) -> str | None:
+    when = _time(raw, "expires_at", at)
+    try:
+        if when is None or when.year == 1 or when.year >= _NEVER_FROM_YEAR:
             return None
         return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-    except (ValueError, OverflowError):
-        raise BadAnswerError(f"{at}expires_at: {_short(text)} is not an RFC 3339 time") from None
+    except OverflowError:
+        raise BadAnswerError(f"{at}expires_at: {_short(raw['expires_at'])} is out of range") from None
 
 
 def _object(body: bytes) -> dict[str, Any]:

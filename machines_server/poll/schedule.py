@@ -16,9 +16,11 @@ from apscheduler.job import Job
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from machines_server.core.registry import Machine, Registry, to_poll_at_once
-from machines_server.core.sample import Cycle, PollResult, Sample
+from machines_server.core.sample import Cycle, Library, PollResult, Sample
 from machines_server.poll.cycle import OwnFault, poll_all
 from machines_server.poll.fetch import Fetcher
+from machines_server.poll.libraries import LOOK_S as LIBRARY_LOOK_S
+from machines_server.poll.libraries import Librarian
 from machines_server.poller_lock import PollerLock
 
 TICK_S = 0.25
@@ -33,7 +35,7 @@ log = logging.getLogger(__name__)
 class Sink(Protocol):
     """Where results go; `put` never waits."""
 
-    def put(self, item: Registry | PollResult | Sample | Cycle) -> None:
+    def put(self, item: Registry | PollResult | Sample | Cycle | Library) -> None:
         """Take one item."""
 
     def close(self) -> None:
@@ -64,6 +66,7 @@ class Poller:
         self._faults: dict[str, str] = {}
         self._faults_lock = threading.Lock()
         self._sink: Sink
+        self._librarian = Librarian()
         self._known = Registry()
         self._known_lock = threading.Lock()
         self._stop = self._ending = threading.Event()
@@ -101,17 +104,19 @@ class Poller:
             stack.callback(self._sink.close)
             fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
             newcomers_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
-            scheduler, job = self._schedule(fetcher)
+            library_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
+            self._librarian = Librarian()
+            scheduler, job = self._schedule(fetcher, library_fetcher)
             stack.callback(scheduler.shutdown)
             stack.callback(self._ending.set)
             log.info("this process polls, every %g s", self._timing.interval_s)
             self._watch(job, newcomers_fetcher, stop)
         log.info("this process polls no more")
 
-    def _schedule(self, fetcher: Fetcher) -> tuple[BackgroundScheduler, Job]:
+    def _schedule(self, fetcher: Fetcher, library_fetcher: Fetcher) -> tuple[BackgroundScheduler, Job]:
         scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(1)},
+            executors={"default": ThreadPoolExecutor(1), "libraries": ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         job = scheduler.add_job(
@@ -120,6 +125,14 @@ class Poller:
             args=[fetcher],
             seconds=self._timing.interval_s,
             next_run_time=datetime.now(UTC),
+        )
+        scheduler.add_job(
+            self._ask_libraries,
+            "interval",
+            args=[library_fetcher],
+            seconds=LIBRARY_LOOK_S,
+            executor="libraries",
+            next_run_time=datetime.now(UTC) + timedelta(seconds=self._timing.timeout_s),
         )
         scheduler.start()
         return scheduler, job
@@ -144,7 +157,17 @@ class Poller:
                 faults.append(result)
             elif result is not None:
                 self._sink.put(result)
+            if isinstance(result, PollResult):
+                self._librarian.hear(result)
         return faults
+
+    def _ask_libraries(self, fetcher: Fetcher) -> None:
+        """Apart from the cycles, which no slow /api/tags may delay."""
+        for library in self._librarian.ask(self._known, fetcher):
+            if self._stop.is_set() or self._ending.is_set():
+                return
+            if library is not None:
+                self._sink.put(library)
 
     def _watch(self, job: Job, fetcher: Fetcher, stop: threading.Event) -> None:
         """Poll new machines as their files come, and keep the rhythm when the wall clock is set."""

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -16,11 +17,25 @@ from machines_server.core.sample import (
     GpuSample,
     GpuUnreadable,
     HostSample,
+    Library,
     LoadedModel,
+    ModelSize,
     State,
+    StoredModel,
 )
 from machines_server.core.snapshot import Snapshot
 from machines_server.store.connection import inode, open_reader, translated
+
+_LATEST = """
+SELECT name, endpoint, url, state, reason, polled_at_ms / 1000.0, answered_at_ms / 1000.0, answer
+FROM latest JOIN machine ON machine.id = machine_id"""
+_LIBRARIES = "SELECT machine_id, name, url, asked_at_ms FROM library JOIN machine ON machine.id = machine_id"
+_SIZES = """
+SELECT model, nullif(digest, ''), nullif(context_length, 0), size_bytes, size_vram_bytes, seen_at_ms / 1000.0
+FROM model_size"""
+_HELD_SINCE = """
+SELECT name, model, first_seen_at_ms / 1000.0 FROM model_span JOIN machine ON machine.id = machine_id
+WHERE last_seen_at_ms IS NULL"""
 
 
 class LatestReader:
@@ -31,6 +46,8 @@ class LatestReader:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
+        self._known: dict[tuple[Any, ...], Latest] = {}
+        self._libraries: dict[tuple[str, str, int], Library] = {}
 
     def version(self) -> tuple[int | None, int]:
         """Something that changes when something was written; raises StoreError when it cannot be read."""
@@ -39,22 +56,42 @@ class LatestReader:
 
     def snapshot(self) -> Snapshot:
         """Everything at one moment; raises StoreError when it cannot be read."""
-        latest: dict[str, dict[Endpoint, Latest]] = {}
         with self._reading() as connection:
             connection.execute("BEGIN")
             try:
-                rows = connection.execute(
-                    "SELECT name, endpoint, url, state, reason, polled_at_ms / 1000.0,"
-                    " answered_at_ms / 1000.0, answer FROM latest JOIN machine ON machine.id = machine_id"
+                return Snapshot(
+                    latest=self._latest(connection),
+                    cycle=_cycle(connection),
+                    libraries=self._all_libraries(connection),
+                    sizes=tuple(ModelSize(*row) for row in connection.execute(_SIZES)),
+                    held_since=_held_since(connection),
                 )
-                for name, endpoint, url, state, reason, polled_at, answered_at, answer in rows:
-                    typed = answer and _answer(endpoint, answer)
-                    found = Latest(url, State(state), reason, polled_at, answered_at, typed)
-                    latest.setdefault(name.casefold(), {})[Endpoint(endpoint)] = found
-                cycle = _cycle(connection)
             finally:
                 connection.execute("COMMIT")
-        return Snapshot(latest, cycle)
+
+    def _latest(self, connection: sqlite3.Connection) -> dict[str, dict[Endpoint, Latest]]:
+        """The latest polls; what has not changed is the same object as before."""
+        known, self._known = self._known, {}
+        latest: dict[str, dict[Endpoint, Latest]] = {}
+        for row in connection.execute(_LATEST):
+            found = known.get(row) or _typed(*row[1:])
+            self._known[row] = found
+            latest.setdefault(row[0].casefold(), {})[Endpoint(row[1])] = found
+        return latest
+
+    def _all_libraries(self, connection: sqlite3.Connection) -> dict[str, Library]:
+        found = {}
+        for machine, name, url, asked_at_ms in connection.execute(_LIBRARIES):
+            key = (name, url, asked_at_ms)
+            if key not in self._libraries:
+                (text,) = connection.execute(
+                    "SELECT models FROM library WHERE machine_id = ?", (machine,)
+                ).fetchone()
+                models = tuple(StoredModel(**model) for model in orjson.loads(text))
+                self._libraries[key] = Library(name, url, asked_at_ms / 1000, models)
+            found[key] = self._libraries[key]
+        self._libraries = found
+        return {library.machine.casefold(): library for library in found.values()}
 
     def cycle(self) -> Cycle | None:
         """The latest finished cycle; raises StoreError when it cannot be read."""
@@ -86,6 +123,13 @@ class LatestReader:
             yield self._connection
 
 
+def _held_since(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for machine, model, at in connection.execute(_HELD_SINCE):
+        found.setdefault(machine.casefold(), {})[model] = at
+    return found
+
+
 def _cycle(connection: sqlite3.Connection) -> Cycle | None:
     row = connection.execute(
         "SELECT cycle_started_at_ms / 1000.0, ended_at_ms / 1000.0, interval_s, timeout_s"
@@ -94,8 +138,22 @@ def _cycle(connection: sqlite3.Connection) -> Cycle | None:
     return Cycle(*row) if row else None
 
 
-def _answer(endpoint: str, text: str) -> Answer:
+def _typed(
+    endpoint: str,
+    url: str,
+    state: str,
+    reason: str | None,
+    polled_at: float,
+    answered_at: float | None,
+    answer: str | None,
+) -> Latest:
+    return Latest(url, State(state), reason, polled_at, answered_at, _answer(endpoint, answer))
+
+
+def _answer(endpoint: str, text: str | None) -> Answer | None:
     """What `samples.py` wrote."""
+    if text is None:
+        return None
     raw = orjson.loads(text)
     if endpoint == Endpoint.OLLAMA:
         return tuple(LoadedModel(**model) for model in raw)

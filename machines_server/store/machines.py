@@ -42,6 +42,7 @@ class MachineRows:
             row = (to_ms(registry.loaded_at), machine_id)
             self._connection.execute("UPDATE machine SET removed_at_ms = ? WHERE id = ?", row)
             self._connection.execute("DELETE FROM latest WHERE machine_id = ?", (machine_id,))
+            self._connection.execute("DELETE FROM library WHERE machine_id = ?", (machine_id,))
             add_event(self._connection, machine_id, Event(registry.loaded_at, "machine_removed"))
         return gone
 

@@ -19,6 +19,7 @@ from machines_server.core.sample import (
     Cycle,
     GpuSample,
     HostSample,
+    Library,
     LoadedModel,
     PollResult,
     Sample,
@@ -66,7 +67,7 @@ VALUES (?, ?, ?, ?, ?)"""
 
 log = logging.getLogger(__name__)
 
-Item = Registry | PollResult | Sample | Cycle
+Item = Registry | PollResult | Sample | Cycle | Library
 
 
 class SampleWriter:
@@ -99,6 +100,8 @@ class SampleWriter:
                                 self._seen.pop(machine, None)
                         case Cycle():
                             self._end_cycle(item)
+                        case Library():
+                            self._set_library(item)
         except BaseException:
             self._rollups.forget()
             self._read_back()
@@ -131,6 +134,12 @@ class SampleWriter:
                 answer,
             ),
         )
+
+    def _set_library(self, library: Library) -> None:
+        machine = self._machines.id(library.machine)
+        if machine is not None:
+            row = (machine, library.url, to_ms(library.at), orjson.dumps(library.models).decode())
+            self._connection.execute("INSERT OR REPLACE INTO library VALUES (?, ?, ?, ?)", row)
 
     def _add_sample(self, sample: Sample) -> None:
         machine = self._machines.id(sample.machine)

@@ -13,6 +13,8 @@ INSERT INTO model_span (
     machine_id, model, digest, size_bytes, size_vram_bytes, context_length, first_seen_at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
 
+_SET_SIZE = "INSERT OR REPLACE INTO model_size VALUES (?, ?, ?, ?, ?, ?)"
+
 
 class Stays:
     """Follows what each Ollama lists; a model that stays costs no write."""
@@ -59,6 +61,9 @@ class Stays:
 
     def _begin(self, machine: int, model: LoadedModel, at_ms: int) -> int:
         stay = (model.model, model.digest, model.size_bytes, model.size_vram_bytes, model.context_length)
+        if model.size_bytes:
+            name = (model.model, model.digest or "", model.context_length or 0)
+            self._connection.execute(_SET_SIZE, (*name, model.size_bytes, model.size_vram_bytes, at_ms))
         return self._connection.execute(_BEGIN_SPAN, (machine, *stay, at_ms)).lastrowid or 0
 
     def _end(self, span: int, last_seen_at_ms: int | None) -> None:

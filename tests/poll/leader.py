@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machines_server.core.registry import Registry
-from machines_server.core.sample import Cycle, PollResult, Sample
+from machines_server.core.sample import Cycle, Library, PollResult, Sample
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.poller_lock import PollerLock
 
@@ -22,7 +22,7 @@ class PrintedCycles:
     def __init__(self, _on_fault: Callable[[str | None], None]) -> None:
         pass
 
-    def put(self, item: Registry | PollResult | Sample | Cycle) -> None:
+    def put(self, item: Registry | PollResult | Sample | Cycle | Library) -> None:
         """Print a cycle in one piece."""
         if isinstance(item, Cycle):
             os.write(1, f"{os.getpid()} {item.started_at}\n".encode())

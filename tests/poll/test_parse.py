@@ -13,11 +13,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from machines_server.core.sample import GpuSample, GpuUnreadable, HostSample, LoadedModel, metrics_of
+from machines_server.core.sample import (
+    GpuSample,
+    GpuUnreadable,
+    HostSample,
+    LoadedModel,
+    StoredModel,
+    metrics_of,
+)
 from machines_server.errors import BadAnswerError
-from machines_server.poll.parse import MAX_GPUS, MAX_MODELS, MAX_TEXT, parse_ollama, parse_sidecar
+from machines_server.poll.parse import MAX_GPUS, MAX_MODELS, MAX_TEXT, parse_ollama, parse_sidecar, parse_tags
 from machines_server.poll.transfer import MAX_BODY_BYTES
-from tests.fakes import FIXTURES, GIB, gpu_body, ollama_body, sidecar_body
+from tests.fakes import FIXTURES, GIB, gpu_body, ollama_body, sidecar_body, tags_body
 
 T = TypeVar("T")
 QWEN_DIGEST = "801dcad02f38c48984c325de964ab7c9213d4c51f101cd2f6aeacff576868987"
@@ -178,6 +185,7 @@ def test_the_answer_of_our_own_sidecar_is_read_in_full() -> None:
             ),
         ),
         gpu_unreadable=(GpuUnreadable(2, "GPU-77777777-4b5c-6d7e-8f90-a1b2c3d4e5f6", "NVML: GPU is lost"),),
+        sampled_at=1795453200.123,
     )
 
 
@@ -481,7 +489,7 @@ def put(value: str) -> Iterator[bytes]:
         yield f'{{"models": [{{"name": "m", "{key}": {value}}}]}}'.encode()
 
 
-@pytest.mark.parametrize("parse", [parse_sidecar, parse_ollama])
+@pytest.mark.parametrize("parse", [parse_sidecar, parse_ollama, parse_tags])
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -548,6 +556,29 @@ def test_a_huge_value_is_not_repeated_in_the_reason() -> None:
     refused(parse_ollama, ollama_body("m", size={"x" * 2**20: 1}))
 
 
+def test_what_is_on_disk_has_a_name_a_digest_and_a_size() -> None:
+    body = tags_body(("phi3:mini", "sha256:d2", 2), ("llama3.1:70b", "d1", 40), ("bare", "", 0))
+    assert parse_tags(body) == (
+        StoredModel("bare"),
+        StoredModel("llama3.1:70b", "d1", 40),
+        StoredModel("phi3:mini", "d2", 2),
+    )
+    assert parse_tags(b'{"models": null}') == ()
+
+
+def test_a_model_of_a_cloud_is_on_nobodys_disk() -> None:
+    cloud = {"name": "gpt-oss:120b-cloud", "size": 384, "remote_host": "https://ollama.com:443"}
+    assert parse_tags(json.dumps({"models": [cloud, {"name": "m:latest"}]}).encode()) == (
+        StoredModel("m:latest"),
+    )
+
+
+def test_a_host_says_by_its_own_clock_when_it_looked() -> None:
+    assert parse_sidecar(sidecar_body(sampled_at="1970-01-01T01:00:10.5+01:00")).sampled_at == 10.5
+    assert parse_sidecar(sidecar_body(sampled_at=None)).sampled_at is None
+    assert "sampled_at" in refused(parse_sidecar, sidecar_body(sampled_at="yesterday"))
+
+
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 VALUES = st.recursive(
     SCALARS,
@@ -576,6 +607,8 @@ def survives(body: bytes) -> None:
         for gpu in sample.gpu:
             numbers += [getattr(gpu, one.name) for one in metrics_of(GpuSample)]
         assert all(number is None or 0 <= number < 2**63 for number in numbers)
+    if (stored := tried(parse_tags, body)) is not None:
+        assert [model.model for model in stored] == sorted({model.model for model in stored})
     if (models := tried(parse_ollama, body)) is not None:
         assert all(model.model.isprintable() for model in models)
         assert [model.model for model in models] == sorted({model.model for model in models})

@@ -12,14 +12,14 @@ from typing import TypeVar
 import pytest
 
 from machines_server.core.registry import Endpoint, Machine, Registry
-from machines_server.core.sample import Cycle, PollResult, Sample, State
+from machines_server.core.sample import Cycle, Library, PollResult, Sample, State, StoredModel
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.poller_lock import PollerLock, holder
 from tests.core.machines import a_machine
-from tests.fakes import FakeEndpoint, FakeFleet, wait_until
+from tests.fakes import FakeEndpoint, FakeFleet, http, ollama_body, tags_body, wait_until
 
-Item = Registry | PollResult | Sample | Cycle
-T = TypeVar("T", Registry, PollResult, Sample, Cycle)
+Item = Registry | PollResult | Sample | Cycle | Library
+T = TypeVar("T", Registry, PollResult, Sample, Cycle, Library)
 
 
 class World:
@@ -139,8 +139,8 @@ def test_a_new_machine_is_polled_at_once_and_not_at_the_next_cycle(world: World,
         world.declare("new", new)
         wait_until(lambda: [sample for sample in world.came(Sample) if sample.machine == "new"])
         assert len(world.came(Registry)) == 2
-        assert len(old.requests) == 1
-        assert len(new.requests) == 1
+        assert old.asked("/api/ps") == 1
+        assert new.asked("/api/ps") == 1
         assert len(world.came(Cycle)) == 1
 
 
@@ -151,7 +151,7 @@ def test_a_machine_at_a_new_address_is_polled_at_once(world: World, fakes: FakeF
         wait_until(lambda: world.came(Cycle))
         world.declare("one", new)
         wait_until(lambda: new.requests)
-        assert len(old.requests) == 1
+        assert old.asked("/api/ps") == 1
 
 
 def test_a_removed_machine_is_polled_no_more(world: World, fakes: FakeFleet) -> None:
@@ -316,3 +316,44 @@ def test_of_two_processes_one_leads_and_the_other_takes_over_when_it_is_killed(t
         for process in processes:
             process.kill()
             process.wait()
+
+
+TAGS = "/api/tags"
+LLAMA = http(tags_body(("llama3.1:70b", "d1", 40)))
+
+
+def test_what_is_on_disk_is_asked_once_of_those_that_answer(world: World, fakes: FakeFleet) -> None:
+    there, dead = fakes.ollama("phi3:mini"), fakes.listen(http(b"", "500 No"))
+    there.answers[TAGS] = http(tags_body(("phi3:mini", "d2", 2), ("llama3.1:70b", "d1", 40)))
+    world.declare("there", there)
+    world.declare("dead", dead)
+    with world.polled(0.5, 0.2):
+        (library,) = wait_until(lambda: world.came(Library))
+        wait_until(lambda: len(world.came(Cycle)) >= 20, 20)
+    assert (library.machine, library.url) == ("there", there.url(TAGS))
+    assert library.models == (StoredModel("llama3.1:70b", "d1", 40), StoredModel("phi3:mini", "d2", 2))
+    assert (there.asked(TAGS), dead.asked(TAGS)) == (1, 0)
+
+
+def test_a_model_that_comes_into_memory_and_is_not_known_to_be_on_disk_is_a_reason_to_ask_again(
+    world: World, fakes: FakeFleet
+) -> None:
+    ollama = fakes.ollama()
+    ollama.answers[TAGS] = http(tags_body())
+    world.declare("one", ollama)
+    with world.polled(0.5, 0.2):
+        wait_until(lambda: world.came(Library))
+        ollama.answer, ollama.answers[TAGS] = http(ollama_body("llama3.1:70b")), LLAMA
+        wait_until(lambda: len(world.came(Library)) == 2, 20)
+    assert [model.model for model in world.came(Library)[1].models] == ["llama3.1:70b"]
+
+
+def test_tags_that_hang_hold_up_no_cycle(world: World, fakes: FakeFleet) -> None:
+    ollama = fakes.ollama()
+    ollama.answers[TAGS] = None
+    world.declare("one", ollama)
+    with world.polled(1, 0.9):
+        wait_until(lambda: ollama.asked(TAGS))
+        asked = ollama.asked("/api/ps")
+        wait_until(lambda: ollama.asked("/api/ps") > asked + 2)
+    assert not world.came(Library)

@@ -11,11 +11,22 @@ from typing import Any
 import pytest
 
 from machines_server.core.registry import Endpoint, Machine, Registry
-from machines_server.core.sample import Cycle, GpuSample, HostSample, LoadedModel, PollResult, Sample, State
+from machines_server.core.sample import (
+    Cycle,
+    GpuSample,
+    HostSample,
+    Library,
+    LoadedModel,
+    ModelSize,
+    PollResult,
+    Sample,
+    State,
+    StoredModel,
+)
 from machines_server.errors import StoreError
 from machines_server.store.connection import open_writer
 from machines_server.store.latest import LatestReader
-from machines_server.store.migrate import migrate
+from machines_server.store.migrate import known_migrations, migrate
 from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import SampleWriter
 from machines_server.store.writer import WriterThread
@@ -329,3 +340,70 @@ def test_a_registry_that_is_not_whole_removes_nobody(
 ) -> None:
     writer.write([Registry(loaded_at=20.0, is_whole=False)])
     assert connection.execute("SELECT name, removed_at_ms FROM machine").fetchall() == [("one", None)]
+
+
+DISK = Library("one", f"{URL}api/tags", 50.0, (StoredModel("llama3.1:70b", "d1", 40), StoredModel("bare")))
+
+
+def test_what_is_on_disk_is_read_as_it_was_written(connection: sqlite3.Connection, path: Path) -> None:
+    writer, reader = open_samples(connection), LatestReader(path)
+    writer.write([REGISTRY, DISK])
+    assert reader.snapshot().libraries == {"one": DISK}
+    assert reader.snapshot().libraries["one"] is reader.snapshot().libraries["one"]
+    newer = replace(DISK, at=60.0, models=())
+    writer.write([newer])
+    assert reader.snapshot().libraries == {"one": newer}
+    writer.write([Registry(loaded_at=70.0)])
+    assert reader.snapshot().libraries == {}
+
+
+def test_what_a_model_took_is_kept_by_digest_and_context(connection: sqlite3.Connection, path: Path) -> None:
+    writer, reader = open_samples(connection), LatestReader(path)
+    bare = LoadedModel("bare", None, 7, None, None)
+    writer.write([REGISTRY, *of_one(listed(10.0, LLAMA, bare, LoadedModel("unknown")))])
+    writer.write(of_one(listed(11.0)))
+    writer.write(of_one(listed(12.0, replace(LLAMA, size_bytes=50), replace(LLAMA, context_length=16384))))
+    assert set(reader.snapshot().sizes) == {
+        ModelSize("bare", None, None, 7, None, 10.0),
+        ModelSize("llama3.1:70b", "d1", 8192, 50, 42, 12.0),
+        ModelSize("llama3.1:70b", "d1", 16384, 42, 42, 12.0),
+    }
+
+
+def test_it_is_known_since_when_a_model_has_been_held(connection: sqlite3.Connection, path: Path) -> None:
+    writer, reader = open_samples(connection), LatestReader(path)
+    writer.write([REGISTRY, *of_one(listed(10.0, LLAMA))])
+    writer.write(of_one(listed(15.0, LLAMA, PHI)))
+    assert reader.snapshot().held_since == {"one": {"llama3.1:70b": 10.0, "phi3:mini": 15.0}}
+    writer.write(of_one(listed(20.0, PHI)))
+    assert reader.snapshot().held_since == {"one": {"phi3:mini": 15.0}}
+
+
+def test_a_poll_that_has_not_changed_is_not_read_anew(connection: sqlite3.Connection, path: Path) -> None:
+    writer, reader = open_samples(connection), LatestReader(path)
+    writer.write([REGISTRY, polled(Endpoint.SIDECAR, 10.0, HOST), listed(10.0, LLAMA)])
+    before = reader.snapshot().latest["one"]
+    writer.write([listed(11.0, LLAMA)])
+    after = reader.snapshot().latest["one"]
+    assert after[Endpoint.SIDECAR] is before[Endpoint.SIDECAR]
+    assert after[Endpoint.OLLAMA] is not before[Endpoint.OLLAMA]
+    assert after[Endpoint.OLLAMA].polled_at == 11.0
+
+
+def test_what_models_took_before_is_taken_over_from_an_older_database(tmp_path: Path) -> None:
+    path, known = tmp_path / "telemetry.db", known_migrations()
+    migrate(path, known[:2])
+    with closing(open_writer(path)) as connection:
+        connection.execute("INSERT INTO machine VALUES (1, 'one', 'one.yaml', '{}', 0, NULL)")
+        for digest, context, size, at_ms in (("d1", 8, 40, 1000), ("d1", 8, 42, 2000), (None, None, 9, 500)):
+            connection.execute(
+                "INSERT INTO model_span"
+                " (machine_id, model, digest, size_bytes, context_length, first_seen_at_ms)"
+                " VALUES (1, 'm', ?, ?, ?, ?)",
+                (digest, size, context, at_ms),
+            )
+    assert migrate(path) == ["0003_routing.sql"]
+    assert set(LatestReader(path).snapshot().sizes) == {
+        ModelSize("m", "d1", 8, 42, None, 2.0),
+        ModelSize("m", None, None, 9, None, 0.5),
+    }
