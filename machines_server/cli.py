@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from urllib.parse import quote
 
 import click
 
-from machines_server.cli_client import as_json, ask, server_url
+from machines_server.cli_client import aligned, as_json, ask, server_url
 from machines_server.cli_history import events, history
+from machines_server.cli_pick import pick
 from machines_server.config import Settings, load_settings
 from machines_server.core.registry import Problem
 from machines_server.errors import MachinesError, SettingsError, StoreError
@@ -119,7 +119,7 @@ def list_machines(server: str, *, as_json: bool) -> None:
         )
         for machine in body["machines"]
     ]
-    click.echo("\n".join(_aligned(rows)))
+    click.echo("\n".join(aligned(rows)))
     for problem in body["errors"]:
         click.echo(f"{problem['severity']}: {Problem(**problem)}", err=True)
 
@@ -180,6 +180,7 @@ def backup(file: Path, *, as_json: bool) -> None:
     )
 
 
+main.add_command(pick)
 main.add_command(history)
 main.add_command(events)
 
@@ -221,10 +222,3 @@ def _free_vram(machine: dict[str, Any]) -> str:
     if machine["status"] != "online":
         return "-"
     return " + ".join(f"{gpu['vram_free_gb']:g} GB" for gpu in machine["telemetry"].get("gpu", ())) or "-"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]

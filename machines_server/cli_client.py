@@ -1,47 +1,60 @@
 """What the commands share that ask a running server."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
-import requests
 
+from machines_server.client import DEFAULT_URL, Client, ClientError, ServerUnreachable
 from machines_server.errors import ServerError
 
 REQUEST_TIMEOUT_S = 30.0
+
+
+def _checked_url(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{url} is no URL; give one such as http://127.0.0.1:3038")
+    return url
+
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 server_url = click.option(
     "--server",
     envvar="MACHINES_URL",
-    default="http://127.0.0.1:3038",
+    default=DEFAULT_URL,
     show_default=True,
+    callback=_checked_url,
     help="A running server.",
 )
 
 
 def ask(server: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
     """The JSON that a server answers; raises ServerError with what it says when it says no."""
-    return _get(server, path, parameters).json()
+    with said():
+        return Client(server, timeout_s=REQUEST_TIMEOUT_S).ask("GET", path, params=parameters)
 
 
 def ask_text(server: str, path: str, parameters: Mapping[str, Any]) -> str:
     """The text that a server answers; raises ServerError."""
-    return _get(server, path, parameters).text
+    with said():
+        return Client(server, timeout_s=REQUEST_TIMEOUT_S).fetch("GET", path, params=parameters).text
 
 
-def _get(server: str, path: str, parameters: Mapping[str, Any] | None) -> requests.Response:
-    if not server.startswith(("http://", "https://")):
-        raise click.BadParameter(f"{server} is no URL; give one such as http://127.0.0.1:3038")
+@contextmanager
+def said() -> Iterator[None]:
+    """The client's errors as ServerError, with what a person at a shell can do."""
     try:
-        response = requests.get(server.rstrip("/") + path, parameters, timeout=REQUEST_TIMEOUT_S)
-        body = response.json() if response.headers.get("Content-Type") != "text/csv; charset=utf-8" else {}
-    except requests.JSONDecodeError:
-        raise ServerError(f"{server} is not a machines-server: it does not answer in JSON") from None
-    except requests.RequestException as error:
-        reason = "it is not there" if isinstance(error, requests.ConnectionError) else error
-        hint = "start it, or name another with --server or MACHINES_URL"
-        raise ServerError(f"{server} cannot be asked: {reason}; {hint}") from None
-    if not response.ok:
-        raise ServerError(str(body.get("message", f"HTTP status {response.status_code}")))
-    return response
+        yield
+    except ServerUnreachable as error:
+        raise ServerError(f"{error}; start it, or name another with --server or MACHINES_URL") from None
+    except ClientError as error:
+        raise ServerError(str(error)) from None
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines whose columns stand under each other."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -35,9 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "routing": {"core", "errors", "store", "route_parameters"},
     "web": {"core", "errors", "service", "history", "routing", "auth", "web"},
     "mcp_tools": {"core", "errors", "service", "history", "routing"},
-    "cli_client": {"core", "errors"},
-    "cli_history": {"core", "errors", "cli_client"},
     "client": set(),
+    "cli_client": {"core", "errors", "client"},
+    "cli_history": {"core", "errors", "cli_client"},
+    "cli_pick": {"errors", "cli_client", "client"},
     **dict.fromkeys(COMPOSITION, ANYTHING),
 }
 """By part of the package (a module or a folder), the parts that it may import."""

@@ -1,0 +1,307 @@
+"""The Python client, against a real server and hosts that can be connected to or not."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from machines_server.client import (
+    BadRequest,
+    Client,
+    ClientError,
+    LeaseLost,
+    NoMachine,
+    ServerUnreachable,
+    pick_machine_for,
+)
+from tests.fakes import FakeEndpoint, FakeFleet, gpu_body, http, machine_yaml, ollama_body, wait_until
+from tests.running import RunningServer, clean_environment, free_port, wait_for_status
+
+LLAMA = "llama3.1:70b"
+
+
+@dataclass
+class Two:
+    """A server that knows two machines which hold the model: `more` has more VRAM free than `less`."""
+
+    server: RunningServer
+    client: Client
+    more: FakeEndpoint
+    less: FakeEndpoint
+
+
+@pytest.fixture
+def two(tmp_path: Path, fakes: FakeFleet) -> Iterator[Two]:
+    # A long interval: a host that dies stays online for the server meanwhile.
+    with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="30") as server:
+        ollamas = {}
+        for name, used in (("more", 4), ("less", 14)):
+            ollamas[name] = fakes.ollama(LLAMA)
+            sidecar = fakes.sidecar(gpu_body(0, used_gb=used))
+            server.write(f"{name}.yaml", machine_yaml(name, sidecar, ollamas[name]))
+        for name in ollamas:
+            wait_for_status(server, name, "online")
+            wait_until(lambda name=name: server.fleet()[name]["loaded_models"])  # type: ignore[misc]
+        yield Two(server, Client(server.url), **ollamas)
+
+
+def test_pick_gives_the_best_machine_the_others_and_the_reasons(two: Two) -> None:
+    pick = two.client.pick(LLAMA, min_free_vram_gb=4)
+    assert (pick.name, pick.hostname, pick.port) == ("more", "127.0.0.1", two.more.port)
+    assert (pick.url, pick.model, pick.warm) == (f"http://127.0.0.1:{two.more.port}", LLAMA, True)
+    assert [(one.name, one.free_vram_gb) for one in pick.candidates] == [("more", 20.0), ("less", 10.0)]
+    assert [one.name for one in two.client.pick(LLAMA, min_free_vram_gb=15).rejected] == ["less"]
+
+
+def test_constraints_are_given_as_python_has_them(two: Two) -> None:
+    pick = two.client.pick
+    assert pick(LLAMA, exclude=["more"]).name == "less"
+    assert pick(LLAMA, exclude="more").name == "less"
+    assert pick(LLAMA, where={"network.port": two.less.port}).name == "less"
+    assert pick(LLAMA, where=[f"network.port:{two.less.port}"], role="test", cold=True).name == "less"
+    with pytest.raises(NoMachine):
+        pick(LLAMA, tags=["edge"])
+
+
+def test_no_machine_carries_the_reasons_and_when_to_ask_again(two: Two) -> None:
+    with pytest.raises(NoMachine, match=r"needs 25\.0, has 20\.0") as caught:
+        two.client.pick(LLAMA, min_free_vram_gb=25)
+    assert [(one.name, one.code) for one in caught.value.rejected] == [
+        ("more", "not_enough_vram"),
+        ("less", "not_enough_vram"),
+    ]
+    assert caught.value.retry_after_s is None
+    with two.client.lease(LLAMA, min_free_vram_gb=20, ttl_s=30), pytest.raises(NoMachine) as caught:
+        two.client.lease(LLAMA, min_free_vram_gb=20)
+    assert caught.value.retry_after_s is not None
+    assert 25 <= caught.value.retry_after_s <= 30
+
+
+def test_a_machine_that_cannot_be_connected_to_is_passed_over(two: Two) -> None:
+    two.more.stop()
+    pick = two.client.pick(LLAMA)
+    assert pick.name == "less"
+    assert [(one.name, one.code) for one in pick.rejected] == [("more", "connection_failed")]
+    assert two.client.pick(LLAMA, connect_timeout_s=None).name == "more"
+    two.less.stop()
+    with pytest.raises(NoMachine, match=r"more: no connection from here.*less: no connection") as caught:
+        two.client.pick(LLAMA)
+    assert [one.code for one in caught.value.rejected] == ["connection_failed", "connection_failed"]
+
+
+def test_a_lease_on_a_machine_that_cannot_be_connected_to_is_given_back(two: Two) -> None:
+    two.more.stop()
+    with two.client.lease(LLAMA) as lease:
+        assert lease.name == "less"
+        assert [one["machine"] for one in two.client.leases()] == ["less"]
+    two.less.stop()
+    with pytest.raises(NoMachine, match=r"more: no connection from here"):
+        two.client.lease(LLAMA)
+    assert two.client.leases() == []
+
+
+def test_a_lease_holds_until_the_block_ends_and_is_renewed_meanwhile(two: Two) -> None:
+    with two.client.lease(LLAMA, min_free_vram_gb=4, ttl_s=1, holder="me") as lease:
+        (held,) = two.client.leases()
+        assert (held["lease"], held["holder"], held["machine"]) == (lease.id, "me", "more")
+        assert (lease.url, lease.model, lease.warm) == (f"http://127.0.0.1:{two.more.port}", LLAMA, True)
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > 2.5)  # two and a half times its time
+        assert [one["lease"] for one in two.client.leases()] == [lease.id]
+        lease.check()
+    assert two.client.leases() == []
+    lease.release()  # a second time does no harm
+
+
+def test_the_error_of_the_block_is_not_hidden_and_the_lease_is_released(two: Two) -> None:
+    with pytest.raises(ZeroDivisionError), two.client.lease(LLAMA):
+        raise ZeroDivisionError
+    assert two.client.leases() == []
+
+
+def test_ten_agents_do_not_all_get_the_same_machine(two: Two) -> None:
+    leases = [two.client.lease(LLAMA) for _ in range(10)]
+    assert [one.name for one in leases].count("more") == 5
+    for one in leases:
+        one.release()
+
+
+def test_a_lease_that_somebody_else_ended_is_lost(two: Two) -> None:
+    lease = two.client.lease(LLAMA, ttl_s=1)
+    requests.delete(f"{two.server.url}/api/leases/{lease.id}", timeout=5)
+    wait_until(lambda: lease.lost)
+    with pytest.raises(LeaseLost, match="expired, or was released"):
+        lease.check()
+    lease.release()
+
+
+def test_a_lease_whose_machine_goes_offline_is_lost_and_says_so(tmp_path: Path, fakes: FakeFleet) -> None:
+    sidecar, ollama = fakes.sidecar(gpu_body(0, used_gb=4)), fakes.ollama(LLAMA)
+    with RunningServer(tmp_path) as server:
+        server.write("one.yaml", machine_yaml("one", sidecar, ollama))
+        wait_for_status(server, "one", "online")
+        wait_until(lambda: server.fleet()["one"]["loaded_models"])
+        with Client(server.url).lease(LLAMA, ttl_s=1) as lease:
+            sidecar.stop()
+            ollama.stop()
+            wait_until(lambda: lease.lost)
+            assert "one is broken: it is offline" in str(lease.lost)
+
+
+def test_a_lease_outlives_a_server_that_is_away_for_less_than_its_time(
+    tmp_path: Path, fakes: FakeFleet
+) -> None:
+    port = str(free_port())
+    with RunningServer(tmp_path, MACHINES_PORT=port) as server:
+        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama(LLAMA)))
+        wait_for_status(server, "one", "online")
+        wait_until(lambda: server.fleet()["one"]["loaded_models"])
+        lease = Client(server.url).lease(LLAMA, ttl_s=20)
+    with RunningServer(tmp_path, MACHINES_PORT=port) as server:
+        before = lease.expires_at
+        wait_until(lambda: lease.expires_at > before, 20)
+        assert [one["lease"] for one in Client(server.url).leases()] == [lease.id]
+        lease.release()
+
+
+def test_a_lease_that_cannot_be_renewed_is_lost_when_its_time_is_over(
+    tmp_path: Path, fakes: FakeFleet
+) -> None:
+    with RunningServer(tmp_path) as server:
+        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama(LLAMA)))
+        wait_for_status(server, "one", "online")
+        wait_until(lambda: server.fleet()["one"]["loaded_models"])
+        lease = Client(server.url).lease(LLAMA, ttl_s=2)
+    wait_until(lambda: lease.lost)
+    assert "could not be renewed in time" in str(lease.lost)
+    lease.release()
+
+
+def test_the_function_of_the_guide_asks_the_server_of_the_environment(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MACHINES_URL", two.server.url)
+    assert pick_machine_for(LLAMA) == ("more", "127.0.0.1")
+    assert pick_machine_for(LLAMA, min_free_vram_gb=20) == ("more", "127.0.0.1")
+    with pytest.raises(RuntimeError, match="No machine is fit"):
+        pick_machine_for("phi3:mini")
+
+
+def test_what_goes_wrong_has_a_type_and_a_sentence(two: Two, fakes: FakeFleet) -> None:
+    with pytest.raises(BadRequest, match="ttl_s") as caught:
+        two.client.lease(LLAMA, ttl_s=0.5)
+    assert caught.value.parameter == "ttl_s"
+    with pytest.raises(BadRequest, match=r"key\.path:value"):
+        two.client.pick(LLAMA, where=["warsaw"])
+    with pytest.raises(ServerUnreachable, match="cannot be asked"):
+        Client(f"http://127.0.0.1:{free_port()}").pick(LLAMA)
+    for body in (b"<html>", b"[]", b"{}", ollama_body("m"), b'{"candidates": [{"name": "x"}]}'):
+        with pytest.raises(ClientError, match="machines-server"):
+            Client(fakes.listen(http(body)).url("")).pick(LLAMA)
+
+
+ONLY_REQUESTS = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+import machines_server.client as client
+print(client.Client().url)
+"""
+OTHERS = (
+    "flask gunicorn ruamel apscheduler psutil pycurl orjson pydantic click pynvml prometheus_client waitress"
+)
+
+
+def test_the_client_needs_requests_and_nothing_else_of_the_server() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ONLY_REQUESTS, *OTHERS.split()],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("http://127.0.0.1:3038\n", "")
+
+
+def pick_command(two: Two, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "machines_server", "pick", *words],
+        env=clean_environment(MACHINES_URL=two.server.url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_prints_the_url_alone(two: Two) -> None:
+    done = pick_command(two, LLAMA, "--min-free-vram-gb", "4")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{two.more.url('')}\n", "")
+    done = pick_command(two, LLAMA, "--exclude", "more", "--role", "test", "--where", "network.sidecar:no")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Usage" not in done.stderr
+    assert "it has no network.sidecar" in done.stderr
+    two.more.stop()
+    assert pick_command(two, LLAMA).stdout == f"{two.less.url('')}\n"
+
+
+def test_the_command_explains(two: Two) -> None:
+    done = pick_command(two, LLAMA, "--min-free-vram-gb", "15", "--explain")
+    candidate, more, empty, rejected, less = done.stdout.splitlines()
+    assert candidate.split()[:3] == ["CANDIDATE", "STATE", "FREE"]
+    assert more.split()[:5] == ["more", "warm", "20", "GB", "0"]
+    assert (empty, rejected.split()) == ("", ["REJECTED", "CODE", "WHY"])
+    assert less.split()[:2] == ["less", "not_enough_vram"]
+    done = pick_command(two, "phi3:mini", "--explain")
+    assert done.returncode == 1
+    assert "model_not_loaded" in done.stdout
+
+
+def test_the_command_gives_the_servers_answer_as_json(two: Two) -> None:
+    assert '"machine": "more"' in pick_command(two, LLAMA, "--json").stdout
+    done = pick_command(two, LLAMA, "--json", "--min-free-vram-gb", "99")
+    assert done.returncode == 1
+    assert '"error": "no_machine"' in done.stdout
+
+
+def test_the_command_leases_and_says_how_to_release(two: Two) -> None:
+    done = pick_command(two, LLAMA, "--lease", "--ttl-s", "30", "--holder", "me", "--min-free-vram-gb", "20")
+    assert (done.returncode, done.stdout) == (0, f"{two.more.url('')}\n")
+    (held,) = two.client.leases()
+    assert (held["holder"], held["ttl_s"]) == ("me", 30)
+    assert f"curl -X DELETE {two.server.url}/api/leases/{held['lease']}" in done.stderr
+    again = pick_command(two, LLAMA, "--lease", "--min-free-vram-gb", "20")
+    assert again.returncode == 1
+    assert "Try again in" in again.stderr
+
+
+def test_wrong_usage_of_the_command_is_status_2(two: Two) -> None:
+    assert pick_command(two).returncode == 2
+    assert pick_command(two, LLAMA, "--min-free-vram-gb", "-1").returncode == 2
+    assert pick_command(two, LLAMA, "--server", "nowhere").returncode == 2
+
+
+def test_the_python_of_the_readme_runs(two: Two) -> None:
+    (text,) = re.findall(
+        r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        env=clean_environment(MACHINES_URL=two.server.url),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"more {two.more.url('')} {LLAMA}\n", "")
+    assert two.client.leases() == []
