@@ -163,7 +163,8 @@ class LeaseBook:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        migrate(self._path, known_migrations(_FOLDER), open_coordination)
+        # Not to be read only: somebody may have been killed in the middle, which only a writer can undo.
+        migrate(self._path, known_migrations(_FOLDER), open_coordination, open_coordination)
         return open_coordination(self._path)
 
     def _close(self) -> None:

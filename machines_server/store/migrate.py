@@ -17,6 +17,8 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at TEXT NOT NULL
 ) STRICT"""
 
+Open = Callable[[Path], sqlite3.Connection]
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -47,7 +49,8 @@ def known_migrations(folder: Traversable | None = None) -> list[Migration]:
 def migrate(
     path: Path,
     known: list[Migration] | None = None,
-    open_to_write: Callable[[Path], sqlite3.Connection] = open_writer,
+    open_to_write: Open = open_writer,
+    open_to_read: Open = open_reader,
 ) -> list[str]:
     """Apply what is missing and return its names; raises MigrationError before anything is changed.
 
@@ -55,7 +58,7 @@ def migrate(
     is only read.
     """
     known = known_migrations() if known is None else known
-    if path.exists() and not pending(path, known):
+    if path.exists() and not pending(path, known, open_to_read):
         return []
     connection = open_to_write(path)
     try:
@@ -65,10 +68,10 @@ def migrate(
         connection.close()
 
 
-def pending(path: Path, known: list[Migration] | None = None) -> list[str]:
+def pending(path: Path, known: list[Migration] | None = None, open_to_read: Open = open_reader) -> list[str]:
     """The names of the migrations that the database lacks; raises MigrationError when it does not fit."""
     known = known_migrations() if known is None else known
-    connection = open_reader(path)
+    connection = open_to_read(path)
     try:
         with translated(path):
             return [one.name for one in known[_applied(connection, known) :]]
