@@ -6,10 +6,14 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from bench import history, poll
+from bench import history, poll, route
 from bench.table import Line, show
 
-BENCHES: dict[str, Callable[[Path], list[Line]]] = {"history": history.bench, "poll": poll.bench}
+BENCHES: dict[str, Callable[[Path], list[Line]]] = {
+    "history": history.bench,
+    "poll": poll.bench,
+    "route": route.bench,
+}
 
 
 @click.command()

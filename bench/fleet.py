@@ -28,7 +28,7 @@ def machine_file(number: int, sidecar_port: int, ollama_port: int) -> str:
     """The file that declares a host; JSON is YAML."""
     network = {"hostname": address(number), "port": ollama_port, "sidecar_port": sidecar_port}
     machine = {"name": f"host{number}", "role": "bench", "hardware": {"gpu": [{"vram_gb": 24}] * 2}}
-    return json.dumps(machine | {"network": network, "models": ["llama3.1:70b"]})
+    return json.dumps(machine | {"network": network, "models": ["llama3.1:70b", "phi3:mini"]})
 
 
 def prometheus_config(count: int, ports: Iterable[int], interval_s: int, timeout_s: int) -> str:

@@ -1,8 +1,8 @@
 """One agent of many: takes and releases leases as fast as it is served, and prints what it saw.
 
-`python -m bench.lease_agent PORT COUNT SEED` waits for a line on its standard input, then prints a line of JSON
-for each lease: when it was asked for, got and given back (monotonic seconds, the same clock for all processes of a
-machine), where, and how much. After a 503 it asks again.
+`python -m bench.lease_agent PORT COUNT SEED` waits for a line on its standard input. For each lease it prints
+a line of JSON: where and how much, and when it was asked for, got and given back; in monotonic seconds, which
+all processes of a machine count alike. After a 503 it asks again.
 """
 
 import json

@@ -24,7 +24,7 @@ WARM_UP_S, MEASURED_S = 20, 60
 
 def bench(folder: Path) -> list[Line]:
     """Poll 1,000 fake hosts for some minutes, then let Prometheus scrape them as often."""
-    with _fleet() as ports:
+    with fleet(HOSTS) as ports:
         note(f"{HOSTS} fake hosts are polled for {WARM_UP_S + MEASURED_S} s")
         cpu_us, rss_mb = _ours(folder, *ports)
         theirs = None
@@ -44,10 +44,10 @@ def bench(folder: Path) -> list[Line]:
 
 
 @contextmanager
-def _fleet() -> Iterator[tuple[int, int]]:
+def fleet(hosts: int) -> Iterator[tuple[int, int]]:
     """The fake hosts; gives the ports of their sidecars and Ollamas."""
     ports = free_port(), free_port()
-    words = [sys.executable, "-m", "bench.fleet", str(HOSTS), *map(str, ports)]
+    words = [sys.executable, "-m", "bench.fleet", str(hosts), *map(str, ports)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from machines_server.core.registry import Machine, Problem, Registry
 from machines_server.errors import MachinesError
@@ -21,6 +22,18 @@ RACY_NS = 2_000_000_000
 
 Signature = tuple[int, ...]
 """What tells one state of a file from another: times, size, inode and mode, or only the errno of its stat."""
+
+
+LOOK_SHARE = 99.0
+"""`recent` rests so many times as long as it took to look at all files."""
+
+
+class _Look(NamedTuple):
+    """When all files were last looked at (monotonic), for how long, and what the folder was like."""
+
+    folder: Signature
+    ended_at: float
+    took_s: float
 
 
 @dataclass(slots=True)
@@ -66,6 +79,7 @@ class RegistryFiles:
         self._read_again = False
         self._folder_problem: Problem | None = None
         self._registry: Registry | None = None
+        self._looked: _Look | None = None
 
     def current(self, now: float) -> Registry:
         """The machines as the folder has them; the very same object as long as nothing changes."""
@@ -82,14 +96,37 @@ class RegistryFiles:
                     self._on_problem(problem)
         return registry
 
+    def recent(self, now: float) -> Registry:
+        """As `current`, but at most a hundredth of the time goes into looking at files.
+
+        A file that comes, goes or is replaced is seen at once; one that is written in place, up to a hundred
+        times as long after that as it takes to look at all of them: 0.3 s with 1,000 files.
+        """
+        with self._lock:
+            looked = self._looked
+            if (
+                looked is not None
+                and self._registry is not None
+                and not self._read_again
+                and time.monotonic() - looked.ended_at < LOOK_SHARE * looked.took_s
+                and _folder_signature(self.folder) == looked.folder
+            ):
+                return self._registry
+        return self.current(now)
+
     def _scan(self) -> bool:
         """Read what changed since the last scan; whether anything is different now."""
+        began_at, folder = time.monotonic(), _folder_signature(self.folder)
+        self._looked = None
         try:
             signatures = self._list()
         except OSError as error:
             return self._keep_without_folder(error)
         is_different = self._folder_problem is not None
         self._folder_problem = None
+        if folder is not None:
+            ended_at = time.monotonic()
+            self._looked = _Look(folder, ended_at, ended_at - began_at)
         if signatures == self._signatures and not self._read_again:
             return is_different
         for name in self._files.keys() - signatures.keys():
@@ -209,6 +246,16 @@ class RegistryFiles:
                 problems.append(file.refused)
         by_name = sorted(machines.values(), key=lambda machine: machine.name)
         return Registry(tuple(by_name), tuple(problems), now, is_whole=self._folder_problem is None)
+
+
+def _folder_signature(folder: Path) -> Signature | None:
+    """What changes when a file comes, goes or is replaced; None if it changed just now, or is not there."""
+    try:
+        s = folder.stat()
+    except OSError:
+        return None
+    # The clock of a file system may stand still for some milliseconds.
+    return None if abs(time.time_ns() - s.st_mtime_ns) < RACY_NS else (s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
 
 
 def _name_taken(machine: Machine, at: tuple[int | None, int | None], first: Machine) -> Problem:

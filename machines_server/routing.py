@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
+
 from machines_server.core.advice import Advice, Ask, Candidate, as_gb
 from machines_server.core.fleet import Fleet
 from machines_server.core.leases import Lease
@@ -19,6 +21,8 @@ from machines_server.store.leases import Book, LeaseBook, Request
 
 MAX_KEY = 200
 """Characters of an Idempotency-Key."""
+MAX_GIVEN = 1000
+"""So many different questions are remembered while nothing changes."""
 NEAR_MISSES = 3
 """So many stand in the message when no machine is fit."""
 
@@ -28,11 +32,25 @@ class Routing:
 
     def __init__(self, fleet: Callable[[], Fleet], leases: LeaseBook) -> None:
         self._fleet, self._leases = fleet, leases
+        self._given = _Given()
 
-    def route(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
-        """The machine to use, the other candidates, and why not the rest; NoMachineError if there is none."""
-        ask = from_query(query).ask()
-        return _answer(_advised(ask, self._fleet(), self._leases.read()))
+    def route(self, query: Mapping[str, list[str]]) -> bytes:
+        """The machine to use, the other candidates, and why not the rest, as JSON; or NoMachineError."""
+        ask, fleet, book = from_query(query).ask(), self._fleet(), self._leases.read()
+        given = self._given
+        if not given.stands(fleet, book):
+            given = self._given = _Given(fleet, book)
+        answer = given.answers.get(ask)
+        if answer is None:
+            try:
+                answer = orjson.dumps(_answer(_advised(ask, fleet, book)))
+            except NoMachineError as error:
+                answer = error
+            if len(given.answers) < MAX_GIVEN:
+                given.answers[ask] = answer
+        if isinstance(answer, NoMachineError):
+            raise answer.with_traceback(None)
+        return answer
 
     def lease(self, body: object, key: str | None) -> dict[str, Any]:
         """The same with a promise; `key` makes a repetition of the same request the same lease."""
@@ -73,6 +91,23 @@ class Routing:
         fleet = self._fleet()
         found = sorted(self._leases.read().leases, key=lambda lease: (lease.ends_in_s, lease.id))
         return {"leases": [_lease_as_json(lease, fleet) for lease in found], "total": len(found)}
+
+
+class _Given:
+    """Answers that were given and stand while fleet and leases are the same; many agents ask the same."""
+
+    def __init__(self, fleet: Fleet | None = None, book: Book | None = None) -> None:
+        self._fleet, self._leases = fleet, book and self._key(book)
+        self.answers: dict[Ask, bytes | NoMachineError] = {}
+
+    def stands(self, fleet: Fleet, book: Book) -> bool:
+        """Whether what is known is still the same."""
+        return fleet is self._fleet and self._key(book) == self._leases
+
+    def _key(self, book: Book) -> tuple[Any, ...]:
+        """While there are leases, how long they last is told anew each second."""
+        leases = tuple((lease.id, lease.ends_at) for lease in book.leases)
+        return (int(time.time()), leases) if leases else ()
 
 
 def broken(lease: Lease, fleet: Fleet) -> str | None:

@@ -92,7 +92,7 @@ class _Stood(NamedTuple):
 class _Bodies:
     """The ready answers made of one fleet."""
 
-    of: Fleet | None = None
+    of: _Built | None = None
     generated_at: float = 0.0
     fleet: Body = Body(b"", "")
     declared: Body = Body(b"", "")
@@ -105,14 +105,15 @@ class Service:
     def __init__(
         self,
         registry: Callable[[float], Registry],
+        recent: Callable[[float], Registry],
         store: Store,
         config_dir: Path,
         poller_lock: Path,
         interval_s: float,
         timeout_s: float,
     ) -> None:
-        """`interval_s` and `timeout_s` hold until the poller has told its own."""
-        self._registry, self._store = registry, store
+        """`recent` may be a moment behind `registry`; both times hold until the poller has told its own."""
+        self._registry, self._recent, self._store = registry, recent, store
         self._config_dir, self._poller_lock = config_dir, poller_lock
         self._real_config_dir = os.path.realpath(config_dir)
         self._interval_s, self._timeout_s = interval_s, timeout_s
@@ -137,12 +138,12 @@ class Service:
         return None if body is None else Body(body, _etag(body))
 
     def fleet(self) -> Fleet:
-        """What stands of every machine now."""
-        return self._current().fleet
+        """What stands of every machine now, by files that may be a moment behind."""
+        return self._current(self._recent).fleet
 
     def loaded(self) -> Mapping[str, list[str]]:
         """The models that each machine holds now."""
-        return {live.machine.name: live.loaded_models for live in self.fleet().lives}
+        return {live.machine.name: live.loaded_models for live in self._current().fleet.lives}
 
     def registry(self, now: float) -> Registry:
         """The machines that are declared now (epoch seconds)."""
@@ -173,7 +174,7 @@ class Service:
             "store": {"state": "error" if message else "ok", "message": message},
         }
 
-    def _current(self) -> _Built:
+    def _current(self, registry_at: Callable[[float], Registry] | None = None) -> _Built:
         """What is built, built anew if a file, the store or the time has changed it."""
         begun_before = self._checks_begun
         with self._lock:
@@ -181,7 +182,7 @@ class Service:
                 return self._built
             self._checks_begun += 1
             now = time.time()
-            registry = self._registry(now)
+            registry = (registry_at or self._registry)(now)
             try:
                 store_version = self._store.version()
             except StoreError:
@@ -193,7 +194,8 @@ class Service:
                 or not built.built_at <= now < built.valid_until
             ):
                 self._built = built = self._build(registry, store_version, now)
-            self._last_check = self._checks_begun
+            if registry_at is None:
+                self._last_check = self._checks_begun
             return built
 
     def _build(self, registry: Registry, store_version: Hashable, now: float) -> _Built:
@@ -221,14 +223,16 @@ class Service:
                 stood = _Stood(live, found, fault, limit_s, now, changes_at(found, now, limit_s))
             self._stood[machine.name] = stood
             valid_until = min(valid_until, stood.until)
+        fleet = Fleet(
+            lives=tuple(stood.live for stood in self._stood.values()),
+            libraries=snapshot.libraries,
+            sizes=snapshot.sizes,
+            held_since=snapshot.held_since,
+            interval_s=poller_body["interval_s"],
+        )
         return _Built(
-            fleet=Fleet(
-                lives=tuple(stood.live for stood in self._stood.values()),
-                libraries=snapshot.libraries,
-                sizes=snapshot.sizes,
-                held_since=snapshot.held_since,
-                interval_s=poller_body["interval_s"],
-            ),
+            # The same object as long as nothing is different, so that what was made of it stands as well.
+            fleet=self._built.fleet if fleet == self._built.fleet else fleet,
             registry=registry,
             poller=poller_body,
             store_version=store_version,
@@ -240,7 +244,7 @@ class Service:
         """The answers made of what stands; made when somebody asks."""
         self._current()
         with self._lock:
-            if self._bodies.of is not self._built.fleet:
+            if self._bodies.of is not self._built:
                 self._bodies = self._render(self._built)
             return self._bodies
 
@@ -268,7 +272,7 @@ class Service:
             }
         )
         return _Bodies(
-            of=fleet,
+            of=built,
             generated_at=generated_at,
             fleet=Body(orjson.dumps(content | {"generated_at": rfc3339(generated_at)}), etag),
             declared=Body(declared, _etag(declared)),

@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 def make_service(settings: Settings) -> Service:
     """What answers questions; nothing is opened before the first."""
     store = LatestReader(settings.telemetry_db)
+    files = RegistryFiles(settings.dir, recall=store.last_good, recall_first=True)
     return Service(
-        registry=RegistryFiles(settings.dir, recall=store.last_good, recall_first=True).current,
+        registry=files.current,
+        recent=files.recent,
         store=store,
         config_dir=settings.dir,
         poller_lock=settings.poller_lock,

@@ -50,7 +50,7 @@ LIBRARIES: dict[str, set[str]] = {
     "yaml_document": {"ruamel"},
     "machine_file": {"pydantic", "pydantic_core"},
     "route_parameters": {"pydantic"},
-    "routing": set(),
+    "routing": {"orjson"},
     "poll": {"pycurl", "orjson", "apscheduler"},
     "store": {"orjson"},
     "service": {"orjson"},

@@ -10,7 +10,7 @@ from machines_server.core.model_names import model_key
 from machines_server.core.sample import Library, LoadedModel, ModelSize, StoredModel
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Fleet:
     """What stands of every machine, what is on its disk, and what models took before.
 

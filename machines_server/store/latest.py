@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,8 +27,9 @@ from machines_server.core.snapshot import Snapshot
 from machines_server.store.connection import inode, open_reader, translated
 
 _LATEST = """
-SELECT name, endpoint, url, state, reason, polled_at_ms / 1000.0, answered_at_ms / 1000.0, answer
+SELECT machine_id, endpoint, name, url, state, reason, polled_at_ms, answered_at_ms
 FROM latest JOIN machine ON machine.id = machine_id"""
+_ANSWER = "SELECT answer FROM latest WHERE machine_id = ? AND endpoint = ?"
 _LIBRARIES = "SELECT machine_id, name, url, asked_at_ms FROM library JOIN machine ON machine.id = machine_id"
 _SIZES = """
 SELECT model, nullif(digest, ''), nullif(context_length, 0), size_bytes, size_vram_bytes, seen_at_ms / 1000.0
@@ -36,6 +37,15 @@ FROM model_size"""
 _HELD_SINCE = """
 SELECT name, model, first_seen_at_ms / 1000.0 FROM model_span JOIN machine ON machine.id = machine_id
 WHERE last_seen_at_ms IS NULL"""
+
+_ENDPOINTS = {str(endpoint): endpoint for endpoint in Endpoint}
+
+
+class _Known(NamedTuple):
+    """A poll as it was read, and what was made of it."""
+
+    row: tuple[Any, ...]
+    latest: Latest
 
 
 class LatestReader:
@@ -46,7 +56,7 @@ class LatestReader:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
-        self._known: dict[tuple[Any, ...], Latest] = {}
+        self._known: dict[tuple[int, str], _Known] = {}
         self._libraries: dict[tuple[str, str, int], Library] = {}
 
     def version(self) -> tuple[int | None, int]:
@@ -70,13 +80,20 @@ class LatestReader:
                 connection.execute("COMMIT")
 
     def _latest(self, connection: sqlite3.Connection) -> dict[str, dict[Endpoint, Latest]]:
-        """The latest polls; what has not changed is the same object as before."""
-        known, self._known = self._known, {}
+        """The latest polls; what has not changed is the same object as before and is not read again."""
+        before, self._known = self._known, {}
         latest: dict[str, dict[Endpoint, Latest]] = {}
-        for row in connection.execute(_LATEST):
-            found = known.get(row) or _typed(*row[1:])
-            self._known[row] = found
-            latest.setdefault(row[0].casefold(), {})[Endpoint(row[1])] = found
+        for row in connection.execute(_LATEST).fetchall():
+            machine, endpoint, name, *_, answered_at_ms = row
+            known = before.get((machine, endpoint))
+            if known is None or known.row != row:
+                answer = known.latest.answer if known and known.row[-1] == answered_at_ms else None
+                if answer is None and answered_at_ms is not None:
+                    (text,) = connection.execute(_ANSWER, (machine, endpoint)).fetchone()
+                    answer = _answer(endpoint, text)
+                known = _Known(row, _typed(row, answer))
+            self._known[machine, endpoint] = known
+            latest.setdefault(name.casefold(), {})[_ENDPOINTS[endpoint]] = known.latest
         return latest
 
     def _all_libraries(self, connection: sqlite3.Connection) -> dict[str, Library]:
@@ -138,22 +155,14 @@ def _cycle(connection: sqlite3.Connection) -> Cycle | None:
     return Cycle(*row) if row else None
 
 
-def _typed(
-    endpoint: str,
-    url: str,
-    state: str,
-    reason: str | None,
-    polled_at: float,
-    answered_at: float | None,
-    answer: str | None,
-) -> Latest:
-    return Latest(url, State(state), reason, polled_at, answered_at, _answer(endpoint, answer))
+def _typed(row: tuple[Any, ...], answer: Answer | None) -> Latest:
+    _, _, _, url, state, reason, polled_at_ms, answered_at_ms = row
+    answered_at = None if answered_at_ms is None else answered_at_ms / 1000
+    return Latest(url, State(state), reason, polled_at_ms / 1000, answered_at, answer)
 
 
-def _answer(endpoint: str, text: str | None) -> Answer | None:
+def _answer(endpoint: str, text: str) -> Answer:
     """What `samples.py` wrote."""
-    if text is None:
-        return None
     raw = orjson.loads(text)
     if endpoint == Endpoint.OLLAMA:
         return tuple(LoadedModel(**model) for model in raw)

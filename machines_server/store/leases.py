@@ -4,6 +4,7 @@ A rollback journal and `BEGIN IMMEDIATE`: one decision at a time, whichever proc
 that is killed in the middle leaves nothing behind. The file may be deleted at any time.
 """
 
+import fcntl
 import logging
 import secrets
 import sqlite3
@@ -115,10 +116,20 @@ class LeaseBook:
 
     @contextmanager
     def _writing(self, fleet: Fleet) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._open() as connection, transaction(connection):
+        with self._lock, self._open() as connection, self._turn(), transaction(connection):
             self._learn(connection, fleet)
             connection.execute(f"DELETE FROM lease WHERE {_LEFT_MS} <= 0", _now())
             yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One process after the other; SQLite itself waits by sleeping, for up to 100 ms at a time."""
+        try:
+            with self._path.with_suffix(".lock").open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise StoreError(f"{self._path.name}: {error}") from error
 
     def _learn(self, connection: sqlite3.Connection, fleet: Fleet) -> None:
         """Note how long the loads lasted that have ended, before their leases are forgotten."""

@@ -37,8 +37,9 @@ def make_routing_api(routing: Routing) -> Blueprint:
     return api
 
 
-def _response(answer: dict[str, Any], status: int = 200) -> Response:
-    response = Response(orjson.dumps(answer), status, mimetype=JSON)
+def _response(answer: dict[str, Any] | bytes, status: int = 200) -> Response:
+    body = answer if isinstance(answer, bytes) else orjson.dumps(answer)
+    response = Response(body, status, mimetype=JSON)
     response.cache_control.no_store = True  # it holds for this moment and this caller
     return response
 
