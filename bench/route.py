@@ -13,11 +13,11 @@ from bench.fleet import machine_file
 from bench.poll import fleet
 from bench.table import Asker, Line, Times, answers, free_port, machines_server, note, running, wait_until
 
-HOSTS, QUESTIONS = 1000, 2000
-QUESTION_EVERY_S = 0.01
-"""As agents ask, and not one question as soon as the one before is answered; they span four poll cycles."""
+HOSTS, ASKED_S = 1000, 15.0
+"""Each question is asked for so long, over three poll cycles."""
+PACE_S = 0.01
 MACHINES, AGENTS, LEASES = 10, 64, 1000
-QUESTIONS_ASKED = {
+QUESTIONS = {
     "all hold it": "/api/route?model=llama3.1:70b",
     "nobody fits": "/api/route?model=llama3.1:70b&min_free_vram_gb=100",
     "cold": "/api/route?model=phi3:mini&cold=true",
@@ -27,7 +27,7 @@ QUESTIONS_ASKED = {
 def bench(folder: Path) -> list[Line]:
     """Ask for advice, then for leases."""
     with fleet(HOSTS) as ports:
-        note(f"{len(QUESTIONS_ASKED)} x {QUESTIONS} questions about {HOSTS} machines that are polled")
+        note(f"questions about {HOSTS} machines that are polled, for {(len(QUESTIONS) + 1) * ASKED_S:g} s")
         advice = _advice(folder / "advice", *ports)
         note(f"{AGENTS} processes take {LEASES} leases on {MACHINES} machines")
         return advice + _leases(folder / "leases", *ports)
@@ -36,15 +36,19 @@ def bench(folder: Path) -> list[Line]:
 def _advice(folder: Path, sidecar_port: int, ollama_port: int) -> list[Line]:
     lines = []
     with _server(folder, HOSTS, sidecar_port, ollama_port) as port:
-        for what, path in QUESTIONS_ASKED.items():
-            asker = Asker(port, path, allowed=(200, 503))
-            for _ in range(QUESTIONS):
-                asker.ask()
-                time.sleep(QUESTION_EVERY_S)
-            lines.append(
-                Line(f"/api/route, {HOSTS} machines, {what}", str(asker.times()), to_reach="p99 5 ms")
-            )
+        for what, path in QUESTIONS.items():
+            lines.append(_asked(port, path, f"{what}, back to back", 0.0))
+        what, path = next(iter(QUESTIONS.items()))
+        lines.append(_asked(port, path, f"{what}, each {PACE_S * 1000:g} ms", PACE_S))
     return lines
+
+
+def _asked(port: int, path: str, what: str, pause_s: float) -> Line:
+    asker, until = Asker(port, path, allowed=(200, 503)), time.monotonic() + ASKED_S
+    while time.monotonic() < until:
+        asker.ask()
+        time.sleep(pause_s)
+    return Line(f"/api/route, {HOSTS} machines, {what}", str(asker.times()), to_reach="p99 5 ms")
 
 
 def _leases(folder: Path, sidecar_port: int, ollama_port: int) -> list[Line]:

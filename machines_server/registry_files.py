@@ -69,10 +69,12 @@ class RegistryFiles:
         recall: Callable[[str | None], Mapping[str, str]] | None = None,
         recall_first: bool = False,
         on_problem: Callable[[Problem], None] | None = None,
+        look_share: float = LOOK_SHARE,
     ) -> None:
         self.folder = folder
         self._ask_store, self._recall_first = recall, recall_first
         self._on_problem = on_problem
+        self._look_share = look_share
         self._lock = Lock()
         self._files: dict[str, _File] = {}
         self._signatures: dict[str, Signature] = {}
@@ -108,7 +110,7 @@ class RegistryFiles:
                 looked is not None
                 and self._registry is not None
                 and not self._read_again
-                and time.monotonic() - looked.ended_at < LOOK_SHARE * looked.took_s
+                and time.monotonic() - looked.ended_at < self._look_share * looked.took_s
                 and _folder_signature(self.folder) == looked.folder
             ):
                 return self._registry

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from machines_server.core.advice import Ask
+from machines_server.core.advice import Ask, as_text
 from machines_server.errors import BadParameterError
 
 MAX_VRAM_GB = 2**20
@@ -16,12 +16,15 @@ Text = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 def _many(value: object) -> object:
-    """One text is a list of one; a mapping of paths is the list of its `path:value`."""
-    if isinstance(value, str):
-        return [value]
+    """One text is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _conditions(value: object) -> object:
+    """A mapping of paths is the list of its `path:value`."""
     if isinstance(value, Mapping):
-        return [f"{path}:{one}" for path, one in value.items()]
-    return value
+        return [f"{path}:{as_text(one)}" for path, one in value.items()]
+    return _many(value)
 
 
 def _condition(text: object) -> object:
@@ -45,7 +48,7 @@ class RouteParameters(BaseModel):
     role: str | None = Field(None, max_length=512)
     tag: Annotated[list[Text], BeforeValidator(_many)] = Field([], max_length=100)
     exclude: Annotated[list[Text], BeforeValidator(_many)] = Field([], max_length=10_000)
-    where: Annotated[list[Condition], BeforeValidator(_many)] = Field([], max_length=100)
+    where: Annotated[list[Condition], BeforeValidator(_conditions)] = Field([], max_length=100)
     cold: bool = False
 
     def ask(self) -> Ask:

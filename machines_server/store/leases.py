@@ -153,25 +153,21 @@ class LeaseBook:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with translated(self._path):
-            yield self._connected()
-
-    def _connected(self) -> sqlite3.Connection:
-        """The connection, to the file that is there now."""
+        """The connection to the file that is there now; a damaged one is moved aside, and the next is new."""
         if self._connection is not None and inode(self._path) != self._inode:
             self._close()
-        if self._connection is None:
-            try:
-                self._connection = self._connect()
-            except StoreError as error:
-                if getattr(error.__cause__, "sqlite_errorcode", None) not in _DAMAGED:
-                    raise
+        try:
+            with translated(self._path):
+                if self._connection is None:
+                    self._connection, self._inode = self._connect(), inode(self._path)
+                yield self._connection
+        except StoreError as error:
+            if getattr(error.__cause__, "sqlite_errorcode", None) in _DAMAGED:
+                self._close()
                 aside = self._path.with_name(f"{self._path.name}.damaged")
                 log.error("%s; it is moved to %s, and its leases are lost", error, aside.name)
                 self._path.replace(aside)
-                self._connection = self._connect()
-            self._inode = inode(self._path)
-        return self._connection
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         # Not to be read only: somebody may have been killed in the middle, which only a writer can undo.

@@ -14,6 +14,7 @@ from machines_server.core.registry import Problem, Registry
 from machines_server.errors import StoreError
 from machines_server.registry_files import RACY_NS, RegistryFiles
 from machines_server.yaml_document import MAX_BYTES
+from tests.fakes import wait_until
 from tests.machine_files.texts import GOOD, good, machine, write
 
 
@@ -413,3 +414,59 @@ def test_files_that_come_and_go_while_others_read_never_raise(files: RegistryFil
         thread.join(30)
     assert raised == []
     assert _names(files.current(2.0)) == ["alpha", "beta"]
+
+
+# Advice looks at files less often.
+
+REST = 1e9
+"""Once all files were looked at, `recent` does not look again by itself."""
+
+
+@pytest.fixture
+def resting(files: RegistryFiles) -> RegistryFiles:
+    """All files were looked at, long enough after they were written."""
+    resting = RegistryFiles(files.folder, look_share=REST)
+    wait_until(lambda: time.time_ns() - files.folder.stat().st_mtime_ns > RACY_NS)
+    resting.current(1.0)
+    assert resting.recent(2.0) is resting.current(2.0)
+    return resting
+
+
+@pytest.mark.parametrize("what", ["came", "went", "replaced"])
+def test_a_recent_registry_has_what_came_went_or_was_replaced(resting: RegistryFiles, what: str) -> None:
+    if what == "came":
+        write(resting.folder, "gamma")
+    elif what == "went":
+        (resting.folder / "alpha.yaml").unlink()
+    else:
+        _replace(resting.folder / "alpha.yaml", good("delta"))
+    expected = {"came": ["alpha", "beta", "gamma"], "went": ["beta"], "replaced": ["beta", "delta"]}
+    assert _names(resting.recent(2.0)) == expected[what]
+
+
+def test_what_is_written_in_place_may_be_seen_late_by_recent_and_never_by_current(
+    resting: RegistryFiles,
+) -> None:
+    _write_in_place(resting.folder / "alpha.yaml")
+    assert "note" not in resting.recent(2.0).machines[0].declared
+    assert "note" in resting.current(3.0).machines[0].declared
+    assert "note" in resting.recent(4.0).machines[0].declared
+
+
+def test_recent_looks_at_every_file_when_it_has_rested(files: RegistryFiles) -> None:
+    busy = RegistryFiles(files.folder, look_share=0)
+    busy.current(1.0)
+    _write_in_place(files.folder / "alpha.yaml")
+    assert "note" in busy.recent(2.0).machines[0].declared
+
+
+def test_while_a_file_may_still_change_recent_is_current(files: RegistryFiles) -> None:
+    just_written = RegistryFiles(files.folder, look_share=REST)
+    just_written.current(1.0)
+    _write_in_place(files.folder / "alpha.yaml")
+    assert "note" in just_written.recent(2.0).machines[0].declared
+
+
+def _write_in_place(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("note: new\n")
