@@ -1,4 +1,7 @@
--- What routing needs to know of models that are not in memory.
+-- What routing needs to know beyond what is in memory.
+
+-- How far the host's clock was before the server's when it last answered; NULL is unknown.
+ALTER TABLE latest ADD COLUMN clock_ahead_s REAL;
 
 -- The models on the disk of each machine, as its Ollama's /api/tags last said.
 CREATE TABLE library (

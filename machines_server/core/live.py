@@ -16,7 +16,7 @@ from machines_server.core.times import rfc3339
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """How the latest poll of one endpoint ended; `answer` is as old as `answered_at` says."""
+    """How the latest poll of one endpoint ended; `answer` and clock are as old as `answered_at` says."""
 
     url: str
     state: State
@@ -24,6 +24,7 @@ class Latest:
     polled_at: float
     answered_at: float | None
     answer: Answer | None
+    clock_ahead_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,8 @@ class Live:
     ollama: State | None
     ollama_reason: str | None
     models: tuple[LoadedModel, ...]
+    clock_ahead_s: float = 0.0
+    """How far the clock of its host is before ours, by which it says when models leave memory."""
 
     @cached_property
     def memory(self) -> Memory:
@@ -86,6 +89,7 @@ def what_stands(
         ollama=ollama.state if ollama else None,
         ollama_reason=ollama.reason if ollama else poller_fault or "not polled yet",
         models=_held(ollama, now),
+        clock_ahead_s=(ollama and ollama.clock_ahead_s) or 0.0,
     )
 
 

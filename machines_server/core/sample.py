@@ -57,7 +57,7 @@ class GpuUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class HostSample:
-    """What a sidecar said of its host; `sampled_at` is in epoch seconds of the clock of that host."""
+    """What a sidecar said of its host."""
 
     cpu_percent: float | None = metric("percent", "CPU time that was not idle, over all cores", most=100)
     load_1m: float | None = metric("processes", "load average over 1 minute")
@@ -71,7 +71,6 @@ class HostSample:
     uptime_s: float | None = metric("seconds", "time since the host was started")
     gpu: tuple[GpuSample, ...] = ()
     gpu_unreadable: tuple[GpuUnreadable, ...] = ()
-    sampled_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,8 @@ Answer = HostSample | tuple[LoadedModel, ...]
 class PollResult:
     """One poll of one endpoint: the answer, or the reason why there is none.
 
-    `at` is the server's wall clock when the poll ended, in epoch seconds; `took_s` how long it lasted.
+    `at` is the server's wall clock when the poll ended, in epoch seconds; `took_s` how long it lasted;
+    `clock_ahead_s` how far the host's clock is before the server's, if it said so.
     """
 
     machine: str
@@ -153,6 +153,7 @@ class PollResult:
     took_s: float
     reason: str | None = None
     answer: Answer | None = None
+    clock_ahead_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,9 +62,8 @@ class Spot:
         """
         if model.expires_at is None:
             return None
-        host, sampled_at = self.live.host, self.live.sampled_at
-        ahead_s = host.sampled_at - sampled_at if host and host.sampled_at and sampled_at else 0.0
-        return datetime.fromisoformat(model.expires_at).timestamp() - (self._now + ahead_s)
+        now = self._now + self.live.clock_ahead_s
+        return datetime.fromisoformat(model.expires_at).timestamp() - now
 
     def is_leased(self, model: LoadedModel) -> bool:
         """Whether somebody has a lease for a model that is in memory."""

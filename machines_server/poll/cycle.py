@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from machines_server.core.registry import Endpoint, Machine
 from machines_server.core.sample import PollResult, Sample, State
@@ -13,6 +15,7 @@ from machines_server.poll.parse import parse_ollama, parse_sidecar
 
 log = logging.getLogger(__name__)
 
+_SAME_CLOCK_S = 3.0
 _STATES = {
     Failure.UNREACHABLE: State.UNREACHABLE,
     Failure.SILENT: State.BUSY,
@@ -68,13 +71,33 @@ def _result(machine: Machine, endpoint: Endpoint, fetched: Fetched) -> PollResul
         except Exception:  # an answer that nobody foresaw must not end the cycle of all others
             log.exception("an answer of %s could not be read", fetched.url)
             return OwnFault(machine.name, endpoint, "this server failed to read its answer; its log says why")
+    at = time.time()
     return PollResult(
         machine=machine.name,
         endpoint=endpoint,
         url=fetched.url,
         state=state,
-        at=time.time(),
+        at=at,
         took_s=fetched.took_s,
         reason=reason,
         answer=answer,
+        clock_ahead_s=_clock_ahead_s(fetched.date, at),
     )
+
+
+def _clock_ahead_s(date: bytes | None, at: float) -> float | None:
+    """How far the clock of a host is before ours; its Date header has whole seconds."""
+    told = None if date is None else _told(date)
+    if told is None:
+        return None
+    ahead_s = told - at
+    return 0.0 if abs(ahead_s) < _SAME_CLOCK_S else ahead_s
+
+
+@lru_cache(maxsize=64)
+def _told(date: bytes) -> float | None:
+    """A Date header as epoch seconds, None if it is none; most hosts of a cycle say the same."""
+    try:
+        return parsedate_to_datetime(date.decode("ascii").strip()).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -44,6 +44,8 @@ class Fetched:
     body: bytes = b""
     failure: Failure | None = None
     reason: str | None = None
+    date: bytes | None = None
+    """The Date header of the answer."""
 
 
 class Fetcher:
@@ -209,7 +211,7 @@ class Fetcher:
             if status == 200:
                 body = b"".join(transfer.chunks)
                 transfer.chunks.clear()
-                return Fetched(url, took_s, body)
+                return Fetched(url, took_s, body, date=transfer.date)
             return Fetched(url, took_s, failure=Failure.BAD_ANSWER, reason=f"HTTP status {status}")
         failure, reason = self._explain(curl, code)
         return Fetched(url, took_s, failure=failure, reason=reason)

@@ -67,14 +67,7 @@ def parse_sidecar(body: bytes) -> HostSample:
     uuids = [gpu.uuid for gpu in gpus] + [gpu.uuid for gpu in unreadable if gpu.uuid is not None]
     if len(set(uuids)) < len(uuids):
         raise BadAnswerError("gpu: two entries have the same uuid")
-    return HostSample(
-        **values, gpu=tuple(gpus), gpu_unreadable=tuple(unreadable), sampled_at=_sampled_at(raw)
-    )
-
-
-def _sampled_at(raw: dict[str, Any]) -> float | None:
-    when = _time(raw, "sampled_at", "")
-    return when.timestamp() if when else None
+    return HostSample(**values, gpu=tuple(gpus), gpu_unreadable=tuple(unreadable))
 
 
 def parse_ollama(body: bytes) -> tuple[LoadedModel, ...]:
@@ -145,26 +138,19 @@ def _digest(raw: dict[str, Any], at: str) -> str | None:
     return digest if digest.strip("0") else None
 
 
-def _time(raw: dict[str, Any], key: str, at: str) -> datetime | None:
-    if not raw.get(key):
+def _expiry(raw: dict[str, Any], at: str) -> str | None:
+    if not raw.get("expires_at"):
         return None
-    text = _text(raw, key, at)
+    text = _text(raw, "expires_at", at)
     try:
         when = datetime.fromisoformat(text)
-        # Some look-alikes leave the zone out, and ours is not theirs.
-        return when if when.tzinfo else when.replace(tzinfo=UTC)
-    except ValueError:
-        raise BadAnswerError(f"{at}{key}: {_short(text)} is not an RFC 3339 time") from None
-
-
-def _expiry(raw: dict[str, Any], at: str) -> str | None:
-    when = _time(raw, "expires_at", at)
-    try:
-        if when is None or when.year == 1 or when.year >= _NEVER_FROM_YEAR:
+        if when.tzinfo is None:  # some look-alikes leave the zone out, and ours is not theirs
+            when = when.replace(tzinfo=UTC)
+        if when.year == 1 or when.year >= _NEVER_FROM_YEAR:
             return None
         return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-    except OverflowError:
-        raise BadAnswerError(f"{at}expires_at: {_short(raw['expires_at'])} is out of range") from None
+    except (ValueError, OverflowError):
+        raise BadAnswerError(f"{at}expires_at: {_short(text)} is not an RFC 3339 time") from None
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class Transfer:
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._addresses: tuple[str, ...] = ()
         self.chunks: list[bytes] = []
+        self.date: bytes | None = None
+        """What the answer's Date header says."""
         self._taken = 0
         self.curl = curl = pycurl.Curl()
         curl.setopt(pycurl.URL, url)
@@ -81,13 +83,14 @@ class Transfer:
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.MAXFILESIZE, MAX_BODY_BYTES)
         curl.setopt(pycurl.WRITEFUNCTION, self._take)
+        curl.setopt(pycurl.HEADERFUNCTION, self._hear)
         shard.handles += 1
         shard.transfers[curl] = self
 
     def start(self, timeout_s: float, resolver: Resolver) -> None:
         """Send the request; it may take `timeout_s`."""
         self.chunks.clear()
-        self._taken = 0
+        self._taken, self.date = 0, None
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, round(timeout_s * 1000)))
         if self.needs_look_up:
             addresses = resolver.addresses(self.host)
@@ -104,6 +107,10 @@ class Transfer:
             return -1
         self.chunks.append(chunk)
         return None
+
+    def _hear(self, header: bytes) -> None:
+        if header[:5].lower() == b"date:":
+            self.date = header[5:]
 
     def close(self) -> None:
         """Close the handle; its connection is kept until the shard is closed."""

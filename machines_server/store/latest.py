@@ -27,7 +27,7 @@ from machines_server.core.snapshot import Snapshot
 from machines_server.store.connection import inode, open_reader, translated
 
 _LATEST = """
-SELECT machine_id, endpoint, name, url, state, reason, polled_at_ms, answered_at_ms
+SELECT machine_id, endpoint, name, url, state, reason, clock_ahead_s, polled_at_ms, answered_at_ms
 FROM latest JOIN machine ON machine.id = machine_id"""
 _ANSWER = "SELECT answer FROM latest WHERE machine_id = ? AND endpoint = ?"
 _LIBRARIES = "SELECT machine_id, name, url, asked_at_ms FROM library JOIN machine ON machine.id = machine_id"
@@ -156,9 +156,9 @@ def _cycle(connection: sqlite3.Connection) -> Cycle | None:
 
 
 def _typed(row: tuple[Any, ...], answer: Answer | None) -> Latest:
-    _, _, _, url, state, reason, polled_at_ms, answered_at_ms = row
+    _, _, _, url, state, reason, clock_ahead_s, polled_at_ms, answered_at_ms = row
     answered_at = None if answered_at_ms is None else answered_at_ms / 1000
-    return Latest(url, State(state), reason, polled_at_ms / 1000, answered_at, answer)
+    return Latest(url, State(state), reason, polled_at_ms / 1000, answered_at, answer, clock_ahead_s)
 
 
 def _answer(endpoint: str, text: str) -> Answer:

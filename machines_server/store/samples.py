@@ -38,14 +38,17 @@ _GPU = {one.name: scale(one) for one in metrics_of(GpuSample)}
 _NOTHING = HostSample()
 
 _SET_LATEST = """
-INSERT INTO latest (machine_id, endpoint, url, state, reason, polled_at_ms, answered_at_ms, answer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO latest
+    (machine_id, endpoint, url, state, reason, polled_at_ms, answered_at_ms, answer, clock_ahead_s)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (machine_id, endpoint) DO UPDATE SET
     state = excluded.state, reason = excluded.reason, polled_at_ms = excluded.polled_at_ms,
     answered_at_ms = CASE WHEN excluded.answer IS NOT NULL THEN excluded.answered_at_ms
                           WHEN url = excluded.url THEN answered_at_ms END,
     answer = CASE WHEN excluded.answer IS NOT NULL THEN excluded.answer
                   WHEN url = excluded.url THEN answer END,
+    clock_ahead_s = CASE WHEN excluded.answer IS NOT NULL THEN excluded.clock_ahead_s
+                         WHEN url = excluded.url THEN clock_ahead_s END,
     url = excluded.url"""
 _ADD_SAMPLE = f"""
 INSERT OR REPLACE INTO sample (machine_id, at_ms, sidecar, ollama, up, poll_s, {", ".join(_HOST)})
@@ -132,6 +135,7 @@ class SampleWriter:
                 at_ms,
                 at_ms if answer is not None else None,
                 answer,
+                result.clock_ahead_s,
             ),
         )
 

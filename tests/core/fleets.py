@@ -75,9 +75,7 @@ def a_live(
             )
             for number, free in enumerate(free_gb)
         ]
-        host = HostSample(
-            ram_available_bytes=round(ram_gb * GIB), gpu=tuple(gpus), sampled_at=NOW - 1 + clock_ahead_s
-        )
+        host = HostSample(ram_available_bytes=round(ram_gb * GIB), gpu=tuple(gpus))
     return Live(
         machine=a_machine(name, has_sidecar=host is not None, models=tuple(declares), **machine),
         verdict=Verdict(status, reason),
@@ -87,6 +85,7 @@ def a_live(
         ollama=ollama if status is Status.ONLINE and machine.get("has_ollama", True) else None,
         ollama_reason=None if ollama is State.OK else "no answer within 2 s on an open connection",
         models=tuple(models),
+        clock_ahead_s=clock_ahead_s,
     )
 
 

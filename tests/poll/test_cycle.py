@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from machines_server.core.sample import GpuSample, HostSample, LoadedModel, Poll
 from machines_server.poll.cycle import OwnFault, poll_all
 from machines_server.poll.fetch import Fetcher
 from tests.core.machines import a_machine
-from tests.fakes import FakeEndpoint, FakeFleet, gpu_body, http, sidecar_body
+from tests.fakes import FakeEndpoint, FakeFleet, gpu_body, http, ollama_body, sidecar_body
 from tests.running import free_port
 
 TIMEOUT_S = 0.5
@@ -178,3 +179,26 @@ def test_cycles_can_follow_each_other_while_machines_come_go_and_move(
         came = polled(machines, fetcher)
         assert [one.url for one in results(came).values()] == [one.endpoints[OLLAMA] for one in machines]
         assert {one.state for one in results(came).values()} <= {State.OK}
+
+
+@pytest.mark.parametrize(
+    ("header", "ahead_s"),
+    [
+        ("", None),
+        ("Date: no date\r\n", None),
+        ("Date: Tue, 24 Nov 9999999 17:00:00 GMT\r\n", None),
+        ("date: {now}\r\n", 0),
+        ("Date: {hour_ahead}\r\n", 3600),
+    ],
+)
+def test_how_far_the_clock_of_a_host_is_ahead_is_told_by_the_date_of_its_answer(
+    fakes: FakeFleet, fetcher: Fetcher, header: str, ahead_s: float | None
+) -> None:
+    now = time.time()
+    line = header.format(now=formatdate(now, usegmt=True), hour_ahead=formatdate(now + 3600, usegmt=True))
+    body = ollama_body("m")
+    head = f"HTTP/1.1 200 OK\r\n{line}Content-Length: {len(body)}\r\n\r\n"
+    ollama = fakes.listen(head.encode() + body)
+    (result,) = [one for one in polled([at("one", None, ollama)], fetcher) if isinstance(one, PollResult)]
+    assert result.answer
+    assert result.clock_ahead_s == (ahead_s if not ahead_s else pytest.approx(ahead_s, abs=5))

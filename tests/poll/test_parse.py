@@ -185,7 +185,6 @@ def test_the_answer_of_our_own_sidecar_is_read_in_full() -> None:
             ),
         ),
         gpu_unreadable=(GpuUnreadable(2, "GPU-77777777-4b5c-6d7e-8f90-a1b2c3d4e5f6", "NVML: GPU is lost"),),
-        sampled_at=1795453200.123,
     )
 
 
@@ -571,12 +570,6 @@ def test_a_model_of_a_cloud_is_on_nobodys_disk() -> None:
     assert parse_tags(json.dumps({"models": [cloud, {"name": "m:latest"}]}).encode()) == (
         StoredModel("m:latest"),
     )
-
-
-def test_a_host_says_by_its_own_clock_when_it_looked() -> None:
-    assert parse_sidecar(sidecar_body(sampled_at="1970-01-01T01:00:10.5+01:00")).sampled_at == 10.5
-    assert parse_sidecar(sidecar_body(sampled_at=None)).sampled_at is None
-    assert "sampled_at" in refused(parse_sidecar, sidecar_body(sampled_at="yesterday"))
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
