@@ -9,8 +9,11 @@ import click
 
 from machines_server.cli import main
 from machines_server.config import Settings, load_settings, variable
+from machines_server.core.advice import Load
 from machines_server.core.changes import EVENT_TYPES
+from machines_server.core.leases import Warmth
 from machines_server.core.metrics import METRICS
+from machines_server.core.router import NEAREST_FIRST
 from machines_server.machine_file import parse_machine
 from machines_server.route_parameters import LeaseParameters
 from machines_server.wsgi import make_app
@@ -108,7 +111,8 @@ def test_links_to_files_lead_somewhere() -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_every_parameter_of_routing_stands_in_the_readme() -> None:
-    section = README.split("\n## Routing\n")[1].split("\n## ")[0]
-    for name in LeaseParameters.model_fields:
-        assert f"`{name}`" in section, name
+def test_every_parameter_and_code_of_routing_stands_in_its_page() -> None:
+    page = (ROOT / "docs" / "routing.md").read_text()
+    load = (one for one in Load._fields if not one.endswith("_bytes"))
+    for name in (*LeaseParameters.model_fields, *NEAREST_FIRST, *Warmth, *load):
+        assert f"`{name}`" in page, name
