@@ -229,6 +229,7 @@ class Service:
             sizes=snapshot.sizes,
             held_since=snapshot.held_since,
             interval_s=poller_body["interval_s"],
+            is_polled=fault is None,
         )
         return _Built(
             # The same object as long as nothing is different, so that what was made of it stands as well.

@@ -15,7 +15,7 @@ class Fleet:
     """What stands of every machine, what is on its disk, and what models took before.
 
     Mappings by machine have its case-folded name. `held_since` has the epoch seconds since when each model
-    that a machine holds has been listed.
+    that a machine holds has been listed. Unless it `is_polled`, what is unknown will stay so.
     """
 
     lives: tuple[Live, ...] = ()
@@ -23,6 +23,7 @@ class Fleet:
     sizes: tuple[ModelSize, ...] = ()
     held_since: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     interval_s: float = 5.0
+    is_polled: bool = True
 
     def live(self, name: str) -> Live | None:
         """What stands of the machine of that name."""
@@ -53,6 +54,11 @@ class Fleet:
         digests = self.digests(key)
         found = {live.machine.name: model for one in digests for live, model in self._by_digest.get(one, ())}
         return found | {live.machine.name: model for live, model in self._holders.get(key, ())}
+
+    @property
+    def known_in_s(self) -> float | None:
+        """How long it takes until more is known, if anybody polls."""
+        return self.interval_s if self.is_polled else None
 
     @cached_property
     def _by_name(self) -> dict[str, Live]:

@@ -94,7 +94,7 @@ class _Router:
 
     def evaluate(self, live: Live) -> Candidate | Rejection:
         """A machine that holds the model, or why it is not fit."""
-        if miss := unfit(self._ask, live) or unreachable(live, self._fleet.interval_s):
+        if miss := unfit(self._ask, live) or unreachable(live, self._fleet.known_in_s):
             return miss
         model = self._holders.get(live.machine.name)
         if model is None:

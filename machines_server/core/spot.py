@@ -98,18 +98,18 @@ def unfit(ask: Ask, live: Live) -> Rejection | None:
     return None
 
 
-def unreachable(live: Live, interval_s: float) -> Rejection | None:
-    """Why no work can be sent to the machine now, or None if it can; None of its answers are older."""
+def unreachable(live: Live, known_in_s: float | None) -> Rejection | None:
+    """Why no work can be sent to the machine now, or None if it can; what is unknown may be known soon."""
     status = live.verdict.status
     if status is Status.ONLINE and live.ollama in (State.OK, State.BUSY):
         return None
     name, why = live.machine.name, live.verdict.reason or ""
     if status is Status.UNKNOWN:
-        return Rejection(name, "unknown", why, retry_after_s=interval_s)
+        return Rejection(name, "unknown", why, retry_after_s=known_in_s)
     if status is not Status.ONLINE:
         return Rejection(name, status.value, why)
     if not live.machine.has_ollama:
         return Rejection(name, "no_ollama", "no Ollama is declared for it")
     if live.ollama is None:
-        return Rejection(name, "unknown", f"its Ollama: {live.ollama_reason}", retry_after_s=interval_s)
+        return Rejection(name, "unknown", f"its Ollama: {live.ollama_reason}", retry_after_s=known_in_s)
     return Rejection(name, f"ollama_{live.ollama.value}", f"its Ollama: {live.ollama_reason}")

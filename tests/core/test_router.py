@@ -164,6 +164,12 @@ def test_a_machine_that_cannot_be_used_is_rejected_with_its_reason(code: str) ->
     assert reason in advice.rejected[0].reason
 
 
+def test_what_is_unknown_is_known_soon_if_somebody_polls() -> None:
+    live = a_live("new", status=Status.UNKNOWN, reason="sidecar: not polled yet")
+    assert ask(a_fleet(live)).retry_after_s == 5
+    assert ask(a_fleet(live, is_polled=False)).retry_after_s is None
+
+
 DECLARED = {
     "tags": ["primary", "gpu", 3],
     "site": "warsaw",
