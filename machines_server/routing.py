@@ -1,14 +1,14 @@
 """The questions about where to send work, and the promises that are made with the answers."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from machines_server.core.advice import Advice, Ask, Candidate, as_gb
 from machines_server.core.fleet import Fleet
-from machines_server.core.leases import Lease
+from machines_server.core.leases import Lease, promises
 from machines_server.core.live import Live
 from machines_server.core.memory import RAM, RECLAIMABLE, Share
 from machines_server.core.router import advise
@@ -68,7 +68,7 @@ class Routing:
         request = Request(parameters.holder, parameters.ttl_s, parameters.text(), key)
         lease = self._leases.reserve(fleet, request, choose)
         chosen = {"candidates": [], "rejected": []} if advice is None else _answer(advice)
-        return chosen | _lease_as_json(lease, fleet)
+        return chosen | self._as_json(lease, fleet)
 
     def renew(self, lease: str, body: object) -> dict[str, Any]:
         """Let a lease begin its time anew; ConflictError when its machine cannot be used any more."""
@@ -79,18 +79,41 @@ class Routing:
                 message = f"The lease on {found.machine} is broken: {reason}. Release it and ask for another."
                 raise ConflictError("lease_broken", message)
 
-        return _lease_as_json(self._leases.renew(fleet, lease, parameters.ttl_s, check), fleet)
+        return self._as_json(self._leases.renew(fleet, lease, parameters.ttl_s, check), fleet)
 
     def release(self, lease: str) -> dict[str, Any]:
         """End a lease."""
         fleet = self._fleet()
-        return _lease_as_json(self._leases.release(fleet, lease), fleet)
+        return self._as_json(self._leases.release(fleet, lease), fleet)
 
     def leases(self) -> dict[str, Any]:
         """All that hold, the one that ends first before the others."""
         fleet = self._fleet()
-        found = sorted(self._leases.read().leases, key=lambda lease: (lease.ends_in_s, lease.id))
-        return {"leases": [_lease_as_json(lease, fleet) for lease in found], "total": len(found)}
+        leases = self._leases.read().leases
+        shares = _promised(leases, fleet)
+        found = sorted(leases, key=lambda lease: (lease.ends_in_s, lease.id))
+        return {
+            "leases": [_lease_as_json(lease, shares[lease.id], fleet) for lease in found],
+            "total": len(found),
+        }
+
+    def _as_json(self, lease: Lease, fleet: Fleet) -> dict[str, Any]:
+        """A lease with what it promises beside the others; nothing once it has ended."""
+        shares = _promised(self._leases.read().leases, fleet)
+        return _lease_as_json(lease, shares.get(lease.id, ()), fleet)
+
+
+def _promised(leases: Sequence[Lease], fleet: Fleet) -> dict[str, tuple[Share, ...]]:
+    """What each lease promises now, by its id."""
+    by_machine: dict[str, list[Lease]] = {}
+    for lease in leases:
+        by_machine.setdefault(lease.machine, []).append(lease)
+    found = {}
+    for name, here in by_machine.items():
+        live = fleet.live(name)
+        for lease, shares in promises(here, live, fleet.since(live) if live else {}):
+            found[lease.id] = shares
+    return found
 
 
 class _Given:
@@ -144,7 +167,7 @@ def _answer(advice: Advice) -> dict[str, Any]:
     }
 
 
-def _lease_as_json(lease: Lease, fleet: Fleet) -> dict[str, Any]:
+def _lease_as_json(lease: Lease, shares: tuple[Share, ...], fleet: Fleet) -> dict[str, Any]:
     live = fleet.live(lease.machine)
     host = f"[{lease.hostname}]" if ":" in lease.hostname else lease.hostname
     return {
@@ -159,12 +182,8 @@ def _lease_as_json(lease: Lease, fleet: Fleet) -> dict[str, Any]:
         "ttl_s": lease.ttl_s,
         "created_at": rfc3339(lease.created_at),
         "expires_at": rfc3339(lease.ends_at),
-        "gpus": [_share_as_json(share, live) for share in lease.shares if share.of not in (RAM, RECLAIMABLE)],
-        **{
-            f"{share.of}_gb": as_gb(share.size_bytes)
-            for share in lease.shares
-            if share.of in (RAM, RECLAIMABLE)
-        },
+        "gpus": [_share_as_json(share, live) for share in shares if share.of not in (RAM, RECLAIMABLE)],
+        **{f"{share.of}_gb": as_gb(share.size_bytes) for share in shares if share.of in (RAM, RECLAIMABLE)},
         "broken": broken(lease, fleet),
     }
 

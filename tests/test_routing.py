@@ -231,12 +231,18 @@ def test_a_lease_for_a_cold_model_is_loaded_once_and_counted_once(day: Day) -> N
     assert day.body["retry_after_s"] >= 1
     body = day.becomes({"best": "host", "host": "loading", "other": "model_not_there"}, QWEN, cold="true")
     assert body["candidates"][0]["free_vram_gb"] == 7.0
+    wanted = {"model": QWEN, "cold": True, "min_free_vram_gb": 10}
+    joined = requests.post(f"{day.server.url}/api/leases", json=wanted, timeout=10).json()
+    assert (joined["machine"], joined["warm"], joined["gpus"]) == ("host", False, [])
+    requests.delete(f"{day.server.url}/api/leases/{joined['lease']}", timeout=10)
 
     host.uses(16.0)  # the model came, and takes less than was promised
     host.holds(loaded(QWEN, gb=14))
     body = day.becomes({"best": "host", "host": "warm", "other": "model_not_loaded"}, QWEN)
     wait_until(lambda: day.asked(QWEN) and day.body["candidates"][0]["free_vram_gb"] == 8.0)
     assert day.body["candidates"][0]["leases"] == 1
+    (held,) = day.server.get("/api/leases").json()["leases"]
+    assert held["gpus"] == []  # what was promised is in use now
 
     path = f"{day.server.url}/api/leases/{made.json()['lease']}"
     assert requests.delete(path, timeout=10).status_code == 200

@@ -55,7 +55,10 @@ class Cold:
         load_s, load_from = load_time(spot.name, self._key, needs_bytes or on_disk_bytes, self._load_times)
         load = Load("free", needs_bytes, needs_from, None, (), load_s, load_from)
         if lease := self.loading(spot):
-            if miss := spot.lacks_vram(self._ask.min_free_vram_gb):
+            most = max((share.size_bytes for share in lease.shares), default=0)
+            if most < self._ask.min_free_vram_gb * GIB and (
+                miss := spot.lacks_vram(self._ask.min_free_vram_gb)
+            ):
                 return miss
             ready_s = self.ready_in_s(spot, lease)
             reason = f"it is being loaded for a lease{_in_about(ready_s)}"

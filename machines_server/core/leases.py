@@ -1,7 +1,7 @@
 """Leases: what each promises of a machine, and what all of them leave for others."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -71,21 +71,29 @@ def listed_as(model: str, digest: str | None, listed: Iterable[LoadedModel]) -> 
     return None
 
 
-def promised(leases: Iterable[Lease], live: Live, held_since: Mapping[str, float]) -> Counter[str]:
-    """Bytes promised of each GPU (by uuid), of RAM and of what is reclaimable, by the leases on one machine.
+def promises(
+    leases: Iterable[Lease], live: Live | None, held_since: Mapping[str, float]
+) -> Iterator[tuple[Lease, tuple[Share, ...]]]:
+    """What each lease on one machine promises at present.
 
-    A model that is being loaded is loaded once, however many wait for it.
+    A model that is being loaded is loaded once, however many wait for it: the oldest lease counts. When it
+    has arrived its memory is in use, and no longer counted as free.
     """
-    total: Counter[str] = Counter()
-    loading: dict[str, Counter[str]] = {}
-    for lease in leases:
+    loading = set()
+    for lease in sorted(leases, key=lambda lease: (lease.created_at, lease.id)):
         if lease.is_warm:
-            for share in lease.shares:
-                total[share.of] += share.size_bytes
-        elif not lease.has_arrived(live, held_since):
-            most = loading.setdefault(model_key(lease.model), Counter())
-            for share in lease.shares:
-                most[share.of] = max(most[share.of], share.size_bytes)
-    for one in loading.values():
-        total.update(one)
+            yield lease, lease.shares
+            continue
+        key = model_key(lease.model)
+        counts = key not in loading and not lease.has_arrived(live, held_since)
+        loading.add(key)
+        yield lease, lease.shares if counts else ()
+
+
+def promised(leases: Iterable[Lease], live: Live, held_since: Mapping[str, float]) -> Counter[str]:
+    """Bytes that leases on one machine promise of each GPU (by uuid), of RAM and of what is reclaimable."""
+    total: Counter[str] = Counter()
+    for _, shares in promises(leases, live, held_since):
+        for share in shares:
+            total[share.of] += share.size_bytes
     return total
