@@ -92,7 +92,7 @@ def unfit(ask: Ask, live: Live) -> Rejection | None:
         values = [as_text(value) for value in stands_at(machine.declared, path)]
         if wanted not in values:
             found = (
-                f"its {path} is {', '.join(values)}, not" if values else f"it has no {path}, and should have"
+                f"its {path} is {', '.join(values)}, not" if values else f"it has no {path}, which should be"
             )
             return Rejection(machine.name, "where", f"{found} {wanted}")
     return None
