@@ -18,7 +18,7 @@ from bench.prometheus import is_there, prometheus
 from bench.table import Line, free_port, machines_server, note, running
 
 HOSTS, INTERVAL_S, TIMEOUT_S = 1000, 5, 2
-WARM_UP_S, MEASURED_S = 20, 60
+WARM_UP_S, MEASURED_S = 35, 60
 """Measured over whole minutes, so that the rollups are in it."""
 
 

@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from zlib import crc32
 
 from machines_server.core.model_names import model_key
 from machines_server.core.registry import Endpoint, Machine
-from machines_server.core.sample import Library, PollResult, StoredModel
+from machines_server.core.sample import Library, LoadedModel, PollResult, StoredModel
 from machines_server.errors import BadAnswerError
 from machines_server.poll.fetch import Fetched, Fetcher
 from machines_server.poll.parse import parse_tags
@@ -38,18 +39,18 @@ class Librarian:
 
     def __init__(self) -> None:
         self._asked: dict[str, _Asked] = {}
-        self._held: dict[str, frozenset[str]] = {}
+        self._held: dict[str, tuple[LoadedModel, ...]] = {}
 
     def hear(self, result: PollResult) -> None:
         """How a poll ended: an Ollama is asked while it answers, and again when it holds a new model."""
         if result.endpoint is not Endpoint.OLLAMA:
             return
         if isinstance(result.answer, tuple):
-            self._held[result.machine] = frozenset(model_key(model.model) for model in result.answer)
+            self._held[result.machine] = result.answer
         else:
             self._held.pop(result.machine, None)
 
-    def ask(self, machines: Iterable[Machine], fetcher: Fetcher) -> Iterator[Library | None]:
+    def ask(self, machines: Iterable[Machine], timeout_s: float) -> Iterator[Library | None]:
         """The libraries of those that are due, as they come, and None while waiting."""
         now = time.monotonic()
         fleet = {machine.name: machine for machine in machines if machine.tags_url}
@@ -58,22 +59,28 @@ class Librarian:
         for name, machine in fleet.items():
             if machine.tags_url and len(due) < MAX_AT_ONCE and self._is_due(machine, now):
                 due.setdefault(machine.tags_url, []).append(name)
-        for fetched in fetcher.fetch(due):
-            if fetched is None:
-                yield None
-                continue
-            for name in due[fetched.url]:
-                yield self._library(name, fetched)
+        if not due:
+            return
+        with closing(Fetcher(timeout_s)) as fetcher:  # it is long until the next time: no connection is kept
+            for fetched in fetcher.fetch(due):
+                if fetched is None:
+                    yield None
+                    continue
+                for name in due[fetched.url]:
+                    yield self._library(name, fetched)
 
     def _is_due(self, machine: Machine, now: float) -> bool:
         held = self._held.get(machine.name)
         if held is None:
             return False
         asked = self._asked.get(machine.name)
-        return asked is None or asked.url != machine.tags_url or asked.due <= now or not held <= asked.keys
+        if asked is None or asked.url != machine.tags_url or asked.due <= now:
+            return True
+        return any(model_key(model.model) not in asked.keys for model in held)
 
     def _library(self, name: str, fetched: Fetched) -> Library | None:
-        held, before = self._held.get(name, frozenset()), self._asked.get(name)
+        before = self._asked.get(name)
+        held = frozenset(model_key(model.model) for model in self._held.get(name, ()))
         try:
             models = _models(fetched)
         except BadAnswerError as error:

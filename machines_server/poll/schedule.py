@@ -104,16 +104,15 @@ class Poller:
             stack.callback(self._sink.close)
             fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
             newcomers_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
-            library_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
             self._librarian = Librarian()
-            scheduler, job = self._schedule(fetcher, library_fetcher)
+            scheduler, job = self._schedule(fetcher)
             stack.callback(scheduler.shutdown)
             stack.callback(self._ending.set)
             log.info("this process polls, every %g s", self._timing.interval_s)
             self._watch(job, newcomers_fetcher, stop)
         log.info("this process polls no more")
 
-    def _schedule(self, fetcher: Fetcher, library_fetcher: Fetcher) -> tuple[BackgroundScheduler, Job]:
+    def _schedule(self, fetcher: Fetcher) -> tuple[BackgroundScheduler, Job]:
         scheduler = BackgroundScheduler(
             timezone=UTC,
             executors={"default": ThreadPoolExecutor(1), "libraries": ThreadPoolExecutor(1)},
@@ -129,7 +128,6 @@ class Poller:
         scheduler.add_job(
             self._ask_libraries,
             "interval",
-            args=[library_fetcher],
             seconds=LIBRARY_LOOK_S,
             executor="libraries",
             next_run_time=datetime.now(UTC) + timedelta(seconds=self._timing.timeout_s),
@@ -161,9 +159,9 @@ class Poller:
                 self._librarian.hear(result)
         return faults
 
-    def _ask_libraries(self, fetcher: Fetcher) -> None:
+    def _ask_libraries(self) -> None:
         """Apart from the cycles, which no slow /api/tags may delay."""
-        for library in self._librarian.ask(self._known, fetcher):
+        for library in self._librarian.ask(self._known, self._timing.timeout_s):
             if self._stop.is_set() or self._ending.is_set():
                 return
             if library is not None:
