@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
@@ -44,6 +44,8 @@ _FIELDS = {
 }
 """What a Lease is made of, as SQL."""
 _COLUMNS = ", ".join(_FIELDS.values())
+WAIT_S = 10.0
+_TURN_S = 0.0005
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -70,12 +72,13 @@ class LeaseBook:
     Those that write are told what stands of the `fleet`: in it they see which loads have ended.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Opens nothing before the first question."""
-        self._path = path
+    def __init__(self, path: Path, *, wait_s: float = WAIT_S) -> None:
+        """Opens nothing before the first question; `wait_s` is how long a turn to write is waited for."""
+        self._path, self._wait_s = path, wait_s
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
+        self._has_turn = False
 
     def read(self) -> Book:
         """What holds now."""
@@ -116,7 +119,7 @@ class LeaseBook:
 
     @contextmanager
     def _writing(self, fleet: Fleet) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._open() as connection, self._turn(), transaction(connection):
+        with self._lock, self._turn(), self._open() as connection, transaction(connection):
             self._learn(connection, fleet)
             connection.execute(f"DELETE FROM lease WHERE {_LEFT_MS} <= 0", _now())
             yield connection
@@ -124,12 +127,27 @@ class LeaseBook:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """One process after the other; SQLite itself waits by sleeping, for up to 100 ms at a time."""
-        try:
-            with self._path.with_suffix(".lock").open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+        if self._has_turn:
+            yield
+            return
+        deadline = time.monotonic() + self._wait_s
+        with self._lock_file() as file:
+            while not _is_locked(file):
+                if time.monotonic() > deadline:  # a process that was stopped may have it for long
+                    raise StoreError(f"{self._path.name}: another process holds it; try again")
+                time.sleep(_TURN_S)
+            self._has_turn = True
+            try:
                 yield
+            finally:
+                self._has_turn = False
+
+    def _lock_file(self) -> BinaryIO:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return self._path.with_suffix(".lock").open("ab")
         except OSError as error:
-            raise StoreError(f"{self._path.name}: {error}") from error
+            raise StoreError(f"{self._path} cannot be opened for writing: {error}") from error
 
     def _learn(self, connection: sqlite3.Connection, fleet: Fleet) -> None:
         """Note how long the loads lasted that have ended, before their leases are forgotten."""
@@ -159,7 +177,10 @@ class LeaseBook:
         try:
             with translated(self._path):
                 if self._connection is None:
-                    self._connection, self._inode = self._connect(), inode(self._path)
+                    with (
+                        self._turn()
+                    ):  # of a file that was deleted and the new one the journals have one name
+                        self._connection, self._inode = self._connect(), inode(self._path)
                 yield self._connection
         except StoreError as error:
             if getattr(error.__cause__, "sqlite_errorcode", None) in _DAMAGED:
@@ -181,6 +202,14 @@ class LeaseBook:
 
 
 _FOLDER = files("machines_server.migrations") / "coordination"
+
+
+def _is_locked(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @cache
