@@ -183,7 +183,7 @@ class LeaseBook:
                         self._connection, self._inode = self._connect(), inode(self._path)
                 yield self._connection
         except StoreError as error:
-            if getattr(error.__cause__, "sqlite_errorcode", None) in _DAMAGED:
+            if getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
                 self._close()
                 aside = self._path.with_name(f"{self._path.name}.damaged")
                 log.error("%s; it is moved to %s, and its leases are lost", error, aside.name)
