@@ -177,9 +177,8 @@ class LeaseBook:
         try:
             with translated(self._path):
                 if self._connection is None:
-                    with (
-                        self._turn()
-                    ):  # of a file that was deleted and the new one the journals have one name
+                    # Not while another still writes one that was deleted: their journals have one name.
+                    with self._turn():
                         self._connection, self._inode = self._connect(), inode(self._path)
                 yield self._connection
         except StoreError as error:
