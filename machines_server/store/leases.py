@@ -44,8 +44,6 @@ _FIELDS = {
 }
 """What a Lease is made of, as SQL."""
 _COLUMNS = ", ".join(_FIELDS.values())
-WAIT_S = 10.0
-_TURN_S = 0.0005
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -72,9 +70,9 @@ class LeaseBook:
     Those that write are told what stands of the `fleet`: in it they see which loads have ended.
     """
 
-    def __init__(self, path: Path, *, wait_s: float = WAIT_S) -> None:
-        """Opens nothing before the first question; `wait_s` is how long a turn to write is waited for."""
-        self._path, self._wait_s = path, wait_s
+    def __init__(self, path: Path) -> None:
+        """Opens nothing before the first question."""
+        self._path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
@@ -126,16 +124,16 @@ class LeaseBook:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """One process after the other; SQLite itself waits by sleeping, for up to 100 ms at a time."""
+        """One process after the other, in the order in which they came.
+
+        SQLite itself waits by sleeping, for up to 100 ms at a time, while others go first. A worker that was
+        stopped in its turn is ended by gunicorn within half a minute.
+        """
         if self._has_turn:
             yield
             return
-        deadline = time.monotonic() + self._wait_s
         with self._lock_file() as file:
-            while not _is_locked(file):
-                if time.monotonic() > deadline:  # a process that was stopped may have it for long
-                    raise StoreError(f"{self._path.name}: another process holds it; try again")
-                time.sleep(_TURN_S)
+            fcntl.flock(file, fcntl.LOCK_EX)
             self._has_turn = True
             try:
                 yield
@@ -203,14 +201,6 @@ class LeaseBook:
 _FOLDER = files("machines_server.migrations") / "coordination"
 
 
-def _is_locked(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 @cache
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -227,9 +217,11 @@ def _ttl(ttl_s: float) -> dict[str, float]:
 
 
 def _read(connection: sqlite3.Connection) -> Book:
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM lease WHERE {_LEFT_MS} > 0", _now())
+    # As one row: at each row that SQLite gives, other threads would go first, while all others wait for us.
+    sql = f"SELECT json_group_array(json_array({_COLUMNS})) FROM lease WHERE {_LEFT_MS} > 0"
+    (rows,) = connection.execute(sql, _now()).fetchone()
     times = connection.execute("SELECT machine, key, size_bytes, load_s FROM load_time ORDER BY id")
-    return Book([_lease(row) for row in rows], [LoadTime(*row) for row in times])
+    return Book([_lease(row) for row in orjson.loads(rows)], [LoadTime(*row) for row in times])
 
 
 def _by_id(connection: sqlite3.Connection, lease: str) -> Lease:

@@ -1,6 +1,5 @@
 """Leases in a real file: what ends them, what keeps them, and what is learned from them."""
 
-import fcntl
 import sqlite3
 import time
 from collections.abc import Callable
@@ -168,17 +167,6 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) 
     (tmp_path / "var").write_text("a file, not a folder")
     with pytest.raises(StoreError, match="var"):
         reserve(LeaseBook(tmp_path / "var" / "coordination.db"))
-
-
-def test_a_process_that_has_its_turn_and_was_stopped_is_not_waited_for_without_end(path: Path) -> None:
-    book = LeaseBook(path, wait_s=0.2)
-    lease = reserve(book)
-    with path.with_suffix(".lock").open() as stopped:
-        fcntl.flock(stopped, fcntl.LOCK_EX)
-        with pytest.raises(StoreError, match="another process holds it"):
-            reserve(book)
-        assert [one.id for one in book.read().leases] == [lease.id]
-    reserve(book)
 
 
 def appeared(after_s: float) -> Fleet:
