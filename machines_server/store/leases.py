@@ -127,7 +127,7 @@ class LeaseBook:
         """One process after the other, in the order in which they came.
 
         SQLite itself waits by sleeping, for up to 100 ms at a time, while others go first. A worker that was
-        stopped in its turn is ended by gunicorn within half a minute.
+        stopped in its turn is ended by gunicorn after half a minute.
         """
         if self._has_turn:
             yield
