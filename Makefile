@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SIDECAR_BIN := .venv-sidecar/bin
 
-.PHONY: run run-server run-sidecar test check bench clean
+.PHONY: run run-server run-sidecar test test-slow check bench clean
 
 run: $(VENV)/.ready  ## this machine's sidecar and server in the foreground; Ctrl-C ends both
 	@BIN=$(BIN) exec sh tools/run.sh
@@ -17,6 +17,9 @@ run-sidecar: .venv-sidecar/.ready  ## the sidecar alone, with nothing but its ow
 
 test: $(VENV)/.ready-dev  ## the whole test suite
 	$(BIN)/python -W error -m pytest $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.ready-dev  ## the tests that take minutes: hosts cut off, faults of our own, a soak
+	$(BIN)/python -W error -m pytest -m slow $(PYTEST_ARGS)
 
 check: $(VENV)/.ready-dev  ## format, lint, types, tests: what CI runs
 	$(BIN)/ruff format --check .
