@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SIDECAR_BIN := .venv-sidecar/bin
 
-.PHONY: run run-server run-sidecar test test-slow check bench clean
+.PHONY: run run-server run-sidecar test test-slow check bench bench-quick clean
 
 run: $(VENV)/.ready  ## this machine's sidecar and server in the foreground; Ctrl-C ends both
 	@BIN=$(BIN) exec sh tools/run.sh
@@ -27,8 +27,11 @@ check: $(VENV)/.ready-dev  ## format, lint, types, tests: what CI runs
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
 
-bench: $(VENV)/.ready  ## the benchmarks, beside Prometheus if it is installed; BENCH=history for one alone
+bench: $(VENV)/.ready  ## the benchmarks, beside the peers that are installed; BENCH=history for one alone
 	@$(BIN)/python -m bench $(BENCH)
+
+bench-quick: $(VENV)/.ready  ## the same with small fleets and one round each, in less than 90 s
+	@$(BIN)/python -m bench --quick $(BENCH)
 
 clean:  ## the environments and caches; never var/ nor machines/
 	rm -rf $(VENV) .venv-sidecar build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

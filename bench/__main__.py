@@ -1,30 +1,56 @@
 """Runs the benchmarks and prints one table; all that they write is in a temporary folder."""
 
-from collections.abc import Callable
+import os
+import platform
+import sqlite3
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import click
 
-from bench import history, poll, route
+from bench import history, outage, poll, route, scrape, serving
 from bench.table import Line, show
 
-BENCHES: dict[str, Callable[[Path], list[Line]]] = {
-    "history": history.bench,
+
+class Bench(Protocol):
+    """One benchmark: it may write into `folder`, and takes far less time if it is to be quick."""
+
+    def __call__(self, folder: Path, *, quick: bool) -> list[Line]:
+        """The lines that it adds to the table."""
+
+
+BENCHES: dict[str, Bench] = {
     "poll": poll.bench,
+    "outage": outage.bench,
+    "serving": serving.bench,
     "route": route.bench,
+    "history": history.bench,
+    "scrape": scrape.bench,
 }
 
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHES)))
-def main(names: tuple[str, ...]) -> None:
+@click.option("--quick", is_flag=True, help="Smaller fleets, one round: for a first look, not for figures.")
+def main(names: tuple[str, ...], *, quick: bool) -> None:
     """Run the benchmarks NAMES, or all."""
-    lines = []
+    lines, began = [], time.monotonic()
     for name in names or BENCHES:
         with TemporaryDirectory(prefix="machines-bench-") as folder:
-            lines += BENCHES[name](Path(folder))
+            lines += BENCHES[name](Path(folder), quick=quick)
     show(lines)
+    click.echo(
+        f"{time.monotonic() - began:.0f} s on {os.cpu_count()} cores, {_processor()}; Linux"
+        f" {platform.release()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    )
+
+
+def _processor() -> str:
+    """The name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Many fake hosts in one process: each has an address of its own with a sidecar and an Ollama.
+"""Fake hosts by the thousand in one process: each has an address of its own with a sidecar and an Ollama.
 
-`python -m bench.fleet COUNT SIDECAR_PORT OLLAMA_PORT` says `ready` and ends when its standard input does.
+`python -m bench.fleet FIRST COUNT SIDECAR_PORT OLLAMA_PORT` says `ready`. Then each line of its standard
+input is JSON: `{"hosts": [from, to], "phase": {...}}` puts hosts into a phase at once, and it says `done`;
+`{"span_s": 600, "at": 1234.5}` has all live their scripted lives from that moment (epoch seconds) on.
+It ends when its standard input does.
 """
 
 import asyncio
@@ -8,140 +11,128 @@ import json
 import random
 import resource
 import sys
-from collections.abc import Iterable
+import time
 from functools import partial
+from typing import Any
 
 import click
 
-GIB = 2**30
-VARIANTS = 16
-"""Different answers of each kind, so that values change as those of real hosts do."""
-SERIES = 18
+from bench.answers import address, ollama_answer, sidecar_answers, tags_answer, text_answers
+from bench.lives import Mode, Phase, life_of
 
 
-def address(number: int) -> str:
-    """The loopback address of a host."""
-    return f"127.1.{number // 250}.{1 + number % 250}"
+class Host:
+    """One fake host, in a phase of its life."""
+
+    def __init__(self, number: int, sidecar_port: int, ollama_port: int) -> None:
+        self.number, self.phase = number, Phase()
+        self._ports = {sidecar_port: self._sidecar, ollama_port: self._ollama}
+        self._servers: list[asyncio.Server] = []
+        self.transports: set[asyncio.Transport] = set()
+
+    async def enter(self, phase: Phase) -> None:
+        """Do from now on what the phase says."""
+        self.phase = phase
+        if phase.mode == Mode.DEAD:
+            for server in self._servers:
+                server.close()
+            self._servers.clear()
+            for transport in list(self.transports):
+                transport.abort()
+        elif not self._servers:
+            loop = asyncio.get_running_loop()
+            for port, answer in self._ports.items():
+                make = partial(_Connection, self, answer)
+                self._servers.append(await loop.create_server(make, address(self.number), port, backlog=8))
+
+    def _sidecar(self, request: bytes) -> bytes:
+        if b"application/json" not in request:
+            return random.choice(text_answers())
+        answers = sidecar_answers()
+        return random.choice(answers) if self.phase.is_noisy else answers[0]
+
+    def _ollama(self, request: bytes) -> bytes:
+        if request.startswith(b"GET /api/ps"):
+            ahead_s = self.phase.clock_ahead_s
+            return ollama_answer(self.phase.models, ahead_s, int(time.time()) if ahead_s else 0)
+        return tags_answer() if request.startswith(b"GET /api/tags") else random.choice(text_answers())
 
 
-def machine_file(number: int, sidecar_port: int, ollama_port: int) -> str:
-    """The file that declares a host; JSON is YAML."""
-    network = {"hostname": address(number), "port": ollama_port, "sidecar_port": sidecar_port}
-    machine = {"name": f"host{number}", "role": "bench", "hardware": {"gpu": [{"vram_gb": 24}] * 2}}
-    return json.dumps(machine | {"network": network, "models": ["llama3.1:70b", "phi3:mini"]})
+class _Connection(asyncio.Protocol):
+    """Answers what one connection asks, as its host's phase has it."""
 
-
-def prometheus_config(count: int, ports: Iterable[int], interval_s: int, timeout_s: int) -> str:
-    """A Prometheus that scrapes both endpoints of every host; JSON is YAML."""
-    targets = [f"{address(number)}:{port}" for number in range(count) for port in ports]
-    jobs = [{"job_name": "hosts", "static_configs": [{"targets": targets}]}]
-    times = {"scrape_interval": f"{interval_s}s", "scrape_timeout": f"{timeout_s}s"}
-    return json.dumps({"global": times, "scrape_configs": jobs})
-
-
-def _sidecar(chance: random.Random) -> bytes:
-    gpus = []
-    for index in range(2):
-        used = chance.randrange(24 * GIB)
-        gpus.append(
-            {
-                "index": index,
-                "uuid": f"GPU-{index}",
-                "model": "24GB consumer GPU",
-                "memory_kind": "dedicated",
-                "vram_total_bytes": 24 * GIB,
-                "vram_used_bytes": used,
-                "vram_free_bytes": 24 * GIB - used,
-                "utilisation": chance.randrange(101),
-                "temperature_c": chance.randrange(40, 80),
-                "power_w": round(chance.uniform(30, 400), 1),
-            }
-        )
-    used = chance.randrange(128 * GIB)
-    body = {
-        "version": 1,
-        "hostname": "host",
-        "sampled_at": "2026-11-23T17:00:00.123Z",
-        "window_s": 1.0,
-        "cpu_percent": round(chance.uniform(0, 100), 1),
-        "load_avg": [round(chance.uniform(0, 32), 2) for _ in range(3)],
-        "cpu_count": 32,
-        "ram_total_bytes": 128 * GIB,
-        "ram_used_bytes": used,
-        "ram_available_bytes": 128 * GIB - used,
-        "disk_total_bytes": 8000 * GIB,
-        "disk_used_bytes": chance.randrange(8000 * GIB),
-        "uptime_s": 12345,
-        "gpu": gpus,
-        "gpu_unreadable": [],
-    }
-    return _http(json.dumps(body).encode(), "application/json")
-
-
-def _ollama(chance: random.Random) -> bytes:
-    model = {
-        "name": "llama3.1:70b",
-        "model": "llama3.1:70b",
-        "size": 40 * GIB,
-        "digest": "a" * 64,
-        "expires_at": f"2318-12-04T10:11:{chance.randrange(60):02d}.123456789Z",
-        "size_vram": 40 * GIB,
-        "context_length": 8192,
-    }
-    return _http(json.dumps({"models": [model]}).encode(), "application/json")
-
-
-def _text(chance: random.Random) -> bytes:
-    lines = [f"# TYPE bench_metric_{number} gauge\nbench_metric_{number} {chance.uniform(0, 1e6):.3f}\n"
-             for number in range(SERIES)]  # fmt: skip
-    return _http("".join(lines).encode(), "text/plain; version=0.0.4")
-
-
-def _http(body: bytes, kind: str) -> bytes:
-    return f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-class _Endpoint(asyncio.Protocol):
-    """Answers one connection: JSON to those who want the sidecar's or Ollama's, else Prometheus's text."""
-
-    def __init__(self, json_answers: list[bytes], text_answers: list[bytes]) -> None:
-        self._json, self._text = json_answers, text_answers
+    def __init__(self, host: Host, answer: Any) -> None:
+        self._host, self._answer = host, answer
         self._received = b""
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._host.transports.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio names the parameter
+        self._host.transports.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        if self._received.endswith(b"\r\n\r\n"):
-            wants_json = self._received.startswith(b"GET /api/ps") or b"application/json" in self._received
-            self._received = b""
-            self._transport.write(random.choice(self._json if wants_json else self._text))
+        if not self._received.endswith(b"\r\n\r\n"):
+            return
+        request, self._received = self._received, b""
+        phase = self._host.phase
+        if phase.mode != Mode.UP:
+            return
+        if phase.delay_s:
+            later = asyncio.get_running_loop().call_later
+            later(phase.delay_s, self._transport.write, self._answer(request))
+        else:
+            self._transport.write(self._answer(request))
 
 
-async def _serve(count: int, sidecar_port: int, ollama_port: int) -> None:
-    chance = random.Random(1)
-    text = [_text(chance) for _ in range(VARIANTS)]
-    loop = asyncio.get_running_loop()
-    for port, make in ((sidecar_port, _sidecar), (ollama_port, _ollama)):
-        answers = [make(chance) for _ in range(VARIANTS)]
-        for number in range(count):
-            await loop.create_server(partial(_Endpoint, answers, text), address(number), port)
+async def _live(hosts: list[Host], span_s: float, began_at: float) -> None:
+    """Every host through its life, phase after phase."""
+    moments = sorted(
+        (phase.from_s, host.number, phase, host)
+        for host in hosts
+        for phase in life_of(host.number, span_s)
+    )  # fmt: skip
+    for from_s, _, phase, host in moments:
+        await asyncio.sleep(max(0.0, began_at + from_s - time.time()))
+        await host.enter(phase)
+
+
+async def _serve(first: int, count: int, sidecar_port: int, ollama_port: int) -> None:
+    hosts = {number: Host(number, sidecar_port, ollama_port) for number in range(first, first + count)}
+    for host in hosts.values():
+        await host.enter(Phase())
     click.echo("ready")
-    await loop.run_in_executor(None, sys.stdin.read)
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    living: list[asyncio.Task[None]] = []
+    while line := await reader.readline():
+        told = json.loads(line)
+        if "span_s" in told:
+            living.append(asyncio.create_task(_live(list(hosts.values()), told["span_s"], told["at"])))
+            continue
+        phase = Phase(**told["phase"] | {"models": tuple(told["phase"]["models"])})
+        for number in range(*told["hosts"]):
+            if number in hosts:
+                await hosts[number].enter(phase)
+        click.echo("done")
 
 
 @click.command()
+@click.argument("first", type=int)
 @click.argument("count", type=int)
 @click.argument("sidecar_port", type=int)
 @click.argument("ollama_port", type=int)
-def main(count: int, sidecar_port: int, ollama_port: int) -> None:
-    """Be COUNT hosts."""
+def main(first: int, count: int, sidecar_port: int, ollama_port: int) -> None:
+    """Be COUNT hosts from number FIRST on."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    asyncio.run(_serve(count, sidecar_port, ollama_port))
+    asyncio.run(_serve(first, count, sidecar_port, ollama_port))
 
 
 if __name__ == "__main__":

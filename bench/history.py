@@ -1,67 +1,55 @@
 """Reading the past: one metric over a week and a year, through HTTP, beside Prometheus; and its size."""
 
 import json
-import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from math import isclose
 from pathlib import Path
 from urllib.parse import quote
 
 from bench.fill import DAY_S, Host, fill, stretches
-from bench.prometheus import Series, is_there, prometheus
-from bench.table import Asker, Line, answers, free_port, machines_server, note, running, wait_until
+from bench.peers import NOT_HERE, is_there, prometheus
+from bench.prometheus import Series
+from bench.table import Asker, Line, compared, limited, note, server
 from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS
 
 ROUNDS, IN_A_ROUND = 12, 50
-INTERVAL_S, FINE_DAYS, COARSE_S = 5, 30, 300
+DAYS, INTERVAL_S, FINE_DAYS, COARSE_S = 365, 5, 30, 300
 METRIC = "cpu_percent"
 WEEK_STEPS_S = {"2040": 2040, "auto": 1800}
 """Some 300 points over a week, and the step that `auto` takes."""
 
 
-def bench(folder: Path) -> list[Line]:
-    """Fill a year of one machine into `folder`, ask for parts of it, and weigh it."""
+def bench(folder: Path, *, quick: bool) -> list[Line]:
+    """Fill a year of one machine into `folder` ask for parts of it, and weigh it; not when `quick`."""
+    if quick:
+        note("the past is left out: to fill it takes a minute")
+        return []
     now_s = int(time.time())
     week = Series(now_s - 8 * DAY_S)
     path = folder / "var" / "telemetry.db"
     began = time.monotonic()
-    past = stretches(now_s, 365, INTERVAL_S, FINE_DAYS, COARSE_S)
+    past = stretches(now_s, DAYS, INTERVAL_S, FINE_DAYS, COARSE_S)
     samples = fill(path, [Host("bench0")], past, on_sample=week.add)
     note(
-        f"a year of one machine, {samples} samples, written in {time.monotonic() - began:.0f} s: the last"
-        f" {FINE_DAYS} days every {INTERVAL_S} s, to save time every {COARSE_S} s before"
+        f"{DAYS} days of one machine, {samples} samples, written in {time.monotonic() - began:.0f} s:"
+        f" the last {FINE_DAYS} days every {INTERVAL_S} s, to save time every {COARSE_S} s before"
     )
     with ExitStack() as stack:
-        port = stack.enter_context(serving(folder))
+        machines = folder / "machines"
+        machines.mkdir()
+        _, port = stack.enter_context(server(folder, machines, MACHINES_POLLER="off"))
         peer, store = None, folder / "prometheus"
-        if is_there():
+        if is_there("prometheus", "promtool"):
             week.write_blocks(store)
             note(f"the last 8 days, {week.values} values, given to Prometheus")
             peer = stack.enter_context(prometheus(store))[1]
         lines = [_week(port, peer, now_s, asked) for asked in WEEK_STEPS_S]
-        year = Asker(port, f"/api/machines/bench0/history?metric={METRIC}&from=-365d")
+        year = Asker(port, f"/api/machines/bench0/history?metric={METRIC}&from=-{DAYS}d")
         year.ask(ROUNDS * IN_A_ROUND)
-        lines.append(Line("one metric, 365 days, step auto", str(year.times())))
+        lines.append(Line(f"one metric, {DAYS} days, step auto", str(year.times())))
     return lines + _sizes(path, store if peer else None, week.values)
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[int]:
-    """The server on the database in `folder`, as it is delivered but not polling; gives its port."""
-    (folder / "machines").mkdir(exist_ok=True)
-    port = free_port()
-    settings = os.environ | {
-        "MACHINES_DIR": str(folder / "machines"),
-        "MACHINES_DATA_DIR": str(folder / "var"),
-        "MACHINES_PORT": str(port),
-        "MACHINES_POLLER": "off",
-    }
-    with running(machines_server("serve"), folder / "serve.log", **settings):
-        wait_until(answers(port, "/health"), 30, "the server answers")
-        yield port
 
 
 def _week(port: int, peer_port: int | None, now_s: int, asked: str) -> Line:
@@ -80,7 +68,7 @@ def _week(port: int, peer_port: int | None, now_s: int, asked: str) -> Line:
             (found,) = json.loads(theirs.ask(IN_A_ROUND))["data"]["result"]
     what = f"one metric, 7 days, {len(points)} points, step {asked}"
     if theirs is None:
-        return Line(what, str(ours.times()), "no Prometheus here", to_reach="0.5 x")
+        return compared(what, str(ours.times()), NOT_HERE.format("Prometheus"), None, 0.5)
     averages = {at: avg for at, avg, *_ in points}
     said = {at - step_s: float(value) for at, value in found["values"]}
     if averages.keys() != said.keys() or not all(
@@ -88,7 +76,7 @@ def _week(port: int, peer_port: int | None, now_s: int, asked: str) -> Line:
     ):
         raise RuntimeError("we and Prometheus differ about the same samples")
     ratio = ours.times().median / theirs.times().median
-    return Line(what, str(ours.times()), f"Prometheus {theirs.times()}", ratio, "0.5 x")
+    return compared(what, str(ours.times()), f"Prometheus {theirs.times()}", ratio, 0.5)
 
 
 def _sizes(path: Path, peer: Path | None, peer_values: int) -> list[Line]:
@@ -110,11 +98,9 @@ def _sizes(path: Path, peer: Path | None, peer_values: int) -> list[Line]:
             note("this SQLite was built without dbstat, so bytes per value are not known")
         else:
             raw = pages["sample"] + pages["gpu_sample"]
-            lines.append(Line("bytes on disk per raw value", f"{raw / values:.1f} B", theirs, None, "8 B"))
+            lines.append(limited("on disk per raw value", raw / values, "B", 8, peer=theirs))
             for tier in ("1m", "1h"):
                 size = pages[f"sample_{tier}"] + pages[f"gpu_sample_{tier}"]
                 lines.append(Line(f"rollups {tier}, two GPUs", f"{size / 1e6:.1f} MB"))
-    lines.append(
-        Line("one machine with two GPUs, after a year", f"{file_bytes / 1e6:.1f} MB", "", None, "40 MB")
-    )
-    return lines
+    size_mb = file_bytes / 1e6
+    return [*lines, limited("one machine with two GPUs, after a year", size_mb, "MB", 40)]

@@ -1,105 +1,175 @@
-"""Polling 1,000 hosts: CPU of one cycle and resident memory, beside Prometheus scraping the same hosts."""
+"""Polling 1,000 hosts: CPU and resident memory, beside peers that scrape the same hosts; then 8,000."""
 
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from statistics import median
 
 import psutil
 
-from bench.fleet import address, machine_file, prometheus_config
-from bench.prometheus import is_there, prometheus
-from bench.table import Line, free_port, machines_server, note, running
+from bench.peers import NOT_HERE, is_there, prometheus, scrape_config, victoria_metrics
+from bench.simulation import Simulation, simulated
+from bench.table import Line, compared, cpu_s, limited, machines_server, note, running
+from machines_server.store.connection import open_reader
 
-HOSTS, INTERVAL_S, TIMEOUT_S = 1000, 5, 2
-WARM_UP_S, MEASURED_S = 35, 60
-"""Measured over whole minutes, so that the rollups are in it."""
-
-
-def bench(folder: Path) -> list[Line]:
-    """Poll 1,000 fake hosts for some minutes, then let Prometheus scrape them as often."""
-    with fleet(HOSTS) as ports:
-        note(f"{HOSTS} fake hosts are polled for {WARM_UP_S + MEASURED_S} s")
-        cpu_us, rss_mb = _ours(folder, *ports)
-        theirs = None
-        if is_there():
-            note(f"Prometheus scrapes them for {WARM_UP_S + MEASURED_S} s")
-            theirs = _prometheus(folder, ports)
-    cpu = Line(
-        f"CPU per host and cycle, {HOSTS} hosts", f"{cpu_us:.0f} us", "no Prometheus here", None, "0.5 x"
-    )
-    rss = Line("resident memory, polling process", f"{rss_mb:.0f} MB", "no Prometheus here", None, "120 MB")
-    if theirs is None:
-        return [cpu, rss]
-    return [
-        Line(cpu.what, cpu.ours, f"Prometheus {theirs[0]:.0f} us", cpu_us / theirs[0], cpu.to_reach),
-        Line(rss.what, rss.ours, f"Prometheus {theirs[1]:.0f} MB", rss_mb / theirs[1], rss.to_reach),
-    ]
+LARGE, LARGE_S = 8000, 40
 
 
-@contextmanager
-def fleet(hosts: int) -> Iterator[tuple[int, int]]:
-    """The fake hosts; gives the ports of their sidecars and Ollamas."""
-    ports = free_port(), free_port()
-    words = [sys.executable, "-m", "bench.fleet", str(hosts), *map(str, ports)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin
-        assert process.stdout
-        if process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"the fake hosts at {address(0)} cannot be started")
-        try:
-            yield ports
-        finally:
-            process.stdin.close()
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How much is measured, in hosts and seconds.
+
+    A minute in all, so that a round of rollups is in it; in the first 35 s we also ask every Ollama, once,
+    what is on its disk.
+    """
+
+    hosts: int = 1000
+    interval_s: int = 5
+    timeout_s: int = 2
+    warm_up_s: int = 35
+    peer_warm_up_s: int = 20
+    windows: int = 4
+    window_s: int = 15
 
 
-def _ours(folder: Path, sidecar_port: int, ollama_port: int) -> tuple[float, float]:
-    machines = folder / "machines"
-    machines.mkdir()
-    for number in range(HOSTS):
-        (machines / f"host{number}.yaml").write_text(machine_file(number, sidecar_port, ollama_port))
-    settings = os.environ | {
-        "MACHINES_DIR": str(machines),
-        "MACHINES_DATA_DIR": str(folder / "var"),
-        "MACHINES_POLL_INTERVAL_S": str(INTERVAL_S),
-        "MACHINES_POLL_TIMEOUT_S": str(TIMEOUT_S),
-    }
-    with running(machines_server("poll"), folder / "poll.log", **settings) as process:
-        measured = _measured(process.pid)
+QUICK = _Plan(hosts=300, interval_s=2, timeout_s=1, warm_up_s=5, peer_warm_up_s=5, windows=1, window_s=6)
+
+
+def bench(folder: Path, *, quick: bool) -> list[Line]:
+    """Poll a fleet, then let the peers scrape it as often; then poll a large one on one core."""
+    plan = QUICK if quick else _Plan()
+    with simulated(plan.hosts) as fleet:
+        note(f"{plan.hosts} fake hosts are polled, then scraped by each peer")
+        ours = _ours(folder, fleet, plan)
+        config = scrape_config(plan.hosts, fleet.ports, plan.interval_s, plan.timeout_s)
+        peers: dict[str, _Measured | None] = {"Prometheus": None}
+        if is_there("prometheus"):
+            with prometheus(folder / "prometheus", config) as (pid, port):
+                peers["Prometheus"] = _measured(pid, plan, plan.peer_warm_up_s)
+                _check_peer(port, 2 * plan.hosts)
+        if not quick:
+            peers["VictoriaMetrics"] = None
+            if is_there("victoria-metrics"):
+                with victoria_metrics(folder / "victoria", config) as (pid, port):
+                    peers["VictoriaMetrics"] = _measured(pid, plan, plan.peer_warm_up_s)
+                    _check_peer(port, 2 * plan.hosts)
+    lines = [_cpu_line(plan.hosts, ours, name, peer) for name, peer in peers.items()]
+    said = ", ".join(f"{name} {peer.rss_mb:.0f} MB" for name, peer in peers.items() if peer)
+    what = f"resident memory of the poller, {plan.hosts} hosts"
+    lines.append(limited(what, ours.rss_mb, "MB", 120, peer=said))
+    return lines if quick else [*lines, *_large(folder / "large")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """CPU in microseconds per host and cycle, of each window; and what is resident at the end."""
+
+    cpu_us: list[float]
+    rss_mb: float
+
+    def __str__(self) -> str:
+        return f"{median(self.cpu_us):.0f} us ({min(self.cpu_us):.0f} to {max(self.cpu_us):.0f})"
+
+
+def _cpu_line(hosts: int, ours: _Measured, name: str, peer: _Measured | None) -> Line:
+    what, at_most = f"CPU per host and cycle, {hosts} hosts, beside {name}", 0.5
+    if peer is None:
+        return compared(what, str(ours), NOT_HERE.format(name), None, at_most)
+    ratio = median(ours.cpu_us) / median(peer.cpu_us)
+    if name == "Prometheus":
+        return compared(what, str(ours), str(peer), ratio, at_most)
+    return Line(what, str(ours), str(peer), ratio)
+
+
+def _ours(folder: Path, fleet: Simulation, plan: _Plan) -> _Measured:
+    with _polling(folder, fleet.declare(folder / "machines"), plan) as process:
+        measured = _measured(process, plan, plan.warm_up_s)
     with closing(sqlite3.connect(folder / "var" / "telemetry.db")) as connection:
         (spans,) = connection.execute("SELECT count(*) FROM poll_span").fetchone()
         (good,) = connection.execute("SELECT count(*) FROM sample WHERE up = 1").fetchone()
-    least = HOSTS * MEASURED_S // INTERVAL_S
+    least = plan.hosts * plan.windows * plan.window_s // plan.interval_s
     if spans != 1 or good < least:
         raise RuntimeError(f"{good} good samples in {spans} spans, of at least {least} in 1")
     return measured
 
 
-def _prometheus(folder: Path, ports: tuple[int, int]) -> tuple[float, float]:
-    config = prometheus_config(HOSTS, ports, INTERVAL_S, TIMEOUT_S)
-    with prometheus(folder / "prometheus", config) as (pid, port):
-        measured = _measured(pid)
-        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+@contextmanager
+def _polling(folder: Path, machines: Path, plan: _Plan, *prefix: str) -> Iterator[int]:
+    settings = os.environ | {
+        "MACHINES_DIR": str(machines),
+        "MACHINES_DATA_DIR": str(folder / "var"),
+        "MACHINES_POLL_INTERVAL_S": str(plan.interval_s),
+        "MACHINES_POLL_TIMEOUT_S": str(plan.timeout_s),
+    }
+    with running([*prefix, *machines_server("poll")], folder / "poll.log", **settings) as process:
+        yield process.pid
+
+
+def _measured(pid: int, plan: _Plan, warm_up_s: float) -> _Measured:
+    time.sleep(warm_up_s)
+    used = []
+    for _ in range(plan.windows):
+        before, began = cpu_s(pid), time.monotonic()
+        time.sleep(plan.window_s)
+        cycles = (time.monotonic() - began) / plan.interval_s
+        used.append((cpu_s(pid) - before) / (plan.hosts * cycles) * 1e6)
+    return _Measured(used, psutil.Process(pid).memory_info().rss / 1e6)
+
+
+def _check_peer(port: int, endpoints: int) -> None:
+    """Raises RuntimeError unless a peer has reached every endpoint."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         connection.request("GET", "/api/v1/query?query=sum(up)")
         (found,) = json.loads(connection.getresponse().read())["data"]["result"]
-        connection.close()
-        if float(found["value"][1]) != 2 * HOSTS:
-            raise RuntimeError(f"Prometheus reached {found['value'][1]} of {2 * HOSTS} endpoints")
-        return measured
+    if float(found["value"][1]) != endpoints:
+        raise RuntimeError(f"the peer reached {found['value'][1]} of {endpoints} endpoints")
 
 
-def _measured(pid: int) -> tuple[float, float]:
-    """CPU microseconds per host and cycle, and resident MB, as the operating system accounts for them."""
-    process = psutil.Process(pid)
-    time.sleep(WARM_UP_S)
-    before, began = process.cpu_times(), time.monotonic()
-    time.sleep(MEASURED_S)
-    after, took_s = process.cpu_times(), time.monotonic() - began
-    cpu_s = after.user + after.system - before.user - before.system
-    return cpu_s / (HOSTS * took_s / INTERVAL_S) * 1e6, process.memory_info().rss / 1e6
+def _large(folder: Path) -> list[Line]:
+    """Whether 8,000 hosts can be polled on one core; the fake hosts are on the other."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return [Line(f"{LARGE} hosts on one core", "this machine has but one")]
+    with simulated(LARGE) as fleet:
+        for pid in fleet.pids:
+            psutil.Process(pid).cpu_affinity(cores[1:])
+        note(f"{LARGE} fake hosts are polled on one core for {LARGE_S} s")
+        machines, plan = fleet.declare(folder / "machines"), _Plan(hosts=LARGE)
+        with _polling(folder, machines, plan, "taskset", "-c", str(cores[0])) as pid:
+            cycles = _cycles(folder / "var" / "telemetry.db", LARGE_S)
+            share = cpu_s(pid) / (time.time() - psutil.Process(pid).create_time())
+    with closing(sqlite3.connect(folder / "var" / "telemetry.db")) as connection:
+        (good,) = connection.execute("SELECT count(*) FROM sample WHERE up = 1").fetchone()
+        (bad,) = connection.execute("SELECT count(*) FROM sample WHERE up = 0").fetchone()
+    starts = sorted(cycles)
+    missed = round((starts[-1] - starts[0]) / plan.interval_s) - (len(starts) - 1)
+    lasted = sorted(cycles.values())
+    ours = f"{missed} of {len(starts)} cycles missed, {bad} of {good + bad} samples failed"
+    more = f"; a cycle {median(lasted):.1f} s, longest {lasted[-1]:.1f}; {share:.0%} of the core"
+    what = f"{LARGE} hosts in one {plan.interval_s} s cycle on one core"
+    return [Line(what, ours + more, "", None, "none missed", missed == 0 and bad == 0)]
+
+
+def _cycles(path: Path, for_s: float) -> dict[float, float]:
+    """Every cycle that ended meanwhile: when it began, and how long it took."""
+    cycles: dict[float, float] = {}
+    until = time.monotonic() + for_s
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        if path.exists():
+            try:
+                with closing(open_reader(path)) as connection:
+                    row = connection.execute(
+                        "SELECT cycle_started_at_ms, ended_at_ms FROM poll_span ORDER BY id DESC LIMIT 1"
+                    ).fetchone()
+            except sqlite3.OperationalError:  # its tables are being made
+                continue
+            if row:
+                cycles[row[0] / 1000] = (row[1] - row[0]) / 1000
+    return cycles

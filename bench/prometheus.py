@@ -1,25 +1,16 @@
-"""Prometheus, the peer: the same samples in its own store, asked and watched in the same run."""
+"""The samples of one machine as Prometheus would have stored them."""
 
-import os
-import shutil
 import subprocess
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bench.table import answers, free_port, running, wait_until
 from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS, METRICS, Metric
 from machines_server.core.registry import Endpoint
 from machines_server.core.sample import HostSample, Sample
 
 BLOCKS = "18h"
 """As large as Prometheus makes them with its default retention of 15 days."""
-
-
-def is_there() -> bool:
-    """Whether Prometheus is installed (Debian: `prometheus`)."""
-    return bool(shutil.which("prometheus") and shutil.which("promtool"))
 
 
 class Series:
@@ -70,20 +61,3 @@ class Series:
                 head = f'{name}{{machine="bench0"' + ("}" if gpu is None else f',gpu="{gpu}"}}')
                 for at, value in zip(ats, values, strict=True):
                     yield f"{head} {value:.15g} {at:.3f}\n"
-
-
-@contextmanager
-def prometheus(folder: Path, config: str = "") -> Iterator[tuple[int, int]]:
-    """A Prometheus on the store in `folder`; gives its process id and its port."""
-    port = free_port()
-    file = folder.with_suffix(".yml")
-    file.write_text(config)
-    command = [
-        "prometheus",
-        f"--config.file={file}",
-        f"--storage.tsdb.path={folder}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with running(command, folder.with_suffix(".log"), **os.environ) as process:
-        wait_until(answers(port, "/-/ready"), 30, "Prometheus is ready")
-        yield process.pid, port

@@ -1,5 +1,6 @@
 """The lines of the printed table, and the processes and folders that a benchmark uses."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import click
+import psutil
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +25,27 @@ class Line:
     peer: str = ""
     ratio: float | None = None
     to_reach: str = ""
+    is_reached: bool | None = None
+    """None where nothing is to be reached, or where the peer is not there to compare with."""
+
+
+def compared(what: str, ours: str, peer: str, ratio: float | None, at_most: float) -> Line:
+    """A line whose figure is the ratio to the peer, None if the peer is not there."""
+    return Line(what, ours, peer, ratio, f"<= {at_most:g} x", None if ratio is None else ratio <= at_most)
+
+
+def limited(what: str, value: float, unit: str, at_most: float, more: str = "", peer: str = "") -> Line:
+    """A line whose figure is `value`; `more` is said after it."""
+    return Line(what, f"{value:.3g} {unit}{more}", peer, None, f"<= {at_most:g} {unit}", value <= at_most)
 
 
 def show(lines: Sequence[Line]) -> None:
     """Print the table."""
-    rows = [("what", "machines-server", "peer", "ratio", "to reach")]
+    rows = [("what", "machines-server", "peer", "ratio", "to reach", "reached")]
     for line in lines:
         ratio = "" if line.ratio is None else f"{line.ratio:.2f} x"
-        rows.append((line.what, line.ours, line.peer, ratio, line.to_reach))
+        reached = {True: "yes", False: "NO", None: ""}[line.is_reached]
+        rows.append((line.what, line.ours, line.peer, ratio, line.to_reach, reached))
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -53,8 +68,13 @@ class Times:
         """Half of them were faster."""
         return median(self.ms)
 
+    @property
+    def p99(self) -> float:
+        """All but one in a hundred were faster."""
+        return quantiles(self.ms, n=100)[98]
+
     def __str__(self) -> str:
-        return f"{self.median:.2f} ms, p99 {quantiles(self.ms, n=100)[98]:.2f}"
+        return f"{self.median:.2f} ms, p99 {self.p99:.2f}"
 
 
 class Asker:
@@ -135,3 +155,25 @@ def answers(port: int, path: str) -> Callable[[], bool]:
 def machines_server(word: str) -> list[str]:
     """The command line of `machines-server`."""
     return [sys.executable, "-m", "machines_server", word]
+
+
+@contextmanager
+def server(folder: Path, machines: Path, **settings: str) -> Iterator[tuple[int, int]]:
+    """`machines-server serve` with its defaults, writing into `folder`; its process id and port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    environment = os.environ | {
+        "MACHINES_DIR": str(machines),
+        "MACHINES_DATA_DIR": str(folder / "var"),
+        "MACHINES_PORT": str(port),
+    }
+    with running(machines_server("serve"), folder / "serve.log", **environment | settings) as process:
+        wait_until(answers(port, "/health"), 30, "the server answers")
+        yield process.pid, port
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process and its children, as the operating system accounts for them."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)

@@ -1,0 +1,147 @@
+"""Half of a fleet dies at once: how soon that is said, and how soon the others' samples are seen."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.answers import sidecar_answers
+from bench.simulation import Simulation, simulated
+from bench.table import Line, Times, limited, note, server, wait_until
+
+CANARIES = 4
+
+
+def bench(folder: Path, *, quick: bool) -> list[Line]:
+    """Kill half of the hosts, some rounds over; meanwhile watch some live ones closely."""
+    hosts, rounds, interval_s, timeout_s = (300, 1, 2, 1) if quick else (1000, 3, 5, 2)
+    settings = {"MACHINES_POLL_INTERVAL_S": str(interval_s), "MACHINES_POLL_TIMEOUT_S": str(timeout_s)}
+    with simulated(hosts) as fleet, _canaries() as canaries:
+        machines = fleet.declare(folder / "machines")
+        for canary in canaries:
+            canary.declare(machines)
+        note(f"{hosts // 2} of {hosts} fake hosts die at once, {rounds} times")
+        with server(folder, machines, **settings) as (_, port):
+            _wait_for(port, "online", range(hosts), 60)
+            for canary in canaries:
+                canary.watch(port)
+            slowest, typical = [], []
+            for turn in range(rounds):
+                time.sleep(interval_s * (turn + 0.5) / rounds)  # another moment of the cycle each time
+                died_at = fleet.kill(0, hosts // 2)
+                seen_s = [at - died_at for at in _wait_for(port, "offline", range(hosts // 2), 30)]
+                slowest.append(max(seen_s))
+                typical.append(median(seen_s))
+                time.sleep(2 * interval_s)  # they hang, and the canaries are watched
+                _revive(fleet, port)
+            late_ms = Times([ms for canary in canaries for ms in canary.late_ms()])
+    dead = f"{hosts // 2} of {hosts} hosts die -> offline, slowest"
+    live = f"a live host's sample seen while {hosts // 4} hang, latest"
+    return [
+        limited(dead, max(slowest), "s", interval_s + timeout_s + 0.5, f", median {median(typical):.2f} s"),
+        limited(live, max(late_ms.ms) / 1000, "s", 0.5, f", {late_ms}"),
+    ]
+
+
+def _revive(fleet: Simulation, port: int) -> None:
+    fleet.revive(0, fleet.count // 2)
+    _wait_for(port, "online", range(fleet.count), 30)
+
+
+def _wait_for(port: int, status: str, numbers: range, within_s: float) -> list[float]:
+    """When each of these hosts was first seen in that status (monotonic)."""
+    waiting, seen = {f"host{number}" for number in numbers}, list[float]()
+    etag = ""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+
+        def look() -> bool:
+            nonlocal etag
+            connection.request("GET", "/api/infrastructure", headers={"If-None-Match": etag})
+            response = connection.getresponse()
+            body, etag = response.read(), response.headers.get("ETag", "")
+            at = time.monotonic()
+            if response.status == 200:
+                for machine in json.loads(body)["machines"]:
+                    if machine["status"] == status and machine["name"] in waiting:
+                        waiting.remove(machine["name"])
+                        seen.append(at)
+            return not waiting
+
+        wait_until(look, within_s, f"{len(waiting)} hosts are {status}")
+    return seen
+
+
+class _Canary(ThreadingHTTPServer):
+    """A host that numbers its answers (as its uptime), so that each can be told when it is seen."""
+
+    daemon_threads = True
+
+    def __init__(self, number: int) -> None:
+        super().__init__(("127.0.0.1", 0), _CanaryHandler)
+        self.name = f"canary{number}"
+        self.answered: dict[int, float] = {}
+        self._seen: dict[int, float] = {}
+        self._ended = threading.Event()
+        self._watcher: threading.Thread
+
+    def declare(self, folder: Path) -> None:
+        network = {"hostname": "127.0.0.1", "sidecar_port": self.server_port, "ollama": False}
+        machine = {"name": self.name, "role": "canary", "hardware": {}, "network": network, "models": []}
+        (folder / f"{self.name}.yaml").write_text(json.dumps(machine))
+
+    def next_answer(self) -> bytes:
+        body = sidecar_answers()[0].partition(b"\r\n\r\n")[2]
+        number = len(self.answered) + 1
+        content = json.dumps(json.loads(body) | {"uptime_s": number}).encode()
+        self.answered[number] = time.monotonic()
+        return content
+
+    def watch(self, port: int) -> None:
+        self._watcher = threading.Thread(target=self._watch, args=[port], daemon=True)
+        self._watcher.start()
+
+    def _watch(self, port: int) -> None:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            while not self._ended.wait(0.02):
+                connection.request("GET", f"/api/machines/{self.name}")
+                telemetry: dict[str, Any] = json.loads(connection.getresponse().read())["telemetry"]
+                self._seen.setdefault(int(telemetry.get("uptime_s", 0)), time.monotonic())
+
+    def late_ms(self) -> list[float]:
+        """How long after it was given each answer was seen; those before it was watched do not count."""
+        self._ended.set()
+        self._watcher.join()
+        first = min(self._seen)
+        return [(at - self.answered[number]) * 1000 for number, at in self._seen.items() if number > first]
+
+
+class _CanaryHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Canary
+
+    def do_GET(self) -> None:
+        content = self.server.next_answer()
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n"
+        self.wfile.write(head.encode() + content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the standard library names it
+        pass
+
+
+@contextmanager
+def _canaries() -> Iterator[list[_Canary]]:
+    canaries = [_Canary(number) for number in range(CANARIES)]
+    for canary in canaries:
+        threading.Thread(target=canary.serve_forever, daemon=True).start()
+    try:
+        yield canaries
+    finally:
+        for canary in canaries:
+            canary.shutdown()
+            canary.server_close()

@@ -1,0 +1,68 @@
+"""The peers, as Debian packages them, each run with its defaults."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.answers import address
+from bench.table import answers, free_port, running, wait_until
+
+NOT_HERE = "{} is not installed"
+
+
+def is_there(*commands: str) -> bool:
+    """Whether all these commands are installed."""
+    return all(shutil.which(command) for command in commands)
+
+
+def scrape_config(count: int, ports: Iterable[int], interval_s: int, timeout_s: int) -> str:
+    """What has Prometheus or VictoriaMetrics scrape both endpoints of every host; JSON is YAML."""
+    targets = [f"{address(number)}:{port}" for number in range(count) for port in ports]
+    jobs = [{"job_name": "hosts", "static_configs": [{"targets": targets}]}]
+    times = {"scrape_interval": f"{interval_s}s", "scrape_timeout": f"{timeout_s}s"}
+    return json.dumps({"global": times, "scrape_configs": jobs})
+
+
+@contextmanager
+def prometheus(folder: Path, config: str = "") -> Iterator[tuple[int, int]]:
+    """A Prometheus on the store in `folder`; gives its process id and its port."""
+    port, file = free_port(), folder.with_suffix(".yml")
+    file.write_text(config)
+    command = [
+        "prometheus",
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with running(command, folder.with_suffix(".log"), **os.environ) as process:
+        wait_until(answers(port, "/-/ready"), 30, "Prometheus is ready")
+        yield process.pid, port
+
+
+@contextmanager
+def victoria_metrics(folder: Path, config: str) -> Iterator[tuple[int, int]]:
+    """A VictoriaMetrics that scrapes into `folder`; gives its process id and its port."""
+    port, file = free_port(), folder.with_suffix(".yml")
+    file.write_text(config)
+    command = [
+        "victoria-metrics",
+        f"-promscrape.config={file}",
+        f"-storageDataPath={folder}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+    ]
+    with running(command, folder.with_suffix(".log"), **os.environ) as process:
+        wait_until(answers(port, "/health"), 30, "VictoriaMetrics is ready")
+        yield process.pid, port
+
+
+@contextmanager
+def node_exporter(folder: Path) -> Iterator[tuple[int, int]]:
+    """A node_exporter of this machine; gives its process id and its port."""
+    port = free_port()
+    command = ["prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}"]
+    with running(command, folder / "node_exporter.log", **os.environ) as process:
+        wait_until(answers(port, "/metrics"), 30, "node_exporter is ready")
+        yield process.pid, port
