@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,14 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 class RunningServer:
     """`machines-server serve` (or `poll`) with its folders under `folder`, as a context manager."""
 
-    def __init__(self, folder: Path, *, command: str = "serve", **settings: str) -> None:
+    def __init__(
+        self, folder: Path, *, command: str = "serve", prefix: Sequence[str] = (), **settings: str
+    ) -> None:
+        """`prefix` is a command that runs the server, in other namespaces for instance, by becoming it."""
         self.machines, self.data = folder / "machines", folder / "var"
         self.machines.mkdir(exist_ok=True)
         self.log = folder / f"{command}.log"
-        self._command = command
+        self._command, self._prefix = command, prefix
         self.settings = {
             "MACHINES_DIR": str(self.machines),
             "MACHINES_DATA_DIR": str(self.data),
@@ -65,7 +69,7 @@ class RunningServer:
     def __enter__(self) -> "RunningServer":
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "machines_server", self._command],
+                [*self._prefix, sys.executable, "-m", "machines_server", self._command],
                 env=clean_environment(**self.settings),
                 stderr=log,
                 stdout=log,

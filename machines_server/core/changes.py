@@ -6,7 +6,7 @@ from typing import Any
 
 from machines_server.core.registry import Endpoint
 from machines_server.core.sample import HostSample, LoadedModel, Sample, public_value
-from machines_server.core.status import Seen, Status, judge
+from machines_server.core.status import Seen, Status, Verdict, judge
 
 EVENT_TYPES = (
     "online",
@@ -33,11 +33,16 @@ class Event:
 
 def status_event(before: Status | None, sample: Sample) -> Event | None:
     """The transition that a sample brings, or None; `before` is None for a machine never seen."""
-    seen = {endpoint: Seen(result.state, result.reason) for endpoint, result in sample.results.items()}
-    verdict = judge(frozenset(seen), seen, None)
+    verdict = verdict_of(sample)
     if verdict.status is before:
         return None
     return Event(sample.at, verdict.status, {"before": before, "reason": verdict.reason})
+
+
+def verdict_of(sample: Sample) -> Verdict:
+    """What one sample alone says of its machine."""
+    seen = {endpoint: Seen(result.state, result.reason) for endpoint, result in sample.results.items()}
+    return judge(frozenset(seen), seen, None)
 
 
 def reboot_event(uptime_before_s: float | None, sample: Sample) -> Event | None:

@@ -159,11 +159,24 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        what = "HTML" if body.lstrip()[:1] == b"<" else "no valid JSON"
-        raise BadAnswerError(f"{what} ({error.msg})" if what != "HTML" else "HTML, not JSON") from None
+        raise BadAnswerError(_no_json(body) or f"no valid JSON ({error.msg})") from None
     if not isinstance(raw, dict):
         raise BadAnswerError("JSON, but not an object")
     return raw
+
+
+def _no_json(body: bytes) -> str | None:
+    """What it is that is not JSON, if that can be told."""
+    begin = body.lstrip()[:1]
+    if begin == b"<":
+        return "HTML, not JSON"
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return (
+            None if begin in (b"{", b"[") else "no text, perhaps a compressed answer, which was not asked for"
+        )
+    return None
 
 
 def _list(raw: dict[str, Any], key: str, most: int) -> Iterable[tuple[dict[str, Any], str]]:

@@ -12,6 +12,7 @@ from machines_server.core.changes import (
     Event,
     reboot_event,
     status_event,
+    verdict_of,
 )
 from machines_server.core.registry import Endpoint, Registry
 from machines_server.core.sample import (
@@ -23,6 +24,7 @@ from machines_server.core.sample import (
     LoadedModel,
     PollResult,
     Sample,
+    State,
     metrics_of,
     scale,
 )
@@ -172,10 +174,15 @@ class SampleWriter:
             if event:
                 add_event(self._connection, machine, event)
                 log.info("machine %s: %s (%s)", sample.machine, event.type, event.detail.get("reason") or "-")
+        answered = frozenset(one for one, result in sample.results.items() if result.state is State.OK)
+        if status is None and before.answered not in (None, answered):  # said once, not every cycle
+            verdict = verdict_of(sample)
+            log.info("machine %s: %s (%s)", sample.machine, verdict.status, verdict.reason or "-")
         self._seen[machine] = _Seen(
             Status(status.type) if status else before.status,
             before.uptime_s if host.uptime_s is None else host.uptime_s,
             sample.at,
+            answered,
         )
 
     def _last_seen(self, machine: int) -> "_Seen":
@@ -220,11 +227,13 @@ class SampleWriter:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The status and uptime that the latest sample of a machine left behind, and when that was."""
+    """What the latest sample of a machine left behind, and when that was."""
 
     status: Status | None
     uptime_s: float | None
     at: float
+    answered: frozenset[Endpoint] | None = None
+    """What of it answered; None before the first sample of this process."""
 
 
 def _stored(sample: HostSample | GpuSample, scales: Mapping[str, int]) -> list[int | None]:

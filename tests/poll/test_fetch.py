@@ -1,17 +1,17 @@
 """Real requests to real sockets: each ends in time, with a body or with the reason why there is none."""
 
-import asyncio
 import json
 import os
 import select
 import signal
 import socket
-import struct
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
-from itertools import cycle
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,11 +20,10 @@ from machines_server.poll.fetch import Failure, Fetched, Fetcher
 from machines_server.poll.transfer import MAX_BODY_BYTES
 from tests.fakes import FakeEndpoint, FakeFleet, Script, http, wait_until
 from tests.running import free_port
+from tests.scripts import CHUNKED, OK, drip, pour, reset, say
 
 TIMEOUT_S = 0.5
 IN_TIME_S = TIMEOUT_S + 3
-OK = b"HTTP/1.1 200 OK\r\n"
-CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture
@@ -58,56 +57,6 @@ def failure(fetcher: Fetcher, url: str) -> tuple[Failure | None, str | None]:
     (ended,) = ask(fetcher, url)
     assert ended.body == b""
     return ended.failure, ended.reason
-
-
-def say(*parts: bytes) -> Script:
-    """Send `parts` and close the connection."""
-
-    async def script(writer: asyncio.StreamWriter) -> None:
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-
-    return script
-
-
-def drip(head: bytes, drops: bytes, every_s: float = 0.05) -> Script:
-    """Send `head`, then one byte of `drops` at a time, for ever."""
-
-    async def script(writer: asyncio.StreamWriter) -> None:
-        writer.write(head)
-        for drop in cycle(drops):
-            writer.write(bytes([drop]))
-            await writer.drain()
-            await asyncio.sleep(every_s)
-
-    return script
-
-
-def pour(head: bytes, chunk: bytes) -> Script:
-    """Send `head`, then `chunk` again and again as fast as it is taken."""
-
-    async def script(writer: asyncio.StreamWriter) -> None:
-        writer.write(head)
-        while True:
-            writer.write(chunk)
-            await writer.drain()
-
-    return script
-
-
-def reset(*parts: bytes) -> Script:
-    """Send `parts` and reset the connection."""
-
-    async def script(writer: asyncio.StreamWriter) -> None:
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-        linger = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        writer.transport.abort()
-
-    return script
 
 
 # Answers
@@ -337,6 +286,33 @@ def test_a_redirect_is_not_followed(fetcher: Fetcher, fakes: FakeFleet, status: 
     host = fakes.listen(answer.encode())
     assert failure(fetcher, host.url()) == (Failure.BAD_ANSWER, f"HTTP status {status[:3]}")
     assert elsewhere.connected == 0
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "elsewhere.example"])
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    fetcher: Fetcher, fakes: FakeFleet, tmp_path: Path, name: str
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-keyout", str(key), "-out", str(certificate), "-subj", f"/CN={name}", "-days", "1"]
+    subprocess.run(words, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def shake_hands() -> None:
+            with suppress(OSError), context.wrap_socket(listening.accept()[0], server_side=True):
+                pass
+
+        threading.Thread(target=shake_hands, daemon=True).start()
+        failed, reason = failure(fetcher, f"https://127.0.0.1:{listening.getsockname()[1]}/")
+    assert failed is Failure.BAD_ANSWER
+    assert "certificate" in (reason or "")
+    # Plain HTTP is what machine files declare, and a server that speaks TLS there does not answer it.
+    assert (
+        failure(fetcher, fakes.scripted(say(b"\x15\x03\x01\x00\x02\x02\x46")).url())[1]
+        == "not an HTTP answer"
+    )
 
 
 def test_the_largest_body_is_one_mebibyte(fetcher: Fetcher, fakes: FakeFleet) -> None:
