@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from machines_server.core.registry import Machine, Problem, Registry
 from machines_server.errors import MachinesError
-from machines_server.machine_file import parse_declared, parse_machine
+from machines_server.machine_file import Parsed, parse_declared, parse_machine
 from machines_server.yaml_document import MAX_BYTES
 
 RACY_NS = 2_000_000_000
@@ -60,6 +60,9 @@ class RegistryFiles:
 
     `on_problem` is called once for each problem that a change brought, outside the lock, by the thread whose
     call saw the change.
+
+    `parse(content, file)` may give None: the file is being read, and is to be asked for again. Until then
+    its last good version stands.
     """
 
     def __init__(
@@ -70,11 +73,12 @@ class RegistryFiles:
         recall_first: bool = False,
         on_problem: Callable[[Problem], None] | None = None,
         look_share: float = LOOK_SHARE,
+        parse: Callable[[bytes, str], Parsed | None] = parse_machine,
     ) -> None:
         self.folder = folder
         self._ask_store, self._recall_first = recall, recall_first
         self._on_problem = on_problem
-        self._look_share = look_share
+        self._look_share, self._parse = look_share, parse
         self._lock = Lock()
         self._files: dict[str, _File] = {}
         self._signatures: dict[str, Signature] = {}
@@ -185,7 +189,10 @@ class RegistryFiles:
         digest = blake2b(content).digest()
         if digest == file.digest:
             return self._recall(_shown(name), file) if file.recall_again else False
-        parsed = parse_machine(content, _shown(name))
+        parsed = self._parse(content, _shown(name))
+        if parsed is None:
+            message = "the file takes long to read and is being read; expected less in it"
+            return self._keep(_shown(name), file, Problem(_shown(name), message, severity="warning"))
         file.digest, file.problems, file.refused = digest, parsed.problems, None
         if parsed.machine is not None:
             file.machine, file.name_at, file.recalled = parsed.machine, parsed.name_at, None
@@ -193,8 +200,12 @@ class RegistryFiles:
         return True
 
     def _unreadable(self, name: str, file: _File, error: OSError) -> bool:
+        message = f"the file cannot be read ({error.strerror}); expected a readable file"
+        return self._keep(name, file, Problem(name, message))
+
+    def _keep(self, name: str, file: _File, problem: Problem) -> bool:
+        """Let the last good version stand, since for now nothing can be said of the file itself."""
         file.read_again = True
-        problem = Problem(name, f"the file cannot be read ({error.strerror}); expected a readable file")
         is_known = file.digest is None and file.problems == (problem,)
         if is_known and not file.recall_again:
             return False
@@ -205,7 +216,7 @@ class RegistryFiles:
     def _recall(self, name: str, file: _File) -> bool:
         """Ask for the last good version of a broken file that this process has never seen whole."""
         file.recall_again = False
-        is_broken = any(problem.severity == "error" for problem in file.problems)
+        is_broken = file.digest is None or any(problem.severity == "error" for problem in file.problems)
         if self._ask_store is None or not is_broken or (file.machine is not None and not self._recall_first):
             return False
         # Ask again with the next call: what was kept may be late, or the store says that it cannot be read.

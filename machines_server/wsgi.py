@@ -9,6 +9,7 @@ from machines_server.config import Settings, load_settings
 from machines_server.core.registry import Problem, Registry
 from machines_server.core.status import too_old_after_s
 from machines_server.history import History
+from machines_server.parse_aside import Aside
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.poller_lock import PollerLock
 from machines_server.registry_files import RegistryFiles
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 def make_service(settings: Settings) -> Service:
     """What answers questions; nothing is opened before the first."""
     store = LatestReader(settings.telemetry_db)
-    files = RegistryFiles(settings.dir, recall=store.last_good, recall_first=True)
+    files = RegistryFiles(settings.dir, recall=store.last_good, recall_first=True, parse=Aside().parse)
     return Service(
         registry=files.current,
         recent=files.recent,
@@ -46,7 +47,9 @@ def make_poller(settings: Settings) -> Poller:
 
     return Poller(
         timing=Timing(settings.poll_interval_s, settings.poll_timeout_s),
-        registry=RegistryFiles(settings.dir, recall=store.last_good, on_problem=_log_problem).current,
+        registry=RegistryFiles(
+            settings.dir, recall=store.last_good, on_problem=_log_problem, parse=Aside().parse
+        ).current,
         lock=PollerLock(settings.poller_lock, settings.dir),
         open_sink=lambda on_fault: WriterThread(
             settings.telemetry_db, max_gap_s=max_gap_s, retention=_retention(settings), on_fault=on_fault

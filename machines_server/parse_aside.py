@@ -1,0 +1,107 @@
+"""Machine files that take long to read are read in a process of their own, so that no answer waits for them.
+
+ruamel.yaml, in Python throughout since that alone is YAML 1.2, takes some 40 us for a value and 1 us for a
+character; a legal file of 1 MiB may take a minute.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from machines_server.core.registry import Problem
+from machines_server.machine_file import Parsed, parse_machine
+
+AT_ONCE_S = 0.06
+"""What takes longer is read aside; an ordinary machine file takes 3 ms."""
+DEADLINE_S = 120.0
+_VALUE_S, _LINE_S, _CHARACTER_S, _MERGE_S = 45e-6, 6e-6, 1e-6, 2e-4
+_OPEN_S = 0.6e-6
+"""For the square of their number: brackets that are opened and not closed cost ruamel.yaml that much."""
+
+
+def cost_s(content: bytes) -> float:
+    """About the most that it takes to read a machine file, in seconds; counted, not read."""
+    values = len(content) - len(content.translate(None, b",:-?[{*&"))
+    opened = content.count(b"[") + content.count(b"{")
+    return (
+        values * _VALUE_S
+        + content.count(b"\n") * _LINE_S
+        + len(content) * _CHARACTER_S
+        + content.count(b"<<") * _MERGE_S
+        + opened**2 * _OPEN_S
+    )
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A file that is being read, as it was when that began; `parsed` is there at the end."""
+
+    digest: bytes
+    parsed: Parsed | None = None
+
+
+class Aside:
+    """Reads files, the long ones one after the other in a process of their own; for any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._asked: dict[str, _Asked] = {}
+
+    def parse(self, content: bytes, file: str) -> Parsed | None:
+        """As `parse_machine`; None while the file is being read aside, until it is asked for again."""
+        if cost_s(content) <= AT_ONCE_S:
+            return parse_machine(content, file)
+        digest = blake2b(content).digest()
+        with self._lock:
+            asked = self._asked.get(file)
+            if asked is None or asked.digest != digest:
+                asked = self._asked[file] = _Asked(digest)
+                threading.Thread(
+                    target=self._read, args=(content, file, asked), name=f"read {file}", daemon=True
+                ).start()
+            if asked.parsed is not None:
+                del self._asked[file]
+            return asked.parsed
+
+    def _read(self, content: bytes, file: str, asked: _Asked) -> None:
+        with self._turn:
+            if self._asked.get(file) is asked:  # else it has changed meanwhile
+                asked.parsed = read_in_a_process(content, file)
+
+
+def read_in_a_process(content: bytes, file: str, deadline_s: float = DEADLINE_S) -> Parsed:
+    """As `parse_machine`, by a process that may be ended."""
+    command = [sys.executable, "-m", "machines_server.parse_aside", file]
+    try:
+        done = subprocess.run(command, input=content, stdout=subprocess.PIPE, timeout=deadline_s, check=True)  # noqa: S603  ourselves
+    except subprocess.TimeoutExpired:
+        return _refused(file, f"the file takes more than {deadline_s:g} s to read; expected less in it")
+    except (OSError, subprocess.CalledProcessError) as error:
+        return _refused(file, f"the process that reads this long file failed ({error}); expected less in it")
+    parsed: Parsed = pickle.loads(done.stdout)  # noqa: S301  from ourselves
+    return parsed
+
+
+def _refused(file: str, message: str) -> Parsed:
+    return Parsed(None, (Problem(file, message),))
+
+
+def _end_with_parent(pid: int) -> None:
+    while os.getppid() == pid:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def main() -> None:
+    """Read the file on standard input; its name in problems is the first argument."""
+    threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
+    sys.stdout.buffer.write(pickle.dumps(parse_machine(sys.stdin.buffer.read(), sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

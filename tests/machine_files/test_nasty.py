@@ -1,0 +1,142 @@
+"""Nasty files beside good ones: nothing fails, no neighbour is lost, nobody waits."""
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from machines_server.core.registry import Registry
+from machines_server.machine_file import parse_machine
+from machines_server.parse_aside import AT_ONCE_S, Aside, cost_s, read_in_a_process
+from machines_server.registry_files import RegistryFiles
+from tests.fakes import wait_until
+from tests.machine_files.corpus import ACCEPTED, REFUSED
+from tests.machine_files.texts import GOOD, good, write
+
+DENSE = (good("box") + "x: [" + "1, " * 3000 + "1]\n").encode()
+"""Legal, and too long to be read while somebody waits."""
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def _settled(files: RegistryFiles) -> Registry:
+    """The registry when no file is being read any more."""
+
+    wait_until(lambda: not any("being read" in one.message for one in files.current(1.0).problems), 30)
+    return files.current(1.0)
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_odd_and_legal_files_are_machines(name: str) -> None:
+    parsed = parse_machine(_bytes(ACCEPTED[name]), "box.yaml")
+    assert parsed.machine is not None, parsed.problems
+    assert parsed.machine.name == "box"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_broken_files_are_refused_with_a_reason(name: str) -> None:
+    text, says = REFUSED[name]
+    parsed = parse_machine(_bytes(text), "box.yaml")
+    assert parsed.machine is None
+    assert any(one.severity == "error" and says in one.message for one in parsed.problems), parsed.problems
+
+
+def test_all_of_them_in_one_folder_leave_the_good_ones_alone(tmp_path: Path) -> None:
+    nasty = {**ACCEPTED, **{name: text for name, (text, _) in REFUSED.items()}}
+    for number, text in enumerate(nasty.values()):
+        (tmp_path / f"nasty{number:03}.yaml").write_bytes(_bytes(text))
+    for name in ("alpha", "omega"):
+        write(tmp_path, name)
+    files = RegistryFiles(tmp_path, parse=Aside().parse)
+    first = files.current(1.0)
+    registry = _settled(files)
+    for seen in (first, registry):
+        assert {"alpha", "omega"} <= {one.name for one in seen}
+    broken = {
+        one.file for one in registry.problems if one.severity == "error" and "has the name" not in one.message
+    }
+    assert len(broken) == len(REFUSED)
+    assert registry.get("box") is not None
+
+
+def test_a_long_file_is_read_aside_and_seen_when_it_is_read(tmp_path: Path) -> None:
+    assert cost_s(DENSE) > AT_ONCE_S
+    files = RegistryFiles(tmp_path, parse=Aside().parse)
+    write(tmp_path, "alpha")
+    (tmp_path / "box.yaml").write_bytes(DENSE)
+    registry = files.current(1.0)
+    assert [one.name for one in registry] == ["alpha"]
+    (problem,) = registry.problems
+    assert (problem.file, problem.severity) == ("box.yaml", "warning")
+    assert "is being read" in problem.message
+    assert files.current(2.0) is registry
+    after = _settled(files)
+    assert after.problems == ()
+    box = after.get("box")
+    assert box is not None
+    assert len(box.declared["x"]) == 3001
+    assert files.current(3.0) is after
+
+
+def test_while_a_long_file_is_read_its_last_good_version_stands(tmp_path: Path) -> None:
+    files = RegistryFiles(tmp_path, parse=Aside().parse)
+    write(tmp_path, "box")
+    before = files.current(1.0).get("box")
+    (tmp_path / "box.yaml").write_bytes(DENSE)
+    assert files.current(2.0).get("box") is before
+    (tmp_path / "box.yaml").write_text(good("box") + "x: 1\n")
+    found = files.current(3.0)
+    assert found.problems == ()
+    assert found.machines[0].declared["x"] == 1
+    time.sleep(1.0)  # what was read aside meanwhile is not taken for the file
+    assert files.current(4.0).machines[0].declared["x"] == 1
+
+
+def test_a_long_file_that_is_broken_says_where(tmp_path: Path) -> None:
+    files = RegistryFiles(tmp_path, parse=Aside().parse)
+    (tmp_path / "box.yaml").write_bytes(DENSE + b"role: again\n")
+    (problem,) = _settled(files).problems
+    assert (problem.key, problem.severity) == ("role", "error")
+
+
+def test_a_reading_that_takes_too_long_is_given_up() -> None:
+    parsed = read_in_a_process(DENSE, "box.yaml", deadline_s=0.01)
+    assert parsed.machine is None
+    assert "takes more than 0.01 s to read" in parsed.problems[0].message
+
+
+_PIECES = (
+    "- |: |\n|  |[|]|{|}|, |&a |*a |!!set |!!int |!!omap |!!binary |!!float |!!timestamp |!x |"
+    "<<: |? |>|'|\"|\\ud800|0x|.nan|-|=|~|true|2026-13-01|1e999|\t|\r|%YAML 1.1\n|%TAG ! x\n|---|...|"
+    "#|@|`|\xe9|\ufeff|\u2028|_|!<x>|!%ff |a|k: v\n|{a: b}, |[[|]]|x: &a [|\n  - "
+)
+
+
+ONE_AFTER_THE_OTHER = Aside()
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.integers(0, len(GOOD)),
+    st.lists(st.tuples(st.sampled_from(_PIECES.split("|")), st.integers(1, 3000)), max_size=6),
+    st.integers(1, 30),
+)
+def test_no_file_keeps_anybody_waiting(at: int, pieces: list[tuple[str, int]], again: int) -> None:
+    text = GOOD[:at] + "".join(piece * times for piece, times in pieces) * again + GOOD[at:]
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for neighbour in ("alpha", "omega"):
+            write(folder, neighbour)
+        files = RegistryFiles(folder, parse=ONE_AFTER_THE_OTHER.parse)
+        files.current(1.0)
+        (folder / "box.yaml").write_text(text)
+        began_s = time.thread_time()
+        registry = files.current(2.0)
+        assert time.thread_time() - began_s < 0.1
+        assert {"alpha", "omega"} <= {one.name for one in registry}
