@@ -19,7 +19,7 @@ from machines_server.cli_history import events, history
 from machines_server.cli_pick import pick
 from machines_server.config import Settings, load_settings
 from machines_server.core.registry import Problem
-from machines_server.errors import MachinesError, SettingsError, StoreError
+from machines_server.errors import MachinesError, MigrationError, SettingsError, StoreError
 from machines_server.logs import log_config
 from machines_server.machine_file import json_schema
 from machines_server.registry_files import RegistryFiles
@@ -193,11 +193,21 @@ def _settings() -> Settings:
 
 
 def _start() -> Settings:
-    """What `serve` and `poll` do first: settings, log, schema."""
+    """What `serve` and `poll` do first: settings, log, schema.
+
+    A database that cannot be written now may be later, and who polls tries again; one that does not fit
+    never will.
+    """
     settings = _settings()
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
-    for name in migrate_database(settings.telemetry_db):
-        logging.getLogger(__name__).info("applied %s", name)
+    log = logging.getLogger(__name__)
+    try:
+        for name in migrate_database(settings.telemetry_db):
+            log.info("applied %s", name)
+    except MigrationError:
+        raise
+    except StoreError as error:
+        log.error("%s; it is tried again while all machines are unknown", error)
     return settings
 
 

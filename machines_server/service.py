@@ -165,7 +165,7 @@ class Service:
         if leader:
             message = leader.faults.get("store") or message
         elif not os.access(self._poller_lock.parent, os.W_OK):
-            message = message or f"the data folder {self._poller_lock.parent} cannot be written"
+            message = f"the data folder {self._poller_lock.parent} cannot be written"
         return {
             "status": "ok",
             "service": "machines-server",

@@ -8,6 +8,9 @@ from pathlib import Path
 from machines_server.errors import StoreError
 
 BUSY_TIMEOUT_MS = 1000
+WAL_BYTES = 8 * 2**20
+"""What the write-ahead log is cut back to whenever no reader needs more of it."""
+_TRIM_TIMEOUT_MS = 20
 COORDINATION_TIMEOUT_MS = 10_000
 
 
@@ -25,6 +28,21 @@ def open_writer(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def trim_wal(connection: sqlite3.Connection, path: Path) -> None:
+    """Cut the write-ahead log back if it has grown, unless a reader is in the way.
+
+    SQLite starts it anew only when a commit finds nobody reading, which many short readers seldom allow.
+    """
+    try:
+        if path.with_name(f"{path.name}-wal").stat().st_size <= WAL_BYTES:
+            return
+    except OSError:
+        return
+    connection.execute(f"PRAGMA busy_timeout = {_TRIM_TIMEOUT_MS}")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
 def open_coordination(path: Path) -> sqlite3.Connection:

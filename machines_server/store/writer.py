@@ -15,13 +15,14 @@ from pathlib import Path
 from machines_server.core.registry import Registry
 from machines_server.core.sample import Cycle
 from machines_server.errors import StoreError
-from machines_server.store.connection import inode, open_writer, translated
+from machines_server.store.connection import inode, open_writer, translated, trim_wal
 from machines_server.store.migrate import migrate
 from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import Item, SampleWriter
 
 FLUSH_S = 0.2
 RETRY_S = 1.0
+TRIM_EVERY_S = 2.0
 MAX_PENDING = 50_000
 """Items kept while the database cannot be written; after that the oldest are lost, and it is said."""
 
@@ -54,7 +55,7 @@ class WriterThread:
         self._rollups: Rollups
         self._registry: Registry | None = None
         self._inode: int | None = None
-        self._maintained_at = time.monotonic()
+        self._maintained_at = self._trimmed_at = time.monotonic()
         self._fault: str | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -117,6 +118,9 @@ class WriterThread:
             elapsed_s, self._maintained_at = now - self._maintained_at, now
             if not self._rollups.step(time.time(), elapsed_s):
                 break
+        if self._connection is not None and time.monotonic() - self._trimmed_at >= TRIM_EVERY_S:
+            self._trimmed_at = time.monotonic()
+            trim_wal(self._connection, self._path)
 
     def _write(self, writer: SampleWriter) -> None:
         try:

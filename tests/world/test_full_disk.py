@@ -1,0 +1,207 @@
+"""A disk that is full or may not be written, and a wall clock that is set: our faults, and nobody else's."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from bench.fill import Host, Stretch, fill
+from machines_server.store.rollups import Retention
+from tests.fakes import FakeFleet, wait_until
+from tests.running import RunningServer, command
+from tests.store.folds import rollups_that_differ
+from tests.world.scene import INTERVAL_S, assert_whole, declare, rows, scene, tell
+
+pytestmark = pytest.mark.slow
+
+FULL_S = 8.0
+KEEP_ALL = Retention(raw_s=1e9, minute_s=1e9, hour_s=1e9)
+
+
+class Disk:
+    """A small file system of our own, which can be filled and made read-only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.data = path, path / "var"
+
+    def fill(self) -> None:
+        """Leave no block free."""
+        with (self.path / "ballast").open("ab", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(b"x" * 4096)
+
+    def free(self) -> None:
+        """Take away what filled it."""
+        (self.path / "ballast").unlink()
+
+    def set_read_only(self, *, is_so: bool) -> None:
+        """Refuse all writing, or allow it again."""
+        os.sync()
+        subprocess.run(["mount", "-o", f"remount,{'ro' if is_so else 'rw'}", str(self.path)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def test_the_disk_is_full_while_it_polls(
+    tmp_path: Path, disk: Disk, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scene(tmp_path, declare(tmp_path, fakes), MACHINES_DATA_DIR=str(disk.data)) as seen:
+        began = time.monotonic()
+        disk.fill()
+        word = seen.wait_for_word("full", began, 30)
+        unknown_s = seen.wait_for_all("unknown", began, 30)
+        time.sleep(FULL_S)
+        assert not seen.server.get("/health/ready").ok
+        ended = time.monotonic()
+        disk.free()
+        well_s = seen.wait_until_well(ended)
+        assert seen.unwritten(began, ended) == []
+        tell(
+            capsys,
+            f"disk full: {word!r}, unknown after {unknown_s:.1f} s, well {well_s:.1f} s after there was room,"
+            " every sample polled meanwhile is there",
+        )
+
+
+@contextmanager
+def _with_rollups_due(disk: Disk) -> Iterator[Path]:
+    """A database with a past whose minutes and hours are still to be rolled up."""
+    path = disk.data / "telemetry.db"
+    now_s = int(time.time())
+    hosts = [Host(f"old{number}") for number in range(4)]
+    fill(path, hosts, [Stretch(now_s - 6 * 3600, now_s - 3600, 20)], retention=KEEP_ALL)
+    with closing(sqlite3.connect(path)) as connection:
+        for tier, table in ((60, "sample_1m"), (3600, "sample_1h")):
+            for samples in (table, f"gpu_{table}"):
+                connection.execute(f"DELETE FROM {samples}")
+            connection.execute(
+                f"INSERT OR IGNORE INTO rollup_due"
+                f" SELECT {tier}, at_ms / 1000 / {tier} * {tier}, machine_id FROM sample"
+            )
+        connection.commit()
+    yield path
+
+
+def test_the_disk_is_full_while_it_rolls_up(
+    tmp_path: Path, disk: Disk, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hosts = declare(tmp_path, fakes)
+    with _with_rollups_due(disk) as path:
+        before = rows(path)
+        disk.fill()
+        os.truncate(disk.path / "ballast", (disk.path / "ballast").stat().st_size - 600_000)
+        with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server:
+            wait_until(lambda: "full" in str(server.get("/health").json()["store"]["message"]), 30)
+            word = server.get("/health").json()["store"]["message"]
+            assert {one["status"] for one in server.fleet().values()} <= {"online", "unknown"}
+            disk.free()
+            began = time.monotonic()
+            wait_until(lambda: server.get("/health/ready").ok, 20)
+            wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
+            well_s = time.monotonic() - began
+            wait_until(lambda: not _due(path), 60)
+        assert_whole(path, before)
+        with closing(sqlite3.connect(path)) as connection:
+            assert rollups_that_differ(connection) == []
+    assert hosts
+    tell(capsys, f"disk full during rollups: {word!r}, well {well_s:.1f} s after; every rollup is exact")
+
+
+def _due(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        past_s = time.time() - 2 * 3600
+        (due,) = connection.execute("SELECT count(*) FROM rollup_due WHERE at_s < ?", (past_s,)).fetchone()
+    return int(due)
+
+
+def test_the_disk_is_full_while_the_database_is_brought_up_to_date(
+    tmp_path: Path, disk: Disk, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk.data.mkdir(mode=0o700)
+    (disk.data / "poller.lock").write_bytes(b" " * 16384)
+    disk.fill()
+    settings = {"MACHINES_DATA_DIR": str(disk.data)}
+    refused = command("migrate", MACHINES_DIR=str(tmp_path), **settings)
+    assert refused.returncode != 0
+    assert "Traceback" not in refused.stderr
+    assert "full" in refused.stderr
+    declare(tmp_path, fakes)
+    with RunningServer(tmp_path, **settings) as server:
+        wait_until(lambda: "full" in str(server.get("/health").json()["store"]["message"]), 20)
+        assert {one["status"] for one in server.fleet().values()} == {"unknown"}
+        disk.free()
+        began = time.monotonic()
+        wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
+        well_s = time.monotonic() - began
+    assert_whole(disk.data / "telemetry.db", set())
+    tell(capsys, f"disk full during a migration: {refused.stderr.strip()!r}, online {well_s:.1f} s after")
+
+
+def test_the_data_folder_becomes_read_only_and_the_poller_dies(
+    tmp_path: Path, disk: Disk, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scene(tmp_path, declare(tmp_path, fakes), MACHINES_DATA_DIR=str(disk.data)) as seen:
+        # What is open to be written goes on being written, so that only a new poller meets it.
+        with _mounted_read_only(disk.path):
+            time.sleep(3 * INTERVAL_S)
+            assert seen.watch.seen() == {"online"}
+            began = time.monotonic()
+            os.kill(seen.server.poller_pid(), signal.SIGKILL)
+            unknown_s = seen.wait_for_all("unknown", began, 20)
+            word = seen.wait_for_word("store: ", began, 10)
+            time.sleep(3 * INTERVAL_S)
+        well_s = seen.wait_until_well(time.monotonic(), 30)
+        tell(
+            capsys,
+            f"read-only when a poller dies: {word!r}, unknown after {unknown_s:.1f} s,"
+            f" well {well_s:.1f} s after",
+        )
+
+
+@contextmanager
+def _mounted_read_only(folder: Path) -> Iterator[None]:
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_data_folder_that_is_read_only_from_the_start(
+    tmp_path: Path, disk: Disk, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declare(tmp_path, fakes)
+    disk.data.mkdir(mode=0o700)
+    disk.set_read_only(is_so=True)
+    with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server:
+        wait_until(lambda: server.get("/health").json()["store"]["message"], 10)
+        word = server.get("/health").json()["store"]["message"]
+        assert "cannot be written" in word
+        assert {one["status"] for one in server.fleet().values()} == {"unknown"}
+        disk.set_read_only(is_so=False)
+        began = time.monotonic()
+        wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
+        tell(capsys, f"read-only from the start: {word!r}, online {time.monotonic() - began:.1f} s after")
