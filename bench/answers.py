@@ -13,6 +13,7 @@ VARIANTS = 16
 """Different answers of each kind, so that values change as those of real hosts do."""
 SERIES = 18
 SIZES = {MODEL: 40 * GIB, OTHER_MODEL: 3 * GIB}
+DIGESTS = {MODEL: "a" * 64, OTHER_MODEL: "b" * 64}
 
 
 def address(number: int) -> str:
@@ -41,12 +42,12 @@ def ollama_answer(models: tuple[str, ...], clock_ahead_s: float, now_s: int) -> 
             "name": model,
             "model": model,
             "size": SIZES[model],
-            "digest": f"{index:x}" * 64,
+            "digest": DIGESTS[model],
             "expires_at": "2318-12-04T10:11:12.123456789Z",
             "size_vram": SIZES[model],
             "context_length": 8192,
         }
-        for index, model in enumerate(models, 1)
+        for model in models
     ]
     date = formatdate(now_s + clock_ahead_s, usegmt=True) if clock_ahead_s else None
     return _http({"models": listed}, "application/json", date)
@@ -56,8 +57,8 @@ def ollama_answer(models: tuple[str, ...], clock_ahead_s: float, now_s: int) -> 
 def tags_answer() -> bytes:
     """What an Ollama has on its disk."""
     listed = [
-        {"name": model, "model": model, "size": size, "digest": f"{index:x}" * 64}
-        for index, (model, size) in enumerate(SIZES.items(), 1)
+        {"name": model, "model": model, "size": size, "digest": DIGESTS[model]}
+        for model, size in SIZES.items()
     ]
     return _http({"models": listed}, "application/json")
 

@@ -21,7 +21,8 @@ from machines_server.poll.transfer import HANDLES_PER_MULTI, MAX_BODY_BYTES, Sha
 _BATCH = 256
 _MAX_WAIT_S = 0.2
 _RESOLVE_WAIT_S = 0.02
-_STALL_S = 0.5
+_STALL_S, _STALL_SHARE = 0.5, 0.5
+"""Who has been kept from running for so long, or for that share of the deadline, may have missed answers."""
 _OWN_ERRNOS = frozenset({0, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 """0 is what libcurl leaves when there was not even a socket."""
 
@@ -54,6 +55,7 @@ class Fetcher:
     def __init__(self, timeout_s: float) -> None:
         """`timeout_s` spans a whole request: name look-up, connect, headers, body."""
         self._timeout_s = timeout_s
+        self._stall_s = min(_STALL_S, _STALL_SHARE * timeout_s)
         self._epoll = select.epoll()
         self._resolver = Resolver()
         self._shards: list[Shard] = []
@@ -169,7 +171,7 @@ class Fetcher:
         Then answers may lie unread behind deadlines that passed meanwhile.
         """
         now = time.monotonic()
-        self._stalled |= now - self._ticked_at - self._waited_s > _STALL_S
+        self._stalled |= now - self._ticked_at - self._waited_s > self._stall_s
         return now
 
     def _start_resolved(self) -> Iterator[Fetched]:

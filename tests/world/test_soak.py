@@ -95,7 +95,7 @@ def _samples_that_differ(connection: sqlite3.Connection, began_at: float) -> lis
         before[name] = at_s
         settled = all(not 0 <= at_s - phase.from_s <= LATE_S for phase in life[1:])
         expected = phase_at(life, at_s).mode == Mode.UP
-        if (settled and bool(up) != expected) or gap_s > 2 * INTERVAL_S + TIMEOUT_S:
+        if (settled and bool(up) != expected) or gap_s > 3 * INTERVAL_S + TIMEOUT_S:
             wrong.append((name, round(at_s, 2), up))
     assert len(before) == HOSTS
     return wrong
@@ -147,7 +147,7 @@ def _models_that_differ(connection: sqlite3.Connection, began_at: float) -> dict
                 ("model_unloaded", set(before.models) - set(after.models)),
             ):
                 expected |= {(after.from_s, kind, model) for model in models}
-        seen = [(at - began_at, kind, model) for at, kind, model in events[number] if at > began_at]
+        seen = [(at - began_at, kind, model) for at, kind, model in events[number] if at > began_at + LATE_S]
         matched = {
             one
             for one in expected
