@@ -14,11 +14,14 @@ from typing import NamedTuple
 
 from machines_server.core.registry import Machine, Problem, Registry
 from machines_server.errors import MachinesError
+from machines_server.folder_watch import FolderWatch
 from machines_server.machine_file import Parsed, parse_declared, parse_machine
 from machines_server.yaml_document import MAX_BYTES
 
 RACY_NS = 2_000_000_000
 """A file changed this recently may change again without its times showing it: one tick of FAT, two of NFS."""
+
+_LOOK_S = 1.0
 
 Signature = tuple[int, ...]
 """What tells one state of a file from another: times, size, inode and mode, or only the errno of its stat."""
@@ -86,11 +89,16 @@ class RegistryFiles:
         self._folder_problem: Problem | None = None
         self._registry: Registry | None = None
         self._looked: _Look | None = None
+        self._watch, self._scanned_at = FolderWatch(folder), float("-inf")
+        self._is_plain = False
+        """Whether a watch on the folder tells of every change: no file has a name elsewhere."""
 
     def current(self, now: float) -> Registry:
         """The machines as the folder has them; the very same object as long as nothing changes."""
         with self._lock:
             before = self._registry
+            if before is not None and self._is_unchanged():
+                return before
             is_different = self._scan()
             if before is not None and not is_different:
                 return before
@@ -120,8 +128,21 @@ class RegistryFiles:
                 return self._registry
         return self.current(now)
 
+    def _is_unchanged(self) -> bool:
+        """Whether no look at the files is needed; there is one each second, whatever the kernel says."""
+        is_recent = time.monotonic() - self._scanned_at < _LOOK_S
+        return is_recent and not self._read_again and self._watch.is_quiet()
+
     def _scan(self) -> bool:
         """Read what changed since the last scan; whether anything is different now."""
+        self._watch.begin()
+        self._scanned_at = time.monotonic()
+        is_different = self._scan_files()
+        if not self._is_plain or self._folder_problem is not None:
+            self._watch.stop()
+        return is_different
+
+    def _scan_files(self) -> bool:
         began_at, folder = time.monotonic(), _folder_signature(self.folder)
         self._looked = None
         try:
@@ -149,6 +170,7 @@ class RegistryFiles:
 
     def _list(self) -> dict[str, Signature]:
         found: dict[str, Signature] = {}
+        self._is_plain = True
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 name = entry.name
@@ -157,9 +179,11 @@ class RegistryFiles:
                 try:
                     s = entry.stat()
                 except OSError as error:
+                    self._is_plain = False
                     if not isinstance(error, FileNotFoundError) or entry.is_symlink():
                         found[name] = (error.errno or errno.EIO,)
                 else:
+                    self._is_plain &= s.st_nlink == 1 and not entry.is_symlink()
                     if not stat.S_ISDIR(s.st_mode):
                         found[name] = (s.st_mtime_ns, s.st_ctime_ns, s.st_size, s.st_ino, s.st_mode)
         return found
