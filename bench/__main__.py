@@ -10,7 +10,7 @@ from typing import Protocol
 
 import click
 
-from bench import history, outage, poll, route, scrape, serving
+from bench import history, large, outage, poll, route, scrape, serving
 from bench.table import Line, show
 
 
@@ -23,6 +23,7 @@ class Bench(Protocol):
 
 BENCHES: dict[str, Bench] = {
     "poll": poll.bench,
+    "large": large.bench,
     "outage": outage.bench,
     "serving": serving.bench,
     "route": route.bench,

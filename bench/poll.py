@@ -1,4 +1,4 @@
-"""Polling 1,000 hosts: CPU and resident memory, beside peers that scrape the same hosts; then 8,000."""
+"""Polling 1,000 hosts: CPU and resident memory, beside peers that scrape the same hosts."""
 
 import json
 import os
@@ -16,9 +16,6 @@ import psutil
 from bench.peers import NOT_HERE, is_there, prometheus, scrape_config, victoria_metrics
 from bench.simulation import Simulation, simulated
 from bench.table import Line, compared, cpu_s, limited, machines_server, note, running
-from machines_server.store.connection import open_reader
-
-LARGE, LARGE_S = 8000, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ QUICK = _Plan(hosts=300, interval_s=2, timeout_s=1, warm_up_s=5, peer_warm_up_s=
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Poll a fleet, then let the peers scrape it as often; then poll a large one on one core."""
+    """Poll a fleet, then let the peers scrape it as often."""
     plan = QUICK if quick else _Plan()
     with simulated(plan.hosts) as fleet:
         note(f"{plan.hosts} fake hosts are polled, then scraped by each peer")
@@ -63,7 +60,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
     said = ", ".join(f"{name} {peer.rss_mb:.0f} MB" for name, peer in peers.items() if peer)
     what = f"resident memory of the poller, {plan.hosts} hosts"
     lines.append(limited(what, ours.rss_mb, "MB", 120, peer=said))
-    return lines if quick else [*lines, *_large(folder / "large")]
+    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,8 @@ def _cpu_line(hosts: int, ours: _Measured, name: str, peer: _Measured | None) ->
 
 
 def _ours(folder: Path, fleet: Simulation, plan: _Plan) -> _Measured:
-    with _polling(folder, fleet.declare(folder / "machines"), plan) as process:
+    machines = fleet.declare(folder / "machines")
+    with polling(folder, machines, plan.interval_s, plan.timeout_s) as process:
         measured = _measured(process, plan, plan.warm_up_s)
     with closing(sqlite3.connect(folder / "var" / "telemetry.db")) as connection:
         (spans,) = connection.execute("SELECT count(*) FROM poll_span").fetchone()
@@ -100,12 +98,13 @@ def _ours(folder: Path, fleet: Simulation, plan: _Plan) -> _Measured:
 
 
 @contextmanager
-def _polling(folder: Path, machines: Path, plan: _Plan, *prefix: str) -> Iterator[int]:
+def polling(folder: Path, machines: Path, interval_s: int, timeout_s: int, *prefix: str) -> Iterator[int]:
+    """`machines-server poll`, run by the command `prefix` if there is one; its process id."""
     settings = os.environ | {
         "MACHINES_DIR": str(machines),
         "MACHINES_DATA_DIR": str(folder / "var"),
-        "MACHINES_POLL_INTERVAL_S": str(plan.interval_s),
-        "MACHINES_POLL_TIMEOUT_S": str(plan.timeout_s),
+        "MACHINES_POLL_INTERVAL_S": str(interval_s),
+        "MACHINES_POLL_TIMEOUT_S": str(timeout_s),
     }
     with running([*prefix, *machines_server("poll")], folder / "poll.log", **settings) as process:
         yield process.pid
@@ -129,47 +128,3 @@ def _check_peer(port: int, endpoints: int) -> None:
         (found,) = json.loads(connection.getresponse().read())["data"]["result"]
     if float(found["value"][1]) != endpoints:
         raise RuntimeError(f"the peer reached {found['value'][1]} of {endpoints} endpoints")
-
-
-def _large(folder: Path) -> list[Line]:
-    """Whether 8,000 hosts can be polled on one core; the fake hosts are on the other."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        return [Line(f"{LARGE} hosts on one core", "this machine has but one")]
-    with simulated(LARGE) as fleet:
-        for pid in fleet.pids:
-            psutil.Process(pid).cpu_affinity(cores[1:])
-        note(f"{LARGE} fake hosts are polled on one core for {LARGE_S} s")
-        machines, plan = fleet.declare(folder / "machines"), _Plan(hosts=LARGE)
-        with _polling(folder, machines, plan, "taskset", "-c", str(cores[0])) as pid:
-            cycles = _cycles(folder / "var" / "telemetry.db", LARGE_S)
-            share = cpu_s(pid) / (time.time() - psutil.Process(pid).create_time())
-    with closing(sqlite3.connect(folder / "var" / "telemetry.db")) as connection:
-        (good,) = connection.execute("SELECT count(*) FROM sample WHERE up = 1").fetchone()
-        (bad,) = connection.execute("SELECT count(*) FROM sample WHERE up = 0").fetchone()
-    starts = sorted(cycles)
-    missed = round((starts[-1] - starts[0]) / plan.interval_s) - (len(starts) - 1)
-    lasted = sorted(cycles.values())
-    ours = f"{missed} of {len(starts)} cycles missed, {bad} of {good + bad} samples failed"
-    more = f"; a cycle {median(lasted):.1f} s, longest {lasted[-1]:.1f}; {share:.0%} of the core"
-    what = f"{LARGE} hosts in one {plan.interval_s} s cycle on one core"
-    return [Line(what, ours + more, "", None, "none missed", missed == 0 and bad == 0)]
-
-
-def _cycles(path: Path, for_s: float) -> dict[float, float]:
-    """Every cycle that ended meanwhile: when it began, and how long it took."""
-    cycles: dict[float, float] = {}
-    until = time.monotonic() + for_s
-    while time.monotonic() < until:
-        time.sleep(0.5)
-        if path.exists():
-            try:
-                with closing(open_reader(path)) as connection:
-                    row = connection.execute(
-                        "SELECT cycle_started_at_ms, ended_at_ms FROM poll_span ORDER BY id DESC LIMIT 1"
-                    ).fetchone()
-            except sqlite3.OperationalError:  # its tables are being made
-                continue
-            if row:
-                cycles[row[0] / 1000] = (row[1] - row[0]) / 1000
-    return cycles

@@ -13,8 +13,8 @@ from bench.answers import address, machine_file
 from bench.lives import Mode, Phase
 from bench.table import free_port
 
-HOSTS_PER_PROCESS = 4000
-"""Each host has two listening sockets and some connections, and 20,000 open files are often the limit."""
+HOSTS_PER_PROCESS = 2700
+"""Each has two listening sockets and up to four connections, and 20,000 open files are a common limit."""
 
 
 class Simulation:

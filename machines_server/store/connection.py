@@ -1,9 +1,11 @@
 """How the databases are opened: `telemetry.db` has one writer, `coordination.db` many."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from shutil import disk_usage
 
 from machines_server.errors import StoreError
 
@@ -11,6 +13,7 @@ BUSY_TIMEOUT_MS = 1000
 WAL_BYTES = 8 * 2**20
 """What the write-ahead log is cut back to whenever no reader needs more of it."""
 _TRIM_TIMEOUT_MS = 20
+_LITTLE_ROOM_BYTES = 2**20
 COORDINATION_TIMEOUT_MS = 10_000
 
 
@@ -72,6 +75,15 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def may_stay_open(path: Path) -> bool:
+    """Whether a reader may be kept: one that was opened while the folder is read-only must not be.
+
+    All connections of a process share one mapping of telemetry.db-shm. While one of them has it read-only, no
+    writer of that process can write, even when the folder can be written again.
+    """
+    return os.access(path.with_name(f"{path.name}-shm"), os.W_OK)
+
+
 def inode(path: Path) -> int | None:
     """What tells a file from another that took its place; None when it is not there."""
     try:
@@ -112,4 +124,12 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{path.name}: {error}") from error
+        raise StoreError(f"{path.name}: {error}{_no_room(path, error)}") from error
+
+
+def _no_room(path: Path, error: sqlite3.Error) -> str:
+    """What SQLite does not say when there is no room for telemetry.db-shm."""
+    with suppress(OSError):
+        if "I/O" in str(error) and disk_usage(path.parent).free < _LITTLE_ROOM_BYTES:
+            return "; its disk is full"
+    return ""

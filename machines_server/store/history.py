@@ -11,7 +11,7 @@ import orjson
 
 from machines_server.core.metrics import Metric
 from machines_server.core.rollup import HOUR, RAW, TIER_STEPS_S, Fold, coarsest_tier, merge, segments
-from machines_server.store.connection import inode, open_reader, translated
+from machines_server.store.connection import inode, may_stay_open, open_reader, translated
 
 MAX_IDLE = 4
 """Connections kept for the next question: opening one costs as much as reading a day."""
@@ -175,7 +175,7 @@ class HistoryReader:
             except BaseException:
                 connection.close()
                 raise
-            if len(self._idle) < MAX_IDLE:
+            if len(self._idle) < MAX_IDLE and may_stay_open(self._path):
                 self._idle.append((file, connection))
             else:
                 connection.close()

@@ -24,7 +24,7 @@ from machines_server.core.sample import (
     StoredModel,
 )
 from machines_server.core.snapshot import Snapshot
-from machines_server.store.connection import inode, open_reader, translated
+from machines_server.store.connection import inode, may_stay_open, open_reader, translated
 
 _LATEST = """
 SELECT machine_id, endpoint, name, url, state, reason, clock_ahead_s, polled_at_ms, answered_at_ms
@@ -137,7 +137,12 @@ class LatestReader:
                 self._connection = None
             if self._connection is None:
                 self._connection, self._inode = open_reader(self._path), found
-            yield self._connection
+            try:
+                yield self._connection
+            finally:
+                if not may_stay_open(self._path):
+                    self._connection.close()
+                    self._connection = None
 
 
 def _held_since(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:

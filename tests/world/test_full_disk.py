@@ -1,7 +1,6 @@
 """A disk that is full or may not be written, and a wall clock that is set: our faults, and nobody else's."""
 
 import os
-import signal
 import sqlite3
 import subprocess
 import time
@@ -9,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.fill import Host, Stretch, fill
@@ -159,23 +159,24 @@ def test_the_disk_is_full_while_the_database_is_brought_up_to_date(
     tell(capsys, f"disk full during a migration: {refused.stderr.strip()!r}, online {well_s:.1f} s after")
 
 
-def test_the_data_folder_becomes_read_only_and_the_poller_dies(
+def test_the_data_folder_becomes_read_only_and_all_workers_die(
     tmp_path: Path, disk: Disk, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with scene(tmp_path, declare(tmp_path, fakes), MACHINES_DATA_DIR=str(disk.data)) as seen:
-        # What is open to be written goes on being written, so that only a new poller meets it.
+        # What is open to be written goes on being written, so that only new workers meet it.
         with _mounted_read_only(disk.path):
             time.sleep(3 * INTERVAL_S)
             assert seen.watch.seen() == {"online"}
             began = time.monotonic()
-            os.kill(seen.server.poller_pid(), signal.SIGKILL)
+            for worker in psutil.Process(seen.server.process.pid).children():
+                worker.kill()
             unknown_s = seen.wait_for_all("unknown", began, 20)
             word = seen.wait_for_word("store: ", began, 10)
             time.sleep(3 * INTERVAL_S)
         well_s = seen.wait_until_well(time.monotonic(), 30)
         tell(
             capsys,
-            f"read-only when a poller dies: {word!r}, unknown after {unknown_s:.1f} s,"
+            f"read-only when all workers die: {word!r}, unknown after {unknown_s:.1f} s,"
             f" well {well_s:.1f} s after",
         )
 

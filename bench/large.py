@@ -1,0 +1,73 @@
+"""A fleet of 8,000 hosts in one cycle on one core."""
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+from bench.poll import polling
+from bench.simulation import simulated
+from bench.table import Line, cpu_s, note
+from machines_server.store.connection import open_reader
+
+HOSTS, FOR_S, INTERVAL_S, TIMEOUT_S = 8000, 40, 5, 2
+WARM_UP_S = 60
+"""To read 8,000 machine files, open 16,000 connections, and ask every Ollama what is on its disk."""
+
+
+def bench(folder: Path, *, quick: bool) -> list[Line]:
+    """Whether 8,000 hosts can be polled on one core, with the fake hosts on the others; not when `quick`."""
+    if quick:
+        note(f"{HOSTS} hosts are left out")
+        return []
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return [Line(f"{HOSTS} hosts on one core", "this machine has but one")]
+    with simulated(HOSTS) as fleet:
+        for pid in fleet.pids:
+            psutil.Process(pid).cpu_affinity(cores[1:])
+        note(f"{HOSTS} fake hosts are polled on one core for {WARM_UP_S + FOR_S} s")
+        prefix = ["taskset", "-c", str(cores[0])]
+        machines = fleet.declare(folder / "machines")
+        with polling(folder, machines, INTERVAL_S, TIMEOUT_S, *prefix) as pid:
+            time.sleep(WARM_UP_S)
+            used_s, began_at = cpu_s(pid), time.time()
+            cycles = _cycles(folder / "var" / "telemetry.db", FOR_S)
+            share = (cpu_s(pid) - used_s) / (time.time() - began_at)
+    with closing(sqlite3.connect(folder / "var" / "telemetry.db")) as connection:
+        (good,) = connection.execute(
+            "SELECT count(*) FROM sample WHERE up = 1 AND at_ms > ?", [began_at * 1000]
+        ).fetchone()
+        (bad,) = connection.execute(
+            "SELECT count(*) FROM sample WHERE up = 0 AND at_ms > ?", [began_at * 1000]
+        ).fetchone()
+    starts = sorted(cycles)
+    missed = round((starts[-1] - starts[0]) / INTERVAL_S) - (len(starts) - 1)
+    lasted = sorted(cycles.values())
+    ours = f"{missed} of {len(starts)} cycles missed, {bad} of {good + bad} samples failed"
+    more = f"; a cycle {median(lasted):.1f} s, longest {lasted[-1]:.1f}; {share:.0%} of the core"
+    what = f"{HOSTS} hosts in one {INTERVAL_S} s cycle on one core"
+    return [Line(what, ours + more, "", None, "none missed", missed == 0 and bad == 0)]
+
+
+def _cycles(path: Path, for_s: float) -> dict[float, float]:
+    """Every cycle that ended meanwhile: when it began, and how long it took."""
+    cycles: dict[float, float] = {}
+    until = time.monotonic() + for_s
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        if path.exists():
+            try:
+                with closing(open_reader(path)) as connection:
+                    row = connection.execute(
+                        "SELECT cycle_started_at_ms, ended_at_ms FROM poll_span ORDER BY id DESC LIMIT 1"
+                    ).fetchone()
+            except sqlite3.OperationalError:  # its tables are being made
+                continue
+            if row:
+                cycles[row[0] / 1000] = (row[1] - row[0]) / 1000
+    return cycles
