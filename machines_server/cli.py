@@ -19,11 +19,12 @@ from machines_server.cli_history import events, history
 from machines_server.cli_pick import pick
 from machines_server.config import Settings, load_settings
 from machines_server.core.registry import Problem
-from machines_server.errors import MachinesError, MigrationError, SettingsError, StoreError
+from machines_server.errors import MachinesError, SettingsError, StoreError
 from machines_server.logs import log_config
 from machines_server.machine_file import json_schema
 from machines_server.registry_files import RegistryFiles
 from machines_server.store.connection import backup as backup_database
+from machines_server.store.connection import may_pass
 from machines_server.store.migrate import migrate as migrate_database
 
 _MARKS = {"ok": "ok  ", "warning": "warn", "error": "FAIL"}
@@ -195,8 +196,7 @@ def _settings() -> Settings:
 def _start() -> Settings:
     """What `serve` and `poll` do first: settings, log, schema.
 
-    A database that cannot be written now may be later, and who polls tries again; one that does not fit
-    never will.
+    A database that cannot be written now may be later, and who polls tries again.
     """
     settings = _settings()
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
@@ -204,9 +204,9 @@ def _start() -> Settings:
     try:
         for name in migrate_database(settings.telemetry_db):
             log.info("applied %s", name)
-    except MigrationError:
-        raise
     except StoreError as error:
+        if not may_pass(error):
+            raise
         log.error("%s; it is tried again while all machines are unknown", error)
     return settings
 

@@ -127,6 +127,11 @@ def translated(path: Path) -> Iterator[None]:
         raise StoreError(f"{path.name}: {error}{_no_room(path, error)}") from error
 
 
+def may_pass(error: StoreError) -> bool:
+    """Whether it may be well later: a full disk, a lock, a folder that is read-only; not a damaged file."""
+    return isinstance(error.__cause__, OSError | sqlite3.OperationalError)
+
+
 def _no_room(path: Path, error: sqlite3.Error) -> str:
     """What SQLite does not say when there is no room for telemetry.db-shm."""
     with suppress(OSError):
