@@ -174,7 +174,9 @@ def _no_json(body: bytes) -> str | None:
         body.decode()
     except UnicodeDecodeError:
         return (
-            None if begin in (b"{", b"[") else "no text, perhaps a compressed answer, which was not asked for"
+            None
+            if begin in (b"{", b"[")
+            else "no valid JSON, perhaps a compressed answer, which was not asked for"
         )
     return None
 
