@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import click
 
+from machines_server.allocator import use_one_arena
 from machines_server.cli_client import aligned, as_json, ask, server_url
 from machines_server.cli_history import events, history
 from machines_server.cli_pick import pick
@@ -72,6 +73,7 @@ def poll() -> None:
     from machines_server.wsgi import make_poller  # it brings all of the server along
 
     settings = _start()
+    use_one_arena()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

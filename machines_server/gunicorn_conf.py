@@ -7,6 +7,7 @@ from typing import Any
 import gunicorn.util
 from gunicorn.workers import gthread
 
+from machines_server.allocator import use_one_arena
 from machines_server.config import load_settings
 from machines_server.logs import log_config
 from machines_server.web.errors import write_json_error
@@ -35,6 +36,11 @@ gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0.2
 
 _stop = threading.Event()
 _poller: threading.Thread | None = None
+
+
+def on_starting(server: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
+    """Before the fork: the workers inherit it."""
+    use_one_arena()
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001  gunicorn names the parameters

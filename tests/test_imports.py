@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors"},
     "logs": {"core"},
     "system": {"core"},
+    "allocator": set(),
     "poller_lock": set(),
     "yaml_document": {"core", "errors"},
     "machine_file": {"core", "errors", "yaml_document"},
@@ -45,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """By part of the package (a module or a folder), the parts that it may import."""
 
-STANDARD_LIBRARY_ONLY = ("core", "errors", "poller_lock", "logs")
+STANDARD_LIBRARY_ONLY = ("core", "errors", "poller_lock", "logs", "allocator")
 LIBRARIES: dict[str, set[str]] = {
     "config": {"pydantic", "pydantic_settings"},
     "system": {"psutil"},

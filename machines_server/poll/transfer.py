@@ -81,6 +81,8 @@ class Transfer:
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.PROXY, "")
         curl.setopt(pycurl.NOSIGNAL, 1)
+        # Addresses come from us; else libcurl looks through all that it knows at the end of every request.
+        curl.setopt(pycurl.DNS_CACHE_TIMEOUT, -1)
         curl.setopt(pycurl.MAXFILESIZE, MAX_BODY_BYTES)
         curl.setopt(pycurl.WRITEFUNCTION, self._take)
         if parts.path == "/api/ps":  # a call for each header costs as much as all else in Python
