@@ -141,9 +141,11 @@ class Rollups:
             for table in _TABLES:
                 keys = self._connection.execute(f"SELECT id FROM {table.key.removesuffix('_id')}")
                 self._to_prune.extend((table, key) for (key,) in keys)
+        # Once a step, not for each machine: to ask what is due costs as much as all else here.
+        floors_s = {tier: self._floor_s(tier, clock_s) for tier in _CHUNK_S} if self._to_prune else {}
         while self._to_prune:
             table, key = self._to_prune[0]
-            if self._prune(table, key, clock_s):
+            if self._prune(table, key, floors_s[table.tier]):
                 self._to_prune.popleft()
             yield
 
@@ -179,9 +181,8 @@ class Rollups:
             self._set_retention("clock", int(clock_s))
         return clock_s
 
-    def _prune(self, table: _Table, key: int, clock_s: float) -> bool:
-        """Delete one chunk of what is too old; whether all of it is gone."""
-        floor_s = self._floor_s(table.tier, clock_s)
+    def _prune(self, table: _Table, key: int, floor_s: int) -> bool:
+        """Delete one chunk of what is before `floor_s`; whether all of it is gone."""
         (oldest,) = self._connection.execute(
             f"SELECT min({table.at}) FROM {table.name} WHERE {table.key} = ?", (key,)
         ).fetchone()
