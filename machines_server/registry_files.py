@@ -21,7 +21,8 @@ from machines_server.yaml_document import MAX_BYTES
 RACY_NS = 2_000_000_000
 """A file changed this recently may change again without its times showing it: one tick of FAT, two of NFS."""
 
-_LOOK_S = 1.0
+_LOOK_S = 5.0
+"""How often all files are looked at whatever the kernel says: it does not tell of what is written by mmap."""
 
 Signature = tuple[int, ...]
 """What tells one state of a file from another: times, size, inode and mode, or only the errno of its stat."""
@@ -129,7 +130,7 @@ class RegistryFiles:
         return self.current(now)
 
     def _is_unchanged(self) -> bool:
-        """Whether no look at the files is needed; there is one each second, whatever the kernel says."""
+        """Whether no look at the files is needed; there is one each 5 s, whatever the kernel says."""
         is_recent = time.monotonic() - self._scanned_at < _LOOK_S
         return is_recent and not self._read_again and self._watch.is_quiet()
 
