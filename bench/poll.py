@@ -1,11 +1,11 @@
-"""Polling 1,000 hosts: CPU and resident memory, beside peers that scrape the same hosts."""
+"""Polling 1,000 hosts: CPU and resident memory, beside peers that scrape the same hosts at the same time."""
 
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,7 +14,7 @@ from statistics import median
 import psutil
 
 from bench.peers import NOT_HERE, is_there, prometheus, scrape_config, victoria_metrics
-from bench.simulation import Simulation, simulated
+from bench.simulation import simulated
 from bench.table import Line, compared, cpu_s, limited, machines_server, note, running
 
 
@@ -30,34 +30,45 @@ class _Plan:
     interval_s: int = 5
     timeout_s: int = 2
     warm_up_s: int = 35
-    peer_warm_up_s: int = 20
     windows: int = 4
     window_s: int = 15
 
+    @property
+    def all_s(self) -> int:
+        return self.warm_up_s + self.windows * self.window_s
 
-QUICK = _Plan(hosts=300, interval_s=2, timeout_s=1, warm_up_s=5, peer_warm_up_s=5, windows=1, window_s=6)
+
+OURS = "machines-server"
+QUICK = _Plan(hosts=300, interval_s=2, timeout_s=1, warm_up_s=5, windows=1, window_s=6)
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Poll a fleet, then let the peers scrape it as often."""
+    """Poll a fleet while the peers scrape it as often, all in the same windows of time.
+
+    One after the other they would be measured on a machine that is now faster, now slower.
+    """
     plan = QUICK if quick else _Plan()
-    with simulated(plan.hosts) as fleet:
-        note(f"{plan.hosts} fake hosts are polled, then scraped by each peer")
-        ours = _ours(folder, fleet, plan)
+    peers = {
+        "Prometheus": ("prometheus", prometheus),
+        "VictoriaMetrics": ("victoria-metrics", victoria_metrics),
+    }
+    with simulated(plan.hosts) as fleet, ExitStack() as stack:
+        note(f"{plan.hosts} fake hosts are polled, and scraped by the peers, for some {plan.all_s} s")
         config = scrape_config(plan.hosts, fleet.ports, plan.interval_s, plan.timeout_s)
-        peers: dict[str, _Measured | None] = {"Prometheus": None}
-        if is_there("prometheus"):
-            with prometheus(folder / "prometheus", config) as (pid, port):
-                peers["Prometheus"] = _measured(pid, plan, plan.peer_warm_up_s)
-                _check_peer(port, 2 * plan.hosts)
-        if not quick:
-            peers["VictoriaMetrics"] = None
-            if is_there("victoria-metrics"):
-                with victoria_metrics(folder / "victoria", config) as (pid, port):
-                    peers["VictoriaMetrics"] = _measured(pid, plan, plan.peer_warm_up_s)
-                    _check_peer(port, 2 * plan.hosts)
-    lines = [_cpu_line(plan.hosts, ours, name, peer) for name, peer in peers.items()]
-    said = ", ".join(f"{name} {peer.rss_mb:.0f} MB" for name, peer in peers.items() if peer)
+        machines = fleet.declare(folder / "machines")
+        pids = {OURS: stack.enter_context(polling(folder, machines, plan.interval_s, plan.timeout_s))}
+        ports = {}
+        for name, (command, run) in peers.items():
+            if is_there(command):
+                pids[name], ports[name] = stack.enter_context(run(folder / command, config))
+        measured = _measured(pids, plan)
+        for port in ports.values():
+            _check_peer(port, 2 * plan.hosts)
+        stack.close()
+        _check_ours(folder, plan)
+    ours = measured.pop(OURS)
+    lines = [_cpu_line(plan.hosts, ours, name, measured.get(name)) for name in peers]
+    said = ", ".join(f"{name} {peer.rss_mb:.0f} MB" for name, peer in measured.items())
     what = f"resident memory of the poller, {plan.hosts} hosts"
     lines.append(limited(what, ours.rss_mb, "MB", 120, peer=said))
     return lines
@@ -84,17 +95,14 @@ def _cpu_line(hosts: int, ours: _Measured, name: str, peer: _Measured | None) ->
     return Line(what, str(ours), str(peer), ratio)
 
 
-def _ours(folder: Path, fleet: Simulation, plan: _Plan) -> _Measured:
-    machines = fleet.declare(folder / "machines")
-    with polling(folder, machines, plan.interval_s, plan.timeout_s) as process:
-        measured = _measured(process, plan, plan.warm_up_s)
+def _check_ours(folder: Path, plan: _Plan) -> None:
+    """Raises RuntimeError unless every cycle ended, and every host answered."""
     with closing(sqlite3.connect(folder / "var" / "telemetry.db")) as connection:
         (spans,) = connection.execute("SELECT count(*) FROM poll_span").fetchone()
         (good,) = connection.execute("SELECT count(*) FROM sample WHERE up = 1").fetchone()
     least = plan.hosts * plan.windows * plan.window_s // plan.interval_s
     if spans != 1 or good < least:
         raise RuntimeError(f"{good} good samples in {spans} spans, of at least {least} in 1")
-    return measured
 
 
 @contextmanager
@@ -110,15 +118,18 @@ def polling(folder: Path, machines: Path, interval_s: int, timeout_s: int, *pref
         yield process.pid
 
 
-def _measured(pid: int, plan: _Plan, warm_up_s: float) -> _Measured:
-    time.sleep(warm_up_s)
-    used = []
+def _measured(pids: Mapping[str, int], plan: _Plan) -> dict[str, _Measured]:
+    time.sleep(plan.warm_up_s)
+    used: dict[str, list[float]] = {name: [] for name in pids}
     for _ in range(plan.windows):
-        before, began = cpu_s(pid), time.monotonic()
+        before, began = {name: cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
         time.sleep(plan.window_s)
         cycles = (time.monotonic() - began) / plan.interval_s
-        used.append((cpu_s(pid) - before) / (plan.hosts * cycles) * 1e6)
-    return _Measured(used, psutil.Process(pid).memory_info().rss / 1e6)
+        for name, pid in pids.items():
+            used[name].append((cpu_s(pid) - before[name]) / (plan.hosts * cycles) * 1e6)
+    return {
+        name: _Measured(used[name], psutil.Process(pid).memory_info().rss / 1e6) for name, pid in pids.items()
+    }
 
 
 def _check_peer(port: int, endpoints: int) -> None:
