@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import click
 
-from machines_server.allocator import use_one_arena
+from machines_server.allocator import collect_seldom, use_one_arena
 from machines_server.cli_client import aligned, as_json, ask, server_url
 from machines_server.cli_history import events, history
 from machines_server.cli_pick import pick
@@ -74,6 +74,7 @@ def poll() -> None:
 
     settings = _start()
     use_one_arena()
+    collect_seldom()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -7,7 +7,7 @@ from typing import Any
 import gunicorn.util
 from gunicorn.workers import gthread
 
-from machines_server.allocator import use_one_arena
+from machines_server.allocator import collect_seldom, use_one_arena
 from machines_server.config import load_settings
 from machines_server.logs import log_config
 from machines_server.web.errors import write_json_error
@@ -47,6 +47,7 @@ def post_worker_init(worker: Any) -> None:  # noqa: ARG001  gunicorn names the p
     """After the fork, since threads and connections do not survive one."""
     global _poller
     sys.setswitchinterval(SWITCH_S)
+    collect_seldom()
     if _settings.poller == "auto":
         _poller = threading.Thread(
             target=make_poller(_settings).run, args=[_stop], name="poller", daemon=True

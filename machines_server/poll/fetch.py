@@ -36,7 +36,7 @@ class Failure(Enum):
     OWN = "we could not ask, so nothing is known of the host"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fetched:
     """How one request ended: with a `body` (status 200), or with a `failure` and its `reason`."""
 

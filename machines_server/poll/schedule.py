@@ -17,7 +17,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from machines_server.core.registry import Machine, Registry, to_poll_at_once
 from machines_server.core.sample import Cycle, Library, PollResult, Sample
-from machines_server.poll.cycle import OwnFault, poll_all
+from machines_server.poll.cycle import Answers, OwnFault, poll_all
 from machines_server.poll.fetch import Fetcher
 from machines_server.poll.libraries import LOOK_S as LIBRARY_LOOK_S
 from machines_server.poll.libraries import Librarian
@@ -105,14 +105,14 @@ class Poller:
             fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
             newcomers_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
             self._librarian = Librarian()
-            scheduler, job = self._schedule(fetcher)
+            scheduler, job = self._schedule(fetcher, Answers())
             stack.callback(scheduler.shutdown)
             stack.callback(self._ending.set)
             log.info("this process polls, every %g s", self._timing.interval_s)
             self._watch(job, newcomers_fetcher, stop)
         log.info("this process polls no more")
 
-    def _schedule(self, fetcher: Fetcher) -> tuple[BackgroundScheduler, Job]:
+    def _schedule(self, fetcher: Fetcher, answers: Answers) -> tuple[BackgroundScheduler, Job]:
         scheduler = BackgroundScheduler(
             timezone=UTC,
             executors={"default": ThreadPoolExecutor(1), "libraries": ThreadPoolExecutor(1)},
@@ -121,7 +121,7 @@ class Poller:
         job = scheduler.add_job(
             self._cycle,
             "interval",
-            args=[fetcher],
+            args=[fetcher, answers],
             seconds=self._timing.interval_s,
             next_run_time=datetime.now(UTC),
         )
@@ -135,20 +135,22 @@ class Poller:
         scheduler.start()
         return scheduler, job
 
-    def _cycle(self, fetcher: Fetcher) -> None:
+    def _cycle(self, fetcher: Fetcher, answers: Answers) -> None:
         started_at, began = time.time(), time.monotonic()
         registry = self._current()
-        faults = self._poll(registry, fetcher)
+        faults = self._poll(registry, fetcher, answers)
         if faults is None:
             return
         ended_at = started_at + (time.monotonic() - began)
         self._sink.put(Cycle(started_at, ended_at, self._timing.interval_s, self._timing.timeout_s))
         self._note("poll", faults[0].reason if faults else None)
 
-    def _poll(self, machines: Iterable[Machine], fetcher: Fetcher) -> list[OwnFault] | None:
+    def _poll(
+        self, machines: Iterable[Machine], fetcher: Fetcher, answers: Answers | None = None
+    ) -> list[OwnFault] | None:
         """What we could not ask; None when we were told to end in the middle."""
         faults = []
-        for result in poll_all(machines, fetcher):
+        for result in poll_all(machines, fetcher, answers):
             if self._stop.is_set() or self._ending.is_set():
                 return None
             if isinstance(result, OwnFault):

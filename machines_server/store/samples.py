@@ -3,7 +3,8 @@
 import logging
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -37,6 +38,8 @@ from machines_server.store.stays import Stays
 
 _HOST = {one.name: scale(one) for one in metrics_of(HostSample)}
 _GPU = {one.name: scale(one) for one in metrics_of(GpuSample)}
+_HOST_VALUES, _GPU_VALUES = attrgetter(*_HOST), attrgetter(*_GPU)
+_HOST_SCALES, _GPU_SCALES = tuple(_HOST.values()), tuple(_GPU.values())
 _NOTHING = HostSample()
 
 _SET_LATEST = """
@@ -52,6 +55,8 @@ ON CONFLICT (machine_id, endpoint) DO UPDATE SET
     clock_ahead_s = CASE WHEN excluded.answer IS NOT NULL THEN excluded.clock_ahead_s
                          WHEN url = excluded.url THEN clock_ahead_s END,
     url = excluded.url"""
+_SAME_AGAIN = """
+UPDATE latest SET polled_at_ms = ?, answered_at_ms = ? WHERE machine_id = ? AND endpoint = ?"""
 _ADD_SAMPLE = f"""
 INSERT OR REPLACE INTO sample (machine_id, at_ms, sidecar, ollama, up, poll_s, {", ".join(_HOST)})
 VALUES ({", ".join("?" * (6 + len(_HOST)))})"""
@@ -103,6 +108,7 @@ class SampleWriter:
                             for machine in self._machines.set_all(item):
                                 self._stays.end_all(machine)
                                 self._seen.pop(machine, None)
+                                self._listed.pop(machine, None)
                         case Cycle():
                             self._end_cycle(item)
                         case Library():
@@ -120,12 +126,19 @@ class SampleWriter:
             (machine, uuid): (number, tuple(rest)) for number, machine, uuid, *rest in rows
         }
         self._seen: dict[int, _Seen] = {}
+        self._listed: dict[int, PollResult] = {}
 
     def _set_latest(self, result: PollResult) -> None:
         machine = self._machines.id(result.machine)
         if machine is None:  # its file went away while it was polled
             return
-        at_ms, answer = to_ms(result.at), _as_json(result.answer)
+        at_ms = to_ms(result.at)
+        if result.endpoint is Endpoint.OLLAMA:  # a sidecar never says the same again
+            before, self._listed[machine] = self._listed.get(machine), result
+            if before is not None and result.says_the_same(before):
+                self._connection.execute(_SAME_AGAIN, (at_ms, at_ms, machine, result.endpoint))
+                return
+        answer = _as_json(result.answer)
         self._connection.execute(
             _SET_LATEST,
             (
@@ -156,10 +169,10 @@ class SampleWriter:
         host = sidecar.answer if sidecar and isinstance(sidecar.answer, HostSample) else _NOTHING
         states = sidecar and sidecar.state, ollama and ollama.state
         poll = round(sample.poll_s * THOUSANDTHS)
-        row = (machine, at_ms, *states, int(sample.up), poll, *_stored(host, _HOST))
+        row = (machine, at_ms, *states, int(sample.up), poll, *_stored(_HOST_VALUES(host), _HOST_SCALES))
         self._connection.execute(_ADD_SAMPLE, row)
         for gpu in host.gpu:
-            row = (self._gpu_id(machine, gpu), at_ms, *_stored(gpu, _GPU))
+            row = (self._gpu_id(machine, gpu), at_ms, *_stored(_GPU_VALUES(gpu), _GPU_SCALES))
             self._connection.execute(_ADD_GPU_SAMPLE, row)
         self._rollups.mark(machine, at_ms)
         self._add_events(machine, sample, host)
@@ -168,22 +181,31 @@ class SampleWriter:
 
     def _add_events(self, machine: int, sample: Sample, host: HostSample) -> None:
         """What this sample says beside the one before it."""
-        before = self._seen.get(machine) or self._last_seen(machine)
-        status = status_event(before.status, sample)
-        for event in (status, reboot_event(before.uptime_s, sample)):
-            if event:
-                add_event(self._connection, machine, event)
-                log.info("machine %s: %s (%s)", sample.machine, event.type, event.detail.get("reason") or "-")
+        seen = self._seen.get(machine) or self._seen.setdefault(machine, self._last_seen(machine))
+        told = {one: (result.state, result.reason) for one, result in sample.results.items()}
+        if told != seen.told:
+            self._judge(machine, sample, seen)
+            seen.told = told
+        if reboot := reboot_event(seen.uptime_s, sample):
+            self._tell(machine, sample, reboot)
+        if host.uptime_s is not None:
+            seen.uptime_s = host.uptime_s
+        seen.at = sample.at
+
+    def _judge(self, machine: int, sample: Sample, seen: "_Seen") -> None:
+        """A transition is an event; an endpoint that falls out or comes back without one is logged, once."""
         answered = frozenset(one for one, result in sample.results.items() if result.state is State.OK)
-        if status is None and before.answered not in (None, answered):  # said once, not every cycle
+        if event := status_event(seen.status, sample):
+            self._tell(machine, sample, event)
+            seen.status = Status(event.type)
+        elif seen.answered not in (None, answered):
             verdict = verdict_of(sample)
             log.info("machine %s: %s (%s)", sample.machine, verdict.status, verdict.reason or "-")
-        self._seen[machine] = _Seen(
-            Status(status.type) if status else before.status,
-            before.uptime_s if host.uptime_s is None else host.uptime_s,
-            sample.at,
-            answered,
-        )
+        seen.answered = answered
+
+    def _tell(self, machine: int, sample: Sample, event: Event) -> None:
+        add_event(self._connection, machine, event)
+        log.info("machine %s: %s (%s)", sample.machine, event.type, event.detail.get("reason") or "-")
 
     def _last_seen(self, machine: int) -> "_Seen":
         """What is known of a machine from before this process: a restart of ours is no event."""
@@ -214,7 +236,7 @@ class SampleWriter:
             if seen.status is not Status.UNKNOWN and cycle.ended_at - seen.at > self._max_gap_ms / 1000:
                 detail = {"before": seen.status, "reason": "this server could not ask it"}
                 add_event(self._connection, machine, Event(cycle.ended_at, Status.UNKNOWN, detail))
-                self._seen[machine] = replace(seen, status=Status.UNKNOWN)
+                seen.status, seen.told = Status.UNKNOWN, {}
 
     def _gpu_id(self, machine: int, gpu: GpuSample) -> int:
         about = (gpu.index, gpu.model, gpu.memory_kind)
@@ -225,7 +247,7 @@ class SampleWriter:
         return number
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Seen:
     """What the latest sample of a machine left behind, and when that was."""
 
@@ -234,12 +256,15 @@ class _Seen:
     at: float
     answered: frozenset[Endpoint] | None = None
     """What of it answered; None before the first sample of this process."""
+    told: Mapping[Endpoint, tuple[State, str | None]] = field(default_factory=dict)
+    """How its polls ended; from the same follows the same status."""
 
 
-def _stored(sample: HostSample | GpuSample, scales: Mapping[str, int]) -> list[int | None]:
+def _stored(values: Iterable[float | None], scales: Iterable[int]) -> list[int | None]:
     """The metrics of a sample as the database keeps them."""
-    values = [(getattr(sample, name), scale) for name, scale in scales.items()]
-    return [None if value is None else round(value * scale) for value, scale in values]
+    return [
+        None if value is None else round(value * scale) for value, scale in zip(values, scales, strict=True)
+    ]
 
 
 def _as_json(answer: HostSample | tuple[LoadedModel, ...] | None) -> str | None:

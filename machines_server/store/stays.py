@@ -22,6 +22,7 @@ class Stays:
     def __init__(self, connection: sqlite3.Connection, max_gap_ms: int) -> None:
         self._connection, self._max_gap_ms = connection, max_gap_ms
         self._held: dict[int, dict[LoadedModel, tuple[int, int]]] = {}
+        self._listed: dict[int, tuple[LoadedModel, ...]] = {}
         self._listed_at: dict[int, int] = {}
 
     def read_back(self) -> None:
@@ -31,7 +32,7 @@ class Stays:
             (Endpoint.OLLAMA,),
         )
         self._listed_at = dict(rows)
-        self._held = {}
+        self._held, self._listed = {}, {}
         for number, machine, began_ms, *stay in self._connection.execute(
             "SELECT id, machine_id, first_seen_at_ms, model, digest, size_bytes, size_vram_bytes,"
             " context_length FROM model_span WHERE last_seen_at_ms IS NULL"
@@ -42,6 +43,10 @@ class Stays:
         """Begin and end stays. While Ollama does not answer they go on: nobody saw them end."""
         at_ms = to_ms(at)
         seen_ms = self._listed_at.get(machine, at_ms)
+        self._listed_at[machine] = at_ms
+        if self._listed.get(machine) is listed and abs(at_ms - seen_ms) <= self._max_gap_ms:
+            return
+        self._listed[machine] = listed
         held = self._held.setdefault(machine, {})
         now_held = {replace(model, expires_at=None) for model in listed}  # which a request puts off
         for model in held.keys() - now_held:
@@ -57,7 +62,6 @@ class Stays:
                 if began_ms != at_ms:
                     self._end(number, seen_ms)
                     held[model] = self._begin(machine, model, at_ms), at_ms
-        self._listed_at[machine] = at_ms
 
     def _begin(self, machine: int, model: LoadedModel, at_ms: int) -> int:
         stay = (model.model, model.digest, model.size_bytes, model.size_vram_bytes, model.context_length)
@@ -74,5 +78,6 @@ class Stays:
 
     def end_all(self, machine: int) -> None:
         """End what goes on at a machine that nobody asks any more."""
+        self._listed.pop(machine, None)
         for number, _ in self._held.pop(machine, {}).values():
             self._end(number, self._listed_at.get(machine))
