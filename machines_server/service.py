@@ -24,6 +24,7 @@ from machines_server.errors import StoreError
 from machines_server.poller_lock import Holder, holder
 from machines_server.system import System
 
+_NO_POLLS: Mapping[Endpoint, Latest] = {}
 RECHECK_S = 1.0
 """How often the lock is looked at while no cycle comes in."""
 
@@ -79,10 +80,10 @@ class _Stood(NamedTuple):
         now: float,
         limit_s: float,
     ) -> bool:
-        """Whether it would be found again; polls that nobody changed are the same objects."""
+        """Whether it would be found again; polls of a machine without a new one are the same object."""
         return (
             self.live.machine is machine
-            and self.found == found
+            and self.found is found
             and (self.fault, self.limit_s) == (fault, limit_s)
             and self.since <= now < self.until
         )
@@ -96,7 +97,7 @@ class _Bodies:
     generated_at: float = 0.0
     fleet: Body = Body(b"", "")
     declared: Body = Body(b"", "")
-    machines: Mapping[str, bytes] = field(default_factory=dict)
+    views: Mapping[Live, bytes] = field(default_factory=dict)
 
 
 class Service:
@@ -134,8 +135,11 @@ class Service:
 
     def machine(self, name: str) -> Body | None:
         """One machine with its live keys, or None if there is no such file."""
-        body = self._ready().machines.get(name.casefold())
-        return None if body is None else Body(body, _etag(body))
+        live = self._current().fleet.live(name)
+        if live is None:
+            return None
+        json = self._bodies.views.get(live) or _view(live)
+        return Body(json, _etag(json))
 
     def fleet(self) -> Fleet:
         """What stands of every machine now, by files that may be a moment behind."""
@@ -216,7 +220,7 @@ class Service:
             valid_until = cycle.ended_at + limit_s
         before, self._stood = self._stood, {}
         for machine in registry:
-            found = snapshot.latest.get(machine.name.casefold(), {})
+            found = snapshot.latest.get(machine.name.casefold(), _NO_POLLS)
             stood = before.get(machine.name)
             if stood is None or not stood.still(machine, found, fault, now, limit_s):
                 live = what_stands(machine, found, fault, now, limit_s)
@@ -250,11 +254,9 @@ class Service:
             return self._bodies
 
     def _render(self, built: _Built) -> _Bodies:
-        fleet, registry = built.fleet, built.registry
-        views = {
-            live.machine.name.casefold(): orjson.dumps(_declared(live.machine) | live_keys(live))
-            for live in fleet.lives
-        }
+        """What has not changed since the last time is not made again: most machines, and the files."""
+        fleet, registry, before = built.fleet, built.registry, self._bodies
+        views = {live: before.views.get(live) or _view(live) for live in fleet.lives}
         problems = [asdict(problem) for problem in registry.problems]
         content = {
             "machines": [orjson.Fragment(view) for view in views.values()],
@@ -262,23 +264,27 @@ class Service:
             "errors": problems,
             "poller": built.poller,
         }
-        etag = _etag(orjson.dumps(content))
-        generated_at = self._bodies.generated_at if etag == self._bodies.fleet.etag else built.built_at
-        declared = orjson.dumps(
-            {
-                "machines": [_declared(machine) for machine in registry],
-                "total": len(registry),
-                "config_dir": str(self._config_dir),
-                "errors": problems,
-            }
-        )
+        json = orjson.dumps(content)
+        etag = _etag(json)
+        generated_at = before.generated_at if etag == before.fleet.etag else built.built_at
+        is_known = before.of is not None and before.of.registry is registry
         return _Bodies(
             of=built,
             generated_at=generated_at,
-            fleet=Body(orjson.dumps(content | {"generated_at": rfc3339(generated_at)}), etag),
-            declared=Body(declared, _etag(declared)),
-            machines=views,
+            fleet=Body(b'%s,"generated_at":%s}' % (json[:-1], orjson.dumps(rfc3339(generated_at))), etag),
+            declared=before.declared if is_known else self._declared(registry, problems),
+            views=views,
         )
+
+    def _declared(self, registry: Registry, problems: list[dict[str, Any]]) -> Body:
+        content = {
+            "machines": [_declared(machine) for machine in registry],
+            "total": len(registry),
+            "config_dir": str(self._config_dir),
+            "errors": problems,
+        }
+        json = orjson.dumps(content)
+        return Body(json, _etag(json))
 
     def _poller(
         self, cycle: Cycle | None, leader: Holder | None, now: float
@@ -310,6 +316,10 @@ class Service:
 def _declared(machine: Machine) -> dict[str, Any]:
     fragments = {key: orjson.Fragment(value) for key, value in machine.declared_json.items()}
     return fragments | {"_config_file": machine.file}
+
+
+def _view(live: Live) -> bytes:
+    return orjson.dumps(_declared(live.machine) | live_keys(live))
 
 
 def _etag(body: bytes) -> str:

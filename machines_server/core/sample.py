@@ -157,15 +157,6 @@ class PollResult:
     answer: Answer | None = None
     clock_ahead_s: float | None = None
 
-    def says_the_same(self, before: "PollResult") -> bool:
-        """Whether it brought the very same answer, and only its time is another."""
-        return (
-            self.answer is not None
-            and self.answer is before.answer
-            and (self.state, self.reason, self.url) == (before.state, before.reason, before.url)
-            and self.clock_ahead_s == before.clock_ahead_s
-        )
-
 
 @dataclass(slots=True)
 class Sample:

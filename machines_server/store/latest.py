@@ -2,10 +2,11 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import orjson
 
@@ -26,26 +27,34 @@ from machines_server.core.sample import (
 from machines_server.core.snapshot import Snapshot
 from machines_server.store.connection import inode, may_stay_open, open_reader, translated
 
-_LATEST = """
-SELECT machine_id, endpoint, name, url, state, reason, clock_ahead_s, polled_at_ms, answered_at_ms
-FROM latest JOIN machine ON machine.id = machine_id"""
-_ANSWER = "SELECT answer FROM latest WHERE machine_id = ? AND endpoint = ?"
-_LIBRARIES = "SELECT machine_id, name, url, asked_at_ms FROM library JOIN machine ON machine.id = machine_id"
+_LATEST_SINCE = """
+SELECT name, endpoint, revision, url, state, reason, polled_at_ms, answered_at_ms, answer, clock_ahead_s
+FROM latest CROSS JOIN machine ON machine.id = machine_id WHERE revision > ?"""
+_LIBRARIES = (
+    "SELECT name, url, asked_at_ms / 1000.0, models FROM library JOIN machine ON machine.id = machine_id"
+)
+_LIBRARIES_TELLTALE = "SELECT count(*), total(asked_at_ms) FROM library"
 _SIZES = """
 SELECT model, nullif(digest, ''), nullif(context_length, 0), size_bytes, size_vram_bytes, seen_at_ms / 1000.0
 FROM model_size"""
+_HELD_TELLTALE = "SELECT count(*), total(id) FROM model_span WHERE last_seen_at_ms IS NULL"
 _HELD_SINCE = """
 SELECT name, model, first_seen_at_ms / 1000.0 FROM model_span JOIN machine ON machine.id = machine_id
 WHERE last_seen_at_ms IS NULL"""
 
+T = TypeVar("T")
+
 _ENDPOINTS = {str(endpoint): endpoint for endpoint in Endpoint}
+_STATES = {str(state): state for state in State}
 
 
-class _Known(NamedTuple):
-    """A poll as it was read, and what was made of it."""
+@dataclass(slots=True)
+class _Known:
+    """What was read of a database: the polls up to a revision, and what stood beside a telltale."""
 
-    row: tuple[Any, ...]
-    latest: Latest
+    revision: int = -1
+    latest: dict[str, Mapping[Endpoint, Latest]] = field(default_factory=dict)
+    told: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 class LatestReader:
@@ -56,8 +65,7 @@ class LatestReader:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
-        self._known: dict[tuple[int, str], _Known] = {}
-        self._libraries: dict[tuple[str, str, int], Library] = {}
+        self._known = _Known()
 
     def version(self) -> tuple[int | None, int]:
         """Something that changes when something was written; raises StoreError when it cannot be read."""
@@ -72,43 +80,42 @@ class LatestReader:
                 return Snapshot(
                     latest=self._latest(connection),
                     cycle=_cycle(connection),
-                    libraries=self._all_libraries(connection),
+                    libraries=self._unless_told(connection, _LIBRARIES_TELLTALE, _libraries),
                     sizes=tuple(ModelSize(*row) for row in connection.execute(_SIZES)),
-                    held_since=_held_since(connection),
+                    held_since=self._unless_told(connection, _HELD_TELLTALE, _held_since),
                 )
             finally:
                 connection.execute("COMMIT")
 
-    def _latest(self, connection: sqlite3.Connection) -> dict[str, dict[Endpoint, Latest]]:
-        """The latest polls; what has not changed is the same object as before and is not read again."""
-        before, self._known = self._known, {}
-        latest: dict[str, dict[Endpoint, Latest]] = {}
-        for row in connection.execute(_LATEST).fetchall():
-            machine, endpoint, name, *_, answered_at_ms = row
-            known = before.get((machine, endpoint))
-            if known is None or known.row != row:
-                answer = known.latest.answer if known and known.row[-1] == answered_at_ms else None
-                if answer is None and answered_at_ms is not None:
-                    (text,) = connection.execute(_ANSWER, (machine, endpoint)).fetchone()
-                    answer = _answer(endpoint, text)
-                known = _Known(row, _typed(row, answer))
-            self._known[machine, endpoint] = known
-            latest.setdefault(name.casefold(), {})[_ENDPOINTS[endpoint]] = known.latest
-        return latest
+    def _latest(self, connection: sqlite3.Connection) -> dict[str, Mapping[Endpoint, Latest]]:
+        """The latest polls by machine; of a machine without a new one it is the same object as before."""
+        (rows,) = connection.execute("SELECT count(*) FROM latest").fetchone()
+        known = self._known
+        for _ in range(2):
+            for name, endpoint, revision, *poll in connection.execute(
+                _LATEST_SINCE, (known.revision,)
+            ).fetchall():
+                key = name.casefold()
+                known.latest[key] = {
+                    **known.latest.get(key, {}),
+                    _ENDPOINTS[endpoint]: _typed(endpoint, *poll),
+                }
+                known.revision = max(known.revision, revision)
+            if sum(len(polls) for polls in known.latest.values()) == rows:
+                break
+            known.revision, known.latest = -1, {}  # some are gone; which ones is not told
+        return dict(known.latest)
 
-    def _all_libraries(self, connection: sqlite3.Connection) -> dict[str, Library]:
-        found = {}
-        for machine, name, url, asked_at_ms in connection.execute(_LIBRARIES):
-            key = (name, url, asked_at_ms)
-            if key not in self._libraries:
-                (text,) = connection.execute(
-                    "SELECT models FROM library WHERE machine_id = ?", (machine,)
-                ).fetchone()
-                models = tuple(StoredModel(**model) for model in orjson.loads(text))
-                self._libraries[key] = Library(name, url, asked_at_ms / 1000, models)
-            found[key] = self._libraries[key]
-        self._libraries = found
-        return {library.machine.casefold(): library for library in found.values()}
+    def _unless_told(
+        self, connection: sqlite3.Connection, telltale: str, read: Callable[[sqlite3.Connection], T]
+    ) -> T:
+        """What `read` gives; the same object while `telltale`, a cheaper query, gives the same row."""
+        row = connection.execute(telltale).fetchone()
+        before = self._known.told.get(telltale)
+        if before is None or before[0] != row:
+            before = self._known.told[telltale] = row, read(connection)
+        found: T = before[1]
+        return found
 
     def cycle(self) -> Cycle | None:
         """The latest finished cycle; raises StoreError when it cannot be read."""
@@ -136,6 +143,8 @@ class LatestReader:
                 self._connection.close()
                 self._connection = None
             if self._connection is None:
+                if found != self._inode:
+                    self._known = _Known()
                 self._connection, self._inode = open_reader(self._path), found
             try:
                 yield self._connection
@@ -143,6 +152,13 @@ class LatestReader:
                 if not may_stay_open(self._path):
                     self._connection.close()
                     self._connection = None
+
+
+def _libraries(connection: sqlite3.Connection) -> dict[str, Library]:
+    return {
+        name.casefold(): Library(name, url, at, tuple(StoredModel(**model) for model in orjson.loads(text)))
+        for name, url, at, text in connection.execute(_LIBRARIES)
+    }
 
 
 def _held_since(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
@@ -160,10 +176,19 @@ def _cycle(connection: sqlite3.Connection) -> Cycle | None:
     return Cycle(*row) if row else None
 
 
-def _typed(row: tuple[Any, ...], answer: Answer | None) -> Latest:
-    _, _, _, url, state, reason, clock_ahead_s, polled_at_ms, answered_at_ms = row
+def _typed(
+    endpoint: str,
+    url: str,
+    state: str,
+    reason: str | None,
+    polled_at_ms: int,
+    answered_at_ms: int | None,
+    text: str | None,
+    clock_ahead_s: float | None,
+) -> Latest:
     answered_at = None if answered_at_ms is None else answered_at_ms / 1000
-    return Latest(url, State(state), reason, polled_at_ms / 1000, answered_at, answer, clock_ahead_s)
+    answer = None if text is None else _answer(endpoint, text)
+    return Latest(url, _STATES[state], reason, polled_at_ms / 1000, answered_at, answer, clock_ahead_s)
 
 
 def _answer(endpoint: str, text: str) -> Answer:

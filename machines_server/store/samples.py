@@ -18,11 +18,11 @@ from machines_server.core.changes import (
 from machines_server.core.registry import Endpoint, Registry
 from machines_server.core.sample import (
     THOUSANDTHS,
+    Answer,
     Cycle,
     GpuSample,
     HostSample,
     Library,
-    LoadedModel,
     PollResult,
     Sample,
     State,
@@ -30,6 +30,7 @@ from machines_server.core.sample import (
     scale,
 )
 from machines_server.core.status import Status
+from machines_server.store.bulk import Bulk
 from machines_server.store.connection import transaction
 from machines_server.store.events import add_event, to_ms
 from machines_server.store.machines import MachineRows
@@ -44,8 +45,9 @@ _NOTHING = HostSample()
 
 _SET_LATEST = """
 INSERT INTO latest
-    (machine_id, endpoint, url, state, reason, polled_at_ms, answered_at_ms, answer, clock_ahead_s)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (machine_id, endpoint, url, state, reason, polled_at_ms, answered_at_ms, answer, clock_ahead_s,
+     revision)"""
+_REPLACE_LATEST = """
 ON CONFLICT (machine_id, endpoint) DO UPDATE SET
     state = excluded.state, reason = excluded.reason, polled_at_ms = excluded.polled_at_ms,
     answered_at_ms = CASE WHEN excluded.answer IS NOT NULL THEN excluded.answered_at_ms
@@ -54,20 +56,15 @@ ON CONFLICT (machine_id, endpoint) DO UPDATE SET
                   WHEN url = excluded.url THEN answer END,
     clock_ahead_s = CASE WHEN excluded.answer IS NOT NULL THEN excluded.clock_ahead_s
                          WHEN url = excluded.url THEN clock_ahead_s END,
-    url = excluded.url"""
-_SAME_AGAIN = """
-UPDATE latest SET polled_at_ms = ?, answered_at_ms = ? WHERE machine_id = ? AND endpoint = ?"""
+    url = excluded.url, revision = excluded.revision"""
 _ADD_SAMPLE = f"""
-INSERT OR REPLACE INTO sample (machine_id, at_ms, sidecar, ollama, up, poll_s, {", ".join(_HOST)})
-VALUES ({", ".join("?" * (6 + len(_HOST)))})"""
+INSERT OR REPLACE INTO sample (machine_id, at_ms, sidecar, ollama, up, poll_s, {", ".join(_HOST)})"""
 _ADD_GPU = """
 INSERT INTO gpu (machine_id, uuid, position, model, memory_kind) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (machine_id, uuid) DO UPDATE SET
     position = excluded.position, model = excluded.model, memory_kind = excluded.memory_kind
 RETURNING id"""
-_ADD_GPU_SAMPLE = f"""
-INSERT OR REPLACE INTO gpu_sample (gpu_id, at_ms, {", ".join(_GPU)})
-VALUES ({", ".join("?" * (2 + len(_GPU)))})"""
+_ADD_GPU_SAMPLE = f"INSERT OR REPLACE INTO gpu_sample (gpu_id, at_ms, {', '.join(_GPU)})"
 _PROLONG_POLL_SPAN = """
 UPDATE poll_span SET cycle_started_at_ms = ?, ended_at_ms = ?, interval_s = ?, timeout_s = ?
 WHERE id = (SELECT max(id) FROM poll_span) AND abs(? - ended_at_ms) <= ?"""
@@ -91,6 +88,10 @@ class SampleWriter:
         """`max_gap_s`: what comes later than this after the one before does not go on from it."""
         self._connection, self._rollups = connection, rollups
         self._max_gap_ms = round(max_gap_s * 1000)
+        self._latest = Bulk(_SET_LATEST, 10, _REPLACE_LATEST)
+        self._samples = Bulk(_ADD_SAMPLE, 6 + len(_HOST))
+        self._gpu_samples = Bulk(_ADD_GPU_SAMPLE, 2 + len(_GPU))
+        self._bulks = self._latest, self._samples, self._gpu_samples
         self._machines, self._stays = MachineRows(connection), Stays(connection, self._max_gap_ms)
         self._read_back()
 
@@ -98,6 +99,7 @@ class SampleWriter:
         """All items in one transaction; raises sqlite3.Error and has then written none."""
         try:
             with transaction(self._connection):
+                self._revision += 1
                 for item in items:
                     match item:
                         case PollResult():
@@ -105,20 +107,29 @@ class SampleWriter:
                         case Sample():
                             self._add_sample(item)
                         case Registry():
+                            self._put_rows()  # of a machine that goes now
                             for machine in self._machines.set_all(item):
                                 self._stays.end_all(machine)
                                 self._seen.pop(machine, None)
-                                self._listed.pop(machine, None)
+                                self._texts.pop(machine, None)
                         case Cycle():
                             self._end_cycle(item)
                         case Library():
                             self._set_library(item)
+                self._put_rows()
         except BaseException:
             self._rollups.forget()
             self._read_back()
             raise
 
+    def _put_rows(self) -> None:
+        for bulk in self._bulks:
+            bulk.put(self._connection)
+
     def _read_back(self) -> None:
+        (self._revision,) = self._connection.execute(
+            "SELECT coalesce(max(revision), 0) FROM latest"
+        ).fetchone()
         self._machines.read_back()
         self._stays.read_back()
         rows = self._connection.execute("SELECT id, machine_id, uuid, position, model, memory_kind FROM gpu")
@@ -126,21 +137,16 @@ class SampleWriter:
             (machine, uuid): (number, tuple(rest)) for number, machine, uuid, *rest in rows
         }
         self._seen: dict[int, _Seen] = {}
-        self._listed: dict[int, PollResult] = {}
+        self._texts: dict[int, tuple[Answer, str]] = {}
+        for bulk in self._bulks:
+            bulk.clear()
 
     def _set_latest(self, result: PollResult) -> None:
         machine = self._machines.id(result.machine)
         if machine is None:  # its file went away while it was polled
             return
-        at_ms = to_ms(result.at)
-        if result.endpoint is Endpoint.OLLAMA:  # a sidecar never says the same again
-            before, self._listed[machine] = self._listed.get(machine), result
-            if before is not None and result.says_the_same(before):
-                self._connection.execute(_SAME_AGAIN, (at_ms, at_ms, machine, result.endpoint))
-                return
-        answer = _as_json(result.answer)
-        self._connection.execute(
-            _SET_LATEST,
+        at_ms, answer = to_ms(result.at), self._text(machine, result.answer)
+        self._latest.add(
             (
                 machine,
                 result.endpoint,
@@ -151,8 +157,21 @@ class SampleWriter:
                 at_ms if answer is not None else None,
                 answer,
                 result.clock_ahead_s,
-            ),
+                self._revision,
+            )
         )
+
+    def _text(self, machine: int, answer: Answer | None) -> str | None:
+        """An answer as JSON by the names of its fields, sizes in bytes; `latest.py` reads it."""
+        if answer is None:
+            return None
+        if isinstance(answer, HostSample):
+            return orjson.dumps(answer).decode()
+        known, text = self._texts.get(machine, (None, ""))
+        if known is not answer:  # an Ollama often says the same again, and then it is the same object
+            text = orjson.dumps(answer).decode()
+            self._texts[machine] = answer, text
+        return text
 
     def _set_library(self, library: Library) -> None:
         machine = self._machines.id(library.machine)
@@ -170,10 +189,10 @@ class SampleWriter:
         states = sidecar and sidecar.state, ollama and ollama.state
         poll = round(sample.poll_s * THOUSANDTHS)
         row = (machine, at_ms, *states, int(sample.up), poll, *_stored(_HOST_VALUES(host), _HOST_SCALES))
-        self._connection.execute(_ADD_SAMPLE, row)
+        self._samples.add(row)
         for gpu in host.gpu:
             row = (self._gpu_id(machine, gpu), at_ms, *_stored(_GPU_VALUES(gpu), _GPU_SCALES))
-            self._connection.execute(_ADD_GPU_SAMPLE, row)
+            self._gpu_samples.add(row)
         self._rollups.mark(machine, at_ms)
         self._add_events(machine, sample, host)
         if ollama and isinstance(ollama.answer, tuple):
@@ -265,8 +284,3 @@ def _stored(values: Iterable[float | None], scales: Iterable[int]) -> list[int |
     return [
         None if value is None else round(value * scale) for value, scale in zip(values, scales, strict=True)
     ]
-
-
-def _as_json(answer: HostSample | tuple[LoadedModel, ...] | None) -> str | None:
-    """An answer by the names of its fields, sizes in bytes; `latest.py` reads it."""
-    return None if answer is None else orjson.dumps(answer).decode()

@@ -244,6 +244,45 @@ def test_a_removed_machine_keeps_its_history_and_comes_back_as_itself(
     assert connection.execute("SELECT name, removed_at_ms FROM machine").fetchall() == [("one", None)]
 
 
+def test_an_answer_of_a_machine_that_goes_in_the_same_moment_leaves_nothing(
+    writer: SampleWriter, reader: LatestReader
+) -> None:
+    writer.write([listed(10.0, LLAMA), Registry(loaded_at=11.0)])
+    assert reader.snapshot().latest == {}
+
+
+def test_a_reader_makes_only_what_is_new_to_it(writer: SampleWriter, reader: LatestReader) -> None:
+    writer.write([Registry((machine(), machine("two")), loaded_at=2.0)])
+    writer.write([replace(listed(10.0, LLAMA), machine=name) for name in ("one", "two")])
+    before = reader.snapshot()
+    writer.write([listed(15.0, LLAMA)])
+    after = reader.snapshot()
+    assert after.latest["two"] is before.latest["two"]
+    assert after.latest["one"][Endpoint.OLLAMA].polled_at == 15.0
+    assert before.latest["one"][Endpoint.OLLAMA].polled_at == 10.0
+
+
+def test_a_reader_forgets_a_machine_that_went_and_came_back(
+    writer: SampleWriter, reader: LatestReader
+) -> None:
+    writer.write([listed(10.0, LLAMA)])
+    assert set(reader.snapshot().latest) == {"one"}
+    writer.write([Registry(loaded_at=20.0)])
+    writer.write([REGISTRY])
+    assert reader.snapshot().latest == {}
+
+
+def test_many_samples_at_once_are_all_kept_and_the_last_is_the_latest(
+    writer: SampleWriter, connection: sqlite3.Connection, reader: LatestReader
+) -> None:
+    times = [10.0 + number for number in range(201)]
+    writer.write([item for at in times for item in of_one(polled(Endpoint.SIDECAR, at, HOST))])
+    kept = connection.execute("SELECT at_ms / 1000.0 FROM sample ORDER BY at_ms").fetchall()
+    assert [at for (at,) in kept] == times
+    assert connection.execute("SELECT count(*) FROM gpu_sample").fetchone() == (201,)
+    assert reader.snapshot().latest["one"][Endpoint.SIDECAR].polled_at == times[-1]
+
+
 @pytest.mark.usefixtures("writer")
 def test_the_last_good_version_of_a_file_can_be_read_back(reader: LatestReader) -> None:
     assert json.loads(reader.last_good("one.yaml")["one.yaml"]) == {"name": "one", "note": "ü"}
@@ -402,7 +441,7 @@ def test_what_models_took_before_is_taken_over_from_an_older_database(tmp_path: 
                 " VALUES (1, 'm', ?, ?, ?, ?)",
                 (digest, size, context, at_ms),
             )
-    assert migrate(path) == ["0003_routing.sql"]
+    assert migrate(path)[0] == "0003_routing.sql"
     assert set(LatestReader(path).snapshot().sizes) == {
         ModelSize("m", "d1", 8, 42, None, 2.0),
         ModelSize("m", None, None, 9, None, 0.5),
