@@ -29,6 +29,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
         note(f"{hosts // 2} of {hosts} fake hosts die at once, {rounds} times")
         with server(folder, machines, **settings) as (_, port):
             _wait_for(port, "online", range(hosts), 60)
+            time.sleep(2 * interval_s)  # both workers have read all files by then
             for canary in canaries:
                 canary.watch(port)
             slowest, typical = [], []

@@ -20,7 +20,7 @@ from machines_server.store.migrate import migrate
 from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import Item, SampleWriter
 
-FLUSH_S = 0.2
+FLUSH_S = 0.05
 RETRY_S = 1.0
 TRIM_EVERY_S = 2.0
 MAX_PENDING = 50_000
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class WriterThread:
-    """Writes every item within 0.2 s, or keeps it and tries again until the database takes it."""
+    """Writes every item within a moment, or keeps it and tries again until the database takes it."""
 
     def __init__(
         self,
