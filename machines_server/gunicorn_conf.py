@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import gunicorn.util
+from gunicorn.glogging import Logger
 from gunicorn.workers import gthread
 
 from machines_server.allocator import collect_seldom, use_one_arena
@@ -28,6 +29,16 @@ keepalive = 75
 graceful_timeout = 5
 control_socket_disable = True  # from 25.1 on gunicorn opens one unless told not to
 logconfig_dict = log_config(_settings.log_level, _settings.log_format)
+
+
+class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """Makes no line for each answer, which nobody would see and which takes an eighth of its time."""
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Nothing."""
+
+
+logger_class = QuietLogger
 
 # What gunicorn answers by itself, to a request that is no HTTP for instance, is JSON as well.
 gunicorn.util.write_error = write_json_error

@@ -81,13 +81,13 @@ def may_stay_open(path: Path) -> bool:
     All connections of a process share one mapping of telemetry.db-shm. While one of them has it read-only, no
     writer of that process can write, even when the folder can be written again.
     """
-    return os.access(path.with_name(f"{path.name}-shm"), os.W_OK)
+    return os.access(f"{path}-shm", os.W_OK)
 
 
 def inode(path: Path) -> int | None:
     """What tells a file from another that took its place; None when it is not there."""
     try:
-        return path.stat().st_ino
+        return os.stat(path).st_ino  # noqa: PTH116  asked for every answer, and twice as fast
     except OSError:
         return None
 

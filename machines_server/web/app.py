@@ -19,6 +19,7 @@ from machines_server.service import Service
 from machines_server.web.api import make_api
 from machines_server.web.errors import JSON, error_response
 from machines_server.web.history_api import make_history_api
+from machines_server.web.ready import ReadyAnswers
 from machines_server.web.routing_api import make_routing_api
 
 MAX_BODY_BYTES = 2**20
@@ -30,6 +31,8 @@ def create_app(service: Service, history: History, routing: Routing) -> Flask:
     app.response_class = _JsonResponse
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
+    ready = {"/api/infrastructure": service.infrastructure, "/api/machines": service.machines}
+    app.wsgi_app = ReadyAnswers(app.wsgi_app, ready)  # type: ignore[method-assign]  # as Flask's docs have it
     app.register_blueprint(make_api(service))
     app.register_blueprint(make_history_api(service, history))
     app.register_blueprint(make_routing_api(routing))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from machines_server.config import load_settings
 from machines_server.core.registry import Endpoint
@@ -167,3 +168,22 @@ def test_system_is_the_machine_of_the_server(client: FlaskClient) -> None:
     assert answer["hostname"]
     assert answer["timestamp"].endswith("Z")
     assert 0 <= answer["cpu_percent"] <= 100
+
+
+@pytest.mark.parametrize("path", ["/api/infrastructure", "/api/machines"])
+def test_a_ready_answer_is_the_one_that_the_view_gives(client: FlaskClient, path: str) -> None:
+    ready, viewed = client.get(path), client.get(f"{path}?anything")
+    assert ready.data == viewed.data
+    assert _headers(ready) == _headers(viewed)
+    etag = ready.headers["ETag"]
+    for known, status in ((etag, 304), (f'"other", {etag}', 304), ('"other"', 200)):
+        again = [client.get(one, headers={"If-None-Match": known}) for one in (path, f"{path}?anything")]
+        assert [one.status_code for one in again] == [status, status]
+        assert _headers(again[0]) == _headers(again[1])
+    assert client.head(path).headers["Content-Length"] == ready.headers["Content-Length"]
+    assert client.post(path).status_code == 405
+
+
+def _headers(response: TestResponse) -> dict[str, str]:
+    """Without the date, which the server that runs the application adds."""
+    return {name: value for name, value in response.headers if name != "Date"}
