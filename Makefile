@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SIDECAR_BIN := .venv-sidecar/bin
+VENDOR := machines_server/web/static/vendor
 
-.PHONY: run run-server run-sidecar test test-slow check bench bench-quick clean
+.PHONY: run run-server run-sidecar test test-slow check bench bench-quick vendor clean
 
 run: $(VENV)/.ready  ## this machine's sidecar and server in the foreground; Ctrl-C ends both
 	@BIN=$(BIN) exec sh tools/run.sh
@@ -32,6 +33,15 @@ bench: $(VENV)/.ready  ## the benchmarks, beside the peers that are installed; B
 
 bench-quick: $(VENV)/.ready  ## the same with small fleets and one round each, in less than 90 s
 	@$(BIN)/python -m bench --quick $(BENCH)
+
+vendor:  ## the chart library of the dashboard from its package again; fails if its files are not those of SHA256SUMS
+	@set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; mkdir "$$new/files"; \
+	npm pack --silent --pack-destination "$$new" uplot@1.6.32 >"$$new/name"; \
+	tar -xzf "$$new"/uplot-1.6.32.tgz -C "$$new"; \
+	cp "$$new"/package/dist/uPlot.iife.min.js "$$new"/package/dist/uPlot.min.css "$$new/files"; \
+	cp "$$new"/package/LICENSE "$$new/files/uPlot.LICENSE"; chmod 644 "$$new"/files/*; \
+	(cd "$$new/files" && sha256sum uPlot.LICENSE uPlot.iife.min.js uPlot.min.css >SHA256SUMS); \
+	diff $(VENDOR)/SHA256SUMS "$$new/files/SHA256SUMS"; cp "$$new"/files/* $(VENDOR)/
 
 clean:  ## the environments and caches; never var/ nor machines/
 	rm -rf $(VENV) .venv-sidecar build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

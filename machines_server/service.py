@@ -23,6 +23,7 @@ from machines_server.core.times import rfc3339
 from machines_server.errors import StoreError
 from machines_server.poller_lock import Holder, holder
 from machines_server.system import System
+from machines_server.yaml_document import as_yaml
 
 _NO_POLLS: Mapping[Endpoint, Latest] = {}
 RECHECK_S = 1.0
@@ -140,6 +141,11 @@ class Service:
             return None
         json = self._bodies.views.get(live) or _view(live)
         return Body(json, _etag(json))
+
+    def file(self, name: str) -> str | None:
+        """The file of one machine as it is in force, as YAML, or None if there is no such file."""
+        machine = self._registry(time.time()).get(name)
+        return None if machine is None else as_yaml(machine.declared)
 
     def fleet(self) -> Fleet:
         """What stands of every machine now, by files that may be a moment behind."""

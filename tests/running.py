@@ -92,6 +92,10 @@ class RunningServer:
         """GET a path of this server."""
         return requests.get(self.url + path, timeout=10, **options)
 
+    def post(self, path: str, body: object) -> requests.Response:
+        """POST JSON to a path of this server."""
+        return requests.post(self.url + path, json=body, timeout=10)
+
     def fleet(self) -> dict[str, dict[str, Any]]:
         """/api/infrastructure, by name."""
         return {machine["name"]: machine for machine in self.get("/api/infrastructure").json()["machines"]}

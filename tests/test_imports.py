@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "poll": {"core", "errors", "poll", "poller_lock"},
     "store": {"core", "errors", "store"},
     "auth": {"core", "errors", "auth"},
-    "service": {"core", "errors", "store", "registry_files", "poller_lock", "system"},
+    "service": {"core", "errors", "store", "registry_files", "poller_lock", "system", "yaml_document"},
     "history": {"core", "errors", "store", "registry_files"},
     "route_parameters": {"core", "errors"},
     "routing": {"core", "errors", "store", "route_parameters"},

@@ -6,6 +6,8 @@ from flask import Blueprint, Response, request
 from machines_server.service import Body, Service
 from machines_server.web.errors import JSON, error_response
 
+YAML = "application/yaml; charset=utf-8"
+
 
 def make_api(service: Service) -> Blueprint:
     """The routes that answer from `service`."""
@@ -22,10 +24,12 @@ def make_api(service: Service) -> Blueprint:
     @api.get("/api/machines/<name>")
     def machine(name: str) -> Response:
         body = service.machine(name)
-        if body is None:
-            message = f"There is no machine named {name!r}; GET /api/machines lists them."
-            return error_response(404, "unknown_machine", message)
-        return _body_response(body)
+        return _unknown_machine(name) if body is None else _body_response(body)
+
+    @api.get("/api/machines/<name>/file")
+    def file(name: str) -> Response:
+        text = service.file(name)
+        return _unknown_machine(name) if text is None else Response(text, content_type=YAML)
 
     @api.get("/api/system")
     def system() -> Response:
@@ -46,6 +50,11 @@ def make_api(service: Service) -> Blueprint:
         return error_response(503, "not_ready", f"The answers are not up to date: {why}.", more)
 
     return api
+
+
+def _unknown_machine(name: str) -> Response:
+    message = f"There is no machine named {name!r}; GET /api/machines lists them."
+    return error_response(404, "unknown_machine", message)
 
 
 def _body_response(body: Body) -> Response:

@@ -1,4 +1,4 @@
-"""The Flask application: routes from `api`, and every error as JSON."""
+"""The Flask application: the routes of the API and of the page, and every error as JSON."""
 
 from math import ceil
 
@@ -17,6 +17,7 @@ from machines_server.history import History
 from machines_server.routing import Routing
 from machines_server.service import Service
 from machines_server.web.api import make_api
+from machines_server.web.dashboard import make_dashboard
 from machines_server.web.errors import JSON, error_response
 from machines_server.web.history_api import make_history_api
 from machines_server.web.ready import ReadyAnswers
@@ -33,6 +34,7 @@ def create_app(service: Service, history: History, routing: Routing) -> Flask:
     app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
     ready = {"/api/infrastructure": service.infrastructure, "/api/machines": service.machines}
     app.wsgi_app = ReadyAnswers(app.wsgi_app, ready)  # type: ignore[method-assign]  # as Flask's docs have it
+    app.register_blueprint(make_dashboard())
     app.register_blueprint(make_api(service))
     app.register_blueprint(make_history_api(service, history))
     app.register_blueprint(make_routing_api(routing))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from ruamel.yaml import YAML
 from werkzeug.test import TestResponse
 
 from machines_server.config import load_settings
@@ -135,6 +136,7 @@ def test_what_is_written_is_seen_by_the_next_request(client: FlaskClient, writer
         ("GET", "/api/machines/", 404, "not_found"),
         ("GET", "/api/machines/two", 404, "unknown_machine"),
         ("GET", "/api/machines/%00%ff", 404, "unknown_machine"),
+        ("GET", "/api/machines/two/file", 404, "unknown_machine"),
         ("POST", "/api/machines", 405, "method_not_allowed"),
         ("DELETE", "/api/machines/one", 405, "method_not_allowed"),
     ],
@@ -187,3 +189,49 @@ def test_a_ready_answer_is_the_one_that_the_view_gives(client: FlaskClient, path
 def _headers(response: TestResponse) -> dict[str, str]:
     """Without the date, which the server that runs the application adds."""
     return {name: value for name, value in response.headers if name != "Date"}
+
+
+ODD_FILE = r"""
+zoo: {last: [1, {deep: ~}, [[2], []]], first: 1.5e300}
+name: one
+role: '<img src=x onerror=alert(1)>'
+hardware: {}
+network: {hostname: 127.0.0.1, site: Łódź 東京 😀}
+models: []
+dates: [2026-11-25, '2026-11-25', 2026-11-25T08:30:00Z]
+texts: ['1', '1.0', '0x10', 'true', 'null', '~', 'yes', 'NO', '', ' ', '- a', 'a: b', '#', '<<', '=', '@']
+numbers: [1, 1.0, -0.5, 123456789012345678901234567890, 1e400]
+truths: [true, false, null]
+breaks: "one\ntwo\t\r \x85 \u2028 \0 \ufeff "
+same: &same {a: [b]}
+again: *same
+"1": "a text that is longer than any line should be, so that whoever writes it may want to break it
+  somewhere in it"
+"""
+
+
+def test_the_file_in_force_says_as_yaml_what_it_declares(client: FlaskClient, machines: Path) -> None:
+    (machines / "one.yaml").write_text(ODD_FILE)
+    (declared,) = body(client, "/api/machines")["machines"]
+    del declared["_config_file"]
+    response = client.get("/api/machines/ONE/file")
+    assert (response.status_code, response.headers["Content-Type"]) == (
+        200,
+        "application/yaml; charset=utf-8",
+    )
+    text = response.data.decode()
+    assert "Łódź 東京" in text
+    assert "<img src=x onerror=alert(1)>" in text
+    found = YAML(typ="safe", pure=True).load(text)
+    assert json.dumps(found) == json.dumps(declared)  # with the order of the keys, and 1 is not true
+    (machines / "one.yaml").write_text(text)
+    (again,) = body(client, "/api/machines")["machines"]
+    assert json.dumps(again) == json.dumps({**declared, "_config_file": "one.yaml"})
+
+
+def test_the_file_in_force_is_the_last_good_one(client: FlaskClient, machines: Path) -> None:
+    before = client.get("/api/machines/one/file").data
+    assert YAML(typ="safe", pure=True).load(before)["zoo"] == [1, {"deep": None}]
+    (machines / "one.yaml").write_text("name: [")
+    assert body(client, "/api/machines")["errors"]
+    assert client.get("/api/machines/one/file").data == before

@@ -1,0 +1,122 @@
+// The frame around every page: routes, the age of what is shown, the banner, problems, the theme.
+import { h, remake, say } from "./dom.js";
+import { clock, span } from "./format.js";
+import { listen, serverNow, start, state } from "./live.js";
+import { problemsOf } from "./problems.js";
+
+const ROUTES = [
+  [/^\/$/, "Fleet", () => import("./fleet.js")],
+  [/^\/models$/, "Models", () => import("./models.js")],
+  [/^\/events$/, "Events", () => import("./events.js")],
+  [/^\/machines\/([^/]+)$/, "Machine", () => import("./machine.js")],
+];
+const THEMES = ["system", "light", "dark"];
+
+const main = document.getElementById("main");
+const parts = Object.fromEntries(["age", "banner", "problems", "announce", "theme"].map((id) => [id, document.getElementById(id)]));
+let view = null;
+let opened = 0;
+
+/** Go to a page of this site without loading it anew; `replace` for what is no step back. */
+export function navigate(url, { replace = false } = {}) {
+  history[replace ? "replaceState" : "pushState"](null, "", url);
+  if (!replace) open();
+}
+
+async function open() {
+  const number = ++opened;
+  const route = ROUTES.find(([pattern]) => pattern.test(location.pathname)) ?? ROUTES[0];
+  const [pattern, title, load] = route;
+  const found = pattern.exec(location.pathname)?.[1];
+  const name = found === undefined ? null : decodeURIComponent(found);
+  for (const link of document.querySelectorAll(".top nav a"))
+    if (link.getAttribute("href") === location.pathname) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  document.title = `${name ?? title} · machines-server`;
+  const module = await load();
+  if (number !== opened) return; // somebody went on meanwhile
+  view?.close?.();
+  main.replaceChildren();
+  view = module.open(main, name);
+  if (number > 1) main.focus({ preventScroll: true });
+  if (state.fleet) view.update(true);
+}
+
+function followLinks(event) {
+  const link = event.target.closest?.("a[href]");
+  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  const url = new URL(link.href);
+  if (url.origin !== location.origin || link.target || link.hasAttribute("download")) return;
+  if (url.pathname.startsWith("/api/") || url.pathname === "/health" || url.hash) return;
+  event.preventDefault();
+  navigate(url.pathname + url.search);
+  scrollTo(0, 0);
+}
+
+function showAge() {
+  const at = state.fleet?.poller.last_cycle_at;
+  if (state.answeredAt === null) return;
+  say(parts.age, at ? `As of ${span((serverNow() - Date.parse(at)) / 1000)} ago` : "Not polled yet");
+  parts.age.title = at ? `latest poll cycle: ${clock(Date.parse(at))}` : "";
+}
+
+function showBanner() {
+  const { failedSince } = state;
+  parts.banner.hidden = failedSince === null;
+  document.body.classList.toggle("unreachable", failedSince !== null);
+  if (failedSince === null) return say(parts.banner, "");
+  const seen = state.answeredAt === null ? "It has not answered yet." : "What you see is what it said last.";
+  say(parts.banner, `The server cannot be reached since ${clock(failedSince)}. ${seen} Trying again.`);
+}
+
+function showProblems() {
+  const problems = problemsOf(state, serverNow());
+  parts.problems.hidden = problems.length === 0;
+  remake(parts.problems, problems, () => [
+    h("h2", null, problems.length === 1 ? "1 problem" : `${problems.length} problems`),
+    h("ul", null, problems.map(({ severity, where, what }) =>
+      h("li", { class: severity }, h("b", null, severity === "error" ? "Error" : "Warning"), " ",
+        where && h("code", null, where), where && ": ", what))),
+  ]);
+}
+
+let before = null;
+
+/** Tell a screen reader of changes of status, and of nothing else. */
+function announce() {
+  const now = new Map(state.fleet.machines.map((machine) => [machine.name, machine.status]));
+  if (before) {
+    const changed = [...now].filter(([name, status]) => before.has(name) && before.get(name) !== status);
+    if (changed.length) say(parts.announce, changed.map(([name, status]) => `${name} is ${status}`).join(", "));
+  }
+  before = now;
+}
+
+function showTheme(theme) {
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  say(parts.theme, `Theme: ${theme}`);
+}
+
+function nextTheme() {
+  const theme = THEMES[(THEMES.indexOf(localStorage.getItem("theme") ?? "system") + 1) % THEMES.length];
+  localStorage.setItem("theme", theme);
+  showTheme(theme);
+  view?.update?.(true);
+}
+
+showTheme(localStorage.getItem("theme") ?? "system");
+parts.theme.addEventListener("click", nextTheme);
+document.addEventListener("click", followLinks);
+addEventListener("popstate", open);
+setInterval(showAge, 1000);
+listen((isNew) => {
+  showAge();
+  showBanner();
+  if (!state.fleet) return;
+  showProblems();
+  announce();
+  view?.update(isNew);
+});
+open();
+start();

@@ -1,0 +1,101 @@
+// One machine in the fleet: as a card, or as a row of the dense table.
+import { h, remake, say } from "./dom.js";
+import { gib, number, percent, span } from "./format.js";
+import { serverNow } from "./live.js";
+import {
+  bar, brokenGpu, cpuGauge, gpuLine, leasedOf, machineLink, modelChips, ramGauge, sinceText, statusBadge, tagChips,
+} from "./parts.js";
+import { hasPast, sparkline, watch } from "./spark.js";
+
+export const TABLE_HEADS = ["Machine", "Status", "Role", "CPU", "RAM", "Free VRAM", "Loaded models", "Last hour"];
+
+/** {root, spark, show(machine), tick()}: `show` takes what is new, `tick` lets ages grow. */
+export function card(first) {
+  const badge = h("span");
+  const since = h("span", { class: "quiet since" });
+  const about = h("p", { class: "about" });
+  const reason = h("p", { class: "reason" });
+  const old = h("p", { class: "old" });
+  const gauges = h("div", { class: "gauges" });
+  const gpus = h("div", { class: "gpus" });
+  const models = h("div");
+  const spark = sparkline(first.name);
+  const legend = h("p", { class: "legend quiet", "aria-hidden": "true" });
+  const root = h("li", { class: "card" },
+    h("h2", null, machineLink(first.name)), h("p", { class: "state" }, badge, " ", since), about, reason, old, gauges, gpus, models, spark, legend);
+  watch(root, spark);
+  let machine = first;
+
+  function show(now) {
+    machine = now;
+    const { telemetry, status } = machine;
+    const leased = leasedOf(machine);
+    root.className = `card is-${status}`;
+    hasPast(spark, machine.last_seen !== null);
+    remake(badge, status, () => statusBadge(status));
+    remake(about, [machine.role, machine.tags], () => [h("span", null, machine.role), ...tagChips(machine)]);
+    say(reason, machine.status_reason ?? "");
+    remake(gauges, [telemetry.cpu_percent, telemetry.ram_used_gb, telemetry.ram_total_gb],
+      () => (machine.sampled_at ? [cpuGauge(telemetry), ramGauge(telemetry)] : []));
+    remake(gpus, [telemetry.gpu, telemetry.gpu_unreadable, [...leased]], () => [
+      ...(telemetry.gpu ?? []).map((gpu) => gpuLine(gpu, leased.get(gpu.uuid) ?? 0)), ...(telemetry.gpu_unreadable ?? []).map(brokenGpu)]);
+    remake(legend, Boolean(telemetry.gpu), () => ["last hour: ", h("i", { class: "key cpu" }), "CPU ", telemetry.gpu && [h("i", { class: "key vram" }), "VRAM"]]);
+  }
+
+  function tick() {
+    say(since, sinceText(machine));
+    say(old, oldText(machine));
+    remake(models, [machine.ollama.models, Math.floor(serverNow() / 10_000)], () => modelChips(machine));
+  }
+
+  return { root, spark, show, tick };
+}
+
+export function row(first) {
+  const badge = h("span");
+  const since = h("span", { class: "quiet since" });
+  const old = h("span", { class: "old" });
+  const [role, vram, models] = Array.from({ length: 3 }, () => h("td"));
+  const [cpu, ram] = Array.from({ length: 2 }, () => h("td", { class: "numbers" }));
+  const spark = sparkline(first.name);
+  const root = h("tr", null, h("th", { scope: "row" }, machineLink(first.name)), h("td", null, badge, " ", since, " ", old),
+    role, cpu, ram, vram, models, h("td", null, spark));
+  watch(root, spark);
+  let machine = first;
+
+  function show(now) {
+    machine = now;
+    const { telemetry, status } = machine;
+    root.className = `is-${status}`;
+    hasPast(spark, machine.last_seen !== null);
+    root.title = machine.status_reason ?? "";
+    remake(badge, status, () => statusBadge(status));
+    say(role, machine.role);
+    say(cpu, percent(telemetry.cpu_percent));
+    say(ram, `${number(telemetry.ram_used_gb, 1)} of ${gib(telemetry.ram_total_gb, 0)}`);
+    const leased = leasedOf(machine);
+    remake(vram, [telemetry.gpu, telemetry.gpu_unreadable, [...leased]], () => [
+      ...(telemetry.gpu ?? []).map((gpu) => denseGpu(gpu, leased.get(gpu.uuid) ?? 0)), ...(telemetry.gpu_unreadable ?? []).map(brokenGpu)]);
+    say(models, machine.loaded_models.join(", "));
+  }
+
+  function tick() {
+    say(since, sinceText(machine));
+    say(old, oldText(machine));
+  }
+
+  return { root, spark, show, tick };
+}
+
+function denseGpu({ index, vram_total_gb: total, vram_used_gb: used, vram_free_gb: free }, leased) {
+  const promised = Math.min(leased, free);
+  const text = `${number(free - promised, 1)} of ${gib(total, 0)}${promised ? `, ${number(promised, 1)} leased` : ""}`;
+  return h("div", { class: "dense", title: `GPU ${index}` }, bar([["used", used / total], ["leased", promised / total]]), h("span", null, text));
+}
+
+/** Values of a machine whose sidecar does not answer are its last ones, and say so. */
+function oldText({ status, sampled_at: sampledAt, last_seen: lastSeen }) {
+  if (status === "online" || !lastSeen) return "";
+  const ago = (moment) => `${span((serverNow() - Date.parse(moment)) / 1000)} ago`;
+  return sampledAt ? `Values from ${ago(sampledAt)}` : `Last answered ${ago(lastSeen)}`;
+}

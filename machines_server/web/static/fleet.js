@@ -1,0 +1,191 @@
+// The fleet: who is online, what is loaded where, where VRAM is free, what just happened.
+import { get, path } from "./api.js";
+import { navigate } from "./app.js";
+import { card, row, TABLE_HEADS } from "./cards.js";
+import { h, remake, say } from "./dom.js";
+import { eventLine } from "./event_line.js";
+import { gib } from "./format.js";
+import { serverNow, state } from "./live.js";
+import { freest, machineLink, statusBadge } from "./parts.js";
+import { forget, refresh } from "./spark.js";
+import { welcome } from "./welcome.js";
+
+const STATUSES = ["online", "degraded", "offline", "unknown"];
+const EVENTS = 6;
+const SORTS = {
+  name: ["Name", (one, other) => byName(one, other)],
+  status: ["Status", (one, other) => STATUSES.indexOf(one.status) - STATUSES.indexOf(other.status)],
+  vram: ["Free VRAM", (one, other) => free(other) - free(one)],
+  cpu: ["CPU", (one, other) => (other.telemetry.cpu_percent ?? -1) - (one.telemetry.cpu_percent ?? -1)],
+  models: ["Loaded models", (one, other) => other.loaded_models.length - one.loaded_models.length],
+};
+const byName = (one, other) => one.name.localeCompare(other.name, undefined, { numeric: true });
+const free = (machine) => (machine.status === "online" ? freest(machine)?.free ?? -1 : -2);
+
+/** What can be chosen from, by name of the filter: the values that the fleet has. */
+const FACETS = {
+  role: (machine) => [machine.role],
+  tag: (machine) => (Array.isArray(machine.tags) ? machine.tags.map(String) : []),
+  status: (machine) => [machine.status],
+  model: (machine) => [...machine.models, ...machine.loaded_models],
+};
+
+export function open(main) {
+  const query = new URLSearchParams(location.search);
+  const controls = makeControls(query);
+  const summary = h("div", { class: "summary" });
+  const latest = h("ol", { class: "events" });
+  const count = h("p", { class: "quiet", role: "status" });
+  const body = h("div", { class: "machines" });
+  const fleet = h("div", null, summary, controls.form, count, body,
+    h("section", { class: "latest", "aria-labelledby": "latest" }, h("h2", { id: "latest" }, "What just happened"), latest));
+  const steps = h("div");
+  main.append(h("h1", { class: "unseen" }, "Fleet"), fleet, steps);
+  let shown = new Map();
+  let shownAs = null;
+
+  function choose(name, value) {
+    if (value) query.set(name, value);
+    else query.delete(name);
+    navigate(`/${query.size ? `?${query}` : ""}`, { replace: true });
+    update(true);
+  }
+  controls.onChange = choose;
+
+  function update(isNew) {
+    if (isNew) draw();
+    for (const one of shown.values()) one.tick();
+    refresh([...shown.values()].map((one) => one.spark));
+  }
+
+  function draw() {
+    const { machines } = state.fleet;
+    fleet.hidden = machines.length === 0;
+    remake(steps, machines.length === 0, () => (machines.length ? [] : welcome()));
+    if (!machines.length) return;
+    remake(summary, summaryOf(machines, query.get("status")), () => makeSummary(machines, query.get("status"), choose));
+    controls.show(machines);
+    const wanted = chosen(machines, query);
+    say(count, countText(wanted.length, machines.length));
+    place(wanted, query.get("view") === "table" ? row : card);
+    showLatest(latest);
+  }
+
+  /** Keep what is there, so that nobody's focus is lost, and put it into order. */
+  function place(wanted, make) {
+    if (make !== shownAs) {
+      for (const one of shown.values()) forget(one.root);
+      shown = new Map();
+      shownAs = make;
+      body.replaceChildren(make === row ? makeTable() : h("ul", { class: "cards" }));
+    }
+    const holder = body.querySelector("tbody, ul.cards");
+    const names = new Set(wanted.map((machine) => machine.name));
+    for (const [name, one] of shown)
+      if (!names.has(name)) {
+        forget(one.root);
+        one.root.remove();
+        shown.delete(name);
+      }
+    const focused = document.activeElement;
+    wanted.forEach((machine, at) => {
+      if (!shown.has(machine.name)) shown.set(machine.name, make(machine));
+      const one = shown.get(machine.name);
+      one.show(machine);
+      if (holder.children[at] !== one.root) holder.insertBefore(one.root, holder.children[at] ?? null);
+    });
+    if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
+  }
+
+  function close() {
+    for (const one of shown.values()) forget(one.root);
+  }
+
+  return { update, close };
+}
+
+function countText(shown, all) {
+  if (shown === all) return "";
+  return shown ? `${shown} of ${all} machines` : "No machine is like that; change the filter.";
+}
+
+function chosen(machines, query) {
+  const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+  const wanted = machines.filter((machine) => {
+    for (const [name, values] of Object.entries(FACETS)) {
+      const value = query.get(name);
+      if (value && !values(machine).includes(value)) return false;
+    }
+    const text = [machine.name, machine.network.hostname, ...Object.values(FACETS).flatMap((values) => values(machine))].join("\n").toLowerCase();
+    return words.every((word) => text.includes(word));
+  });
+  const [, compare] = SORTS[query.get("sort")] ?? SORTS.name;
+  return wanted.sort((one, other) => compare(one, other) || byName(one, other));
+}
+
+function summaryOf(machines, status) {
+  const counts = Object.fromEntries(STATUSES.map((one) => [one, 0]));
+  let best = null;
+  for (const machine of machines) {
+    counts[machine.status] += 1;
+    if (machine.status !== "online") continue;
+    const found = freest(machine);
+    if (found && (!best || found.free > best.free)) best = { free: found.free, name: machine.name, index: found.gpu.index };
+  }
+  const loaded = machines.flatMap((machine) => machine.loaded_models);
+  return { counts, best, loaded: loaded.length, models: new Set(loaded).size, status };
+}
+
+function makeSummary(machines, status, choose) {
+  const { counts, best, loaded, models } = summaryOf(machines, status);
+  const buttons = STATUSES.filter((one) => counts[one] || one === "online").map((one) =>
+    h("button", { type: "button", "aria-pressed": String(status === one), click: () => choose("status", status === one ? "" : one) },
+      h("b", null, String(counts[one])), " ", statusBadge(one)));
+  const vram = best ? [h("b", null, gib(best.free)), " free on one GPU, on ", machineLink(best.name), ` GPU ${best.index}`] : ["No GPU is known to have free VRAM"];
+  return [
+    h("div", { class: "counts", role: "group", "aria-label": "Machines by status" }, buttons),
+    h("p", null, vram),
+    h("p", null, h("b", null, String(loaded)), ` loaded, ${models} different ${models === 1 ? "model" : "models"}`),
+  ];
+}
+
+function makeControls(query) {
+  const found = { form: null, onChange: null, show: null };
+  const change = ({ target }) => found.onChange(target.name, target.value);
+  const search = h("input", { type: "search", name: "q", value: query.get("q") ?? "", placeholder: "name, host, model…", input: change });
+  const selects = Object.keys(FACETS).map((name) => h("select", { name, change }));
+  const sort = h("select", { name: "sort", change }, Object.entries(SORTS).map(([value, [text]]) => h("option", { value: value === "name" ? "" : value }, text)));
+  sort.value = query.get("sort") ?? "";
+  const view = h("button", { type: "button", "aria-pressed": String(query.get("view") === "table") }, "Dense table");
+  view.addEventListener("click", () => {
+    const isTable = view.getAttribute("aria-pressed") === "true";
+    view.setAttribute("aria-pressed", String(!isTable));
+    found.onChange("view", isTable ? "" : "table");
+  });
+  found.form = h("form", { class: "controls", role: "search", "aria-label": "Filter machines", submit: (event) => event.preventDefault() },
+    h("label", null, "Search ", search),
+    selects.map((select) => h("label", null, `${select.name[0].toUpperCase()}${select.name.slice(1)} `, select)),
+    h("label", null, "Sort by ", sort), view);
+  found.show = (machines) => {
+    for (const select of selects) {
+      const value = query.get(select.name) ?? "";
+      const values = [...new Set([...machines.flatMap(FACETS[select.name]), value].filter(Boolean))].sort((one, other) => one.localeCompare(other));
+      remake(select, values, () => [h("option", { value: "" }, "any"), ...values.map((one) => h("option", { value: one }, one))]);
+      select.value = value;
+    }
+  };
+  return found;
+}
+
+const makeTable = () =>
+  h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Machines" },
+    h("table", null, h("thead", null, h("tr", null, TABLE_HEADS.map((head) => h("th", { scope: "col" }, head)))), h("tbody")));
+
+async function showLatest(list) {
+  try {
+    const { events } = await get(path("/api/events", { limit: EVENTS }));
+    remake(list, events, () => events.map((event) => eventLine(event, serverNow())));
+  } catch (error) {
+    console.info("no events:", error.message);
+  }
+}

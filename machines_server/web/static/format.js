@@ -1,0 +1,38 @@
+// Numbers and times as people read them, in the reader's language and zone.
+import { h } from "./dom.js";
+
+const UNKNOWN = "–";
+const ABSOLUTE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+export const clock = (ms) => CLOCK.format(ms);
+export const absolute = (ms) => ABSOLUTE.format(ms);
+
+/** A number with so many decimals at most; what nobody knows is a dash. */
+export function number(value, decimals = 0) {
+  if (value === null || value === undefined) return UNKNOWN;
+  return value.toLocaleString(undefined, { maximumFractionDigits: decimals });
+}
+
+export const percent = (value) => (value === null || value === undefined ? UNKNOWN : `${number(value)} %`);
+export const gib = (value, decimals = 1) => `${number(value, decimals)} GiB`;
+export const bytes = (value) => (value === null || value === undefined ? UNKNOWN : gib(value / 2 ** 30));
+
+/** A span of seconds in its two largest units at most: "3 min", "2 h 5 min", "4 d". */
+export function span(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  if (s < 86400) {
+    const minutes = Math.floor((s % 3600) / 60);
+    return `${Math.floor(s / 3600)} h${minutes ? ` ${minutes} min` : ""}`;
+  }
+  const hours = Math.floor((s % 86400) / 3600);
+  return `${Math.floor(s / 86400)} d${hours && s < 7 * 86400 ? ` ${hours} h` : ""}`;
+}
+
+/** A moment (RFC 3339) as its age, absolute on hover; `now` is the server's time in ms. */
+export function ago(moment, now) {
+  const at = Date.parse(moment);
+  return h("time", { datetime: moment, title: absolute(at) }, `${span((now - at) / 1000)} ago`);
+}

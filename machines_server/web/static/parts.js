@@ -1,0 +1,107 @@
+// Pieces that several pages show of a machine.
+import { pageOf, path } from "./api.js";
+import { h, svg } from "./dom.js";
+import { absolute, bytes, gib, number, percent, span } from "./format.js";
+import { serverNow, state } from "./live.js";
+
+// A shape for each status, so that nobody has to tell colours apart.
+const SHAPES = {
+  online: "M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2z",
+  degraded: "M8 2l7 12H1z",
+  offline: "M3 2l5 5 5-5 1.5 1.5L9.5 8l5 4.5L13 14 8 9.5 3 14l-1.5-1.5 5-4.5-5-4.5z",
+  unknown: "M8 1l7 7-7 7-7-7zm0 3L4 8l4 4 4-4z",
+};
+
+/** The status as shape, word and colour. */
+export function statusBadge(status) {
+  const shape = svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: SHAPES[status], "fill-rule": "evenodd" }));
+  return h("span", { class: `badge status-${status}` }, shape, status);
+}
+
+/** "for 3 h 5 min", or nothing where no transition is known. */
+export function sinceText(machine) {
+  const event = state.since.get(machine.name);
+  if (!event || event.type !== machine.status) return "";
+  return `for ${span((serverNow() - Date.parse(event.at)) / 1000)}`;
+}
+
+export const machineLink = (name, attributes) => h("a", { href: pageOf(name), ...attributes }, name);
+
+/** What leases promise of each GPU of a machine, in GiB, by uuid. */
+export function leasedOf(machine) {
+  const leased = new Map();
+  for (const lease of state.leases)
+    if (lease.machine === machine.name)
+      for (const { uuid, vram_gb: size } of lease.gpus) leased.set(uuid, (leased.get(uuid) ?? 0) + size);
+  return leased;
+}
+
+/** The GPU of a machine with the most VRAM that is neither used nor leased: {gpu, free}, or null. */
+export function freest(machine) {
+  const leased = leasedOf(machine);
+  let best = null;
+  for (const gpu of machine.telemetry.gpu ?? []) {
+    const free = Math.max(0, gpu.vram_free_gb - (leased.get(gpu.uuid) ?? 0));
+    if (!best || free > best.free) best = { gpu, free };
+  }
+  return best;
+}
+
+/** A bar of parts [[class, share]], shares of 1; what it shows must stand beside it as text. */
+export function bar(parts) {
+  const found = h("span", { class: "bar", "aria-hidden": "true" });
+  for (const [name, share] of parts) {
+    const part = h("span", { class: name });
+    part.style.width = `${Math.min(100, Math.max(0, share * 100))}%`;
+    found.append(part);
+  }
+  return found;
+}
+
+/** One measured share with its bar: CPU, RAM. */
+export function gauge(label, text, share) {
+  const known = share !== null && share !== undefined && !Number.isNaN(share);
+  return h("div", { class: "gauge" }, h("span", { class: "label" }, label), bar(known ? [["used", share]] : []), h("span", { class: "value" }, text));
+}
+
+export function cpuGauge({ cpu_percent: cpu }) {
+  return gauge("CPU", percent(cpu), cpu === null || cpu === undefined ? null : cpu / 100);
+}
+
+export function ramGauge({ ram_used_gb: used, ram_total_gb: total }) {
+  return gauge("RAM", `${number(used, 1)} of ${gib(total, 0)}`, used === null || !total ? null : used / total);
+}
+
+/** One GPU: what of its memory is used, leased and free, and how it does. */
+export function gpuLine(gpu, leased) {
+  const { vram_total_gb: total, vram_used_gb: used, vram_free_gb: free } = gpu;
+  const promised = Math.min(leased, free);
+  const more = [percent(gpu.utilisation), `${number(gpu.temperature_c)} °C`, `${number(gpu.power_w)} W`];
+  return h("div", { class: "gpu" },
+    h("div", { class: "gpu-name" }, h("span", { class: "label" }, `GPU ${gpu.index}`), " ", h("span", { class: "quiet" }, gpu.model ?? "")),
+    bar([["used", used / total], ["leased", promised / total]]),
+    h("div", { class: "gpu-numbers" },
+      h("span", null, h("i", { class: "key used" }), `${number(used, 1)} used`),
+      promised > 0 && h("span", null, h("i", { class: "key leased" }), `${number(promised, 1)} leased`),
+      h("span", null, h("i", { class: "key free" }), h("b", null, `${number(free - promised, 1)} free`), ` of ${gib(total, 0)}`),
+      h("span", { class: "quiet" }, more.join(" · "))));
+}
+
+export const brokenGpu = (gpu) =>
+  h("p", { class: "gpu unreadable" }, `GPU ${gpu.index ?? "?"} cannot be read: ${gpu.reason}`);
+
+/** A loaded model: name, size, where it runs, context, and when it leaves. */
+export function modelChip(model) {
+  const expires = model.expires_at;
+  const left = expires ? (Date.parse(expires) - serverNow()) / 1000 : null;
+  const leaves = left === null ? "never leaves" : left > 0 ? `leaves in ${span(left)}` : "in use";
+  const more = [bytes(model.size_bytes), model.processor, model.context_length && `${number(model.context_length)} ctx`, leaves];
+  return h("li", { class: "chip" },
+    h("a", { href: path("/models", { model: model.name }) }, model.name),
+    h("span", { class: "quiet", title: expires ? absolute(Date.parse(expires)) : null }, more.filter(Boolean).join(" · ")));
+}
+
+export const modelChips = (machine) =>
+  machine.ollama.models.length ? h("ul", { class: "chips", "aria-label": "loaded models" }, machine.ollama.models.map(modelChip)) : null;
+
+export const tagChips = (machine) => (Array.isArray(machine.tags) ? machine.tags.map((tag) => h("span", { class: "tag" }, String(tag))) : []);

@@ -1,0 +1,186 @@
+// What stands of one machine now: who it is, its endpoints, its hardware, its models.
+import { path } from "./api.js";
+import { h, remake, say } from "./dom.js";
+import { ago, bytes, gib, number, span } from "./format.js";
+import { serverNow } from "./live.js";
+import { brokenGpu, cpuGauge, gauge, gpuLine, leasedOf, ramGauge, sinceText, statusBadge, tagChips } from "./parts.js";
+
+const MODEL_HEADS = ["Model", "Size", "In VRAM", "Processor", "Context", "Leaves memory"];
+
+/** {head, body, show(machine), tick()}: `show` takes what is new, `tick` lets ages grow. */
+export function makePresent() {
+  const badge = h("span");
+  const since = h("span", { class: "quiet since" });
+  const about = h("p", { class: "about" });
+  const reason = h("p", { class: "reason" });
+  const title = h("h1");
+  const head = h(
+    "header",
+    { class: "machine-head" },
+    title,
+    h("p", { class: "state" }, badge, " ", since),
+    about,
+    reason,
+  );
+  const endpoints = h("dl", { class: "facts" });
+  const old = h("p", { class: "old" });
+  const facts = h("div", { class: "gauges" });
+  const more = h("dl", { class: "facts" });
+  const hardware = h("section", { class: "card" }, h("h2", null, "Host"), old, facts, more);
+  const gpus = h("div", { class: "gpus" });
+  const gpuCard = h("section", { class: "card" }, h("h2", null, "GPUs"), gpus);
+  const models = h("div");
+  const body = h(
+    "div",
+    { class: "present" },
+    hardware,
+    gpuCard,
+    h("section", { class: "card" }, h("h2", null, "Endpoints"), endpoints),
+    h("section", { class: "card wide" }, h("h2", null, "Models in memory"), models),
+  );
+  let machine = null;
+  let leaving = [];
+
+  function show(now) {
+    machine = now;
+    const { telemetry, status } = machine;
+    say(title, machine.name);
+    remake(badge, status, () => statusBadge(status));
+    remake(about, [machine.role, machine.tags, machine.network.hostname, machine._config_file], () => [
+      h("span", null, machine.role),
+      tags(machine.tags),
+      h("span", null, `${machine.network.hostname}, declared in `, h("code", null, machine._config_file)),
+    ]);
+    say(reason, machine.status_reason ?? "");
+    hardware.className = gpuCard.className = `card is-${status}`;
+    remake(facts, [telemetry, machine.sampled_at !== null], () =>
+      machine.sampled_at
+        ? [cpuGauge(telemetry), ramGauge(telemetry), diskGauge(telemetry)]
+        : h("p", { class: "quiet" }, "No sample yet."),
+    );
+    remake(more, telemetry, () => moreFacts(telemetry));
+    showGpus();
+    remake(
+      models,
+      machine.ollama.models.map((model) => ({ ...model, expires_at: null })),
+      () => modelTable(),
+    );
+  }
+
+  function showGpus() {
+    const { gpu: cards = [], gpu_unreadable: broken = [] } = machine.telemetry;
+    const leased = leasedOf(machine);
+    gpuCard.hidden = cards.length + broken.length === 0;
+    remake(gpus, [cards, broken, [...leased]], () => [
+      ...cards.map((gpu) => gpuLine(gpu, leased.get(gpu.uuid) ?? 0)),
+      ...broken.map(brokenGpu),
+    ]);
+  }
+
+  function modelTable() {
+    leaving = [];
+    const { models: held } = machine.ollama;
+    if (!held.length) return h("p", { class: "quiet" }, "None.");
+    return h(
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Models in memory" },
+      h(
+        "table",
+        null,
+        h(
+          "thead",
+          null,
+          h(
+            "tr",
+            null,
+            MODEL_HEADS.map((one) => h("th", { scope: "col" }, one)),
+          ),
+        ),
+        h(
+          "tbody",
+          null,
+          held.map((model) => {
+            leaving.push(h("td"));
+            return h(
+              "tr",
+              null,
+              h("th", { scope: "row" }, h("a", { href: path("/models", { model: model.name }) }, model.name)),
+              h("td", null, bytes(model.size_bytes)),
+              h("td", null, bytes(model.size_vram_bytes)),
+              h("td", null, model.processor),
+              h("td", null, number(model.context_length)),
+              leaving.at(-1),
+            );
+          }),
+        ),
+      ),
+    );
+  }
+
+  function tick() {
+    say(since, sinceText(machine));
+    const isOld = machine.status !== "online" && machine.sampled_at !== null;
+    say(old, isOld ? `Values from ${agoText(machine.sampled_at)}` : "");
+    remake(
+      endpoints,
+      [machine.network, machine.ollama.state, machine.ollama.message, machine.status, Math.floor(serverNow() / 1000)],
+      () => endpointFacts(machine),
+    );
+    machine.ollama.models.forEach((model, place) => say(leaving[place], leavesText(model.expires_at)));
+  }
+
+  return { head, body, show, tick };
+}
+
+const agoText = (moment) => `${span((serverNow() - Date.parse(moment)) / 1000)} ago`;
+
+/** What an operator wrote there may be anything; a list of texts is usual. */
+function tags(found) {
+  if (found === undefined || found === null) return [];
+  return tagChips({ tags: [found].flat().map((tag) => (typeof tag === "object" ? JSON.stringify(tag) : tag)) });
+}
+
+function diskGauge({ disk_used_gb: used, disk_total_gb: total }) {
+  const known = used !== null && total;
+  return gauge("Disk", `${number(used, 0)} of ${gib(total, 0)}`, known ? used / total : null);
+}
+
+function moreFacts({ load_avg: load, uptime_s: uptime, ram_available_gb: available }) {
+  return [
+    load && fact("Load", load.map((one) => number(one, 2)).join(" · "), "average over 1, 5 and 15 minutes"),
+    available !== undefined && fact("RAM to be had", gib(available)),
+    uptime !== undefined && fact("Up for", uptime === null ? "–" : span(uptime)),
+  ];
+}
+
+function endpointFacts({ network, status, sampled_at: sampledAt, last_seen: lastSeen, ollama }) {
+  const now = serverNow();
+  let sidecar = "declared absent";
+  if (network.sidecar !== false) {
+    const answers = {
+      online: "",
+      degraded: "does not answer; ",
+      offline: "does not answer; ",
+      unknown: "not known now; ",
+    }[status];
+    sidecar = [answers, sampledAt ? ["latest sample ", ago(sampledAt, now)] : "no sample yet"];
+  }
+  return [
+    fact("Sidecar", sidecar),
+    fact(
+      "Ollama",
+      network.ollama === false
+        ? "declared absent"
+        : [h("b", null, ollama.state ?? "not known now"), ollama.message && `: ${ollama.message}`],
+    ),
+    fact("Last answer", lastSeen ? ago(lastSeen, now) : "none yet"),
+  ];
+}
+
+const fact = (term, value, title) => [h("dt", { title }, term), h("dd", null, value)];
+
+function leavesText(expires) {
+  if (!expires) return "never";
+  const left = (Date.parse(expires) - serverNow()) / 1000;
+  return left > 0 ? `in ${span(left)}` : "when it is done";
+}

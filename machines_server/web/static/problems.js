@@ -1,0 +1,28 @@
+// What a person should mend, from what the server says.
+
+const LOW_SHARE = 0.95;
+const STORM = 5;
+
+/** Worst first: {severity: "error" | "warning", where, what}. */
+export function problemsOf({ fleet, health, ranOut }) {
+  const found = [];
+  const { poller, errors, machines } = fleet;
+  if (poller.state !== "running" || poller.message)
+    found.push({ severity: "error", where: "poller", what: poller.message ?? `it is ${poller.state}` });
+  if (health?.store.message) found.push({ severity: "error", where: "database", what: health.store.message });
+  for (const { file, line, column, message, severity } of errors)
+    found.push({ severity, where: [file, line, column].filter((part) => part !== null).join(":"), what: message });
+  for (const machine of machines) {
+    const { telemetry, ollama, status } = machine;
+    if (status === "online" && ollama.state === "unreachable")
+      found.push({ severity: "warning", where: machine.name, what: `Ollama: ${ollama.message}` });
+    const { disk_used_gb: used, disk_total_gb: total } = telemetry;
+    if (status === "online" && total && used / total >= LOW_SHARE)
+      found.push({ severity: "warning", where: machine.name, what: `its disk is ${Math.floor((used / total) * 100)} % full` });
+    for (const gpu of (status === "online" && telemetry.gpu_unreadable) || [])
+      found.push({ severity: "warning", where: machine.name, what: `GPU ${gpu.index ?? "?"} cannot be read: ${gpu.reason}` });
+  }
+  if (ranOut.length >= STORM)
+    found.push({ severity: "warning", where: "leases", what: `${ranOut.length} ran out in the last 10 minutes without being released; agents may be dying` });
+  return found.sort((one, other) => (one.severity > other.severity) - (one.severity < other.severity));
+}

@@ -1,0 +1,101 @@
+"""For everybody: screen readers, keyboards, small and large screens, light and dark."""
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.page.conftest import Look
+from tests.page.demo_fleet import NAMED
+from tests.running import RunningServer
+
+PAGES = ("/", "/?view=table", "/models?model=llama3.1:70b", "/events", "/machines/workstation?span=1h")
+SERIOUS = ("serious", "critical")
+
+
+def serious(page: Page) -> list[Any]:
+    """What axe-core finds: rule, and the elements."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        (one["id"], [node["html"][:200] for node in one["nodes"]][:3])
+        for one in found
+        if one["impact"] in SERIOUS
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_axe_finds_nothing_serious(look: Look, fleet_server: RunningServer, width: int, scheme: str) -> None:
+    watched = look(
+        fleet_server, viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
+    )
+    for path in PAGES:
+        page = watched.open(path)
+        page.wait_for_selector("main :is(h1, h2)", state="attached")
+        page.wait_for_timeout(700)
+        assert serious(page) == [], path
+
+
+@pytest.mark.parametrize("width", [360, 768, 3840])
+def test_no_page_is_wider_than_the_screen(look: Look, fleet_server: RunningServer, width: int) -> None:
+    watched = look(fleet_server, viewport={"width": width, "height": 900})
+    for path in PAGES:
+        page = watched.open(path)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_all_can_be_done_with_the_keyboard(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    seen = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.name || document.activeElement.textContent"))
+    assert {
+        "Models",
+        "Events",
+        "q",
+        "role",
+        "tag",
+        "status",
+        "model",
+        "sort",
+        "Dense table",
+        *NAMED[:2],
+    } <= seen
+    page.get_by_role("link", name="workstation", exact=True).first.press("Enter")
+    page.wait_for_url("**/machines/workstation")
+    page.go_back()
+    expect(page.locator("li.card")).to_have_count(len(NAMED))
+
+
+def test_the_theme_is_chosen_and_kept(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server, color_scheme="light").open()
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.get_by_role("button", name="Theme: system").click()
+    page.get_by_role("button", name="Theme: light").click()
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    assert page.evaluate(ground) != light
+    page.reload()
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+
+
+def test_nothing_moves_for_those_who_ask_for_that(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server, reduced_motion="reduce").open()
+    page.wait_for_selector(".bar .used")
+    moving = "one => getComputedStyle(one).transitionDuration !== '0s'"
+    assert page.evaluate(f"[...document.querySelectorAll('*')].filter({moving}).length") == 0
+
+
+def test_times_are_in_the_zone_of_the_reader(look: Look, fleet_server: RunningServer) -> None:
+    titles = []
+    for zone in ("Europe/Warsaw", "Asia/Tokyo"):
+        page = look(fleet_server, timezone_id=zone).open("/events")
+        moment = page.locator(".event time").last
+        titles.append((moment.get_attribute("datetime"), moment.get_attribute("title")))
+    assert titles[0][0] == titles[1][0]
+    assert titles[0][1] != titles[1][1]

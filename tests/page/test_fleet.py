@@ -1,0 +1,162 @@
+"""The fleet, as a person looks at it."""
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.fakes import FakeFleet
+from tests.page.conftest import Look
+from tests.page.demo_fleet import LONG_NAME, MARKUP, NAMED, DemoFleet
+from tests.running import RunningServer
+
+
+def card(page: Page, name: str) -> Locator:
+    return page.locator("li.card", has=page.get_by_role("link", name=name, exact=True))
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("li.card h2").all_inner_texts()
+
+
+def test_every_machine_says_how_it_is_in_word_shape_and_colour(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server).open()
+    for name, status in (("workstation", "online"), ("lab-gpu", "degraded"), ("attic", "offline")):
+        badge = card(page, name).locator(".badge")
+        expect(badge).to_have_text(status)
+        expect(badge).to_have_class(re.compile(f"status-{status}"))
+        assert badge.locator("svg path").get_attribute("d")
+        expect(card(page, name).locator(".since")).to_contain_text("for ")
+    shapes = [path.get_attribute("d") for path in page.locator(".counts .badge path").all()]
+    assert len(set(shapes)) == len(shapes) == 3
+
+
+def test_a_card_shows_load_gpus_models_and_the_last_hour(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    workstation = card(page, "workstation")
+    for text in ("gpu-host", "primary", "12 %", "38 of 128 GiB"):
+        expect(workstation).to_contain_text(text)
+    gpu = workstation.locator(".gpu").first
+    expect(gpu).to_contain_text("18.2 used")
+    expect(gpu).to_contain_text("5.8 free of 24 GiB")
+    expect(gpu).to_contain_text("47 % · 61 °C · 213 W")
+    chip = workstation.locator(".chip", has_text="llama3.1:70b")
+    expect(chip).to_contain_text("42 GiB · 10%/90% CPU/GPU · 8,192 ctx · never leaves")
+    expect(workstation.locator(".chip", has_text="nomic-embed-text")).to_contain_text(
+        re.compile(r"leaves in \d+ min")
+    )
+    expect(
+        workstation.get_by_role("img", name=re.compile("Last hour: CPU .* %, at most .* %; VRAM"))
+    ).to_be_visible()
+    expect(card(page, "box-08")).to_contain_text("GPU 1 cannot be read: NVML: GPU is lost")
+    expect(card(page, "app-host").locator(".gpu")).to_have_count(0)
+
+
+def test_what_is_old_is_marked_as_old_with_reason_and_hint(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    attic = card(page, "attic")
+    expect(attic.locator(".old")).to_contain_text(re.compile(r"Values from \d+ s|min ago"))
+    expect(attic.locator(".reason")).to_contain_text("sidecar: connection refused")
+    expect(card(page, "render-01").locator(".reason")).to_contain_text("ollama: connection refused")
+
+
+def test_a_lease_takes_its_part_of_the_free_vram(server: RunningServer, fakes: FakeFleet, look: Look) -> None:
+    DemoFleet(server, fakes).declare(1)
+    page = look(server).open()
+    expect(card(page, "workstation")).to_contain_text("23.5 free of 24 GiB")
+    answer = server.post("/api/leases", {"model": "llama3.1:70b", "min_free_vram_gb": 4})
+    assert answer.status_code == 201
+    gpu = card(page, "workstation").locator(".gpu").nth(1)
+    expect(gpu).to_contain_text("4 leased")
+    expect(gpu).to_contain_text("19.5 free of 24 GiB")
+    assert gpu.locator(".bar .leased").evaluate("part => part.style.width").startswith("16.6")
+
+
+def test_the_filter_lives_in_the_url(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    expect(page.locator("li.card")).to_have_count(len(NAMED))
+    page.get_by_label("Search").fill("llama3.1:70b")
+    expect(page.locator("li.card")).to_have_count(2)
+    expect(page.get_by_text("2 of 8 machines")).to_be_visible()
+    page.get_by_label("Tag").select_option("primary")
+    expect(page.locator("li.card")).to_have_count(1)
+    assert "q=llama3.1%3A70b" in page.url
+    assert "tag=primary" in page.url
+    page.reload()
+    expect(page.locator("li.card h2")).to_have_text(["workstation"])
+    page.get_by_label("Search").fill("nothing like that")
+    expect(page.get_by_text("No machine is like that")).to_be_visible()
+    page = look(fleet_server).open("/?role=cpu-host")
+    expect(page.locator("li.card h2")).to_have_text(["app-host"])
+    page.get_by_label("Role").select_option("")
+    page.get_by_role("button", name="1 offline").click()
+    expect(page.locator("li.card h2")).to_have_text(["attic"])
+    assert "status=offline" in page.url
+
+
+def test_machines_are_sorted_as_asked(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    expect(page.locator("li.card h2")).to_have_text(sorted(NAMED))
+    page.get_by_label("Sort by").select_option("Free VRAM")
+    assert names(page)[:2] == ["spark", "render-01"]
+    page.get_by_label("Sort by").select_option("Status")
+    assert names(page)[-2:] == ["lab-gpu", "attic"]
+    assert "sort=status" in page.url
+
+
+def test_a_dense_table_shows_the_same(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    page.get_by_role("button", name="Dense table").click()
+    row = page.get_by_role("row", name=re.compile("^workstation"))
+    for text in ("online", "gpu-host", "12 %", "23.5 of 24 GiB", "llama3.1:70b, nomic-embed-text"):
+        expect(row).to_contain_text(text)
+    assert "view=table" in page.url
+    page.reload()
+    expect(page.get_by_role("row")).to_have_count(1 + len(NAMED))
+
+
+def test_the_summary_says_where_vram_is_free_and_what_just_happened(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server).open()
+    expect(page.locator(".summary")).to_contain_text("59 GiB free on one GPU, on spark GPU 0")
+    expect(page.locator(".latest .event").first).to_be_visible()
+    page.locator(".latest .event .moment").first.click()
+    page.wait_for_url(re.compile("/machines/.*from="))
+
+
+def test_foreign_text_is_shown_as_text(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    hostile = card(page, LONG_NAME)
+    for part in (".about", ".chip", ".gpu-name"):
+        expect(hostile.locator(part).first).to_contain_text(MARKUP)
+    assert page.locator("main img").count() == 0
+
+
+def test_the_first_visit_explains_how_to_add_a_machine(
+    server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    watched = look(server, permissions=["clipboard-read", "clipboard-write"])
+    watched.page.goto(server.url)
+    page = watched.page
+    expect(page.get_by_role("heading", name="No machine yet: three steps")).to_be_visible()
+    expect(page.locator(".welcome ol > li")).to_have_count(3)
+    page.get_by_role("button", name="Copy the file").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").startswith(
+        "# machines/workstation.yaml\nname: workstation"
+    )
+    DemoFleet(server, fakes).declare(1)
+    expect(card(page, "workstation")).to_be_visible()
+    expect(page.get_by_text("three steps")).to_have_count(0)
+
+
+def test_two_hundred_machines_are_all_there_and_stay_quick_to_filter(
+    server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    DemoFleet(server, fakes).declare(200, wait=False)
+    page = look(server).open()
+    expect(page.locator("li.card")).to_have_count(200, timeout=20_000)
+    page.get_by_label("Search").fill("node-199")
+    expect(page.locator("li.card")).to_have_count(1)

@@ -1,0 +1,79 @@
+"""The page stays true by itself: it asks again, stops when nobody looks, and says when nobody answers."""
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.fakes import FakeFleet
+from tests.page.conftest import Look
+from tests.page.demo_fleet import DemoFleet
+from tests.page.test_fleet import card
+from tests.running import RunningServer, wait_for_status
+
+HIDE = """hidden => {
+    Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_it_asks_with_an_etag_at_the_poll_interval(look: Look, fleet_server: RunningServer) -> None:
+    watched = look(fleet_server)
+    page = watched.open()
+    with page.expect_request(
+        lambda one: one.url.endswith("/api/infrastructure") and "if-none-match" in one.headers
+    ):
+        pass
+    expect(page.locator("#age")).to_have_text(re.compile(r"As of \d s ago"))
+
+
+def test_while_it_is_hidden_nobody_is_asked(look: Look, fleet_server: RunningServer) -> None:
+    watched = look(fleet_server)
+    page = watched.open()
+    page.evaluate(HIDE, True)
+    page.wait_for_timeout(500)  # what is under way ends
+    asked = watched.asked("/api/infrastructure")
+    page.wait_for_timeout(2500)
+    assert watched.asked("/api/infrastructure") == asked
+    with page.expect_request("**/api/infrastructure"):
+        page.evaluate(HIDE, False)
+
+
+def test_a_change_of_status_is_shown_and_told_to_screen_readers(
+    server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    demo = DemoFleet(server, fakes)
+    demo.declare(2)
+    page = look(server).open()
+    expect(page.locator("#announce")).to_be_empty()
+    demo.sidecars["app-host"].stop()
+    demo.ollamas["app-host"].stop()
+    expect(card(page, "app-host").locator(".badge")).to_have_text("offline")
+    expect(page.get_by_role("status").filter(has_text="app-host is offline")).to_be_attached()
+
+
+def test_focus_stays_where_it_is_while_values_change(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    card(page, "workstation").get_by_role("link", name="workstation", exact=True).focus()
+    page.wait_for_timeout(2500)
+    assert page.evaluate("document.activeElement.textContent") == "workstation"
+
+
+def test_a_server_that_dies_is_said_and_its_return_is_seen(
+    server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    DemoFleet(server, fakes).declare(1)
+    watched = look(server)
+    page = watched.open()
+    banner = page.get_by_role("alert")
+    expect(banner).to_be_hidden()
+    server.__exit__(None, None, None)
+    expect(banner).to_contain_text("The server cannot be reached since")
+    expect(card(page, "workstation")).to_be_visible()
+    with server:
+        wait_for_status(server, "workstation", "online")
+        expect(banner).to_be_hidden()
+        expect(page.locator("#age")).to_have_text(re.compile(r"As of \d s ago"))
+        page.close()
+    refused = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+    watched.complaints = [one for one in watched.complaints if not one.endswith(refused)]
+    server.__enter__()  # the fixture ends it once more

@@ -1,0 +1,106 @@
+"""Models, events, problems, the headers and the weight of the page."""
+
+import gzip
+import re
+
+import requests
+from playwright.sync_api import expect
+
+from tests.page.conftest import Look
+from tests.page.demo_fleet import MARKUP
+from tests.running import RunningServer
+
+FIRST_LOAD_BYTES = 150_000
+
+
+def test_a_model_says_where_it_is_and_where_it_could_run(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open("/models")
+    row = page.get_by_role("row", name=re.compile(r"^llama3\.1:70b"))
+    expect(row).to_contain_text("workstation 23.5 GiB free")
+    expect(row).to_contain_text("render-01 48 GiB free")
+    expect(page.locator("main")).to_contain_text(MARKUP)
+    page.get_by_label("Search").fill("phi3")
+    expect(page.locator(".scroll tbody tr")).to_have_count(1)
+
+
+def test_where_would_a_request_go_now(look: Look, fleet_server: RunningServer) -> None:
+    watched = look(fleet_server)
+    page = watched.open("/models?model=llama3.1:70b")
+    expect(page.locator(".verdict")).to_contain_text(
+        "It would go to workstation, where the model is in memory"
+    )
+    expect(page.get_by_role("table", name="Candidates, best first")).to_contain_text("23.5 GiB")
+    rejected = page.get_by_role("table", name="Rejected, nearest miss first")
+    expect(rejected.get_by_role("row", name=re.compile("^attic"))).to_contain_text("offline")
+    page.get_by_label("Free VRAM, GiB").fill("500")
+    page.get_by_role("button", name="Where would it go?").click()
+    expect(page.locator(".verdict")).to_contain_text("No machine is fit")
+    expect(rejected.get_by_role("row", name=re.compile("^workstation"))).to_contain_text("not_enough_vram")
+    assert "min_free_vram_gb=500" in page.url
+    watched.complaints = [
+        one for one in watched.complaints if "503" not in one
+    ]  # the browser's word for "nobody fits"
+
+
+def test_events_are_filtered_and_lead_to_machine_and_moment(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open("/events")
+    expect(page.locator(".event").first).to_be_visible()
+    page.locator("select[name=type]").select_option("offline")
+    expect(page.locator(".event .badge").first).to_have_text("offline")
+    assert set(page.locator(".event .badge").all_inner_texts()) == {"offline"}
+    page.locator("select[name=machine]").select_option("attic")
+    assert "machine=attic" in page.url
+    page.reload()
+    expect(page.locator(".event", has_text="attic")).to_have_count(1)
+    page.locator(".event .moment").click()
+    page.wait_for_url(re.compile(r"/machines/attic\?from=\d+&to=\d+"))
+    page.go_back()
+    expect(page.get_by_role("heading", name="Events")).to_be_visible()
+
+
+def test_problems_stand_where_people_look(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    problems = page.get_by_role("region", name="Problems")
+    for text in (
+        "broken.yaml:2",
+        "render-01: Ollama: connection refused: start Ollama there with OLLAMA_HOST=0.0.0.0",
+        "render-01: its disk is 97 % full",
+        "box-08: GPU 1 cannot be read",
+    ):
+        expect(problems).to_contain_text(text)
+
+
+def test_every_answer_of_the_page_is_locked_down(fleet_server: RunningServer) -> None:
+    for path in ("/", "/models", "/events", "/machines/workstation", "/static/app.js"):
+        headers = fleet_server.get(path).headers
+        assert headers["Content-Security-Policy"].startswith("default-src 'self';")
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "same-origin"
+    assert fleet_server.get("/").headers["Content-Type"] == "text/html; charset=utf-8"
+    assert fleet_server.get("/static/nothing.js").json()["error"] == "not_found"
+    assert fleet_server.get("/static/../api.py").status_code == 404
+
+
+def test_files_are_sent_packed_or_not_and_not_twice(fleet_server: RunningServer) -> None:
+    url = fleet_server.url + "/static/app.js"
+    packed = requests.get(url, headers={"Accept-Encoding": "gzip"}, stream=True, timeout=5)
+    plain = requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=5)
+    assert gzip.decompress(packed.raw.read()) == plain.content
+    again = requests.get(url, headers={"If-None-Match": plain.headers["ETag"]}, timeout=5)
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_first_load_is_light(look: Look, fleet_server: RunningServer) -> None:
+    watched = look(fleet_server)
+    page = watched.open()
+    expect(page.locator("li.card .spark svg").first).to_be_visible()
+    assert (
+        sum(
+            sum(one.sizes()[part] for part in ("responseBodySize", "responseHeadersSize"))
+            for one in watched.requests
+            if one.response()
+        )
+        < FIRST_LOAD_BYTES
+    )
