@@ -13,12 +13,13 @@ from bench.peers import NOT_HERE, is_there, prometheus
 from bench.prometheus import Series
 from bench.table import Asker, Line, compared, limited, note, server
 from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS
+from machines_server.core.rollup import TIER_STEPS_S
 
 ROUNDS, IN_A_ROUND = 12, 50
 DAYS, INTERVAL_S, FINE_DAYS, COARSE_S = 365, 5, 30, 300
 METRIC = "cpu_percent"
-WEEK_STEPS_S = {"2040": 2040, "auto": 1800}
-"""Some 300 points over a week, and the step that `auto` takes."""
+WEEK_STEPS_S = {"auto": 1800, "2040": 2040}
+"""The step that `auto` takes, and one that only minutes fit into, which is not judged."""
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
@@ -68,7 +69,7 @@ def _week(port: int, peer_port: int | None, now_s: int, asked: str) -> Line:
             (found,) = json.loads(theirs.ask(IN_A_ROUND))["data"]["result"]
     what = f"one metric, 7 days, {len(points)} points, step {asked}"
     if theirs is None:
-        return compared(what, str(ours.times()), NOT_HERE.format("Prometheus"), None, 0.5)
+        return _line(asked, what, ours, NOT_HERE.format("Prometheus"), None)
     averages = {at: avg for at, avg, *_ in points}
     said = {at - step_s: float(value) for at, value in found["values"]}
     if averages.keys() != said.keys() or not all(
@@ -76,7 +77,14 @@ def _week(port: int, peer_port: int | None, now_s: int, asked: str) -> Line:
     ):
         raise RuntimeError("we and Prometheus differ about the same samples")
     ratio = ours.times().median / theirs.times().median
-    return compared(what, str(ours.times()), f"Prometheus {theirs.times()}", ratio, 0.5)
+    return _line(asked, what, ours, f"Prometheus {theirs.times()}", ratio)
+
+
+def _line(asked: str, what: str, ours: Asker, peer: str, ratio: float | None) -> Line:
+    """What a user gets who asks for no step is to be half of the peer's; another step is only shown."""
+    if asked == "auto":
+        return compared(what, str(ours.times()), peer, ratio, 0.5)
+    return Line(what, str(ours.times()), peer, ratio)
 
 
 def _sizes(path: Path, peer: Path | None, peer_values: int) -> list[Line]:
@@ -99,7 +107,7 @@ def _sizes(path: Path, peer: Path | None, peer_values: int) -> list[Line]:
         else:
             raw = pages["sample"] + pages["gpu_sample"]
             lines.append(limited("on disk per raw value", raw / values, "B", 8, peer=theirs))
-            for tier in ("1m", "1h"):
+            for tier in TIER_STEPS_S:
                 size = pages[f"sample_{tier}"] + pages[f"gpu_sample_{tier}"]
                 lines.append(Line(f"rollups {tier}, two GPUs", f"{size / 1e6:.1f} MB"))
     size_mb = file_bytes / 1e6

@@ -48,7 +48,7 @@ class Settings(BaseModel):
     )
     poller: Literal["auto", "off"] = Field("auto", description="auto: a worker polls; off: `poll` does")
     retention_raw: Span = Field(timedelta(hours=48), description="how long raw samples are kept")
-    retention_1m: Span = Field(timedelta(days=30), description="how long 1-minute rollups are kept")
+    retention_1m: Span = Field(timedelta(days=30), description="how long 1- and 10-minute rollups are kept")
     retention_1h: Span = Field(timedelta(days=730), description="how long 1-hour rollups are kept")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     log_format: Literal["text", "json"] = Field("text", description="how a log line is written")

@@ -17,7 +17,6 @@ from machines_server.core.registry import Registry
 from machines_server.core.rollup import (
     HOUR,
     MAX_POINTS,
-    RAW,
     TIER_STEPS_S,
     Fold,
     auto_step_s,
@@ -98,7 +97,7 @@ class History:
         self, reader: HistoryReader, registry: Callable[[float], Registry], retention: Retention
     ) -> None:
         self._reader, self._registry = reader, registry
-        self._kept_s = {RAW: retention.raw_s, "1m": retention.minute_s, "1h": retention.hour_s}
+        self._kept_s = retention.by_tier
 
     def series(self, name: str, parameters: Parameters) -> Answer:
         """Metrics of one machine over a range; raises BadParameterError, UnknownMachineError, StoreError."""

@@ -1,10 +1,12 @@
 """Tiers and rollups: how samples are folded, merged and asked for, exactly."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-RAW, MINUTE, HOUR = "raw", "1m", "1h"
-TIER_STEPS_S = {MINUTE: 60, HOUR: 3600}
+RAW, MINUTE, TEN_MINUTES, HOUR = "raw", "1m", "10m", "1h"
+TIER_STEPS_S = {MINUTE: 60, TEN_MINUTES: 600, HOUR: 3600}
+TIERS = (RAW, *TIER_STEPS_S)
+"""Each is made from the one before it."""
 MAX_AUTO_POINTS = 500
 MAX_POINTS = 11_000
 NICE_STEPS_S = (
@@ -53,23 +55,22 @@ def auto_step_s(span_s: float, least_s: float) -> int:
 
 def coarsest_tier(step_s: int) -> str:
     """The tier with the fewest rows whose buckets fit into those that were asked for."""
-    return next((tier for tier in (HOUR, MINUTE) if step_s % TIER_STEPS_S[tier] == 0), RAW)
+    return next((tier for tier in reversed(TIERS[1:]) if step_s % TIER_STEPS_S[tier] == 0), RAW)
 
 
-def segments(
-    from_s: int, to_s: int, coarsest: str, no_hours_from: float, no_minutes_from: float
-) -> list[tuple[str, int, int]]:
+def segments(from_s: int, to_s: int, coarsest: str, due: Mapping[str, int]) -> list[tuple[str, int, int]]:
     """Which tier answers which part of [from_s, to_s): the coarsest that is made, and no moment twice.
 
-    `no_hours_from` and `no_minutes_from` say from when on rollups are still to be made: the beginning of
-    an hour, and of a minute that is not before it.
+    `due` says from when on buckets of a tier are still to be made; coarser ones that hold them are so too.
+    Both ends of the range are ends of buckets of `coarsest`.
     """
-    ends = {HOUR: no_hours_from, MINUTE: no_minutes_from, RAW: float("inf")}
-    tiers = (HOUR, MINUTE, RAW)
+    ends = {RAW: to_s}
+    end = to_s
+    for tier, step_s in TIER_STEPS_S.items():
+        ends[tier] = end = min(end, due.get(tier, end)) // step_s * step_s
     parts, at = [], from_s
-    for tier in tiers[tiers.index(coarsest) :]:
-        end = int(min(to_s, ends[tier]))
-        if end > at:
-            parts.append((tier, at, end))
-            at = end
+    for tier in reversed(TIERS[: TIERS.index(coarsest) + 1]):
+        if ends[tier] > at:
+            parts.append((tier, at, ends[tier]))
+            at = ends[tier]
     return parts

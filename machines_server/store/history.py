@@ -90,7 +90,7 @@ class HistoryReader:
         for place, (metric, key) in enumerate(wanted):
             tables.setdefault((metric.is_gpu, key), []).append(place)
         with self._reading() as connection:
-            parts = segments(from_s, to_s, coarsest_tier(step_s), *_seams(connection, machine))
+            parts = segments(from_s, to_s, coarsest_tier(step_s), _due(connection, machine))
             for (_, key), places in tables.items():
                 metrics = [wanted[place][0] for place in places]
                 for at, *values in _buckets(connection, metrics, key, parts, step_s):
@@ -193,15 +193,14 @@ class HistoryReader:
         return file, connection
 
 
-def _seams(connection: sqlite3.Connection, machine: int) -> tuple[float, float]:
-    """From when on there are no hours, and from when on no minutes, because they are still to be made."""
-    due = dict(
-        connection.execute(
-            "SELECT tier, min(at_s) FROM rollup_due WHERE machine_id = ? GROUP BY tier", (machine,)
-        ).fetchall()
-    )
-    minute = due.get(60, float("inf"))
-    return min(due.get(3600, float("inf")), minute // 3600 * 3600), minute
+def _due(connection: sqlite3.Connection, machine: int) -> dict[str, int]:
+    """From when on rollups of the machine are still to be made, for each tier that has any."""
+    first = "SELECT min(at_s) FROM rollup_due WHERE tier = ? AND machine_id = ?"
+    found = {
+        tier: connection.execute(first, (step_s, machine)).fetchone()[0]
+        for tier, step_s in TIER_STEPS_S.items()
+    }
+    return {tier: at_s for tier, at_s in found.items() if at_s is not None}
 
 
 def _append(points: list[tuple[int, Fold]], at: int, fold: Fold) -> None:

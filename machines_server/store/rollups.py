@@ -8,11 +8,12 @@ was cut short, is made up by itself.
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS, Metric
-from machines_server.core.rollup import HOUR, MINUTE, RAW, TIER_STEPS_S
+from machines_server.core.rollup import HOUR, MINUTE, RAW, TEN_MINUTES, TIER_STEPS_S, TIERS
 from machines_server.store.connection import transaction
 
 STEP_S = 0.02
@@ -31,6 +32,11 @@ class Retention:
     raw_s: float
     minute_s: float
     hour_s: float
+
+    @property
+    def by_tier(self) -> Mapping[str, float]:
+        """The same for every tier, finest first."""
+        return {RAW: self.raw_s, MINUTE: self.minute_s, TEN_MINUTES: self.minute_s, HOUR: self.hour_s}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +58,26 @@ class _Table:
         return 1000 if self.tier == RAW else 1
 
 
-_CHUNK_S = {RAW: 3600, MINUTE: 86_400, HOUR: 60 * 86_400}
+_CHUNK_S = {RAW: 3600, MINUTE: 86_400, TEN_MINUTES: 10 * 86_400, HOUR: 60 * 86_400}
 _TABLES = [
     _Table(f"{name}{'' if tier == RAW else '_' + tier}", key, tier, chunk_s)
     for tier, chunk_s in _CHUNK_S.items()
     for name, key in (("sample", "machine_id"), ("gpu_sample", "gpu_id"))
 ]
+_COARSER = dict(pairwise(TIERS))
+_FINER = {coarser: finer for finer, coarser in pairwise(TIERS)}
 
 
 def _roll_statement(tier: str, samples: str, key: str, metrics: Iterable[Metric]) -> str:
     """Makes one bucket of a tier anew: of `:machine`, from `:at` to before `:end`."""
     names = [metric.column for metric in metrics]
     columns = ", ".join(f"{name}_{part}" for name in names for part in ("n", "sum", "min", "max"))
-    if tier == MINUTE:
+    if _FINER[tier] == RAW:
         finer, at, unit = samples, "at_ms", 1000
         fold = "count({0}), sum({0}), min({0}), max({0})"
         folds = ", ".join(fold.format(name) for name in names)
     else:
-        finer, at, unit = f"{samples}_1m", "at_s", 1
+        finer, at, unit = f"{samples}_{_FINER[tier]}", "at_s", 1
         folds = ", ".join(
             f"sum({name}_n), sum({name}_sum), min({name}_min), max({name}_max)" for name in names
         )
@@ -87,11 +95,10 @@ _ROLL = {
         _roll_statement(tier, "sample", "machine_id", MACHINE_METRICS),
         _roll_statement(tier, "gpu_sample", "gpu_id", GPU_METRICS),
     )
-    for tier in (MINUTE, HOUR)
+    for tier in TIER_STEPS_S
 }
 _DUE = "SELECT at_s, machine_id FROM rollup_due WHERE tier = ? AND at_s <= ? LIMIT 20"
 _DONE = "DELETE FROM rollup_due WHERE tier = ? AND at_s = ? AND machine_id = ?"
-_FINER = {MINUTE: RAW, HOUR: MINUTE}
 
 
 class Rollups:
@@ -99,7 +106,7 @@ class Rollups:
 
     def __init__(self, connection: sqlite3.Connection, retention: Retention) -> None:
         self._connection = connection
-        self._kept_s = {RAW: retention.raw_s, MINUTE: retention.minute_s, HOUR: retention.hour_s}
+        self._kept_s = retention.by_tier
         self._marked: dict[int, int] = {}
         self._to_prune: deque[tuple[_Table, int]] = deque()
         self._pruned_at = float("-inf")
@@ -134,7 +141,7 @@ class Rollups:
         return self._vacuum()
 
     def _work(self, now: float, clock_s: float) -> Iterator[None]:
-        for tier in (MINUTE, HOUR):
+        for tier in TIER_STEPS_S:
             yield from self._roll_all(tier, now)
         if not self._to_prune and abs(clock_s - self._pruned_at) >= PRUNE_EVERY_S:
             self._pruned_at = clock_s
@@ -163,14 +170,16 @@ class Rollups:
         bucket = {"machine": machine, "at": at_s, "end": at_s + TIER_STEPS_S[tier]}
         for statement in _ROLL[tier]:
             self._connection.execute(statement, bucket)
-        if tier == MINUTE:
-            self._mark(HOUR, at_s // 3600 * 3600, machine)
-            if self._marked.get(machine) == at_s:  # a sample that comes late must mark it anew
-                del self._marked[machine]
+        if coarser := _COARSER.get(tier):
+            self._mark(coarser, at_s, machine)
+        if tier == MINUTE and self._marked.get(machine) == at_s:  # a sample that comes late must mark it anew
+            del self._marked[machine]
 
     def _mark(self, tier: str, at_s: int, machine: int) -> None:
+        """Note that the bucket of `tier` in which `at_s` lies is due."""
+        step_s = TIER_STEPS_S[tier]
         self._connection.execute(
-            "INSERT OR IGNORE INTO rollup_due VALUES (?, ?, ?)", (TIER_STEPS_S[tier], at_s, machine)
+            "INSERT OR IGNORE INTO rollup_due VALUES (?, ?, ?)", (step_s, at_s // step_s * step_s, machine)
         )
 
     def _age(self, now: float, elapsed_s: float) -> float:
@@ -199,7 +208,7 @@ class Rollups:
     def _floor_s(self, tier: str, clock_s: float) -> int:
         """Before this all is too old, and rolled up; whole hours, so that no bucket is cut."""
         floor_s = int(clock_s - self._kept_s[tier]) // 3600 * 3600
-        coarser = {RAW: MINUTE, MINUTE: HOUR}.get(tier)
+        coarser = _COARSER.get(tier)
         if coarser is None:
             return floor_s
         (due,) = self._connection.execute(

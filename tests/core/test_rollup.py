@@ -10,7 +10,9 @@ from machines_server.core.rollup import (
     MAX_AUTO_POINTS,
     MINUTE,
     RAW,
+    TEN_MINUTES,
     TIER_STEPS_S,
+    TIERS,
     Fold,
     auto_step_s,
     coarsest_tier,
@@ -46,19 +48,31 @@ def test_an_automatic_step_gives_at_most_five_hundred_points(span_s: int, least_
 
 
 def test_the_coarsest_tier_is_the_one_whose_buckets_fit() -> None:
-    assert [coarsest_tier(step) for step in (1, 59, 60, 90, 120, 1800, 3600, 86_400)] == [
-        RAW, RAW, MINUTE, RAW, MINUTE, MINUTE, HOUR, HOUR,
+    steps = (1, 59, 60, 90, 120, 600, 900, 1800, 2040, 3600, 86_400)
+    assert [coarsest_tier(step) for step in steps] == [
+        RAW, RAW, MINUTE, RAW, MINUTE, TEN_MINUTES, MINUTE, TEN_MINUTES, MINUTE, HOUR, HOUR,
     ]  # fmt: skip
 
 
-@given(st.integers(0, 100), st.integers(1, 100), st.sampled_from([RAW, MINUTE, HOUR]), st.data())
-def test_segments_cover_a_range_once_and_use_only_what_is_made(
+@given(st.integers(0, 100), st.integers(1, 100), st.sampled_from(TIERS), st.data())
+def test_segments_cover_a_range_once_and_use_the_coarsest_that_is_made(
     first_h: int, hours: int, coarsest: str, data: st.DataObject
 ) -> None:
     start, end = first_h * 3600, (first_h + hours) * 3600
-    minute = data.draw(st.integers(first_h * 60, (first_h + hours + 1) * 60)) * 60
-    hour = min(data.draw(st.integers(first_h, first_h + hours)), minute // 3600) * 3600
-    parts = segments(start, end, coarsest, hour, minute)
+    due = {
+        tier: data.draw(st.integers(start // step, end // step + 1)) * step
+        for tier, step in TIER_STEPS_S.items()
+        if data.draw(st.booleans())
+    }
+
+    def is_made(tier: str, until: int) -> bool:
+        """Whether all buckets of the tier before `until` are, and all that they are made from."""
+        finer = TIERS[1 : TIERS.index(tier) + 1]
+        return all(
+            until <= due[one] // TIER_STEPS_S[tier] * TIER_STEPS_S[tier] for one in finer if one in due
+        )
+
+    parts = segments(start, end, coarsest, due)
     assert parts[0][1] == start
     assert parts[-1][2] == end
     assert all(before[2] == after[1] for before, after in pairwise(parts))
@@ -66,5 +80,6 @@ def test_segments_cover_a_range_once_and_use_only_what_is_made(
         assert low < high
         if tier != RAW:
             assert low % TIER_STEPS_S[tier] == high % TIER_STEPS_S[tier] == 0
-        assert tier == RAW or high <= minute
-        assert tier != HOUR or high <= hour
+        assert is_made(tier, high)
+        for coarser in TIERS[TIERS.index(tier) + 1 : TIERS.index(coarsest) + 1]:
+            assert not is_made(coarser, low + TIER_STEPS_S[coarser])

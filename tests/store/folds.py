@@ -4,13 +4,14 @@ import sqlite3
 from typing import Any
 
 from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS
+from machines_server.core.rollup import TIER_STEPS_S
 
 
 def rollups_that_differ(connection: sqlite3.Connection) -> list[Any]:
     """Buckets that are not what the samples of the database make them, unless they are still to be made."""
     deleted_until_s = connection.execute("SELECT at_s FROM retention WHERE tier = 'raw'").fetchone() or (0,)
     wrong: list[Any] = []
-    for tier, step_s in (("1m", 60), ("1h", 3600)):
+    for tier, step_s in TIER_STEPS_S.items():
         due = {
             at_s // step_s * step_s
             for (at_s,) in connection.execute("SELECT at_s FROM rollup_due WHERE tier <= ?", (step_s,))

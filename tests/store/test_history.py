@@ -1,7 +1,7 @@
 """The past, written through the same way as the present: exact at any scale, and nothing lost."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS, METRICS
 from machines_server.core.registry import Endpoint, Registry
-from machines_server.core.rollup import Fold, fold
+from machines_server.core.rollup import TIER_STEPS_S, Fold, fold
 from machines_server.core.sample import GpuSample, HostSample, LoadedModel, PollResult, Sample, State
 from machines_server.store.connection import backup, open_writer
 from machines_server.store.history import HistoryReader
-from machines_server.store.migrate import migrate
+from machines_server.store.migrate import known_migrations, migrate
 from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import SampleWriter
 from tests.store.folds import rollups_that_differ
@@ -32,10 +32,10 @@ CPU, VRAM = METRICS["cpu_percent"], METRICS["vram_used_gb"]
 class Database:
     """A database with one machine, its writer, its rollups and its reader."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: Retention = KEPT) -> None:
         migrate(path)
         self.connection = open_writer(path)
-        self.rollups = Rollups(self.connection, KEPT)
+        self.rollups = Rollups(self.connection, kept)
         self.writer = SampleWriter(self.connection, 12, self.rollups)
         self.writer.write([REGISTRY])
         self.reader = HistoryReader(path)
@@ -62,6 +62,14 @@ class Database:
         return rollups_that_differ(self.connection)
 
 
+def folded(values: Mapping[int, int], from_s: int, step_s: int) -> list[tuple[int, Fold]]:
+    """The buckets from `from_s` on that have values, by their moments."""
+    kept: dict[int, list[int]] = {}
+    for at, value in sorted(values.items()):
+        kept.setdefault(at // step_s * step_s, []).append(value)
+    return [(at, fold(some)) for at, some in kept.items() if at >= from_s]
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(tmp_path / "telemetry.db")
@@ -72,7 +80,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def test_every_metric_has_its_columns_in_every_tier(database: Database) -> None:
     for table, metrics in (("sample", MACHINE_METRICS), ("gpu_sample", GPU_METRICS)):
-        for tier in ("1m", "1h"):
+        for tier in TIER_STEPS_S:
             columns = [row[1] for row in database.rows(f"PRAGMA table_info({table}_{tier})")][2:]
             assert columns == [
                 f"{metric.column}_{part}" for metric in metrics for part in ("n", "sum", "min", "max")
@@ -82,12 +90,21 @@ def test_every_metric_has_its_columns_in_every_tier(database: Database) -> None:
 def test_a_range_is_answered_the_same_from_samples_and_from_rollups(database: Database) -> None:
     for number in range(0, 3 * 3600, 5):
         database.add(START + number, None if number % 35 == 0 else number % 97 / 10)
-    before = [database.series(START, START + 3 * 3600, step) for step in (60, 600, 3600, 7200)]
+    steps = (60, 600, 1800, 3600, 7200)
+    before = {step: database.series(START, START + 3 * 3600, step) for step in steps}
     database.roll(START + 3 * 3600 + 60)
-    assert database.rows("SELECT count(*) FROM sample_1h") == [(3,)]
+    counted = (
+        "SELECT (SELECT count(*) FROM sample_1m), (SELECT count(*) FROM sample_10m), count(*) FROM sample_1h"
+    )
+    assert database.rows(counted) == [(180, 18, 3)]
     assert database.rollups_that_differ() == []
-    database.connection.execute("DELETE FROM sample")
-    assert [database.series(START, START + 3 * 3600, step) for step in (60, 600, 3600, 7200)] == before
+    for table, coarsest_s in (("sample", 60), ("sample_1m", 600), ("sample_10m", 3600)):
+        database.connection.execute(f"DELETE FROM {table}")
+        assert all(
+            database.series(START, START + 3 * 3600, step) == before[step]
+            for step in steps
+            if step >= coarsest_s
+        )
 
 
 @settings(max_examples=25, deadline=None)
@@ -101,12 +118,10 @@ def test_whatever_is_rolled_up_when_the_answer_is_exact(
             database.add(START + at, value / 10)
             if data.draw(st.integers(0, 9)) == 0:
                 database.roll(START + data.draw(st.integers(0, 5 * 3600)))
-        step = data.draw(st.sampled_from([30, 60, 300, 3600, 7200]))
-        kept: dict[int, list[int]] = {}
-        for at, value in dict(samples).items():
-            kept.setdefault((START + at) // step * step, []).append(value * 100)
+        step = data.draw(st.sampled_from([30, 60, 300, 600, 1800, 3600, 7200]))
+        values = {START + at: value * 100 for at, value in dict(samples).items()}
         low, high = START // step * step, (START + 4 * 3600) // step * step + step
-        assert database.series(low, high, step) == sorted((at, fold(values)) for at, values in kept.items())
+        assert database.series(low, high, step) == folded(values, low, step)
         assert database.rollups_that_differ() == []
         database.connection.close()
 
@@ -140,7 +155,101 @@ def test_what_is_older_than_its_tier_is_kept_goes_and_its_rollups_stay(database:
     assert database.rows("SELECT min(at_ms) / 1000 FROM sample") == [(START + 24 * 3600,)]
     assert database.rows("SELECT min(at_ms) / 1000 FROM gpu_sample") == [(START + 24 * 3600,)]
     assert database.rows("SELECT count(*) FROM sample_1m") == [(72,)]
+    database.roll(START + 32 * 86_400, 32 * 86_400)
+    for tier in ("1m", "10m"):
+        assert database.rows(f"SELECT min(at_s) FROM sample_{tier}") == [(START + 2 * 86_400,)]
+        assert database.rows(f"SELECT min(at_s) FROM gpu_sample_{tier}") == [(START + 2 * 86_400,)]
     assert len(database.series(START, START + 72 * 3600, 3600)) == 72
+
+
+def test_nothing_is_deleted_before_the_coarser_is_made_from_it(tmp_path: Path) -> None:
+    in_advance = Retention(raw_s=-7200, minute_s=-7200, hour_s=1e9)
+    with closing(HistoryReader(tmp_path / "telemetry.db")) as reader:
+        database = Database(tmp_path / "telemetry.db", in_advance)
+        database.reader = reader
+        tables = ("sample", "sample_1m", "sample_10m", "sample_1h")
+        found = []
+        database.add(START)
+        for after_s in (0, 60, 600, 3600):
+            database.roll(START + after_s, 3600)
+            found.append(tuple(database.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables))
+            assert database.series(START, START + 3600, 3600) == [(START, Fold(1, 1000, 1000, 1000))]
+        assert found == [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
+        database.connection.close()
+
+
+def as_version_4(newer: Path, path: Path) -> None:
+    """The same past in a database of version 4, which had no rollups of ten minutes."""
+    migrate(path, known_migrations()[:4])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ATTACH ? AS newer", (str(newer),))
+        tables = connection.execute(
+            "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name != 'schema_migrations'"
+        ).fetchall()
+        for (table,) in tables:
+            names = connection.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,)).fetchall()
+            columns = ", ".join(name for (name,) in names)
+            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}")
+        connection.execute("DELETE FROM main.retention WHERE tier = '10m'")
+        connection.execute(
+            "INSERT OR IGNORE INTO main.rollup_due"
+            " SELECT 3600, at_s / 3600 * 3600, machine_id FROM newer.rollup_due WHERE tier = 600"
+        )
+        connection.execute("DELETE FROM main.rollup_due WHERE tier = 600")
+        connection.commit()
+
+
+def test_a_past_without_ten_minutes_is_answered_the_same_while_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Retention(raw_s=6 * 3600, minute_s=24 * 3600, hour_s=730 * 86_400)
+    day, end = START + 86_400, START + 48 * 3600 + 1500  # in the middle of ten minutes
+    before = Database(tmp_path / "before.db", kept)
+    before.roll(START, 0)
+    cpu = {at: at % 97 * 100 for at in range(START, end, 100)}
+    vram = {at: at % 89 * 2**20 for at in cpu}
+    for at in cpu:
+        before.add(at, cpu[at] / 1000, vram=vram[at])
+        if at % 3600 == 0:
+            before.roll(at, 3600)
+    before.roll(end, 3600)
+    assert before.rows("SELECT min(at_s) FROM sample_1m") == [(day,)]
+    # It was ended while it deleted the next hour.
+    before.connection.execute(f"DELETE FROM sample_1m WHERE at_s < {day + 1800}")
+    before.connection.execute(f"UPDATE retention SET at_s = {day + 3600} WHERE tier = '1m'")
+    froms = {50: START + 42 * 3600, 600: day + 3600, 1800: day + 3600, 3600: START, 7200: START}
+
+    def answers(database: Database) -> list[Any]:
+        """Of a host and of its GPU, as far back as each step can be asked for."""
+        return [
+            database.reader.series(1, [(CPU, 1), (VRAM, 1)], from_s, START + 50 * 3600, step)
+            for step, from_s in froms.items()
+        ]
+
+    expected = [[folded(values, from_s, step) for values in (cpu, vram)] for step, from_s in froms.items()]
+    as_version_4(before.path, tmp_path / "telemetry.db")
+    database = Database(tmp_path / "telemetry.db", kept)
+    assert database.rows("SELECT count(*) FROM sample_10m") == [(0,)]
+    assert answers(before) == expected
+    assert answers(database) == expected
+    monkeypatch.setattr("machines_server.store.rollups.STEP_S", -1)  # one bucket in a step
+    steps = 0
+    while database.rollups.step(end, 0):
+        steps += 1
+        if steps % 7 == 0:
+            assert answers(database) == expected
+    assert steps > 23 * 6
+    for tier in TIER_STEPS_S:
+        for table in (f"sample_{tier}", f"gpu_sample_{tier}"):
+            sql = f"SELECT * FROM {table} WHERE at_s >= {day + 3600 if tier == '10m' else 0}"
+            assert database.rows(sql) == before.rows(sql)
+    assert database.rows("SELECT * FROM rollup_due") == before.rows("SELECT * FROM rollup_due")
+    assert database.rollups_that_differ() == []
+    database.connection.execute(f"DELETE FROM sample_1m WHERE at_s < {START + 48 * 3600}")
+    assert answers(database)[1:] == expected[1:]
+    for one in (before, database):
+        one.reader.close()
+        one.connection.close()
 
 
 def test_a_clock_that_leaps_forward_does_not_empty_the_database(database: Database) -> None:

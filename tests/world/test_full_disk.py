@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from bench.fill import Host, Stretch, fill
+from machines_server.core.rollup import TIER_STEPS_S
 from machines_server.store.rollups import Retention
 from tests.fakes import FakeFleet, wait_until
 from tests.running import RunningServer, command
@@ -87,18 +88,18 @@ def test_the_disk_is_full_while_it_polls(
 
 @contextmanager
 def _with_rollups_due(disk: Disk) -> Iterator[Path]:
-    """A database with a past whose minutes and hours are still to be rolled up."""
+    """A database with a past whose rollups are still to be rolled up."""
     path = disk.data / "telemetry.db"
     now_s = int(time.time())
     hosts = [Host(f"old{number}") for number in range(4)]
     fill(path, hosts, [Stretch(now_s - 6 * 3600, now_s - 3600, 20)], retention=KEEP_ALL)
     with closing(sqlite3.connect(path)) as connection:
-        for tier, table in ((60, "sample_1m"), (3600, "sample_1h")):
-            for samples in (table, f"gpu_{table}"):
-                connection.execute(f"DELETE FROM {samples}")
+        for tier, step_s in TIER_STEPS_S.items():
+            for samples in ("sample", "gpu_sample"):
+                connection.execute(f"DELETE FROM {samples}_{tier}")
             connection.execute(
                 f"INSERT OR IGNORE INTO rollup_due"
-                f" SELECT {tier}, at_ms / 1000 / {tier} * {tier}, machine_id FROM sample"
+                f" SELECT {step_s}, at_ms / 1000 / {step_s} * {step_s}, machine_id FROM sample"
             )
         connection.commit()
     yield path
