@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SIDECAR_BIN := .venv-sidecar/bin
 VENDOR := machines_server/web/static/vendor
 
-.PHONY: run run-server run-sidecar test test-slow check bench bench-quick vendor clean
+.PHONY: run run-server run-sidecar test test-slow check bench bench-quick screenshots vendor clean
 
 run: $(VENV)/.ready  ## this machine's sidecar and server in the foreground; Ctrl-C ends both
 	@BIN=$(BIN) exec sh tools/run.sh
@@ -33,6 +33,9 @@ bench: $(VENV)/.ready  ## the benchmarks, beside the peers that are installed; B
 
 bench-quick: $(VENV)/.ready  ## the same with small fleets and one round each, in less than 90 s
 	@$(BIN)/python -m bench --quick $(BENCH)
+
+screenshots: $(VENV)/.ready-dev  ## the pictures of the page in docs/, with a fleet made up for them
+	@$(BIN)/python -m tools.screenshots
 
 vendor:  ## the chart library of the dashboard from its package again; fails if its files are not those of SHA256SUMS
 	@set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; mkdir "$$new/files"; \

@@ -74,7 +74,7 @@ def test_every_route_stands_in_the_readme() -> None:
     routes = set()
     for rule in app.url_map.iter_rules():
         methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        path = re.sub("<([a-z]+)>", lambda found: found[1].upper(), rule.rule)
+        path = re.sub("<(?:path:)?([a-z]+)>", lambda found: found[1].upper(), rule.rule)
         routes |= {f"{method} {path}" for method in methods}
     assert routes == set(rows("Paths"))
 

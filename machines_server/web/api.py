@@ -62,5 +62,6 @@ def _body_response(body: Body) -> Response:
     # Weak: two workers may stamp the same content with another generated_at.
     response.set_etag(body.etag, weak=True)
     response.cache_control.no_cache = True
+    response.vary.add("Accept-Encoding")
     response.make_conditional(request)
     return response

@@ -21,12 +21,21 @@ class ReadyAnswers:
         body = find()
         etag = f'W/"{body.etag}"'
         known = environ.get("HTTP_IF_NONE_MATCH")
-        headers = [("ETag", etag), ("Cache-Control", "no-cache")]
+        headers = [("ETag", etag), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding")]
         if known is None:
-            size = str(len(body.json))
+            content = body.json
+            if _reads_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
+                content = body.packed
+                headers.append(("Content-Encoding", "gzip"))
+            size = str(len(content))
             start_response("200 OK", [("Content-Type", JSON), ("Content-Length", size), *headers])
-            return [body.json]
+            return [content]
         if known == etag:
             start_response("304 NOT MODIFIED", headers)
             return []
         return self._application(environ, start_response)
+
+
+def _reads_gzip(accepted: str) -> bool:
+    """Whether a client takes gzip; one that weighs encodings against each other gets the plain bytes."""
+    return any(one.strip() == "gzip" for one in accepted.split(","))

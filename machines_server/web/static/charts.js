@@ -166,35 +166,31 @@ export async function makeCharts(host, onSpan) {
       );
     }
 
+    // Both texts have two lines, so that nothing moves under the cursor; the heading has the unit.
     function underCursor(place) {
       const [at, most, least, average] = columns.map((column) => column[place]);
-      if (average === null)
-        return [h("b", null, moment(plot.posToVal(plot.cursor.left, "x"), frame.step)), " nothing recorded"];
-      const from = at - frame.step / 2;
-      return [
-        h("b", null, between(from, from + frame.step, frame.step)),
+      if (average === null) return lines(moment(plot.posToVal(plot.cursor.left, "x"), frame.step), "nothing recorded");
+      return lines(`from ${moment(at - frame.step / 2, frame.step)}`, [
+        keyed("line", `average ${valueText(average)}`),
         " ",
-        keyed("line", `average ${valueText(average, unit)}`),
-        " ",
-        keyed("band", `${valueText(least, unit)} to ${valueText(most, unit)}`),
-      ];
+        keyed("band", `${valueText(least)} to ${valueText(most)}`),
+      ]);
     }
 
     function legend() {
       const found = summaryOf(shown.points);
       if (!found) return "Nothing was recorded in this span.";
-      return [
-        keyed("line", `average, latest ${valueText(found.latest, unit)}`),
-        " ",
-        keyed("band", `least to most, ${valueText(found.least, unit)} to ${valueText(found.most, unit)}`),
-      ];
+      return lines(
+        keyed("line", `average, latest ${valueText(found.latest)}`),
+        keyed("band", `least to most, ${valueText(found.least)} to ${valueText(found.most)}`),
+      );
     }
 
     function described(one) {
       const found = summaryOf(one.points);
-      const [latest, least, most] = [found?.latest, found?.least, found?.most].map((value) => valueText(value, unit));
+      const [latest, least, most] = [found?.latest, found?.least, found?.most].map(valueText);
       const text = found ? `latest ${latest}, at least ${least}, at most ${most}` : "nothing was recorded";
-      return `${one.title}, ${between(frame.from, frame.to, 60)}: ${text}. The table below has all values.`;
+      return `${one.title}, ${unit}, ${between(frame.from, frame.to, 60)}: ${text}. The table below has all values.`;
     }
 
     function select({ select: { left, width } }) {
@@ -237,4 +233,5 @@ export async function makeCharts(host, onSpan) {
   return { show, restyle, isDragging: () => [...charts.values()].some((one) => one.isDragging()), close };
 }
 
+const lines = (...texts) => texts.map((text) => h("span", { class: "line" }, text));
 const keyed = (mark, text) => h("span", { class: "keyed" }, h("i", { class: `mark ${mark}` }), text);

@@ -50,6 +50,7 @@ export function open(main, asked) {
   }
 
   function update(isNew) {
+    if (!state.fleet) return;
     const machine = find();
     if (isUnknown && !machine) return;
     if (isUnknown) page.replaceChildren(...parts);

@@ -56,7 +56,7 @@ export function makePresent() {
     remake(facts, [telemetry, machine.sampled_at !== null], () =>
       machine.sampled_at
         ? [cpuGauge(telemetry), ramGauge(telemetry), diskGauge(telemetry)]
-        : h("p", { class: "quiet" }, "No sample yet."),
+        : h("p", { class: "quiet" }, machine.network.sidecar === false ? "No sidecar is declared." : "No sample yet."),
     );
     remake(more, telemetry, () => moreFacts(telemetry));
     showGpus();

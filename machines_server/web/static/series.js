@@ -12,9 +12,7 @@ export const METRICS = {
 };
 export const WANTED = Object.keys(METRICS).join(",");
 
-/** A value with its unit: "12.3 GiB". */
-export const valueText = (value, unit) =>
-  value === null || value === undefined ? "unknown" : `${number(value, unit === "GiB" ? 2 : 1)} ${unit}`;
+export const valueText = (value) => number(value, Math.abs(value) < 100 ? 2 : 1);
 
 /**
  * The series of an answer of /history in groups: the host, then each GPU. `machine` is its live state, or null.
