@@ -56,7 +56,7 @@ class Host:
         self._random = random.Random(name)
         self._offline_hours: dict[int, bool] = {}
         self._cpu = 20.0
-        self._gpus = [f"GPU-{self._random.randrange(16**8):08x}-{index}" for index in range(2)]
+        self.gpus = [f"GPU-{self._random.randrange(16**8):08x}-{index}" for index in range(2)]
 
     def machine(self) -> Machine:
         """The host as its file declares it."""
@@ -111,7 +111,7 @@ class Host:
             disk_used_bytes=disk,
             disk_total_bytes=8000 * GIB,
             uptime_s=round(at % 10_000_000, 1),
-            gpu=tuple(self._gpu(index, uuid) for index, uuid in enumerate(self._gpus)),
+            gpu=tuple(self._gpu(index, uuid) for index, uuid in enumerate(self.gpus)),
         )
 
     def _gpu(self, index: int, uuid: str) -> GpuSample:

@@ -65,9 +65,9 @@ def _take(browser: Browser, url: str, scheme: Scheme, size: str, file: Path) -> 
     width, height = SIZES[size]
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     page.goto(url)
-    page.wait_for_selector("main h1, main h2")
+    page.wait_for_selector("main :is(h1, h2):visible")
     time.sleep(SETTLE_S)
-    page.screenshot(path=file, full_page="/machines/" in url)
+    page.screenshot(path=file, full_page="/machines/" in url and file.parent != DOCS)
     page.close()
 
 

@@ -48,9 +48,12 @@ class DemoFleet:
             wait_for_status(self._server, "lab-gpu", "degraded")
 
     def _declare(self, name: str, kind: int, number: int) -> None:
-        sidecar, models, more = _KINDS[kind](number)
+        told, models, more = _KINDS[kind](number)
+        sidecar = json.loads(told)
+        for gpu, uuid in zip(sidecar["gpu"], Host(name).gpus, strict=False):  # those of its past
+            gpu["uuid"] = uuid
         address = f"127.2.{number // 250}.{1 + number % 250}"
-        self.sidecars[name] = self._fakes.listen(http(sidecar), address)
+        self.sidecars[name] = self._fakes.listen(http(json.dumps(sidecar).encode()), address)
         self.ollamas[name] = self._fakes.listen(http(json.dumps({"models": models}).encode()), address)
         if name == "render-01":  # as an Ollama that listens on 127.0.0.1 alone looks from here
             self.ollamas[name].stop()

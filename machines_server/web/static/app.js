@@ -28,7 +28,7 @@ async function open() {
   const route = ROUTES.find(([pattern]) => pattern.test(location.pathname)) ?? ROUTES[0];
   const [pattern, title, load] = route;
   const found = pattern.exec(location.pathname)?.[1];
-  const name = found === undefined ? null : decodeURIComponent(found);
+  const name = found === undefined ? null : decoded(found);
   for (const link of document.querySelectorAll(".top nav a"))
     if (link.getAttribute("href") === location.pathname) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -40,6 +40,15 @@ async function open() {
   view = module.open(main, name);
   if (number > 1) main.focus({ preventScroll: true });
   if (state.fleet) view.update(true);
+}
+
+/** A part of a path as text; what is no UTF-8 stays as it is. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 function followLinks(event) {
