@@ -10,7 +10,7 @@ from typing import Protocol
 
 import click
 
-from bench import history, large, outage, poll, route, scrape, serving
+from bench import history, large, outage, page, poll, route, scrape, serving
 from bench.table import Line, show
 
 
@@ -27,6 +27,7 @@ BENCHES: dict[str, Bench] = {
     "outage": outage.bench,
     "serving": serving.bench,
     "route": route.bench,
+    "page": page.bench,
     "history": history.bench,
     "scrape": scrape.bench,
 }

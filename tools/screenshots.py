@@ -12,8 +12,8 @@ from typing import Literal
 
 from playwright.sync_api import Browser, sync_playwright
 
+from bench.browser import launch
 from tests.fakes import FakeFleet
-from tests.page.browser import launch
 from tests.page.demo_fleet import DemoFleet, give_past
 from tests.running import RunningServer
 

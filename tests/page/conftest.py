@@ -14,8 +14,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from bench.browser import CHROMIUM, launch
 from tests.fakes import FakeFleet
-from tests.page.browser import CHROMIUM, launch
 from tests.page.demo_fleet import NAMED, DemoFleet, give_past
 from tests.running import RunningServer
 

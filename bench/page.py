@@ -1,0 +1,67 @@
+"""The page in a browser: how much it loads at first, and how soon 100 machines are drawn."""
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench.peers import NOT_HERE, is_there
+from bench.simulation import simulated
+from bench.table import Line, Times, limited, note, server
+
+MACHINES, ROUNDS = 100, 10
+DRAWN_MS, FIRST_LOAD_KB = 200, 150
+_WATCH = """
+new MutationObserver((_, observer) => {
+  if (document.querySelectorAll("li.card").length < MACHINES) return;
+  observer.disconnect();
+  requestAnimationFrame(() => requestAnimationFrame(() => { window.drawnAt = performance.now(); }));
+}).observe(document, {childList: true, subtree: true});
+""".replace("MACHINES", str(MACHINES))
+_DRAWN_MS = """() => {
+  const answers = performance.getEntriesByType("resource").filter(({name}) => name.includes("/api/"));
+  const came = Math.max(...answers.slice(0, 4).map(one => one.responseEnd));
+  return window.drawnAt && window.drawnAt - came;
+}"""
+
+
+def bench(folder: Path, *, quick: bool) -> list[Line]:
+    """Open the page anew some times, each in a browser that has cached nothing."""
+    what = f"{MACHINES} machines drawn after their data came"
+    if not is_there("chromium") or find_spec("playwright") is None:
+        return [Line(what, NOT_HERE.format("Chromium or playwright"), "", None, f"<= {DRAWN_MS} ms")]
+    from playwright.sync_api import sync_playwright
+
+    from bench.browser import launch
+
+    drawn_ms, loaded_kb = [], 0.0
+    with simulated(MACHINES) as fleet, server(folder, fleet.declare(folder / "machines")) as (_, port):
+        time.sleep(7)
+        note(f"the page with {MACHINES} machines is opened {ROUNDS} times")
+        with sync_playwright() as playwright:
+            browser = launch(playwright)
+            for _ in range(3 if quick else ROUNDS):
+                drawn, loaded_kb = _opened(browser, port)
+                drawn_ms.append(drawn)
+            browser.close()
+    times = Times(drawn_ms)
+    return [
+        limited(what, max(drawn_ms), "ms", DRAWN_MS, f" at most, median {times.median:.0f} ms"),
+        limited(f"first load of the page, {MACHINES} machines", loaded_kb, "kB", FIRST_LOAD_KB),
+    ]
+
+
+def _opened(browser: Any, port: int) -> tuple[float, float]:
+    """Milliseconds from the last of the first answers until all is drawn; kilobytes transferred."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.add_init_script(_WATCH)
+    sizes = []
+    page.on("requestfinished", lambda request: sizes.append(request.sizes()))
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.locator("li.card").nth(MACHINES - 1).wait_for(state="attached")
+    drawn = None
+    while drawn is None:
+        page.wait_for_timeout(50)
+        drawn = page.evaluate(_DRAWN_MS)
+    page.close()
+    return drawn, sum(one["responseBodySize"] + one["responseHeadersSize"] for one in sizes) / 1000
