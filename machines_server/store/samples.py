@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -87,7 +88,7 @@ class SampleWriter:
     def __init__(self, connection: sqlite3.Connection, max_gap_s: float, rollups: Rollups) -> None:
         """`max_gap_s`: what comes later than this after the one before does not go on from it."""
         self._connection, self._rollups = connection, rollups
-        self._max_gap_ms = round(max_gap_s * 1000)
+        self._max_gap_ms, self._revision = round(max_gap_s * 1000), 0
         self._latest = Bulk(_SET_LATEST, 10, _REPLACE_LATEST)
         self._samples = Bulk(_ADD_SAMPLE, 6 + len(_HOST))
         self._gpu_samples = Bulk(_ADD_GPU_SAMPLE, 2 + len(_GPU))
@@ -127,9 +128,11 @@ class SampleWriter:
             bulk.put(self._connection)
 
     def _read_back(self) -> None:
-        (self._revision,) = self._connection.execute(
-            "SELECT coalesce(max(revision), 0) FROM latest"
-        ).fetchone()
+        for bulk in self._bulks:
+            bulk.clear()
+        (kept,) = self._connection.execute("SELECT coalesce(max(revision), 0) FROM latest").fetchone()
+        # Rows of a machine that is gone had higher ones, and a reader takes over only what is higher.
+        self._revision = max(kept, self._revision, to_ms(time.time()))
         self._machines.read_back()
         self._stays.read_back()
         rows = self._connection.execute("SELECT id, machine_id, uuid, position, model, memory_kind FROM gpu")
@@ -138,8 +141,6 @@ class SampleWriter:
         }
         self._seen: dict[int, _Seen] = {}
         self._texts: dict[int, tuple[Answer, str]] = {}
-        for bulk in self._bulks:
-            bulk.clear()
 
     def _set_latest(self, result: PollResult) -> None:
         machine = self._machines.id(result.machine)

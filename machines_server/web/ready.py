@@ -8,7 +8,10 @@ from machines_server.web.errors import JSON
 
 
 class ReadyAnswers:
-    """WSGI around an application: to plain questions for these paths it says what that would answer."""
+    """WSGI around an application: to plain questions for these paths it says what that would answer.
+
+    What guards the paths must stand around this, too: the application does not see these questions.
+    """
 
     def __init__(self, application: WSGIApplication, bodies: Mapping[str, Callable[[], Body]]) -> None:
         self._application, self._bodies = application, bodies
@@ -20,9 +23,12 @@ class ReadyAnswers:
             return self._application(environ, start_response)
         body = find()
         etag = f'W/"{body.etag}"'
-        known = environ.get("HTTP_IF_NONE_MATCH")
+        known = environ.get("HTTP_IF_NONE_MATCH", "")
         headers = [("ETag", etag), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding")]
-        if known is None:
+        if known == etag:
+            start_response("304 NOT MODIFIED", headers)
+            return []
+        if "," not in known and known != "*":  # none, or that of an older answer
             content = body.json
             if _reads_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
                 content = body.packed
@@ -30,9 +36,6 @@ class ReadyAnswers:
             size = str(len(content))
             start_response("200 OK", [("Content-Type", JSON), ("Content-Length", size), *headers])
             return [content]
-        if known == etag:
-            start_response("304 NOT MODIFIED", headers)
-            return []
         return self._application(environ, start_response)
 
 

@@ -20,9 +20,9 @@ from tests.page.demo_fleet import NAMED, DemoFleet, give_past
 from tests.running import RunningServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for all tests here; it ends before others begin."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed, and the page cannot be looked at without a browser")
     with sync_playwright() as playwright:
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with eight machines of all kinds and a past of six hours; tests only look at it."""
     folder = tmp_path_factory.mktemp("page")

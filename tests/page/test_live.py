@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.fakes import FakeFleet
@@ -53,9 +54,34 @@ def test_a_change_of_status_is_shown_and_told_to_screen_readers(
 
 def test_focus_stays_where_it_is_while_values_change(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open()
-    card(page, "workstation").get_by_role("link", name="workstation", exact=True).focus()
-    page.wait_for_timeout(2500)
-    assert page.evaluate("document.activeElement.textContent") == "workstation"
+    workstation = card(page, "workstation")
+    for what in (
+        workstation.get_by_role("link", name="workstation", exact=True),
+        workstation.locator(".chip a").first,
+        page.locator(".counts button").first,
+    ):
+        what.focus()
+        with page.expect_response("**/api/infrastructure"):
+            pass
+        page.wait_for_timeout(200)
+        expect(what).to_be_focused()
+    page.locator(".counts button").first.press("Enter")
+    expect(page.locator(".counts button").first).to_be_focused()
+
+
+@pytest.mark.parametrize("path", ["leases", "events*", "health"])
+def test_a_question_that_fails_hides_nothing_else(look: Look, fleet_server: RunningServer, path: str) -> None:
+    watched = look(fleet_server)
+    answer = {"error": "store_unavailable", "message": "The database cannot be used: made up."}
+    address = f"**/{path}" if path == "health" else f"**/api/{path}"
+    watched.page.route(address, lambda route: route.fulfill(status=503, json=answer))
+    page = watched.open()
+    expect(card(page, "workstation")).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.get_by_role("region", name="Problems")).to_contain_text(
+        "The database cannot be used: made up."
+    )
+    watched.complaints = [one for one in watched.complaints if "503" not in one]
 
 
 def test_a_server_that_dies_is_said_and_its_return_is_seen(

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from http.client import HTTPConnection
 
 import requests
 from playwright.sync_api import expect
@@ -80,7 +81,11 @@ def test_every_answer_of_the_page_is_locked_down(fleet_server: RunningServer) ->
         assert headers["Referrer-Policy"] == "same-origin"
     assert fleet_server.get("/").headers["Content-Type"] == "text/html; charset=utf-8"
     assert fleet_server.get("/static/nothing.js").json()["error"] == "not_found"
-    assert fleet_server.get("/static/../api.py").status_code == 404
+    for path in ("/static/../api.py", "/static/%2e%2e/api.py", "/static/..%2fapi.py", "/static//etc/passwd"):
+        connection = HTTPConnection(fleet_server.url.removeprefix("http://"), timeout=5)
+        connection.request("GET", path)  # requests would tidy the path up
+        assert connection.getresponse().status == 404
+        connection.close()
 
 
 def test_files_are_sent_packed_or_not_and_not_twice(fleet_server: RunningServer) -> None:

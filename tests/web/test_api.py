@@ -184,9 +184,10 @@ def test_a_ready_answer_is_the_one_that_the_view_gives(client: FlaskClient, path
         assert [one.status_code for one in again] == [status, status]
         assert _headers(again[0]) == _headers(again[1])
     assert client.head(path).headers["Content-Length"] == ready.headers["Content-Length"]
-    packed = client.get(path, headers={"Accept-Encoding": "gzip, deflate"})
-    assert packed.headers["Content-Encoding"] == "gzip"
-    assert gzip.decompress(packed.data) == ready.data
+    for more in ({}, {"If-None-Match": 'W/"older"'}):
+        packed = client.get(path, headers={"Accept-Encoding": "gzip, deflate"} | more)
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(packed.data) == ready.data
     assert "Content-Encoding" not in client.get(path, headers={"Accept-Encoding": "gzip;q=0"}).headers
     assert client.post(path).status_code == 405
 

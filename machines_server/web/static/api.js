@@ -12,21 +12,32 @@ export class Refused extends Error {
 }
 
 /** GET a path; gives the JSON. Raises Refused, or TypeError when the server cannot be reached. */
-export async function get(path, signal = AbortSignal.timeout(TIMEOUT_MS)) {
-  const response = await fetch(path, { cache: "no-store", signal });
-  if (!response.ok) throw new Refused(response.status, await response.json().catch(() => null));
-  return response.json();
+export const get = async (path, signal) => (await answered(path, { signal })).json();
+
+/** The same for what is no JSON. */
+export const getText = async (path) => (await answered(path, {})).text();
+
+/** What went wrong with a question, as a sentence. */
+export function sentence(error) {
+  if (error instanceof Refused) return error.message;
+  if (error.name === "TimeoutError") return "The server did not answer in time.";
+  return error instanceof TypeError ? "The server cannot be reached." : `${error.message}.`;
+}
+
+async function answered(path, { headers = {}, signal = AbortSignal.timeout(TIMEOUT_MS) }) {
+  const response = await fetch(path, { cache: "no-store", headers, signal });
+  if (!response.ok && response.status !== 304)
+    throw new Refused(response.status, await response.json().catch(() => null));
+  return response;
 }
 
 /** Asks the same again and again: `body` is null as long as the answer is the one before. */
 export function asker(path) {
   let etag = null;
   return async () => {
-    const headers = etag ? { "If-None-Match": etag } : {};
-    const response = await fetch(path, { cache: "no-store", headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const response = await answered(path, { headers: etag ? { "If-None-Match": etag } : {} });
     const serverTime = Date.parse(response.headers.get("Date"));
     if (response.status === 304) return { body: null, serverTime };
-    if (!response.ok) throw new Refused(response.status, await response.json().catch(() => null));
     const body = await response.json();
     etag = response.headers.get("ETag");
     return { body, serverTime };

@@ -33,13 +33,19 @@ async function open() {
     if (link.getAttribute("href") === location.pathname) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   document.title = `${name ?? title} · machines-server`;
-  const module = await load();
+  const module = await load().catch((error) => ({ open: (root) => showFailure(root, error) }));
   if (number !== opened) return; // somebody went on meanwhile
   view?.close?.();
   main.replaceChildren();
   view = module.open(main, name);
   if (number > 1) main.focus({ preventScroll: true });
   if (state.fleet) view.update(true);
+}
+
+/** In the place of a view whose script did not come: the server may be away. */
+function showFailure(root, error) {
+  root.append(h("p", { class: "empty" }, `This page could not be loaded (${error.message}). `, h("a", { href: location.href, target: "_self" }, "Load it again")));
+  return { update() {} };
 }
 
 /** A part of a path as text; what is no UTF-8 stays as it is. */
@@ -107,14 +113,25 @@ function showTheme(theme) {
   say(parts.theme, `Theme: ${theme}`);
 }
 
+/** What is kept, where the browser keeps anything. */
+function chosenTheme() {
+  try {
+    return localStorage.getItem("theme") ?? THEMES[0];
+  } catch {
+    return document.documentElement.dataset.theme ?? THEMES[0];
+  }
+}
+
 function nextTheme() {
-  const theme = THEMES[(THEMES.indexOf(localStorage.getItem("theme") ?? "system") + 1) % THEMES.length];
-  localStorage.setItem("theme", theme);
+  const theme = THEMES[(THEMES.indexOf(chosenTheme()) + 1) % THEMES.length];
+  try {
+    localStorage.setItem("theme", theme);
+  } catch {} // it lasts until the page is left
   showTheme(theme);
   view?.update?.(true);
 }
 
-showTheme(localStorage.getItem("theme") ?? "system");
+showTheme(chosenTheme());
 parts.theme.addEventListener("click", nextTheme);
 document.addEventListener("click", followLinks);
 addEventListener("popstate", open);

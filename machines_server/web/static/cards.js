@@ -1,9 +1,8 @@
 // One machine in the fleet: as a card, or as a row of the dense table.
 import { h, remake, say } from "./dom.js";
-import { gib, number, percent, span } from "./format.js";
-import { serverNow } from "./live.js";
+import { gib, number, percent } from "./format.js";
 import {
-  bar, brokenGpu, cpuGauge, gpuLine, leasedOf, machineLink, modelChips, ramGauge, sinceText, statusBadge, tagChips,
+  bar, brokenGpu, cpuGauge, gpuLine, leasedOf, machineLink, modelChips, oldText, ramGauge, sinceText, statusBadge, tagChips,
 } from "./parts.js";
 import { hasPast, sparkline, watch } from "./spark.js";
 
@@ -39,13 +38,14 @@ export function card(first) {
       () => (machine.sampled_at ? [cpuGauge(telemetry), ramGauge(telemetry)] : []));
     remake(gpus, [telemetry.gpu, telemetry.gpu_unreadable, [...leased]], () => [
       ...(telemetry.gpu ?? []).map((gpu) => gpuLine(gpu, leased.get(gpu.uuid) ?? 0)), ...(telemetry.gpu_unreadable ?? []).map(brokenGpu)]);
+    remake(models, machine.ollama.models, () => modelChips(machine));
     remake(legend, Boolean(telemetry.gpu), () => ["last hour: ", h("i", { class: "key cpu" }), "CPU ", telemetry.gpu && [h("i", { class: "key vram" }), "VRAM"]]);
   }
 
   function tick() {
     say(since, sinceText(machine));
     say(old, oldText(machine));
-    remake(models, [machine.ollama.models, Math.floor(serverNow() / 10_000)], () => modelChips(machine));
+    for (const chip of models.querySelectorAll(".chip")) chip.tick();
   }
 
   return { root, spark, show, tick };
@@ -91,11 +91,4 @@ function denseGpu({ index, vram_total_gb: total, vram_used_gb: used, vram_free_g
   const promised = Math.min(leased, free);
   const text = `${number(free - promised, 1)} of ${gib(total, 0)}${promised ? `, ${number(promised, 1)} leased` : ""}`;
   return h("div", { class: "dense", title: `GPU ${index}` }, bar([["used", used / total], ["leased", promised / total]]), h("span", null, text));
-}
-
-/** Values of a machine whose sidecar does not answer are its last ones, and say so. */
-function oldText({ status, sampled_at: sampledAt, last_seen: lastSeen }) {
-  if (status === "online" || !lastSeen) return "";
-  const ago = (moment) => `${span((serverNow() - Date.parse(moment)) / 1000)} ago`;
-  return sampledAt ? `Values from ${ago(sampledAt)}` : `Last answered ${ago(lastSeen)}`;
 }

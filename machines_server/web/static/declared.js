@@ -1,8 +1,7 @@
 // The file of a machine, as it is in force.
-import { machinePath, Refused } from "./api.js";
+import { getText, machinePath, sentence } from "./api.js";
 import { copyButton } from "./copy.js";
 import { h, say } from "./dom.js";
-import { sentence } from "./past.js";
 
 const LIVE_KEYS = new Set([
   "status",
@@ -13,7 +12,6 @@ const LIVE_KEYS = new Set([
   "loaded_models",
   "ollama",
 ]);
-const TIMEOUT_MS = 10_000;
 
 /** {root, show(machine)}: asks for the file when the machine is another one than before, or none. */
 export function makeDeclared() {
@@ -40,12 +38,7 @@ export function makeDeclared() {
     const turn = ++asked;
     say(file, machine._config_file);
     try {
-      const answer = await fetch(machinePath(machine.name, "/file"), {
-        cache: "no-store",
-        signal: AbortSignal.timeout(TIMEOUT_MS),
-      });
-      if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => null));
-      const found = await answer.text();
+      const found = await getText(machinePath(machine.name, "/file"));
       if (turn !== asked) return;
       say(text, found);
       say(message, "");

@@ -28,6 +28,11 @@ export function remake(element, key, make) {
   element.replaceChildren(...[make()].flat(2).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
+/** Let the ages of moments grow. `text` gives that of one, by its RFC 3339 time. */
+export function ageTimes(element, text) {
+  for (const time of element.querySelectorAll("time")) say(time, text(time.dateTime));
+}
+
 /** Show a text, without touching the page when it stands there already. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;

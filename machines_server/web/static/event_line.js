@@ -2,10 +2,10 @@
 import { pageOf, path } from "./api.js";
 import { h } from "./dom.js";
 import { ago, number, span } from "./format.js";
+import { STATUSES } from "./live.js";
 import { machineLink, statusBadge } from "./parts.js";
 
 const AROUND_S = 1800;
-const STATUSES = ["online", "degraded", "offline", "unknown"];
 const WORDS = {
   model_loaded: "loaded", model_unloaded: "unloaded", machine_added: "was added", machine_changed: "was changed",
   machine_removed: "was removed", host_rebooted: "was rebooted",

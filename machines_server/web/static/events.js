@@ -1,11 +1,14 @@
 // What happened in the fleet, newest first.
-import { get, path } from "./api.js";
+import { get, path, sentence } from "./api.js";
 import { navigate } from "./app.js";
-import { h, remake, say } from "./dom.js";
+import { ageTimes, h, remake, say } from "./dom.js";
 import { eventLine } from "./event_line.js";
+import { age } from "./format.js";
 import { serverNow, state } from "./live.js";
+import { localText } from "./spans.js";
 
 const PAGE = 100;
+const MOST = 10_000;
 const TYPES = [
   "online", "degraded", "offline", "unknown", "model_loaded", "model_unloaded", "machine_added", "machine_changed",
   "machine_removed", "host_rebooted",
@@ -20,14 +23,18 @@ export function open(main) {
   const type = h("select", { name: "type", change: choose }, h("option", { value: "" }, "any"), TYPES.map((one) => h("option", { value: one }, one)));
   const until = h("input", { type: "datetime-local", name: "to", change: choose });
   type.value = query.get("type") ?? "";
-  if (query.get("to")) until.value = localText(Number(query.get("to")) * 1000);
+  if (query.get("to")) until.value = localText(Number(query.get("to")));
   main.append(h("h1", null, "Events"),
     h("form", { class: "controls", "aria-label": "Filter events", submit: (event) => event.preventDefault() },
       h("label", null, "Machine ", machine), h("label", null, "Type ", type), h("label", null, "Until ", until)),
     message, list, older);
   let shown = [];
   let asked = 0;
-  older.addEventListener("click", () => ask(Date.parse(shown.at(-1).at) / 1000 + 0.001));
+  let isLong = false;
+  older.addEventListener("click", () => {
+    isLong = true;
+    ask(Date.parse(shown.at(-1).at) / 1000 + 0.001);
+  });
 
   function choose({ target }) {
     const value = target.name === "to" && target.value ? String(new Date(target.value).getTime() / 1000) : target.value;
@@ -38,40 +45,39 @@ export function open(main) {
   }
 
   /** The newest, or with `before` (epoch seconds) those before it, added to what is shown. */
-  async function ask(before = null) {
-    const number = ++asked;
+  async function ask(before = null, limit = PAGE) {
+    const turn = ++asked;
+    const { machine: name, type: wanted, to } = Object.fromEntries(query);
     try {
-      const { machine: name, type: wanted, to } = Object.fromEntries(query);
-      const { events } = await get(path("/api/events", { machine: name, type: wanted, to: before ?? to, limit: PAGE }));
-      if (number !== asked) return;
+      const { events } = await get(path("/api/events", { machine: name, type: wanted, to: before ?? to, limit }));
+      if (turn !== asked) return;
       const known = new Set(before === null ? [] : shown.map((event) => event.id));
       const fresh = events.filter((event) => !known.has(event.id));
+      // All of a full page may be of one moment, and shown already: then a longer one goes further back.
+      if (before !== null && !fresh.length && events.length === limit && limit < MOST) return void ask(before, Math.min(MOST, limit * 10));
       shown = before === null ? events : [...shown, ...fresh];
-      older.hidden = fresh.length === 0 || events.length < PAGE;
+      isLong = before !== null;
+      older.hidden = events.length < limit;
       say(message, shown.length ? "" : "Nothing happened that this filter lets through.");
     } catch (error) {
-      say(message, error.message);
+      if (turn === asked) say(message, sentence(error));
     }
     draw();
   }
 
   function draw() {
-    remake(list, [shown.map((event) => event.id), Math.floor(serverNow() / 10_000)], () => shown.map((event) => eventLine(event, serverNow())));
+    remake(list, shown.map((event) => event.id), () => shown.map((event) => eventLine(event, serverNow())));
+    ageTimes(list, (moment) => age(moment, serverNow()));
   }
 
+  /** New events come by themselves, unless somebody reads further back. */
   function update(isNew) {
     const names = [...new Set([...state.fleet.machines.map((one) => one.name), query.get("machine")].filter(Boolean))];
     remake(machine, names, () => [h("option", { value: "" }, "any"), ...names.map((one) => h("option", { value: one }, one))]);
     machine.value = query.get("machine") ?? "";
-    if ((isNew && shown.length <= PAGE && !query.get("to")) || asked === 0) ask();
+    if (asked === 0 || (isNew && !isLong && !query.get("to"))) ask();
     else draw();
   }
 
   return { update };
-}
-
-/** A moment as datetime-local has it: without a zone, in the reader's. */
-function localText(ms) {
-  const at = new Date(ms);
-  return new Date(ms - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }

@@ -2,15 +2,14 @@
 import { get, path } from "./api.js";
 import { navigate } from "./app.js";
 import { card, row, TABLE_HEADS } from "./cards.js";
-import { h, remake, say } from "./dom.js";
+import { ageTimes, h, remake, say } from "./dom.js";
 import { eventLine } from "./event_line.js";
-import { gib } from "./format.js";
-import { serverNow, state } from "./live.js";
+import { age, gib } from "./format.js";
+import { serverNow, state, STATUSES } from "./live.js";
 import { freest, machineLink, statusBadge } from "./parts.js";
 import { forget, refresh } from "./spark.js";
 import { welcome } from "./welcome.js";
 
-const STATUSES = ["online", "degraded", "offline", "unknown"];
 const EVENTS = 6;
 const SORTS = {
   name: ["Name", (one, other) => byName(one, other)],
@@ -33,27 +32,37 @@ const FACETS = {
 export function open(main) {
   const query = new URLSearchParams(location.search);
   const controls = makeControls(query);
-  const summary = h("div", { class: "summary" });
+  const summary = makeSummary(choose);
   const latest = h("ol", { class: "events" });
   const count = h("p", { class: "quiet", role: "status" });
   const body = h("div", { class: "machines" });
-  const fleet = h("div", null, summary, controls.form, count, body,
+  const fleet = h("div", null, summary.root, controls.form, count, body,
     h("section", { class: "latest", "aria-labelledby": "latest" }, h("h2", { id: "latest" }, "What just happened"), latest));
   const steps = h("div");
   main.append(h("h1", { class: "unseen" }, "Fleet"), fleet, steps);
   let shown = new Map();
   let shownAs = null;
+  let asked = 0;
 
   function choose(name, value) {
     if (value) query.set(name, value);
     else query.delete(name);
     navigate(`/${query.size ? `?${query}` : ""}`, { replace: true });
-    update(true);
+    if (state.fleet) draw();
+    tick();
   }
   controls.onChange = choose;
 
   function update(isNew) {
-    if (isNew) draw();
+    if (isNew) {
+      draw();
+      askLatest();
+    }
+    tick();
+  }
+
+  function tick() {
+    ageTimes(latest, (moment) => age(moment, serverNow()));
     for (const one of shown.values()) one.tick();
     refresh([...shown.values()].map((one) => one.spark));
   }
@@ -63,12 +72,21 @@ export function open(main) {
     fleet.hidden = machines.length === 0;
     remake(steps, machines.length === 0, () => (machines.length ? [] : welcome()));
     if (!machines.length) return;
-    remake(summary, summaryOf(machines, query.get("status")), () => makeSummary(machines, query.get("status"), choose));
+    summary.show(machines, query.get("status"));
     controls.show(machines);
     const wanted = chosen(machines, query);
     say(count, countText(wanted.length, machines.length));
     place(wanted, query.get("view") === "table" ? row : card);
-    showLatest(latest);
+  }
+
+  async function askLatest() {
+    const turn = ++asked;
+    try {
+      const { events } = await get(path("/api/events", { limit: EVENTS }));
+      if (turn === asked) remake(latest, events, () => events.map((event) => eventLine(event, serverNow())));
+    } catch (error) {
+      console.info("no events:", error.message);
+    }
   }
 
   /** Keep what is there, so that nobody's focus is lost, and put it into order. */
@@ -123,30 +141,42 @@ function chosen(machines, query) {
   return wanted.sort((one, other) => compare(one, other) || byName(one, other));
 }
 
-function summaryOf(machines, status) {
-  const counts = Object.fromEntries(STATUSES.map((one) => [one, 0]));
-  let best = null;
-  for (const machine of machines) {
-    counts[machine.status] += 1;
-    if (machine.status !== "online") continue;
-    const found = freest(machine);
-    if (found && (!best || found.free > best.free)) best = { free: found.free, name: machine.name, index: found.gpu.index };
+/** {root, show(machines, status)}: the buttons stay what they are, so that none loses the focus. */
+function makeSummary(choose) {
+  const counts = STATUSES.map(() => h("b"));
+  const buttons = STATUSES.map((status, at) =>
+    h("button", { type: "button", click: ({ currentTarget }) => choose("status", currentTarget.ariaPressed === "true" ? "" : status) },
+      counts[at], " ", statusBadge(status)));
+  const vram = h("p");
+  const loaded = h("p");
+  const root = h("div", { class: "summary" },
+    h("div", { class: "counts", role: "group", "aria-label": "Machines by status" }, buttons), vram, loaded);
+
+  function show(machines, chosenStatus) {
+    STATUSES.forEach((status, at) => {
+      const count = machines.filter((machine) => machine.status === status).length;
+      say(counts[at], String(count));
+      buttons[at].hidden = count === 0 && status !== "online" && status !== chosenStatus;
+      buttons[at].ariaPressed = String(status === chosenStatus);
+    });
+    const best = mostFree(machines);
+    remake(vram, best, () =>
+      best ? [h("b", null, gib(best.free)), " free on one GPU, on ", machineLink(best.name), ` GPU ${best.index}`] : "No GPU is known to have free VRAM");
+    const names = machines.flatMap((machine) => machine.loaded_models);
+    const different = new Set(names).size;
+    say(loaded, `${names.length} loaded, ${different} different ${different === 1 ? "model" : "models"}`);
   }
-  const loaded = machines.flatMap((machine) => machine.loaded_models);
-  return { counts, best, loaded: loaded.length, models: new Set(loaded).size, status };
+
+  return { root, show };
 }
 
-function makeSummary(machines, status, choose) {
-  const { counts, best, loaded, models } = summaryOf(machines, status);
-  const buttons = STATUSES.filter((one) => counts[one] || one === "online").map((one) =>
-    h("button", { type: "button", "aria-pressed": String(status === one), click: () => choose("status", status === one ? "" : one) },
-      h("b", null, String(counts[one])), " ", statusBadge(one)));
-  const vram = best ? [h("b", null, gib(best.free)), " free on one GPU, on ", machineLink(best.name), ` GPU ${best.index}`] : ["No GPU is known to have free VRAM"];
-  return [
-    h("div", { class: "counts", role: "group", "aria-label": "Machines by status" }, buttons),
-    h("p", null, vram),
-    h("p", null, h("b", null, String(loaded)), ` loaded, ${models} different ${models === 1 ? "model" : "models"}`),
-  ];
+function mostFree(machines) {
+  let best = null;
+  for (const machine of machines) {
+    const found = machine.status === "online" ? freest(machine) : null;
+    if (found && (!best || found.free > best.free)) best = { free: found.free, name: machine.name, index: found.gpu.index };
+  }
+  return best;
 }
 
 function makeControls(query) {
@@ -180,12 +210,3 @@ function makeControls(query) {
 const makeTable = () =>
   h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Machines" },
     h("table", null, h("thead", null, h("tr", null, TABLE_HEADS.map((head) => h("th", { scope: "col" }, head)))), h("tbody")));
-
-async function showLatest(list) {
-  try {
-    const { events } = await get(path("/api/events", { limit: EVENTS }));
-    remake(list, events, () => events.map((event) => eventLine(event, serverNow())));
-  } catch (error) {
-    console.info("no events:", error.message);
-  }
-}

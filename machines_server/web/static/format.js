@@ -31,8 +31,8 @@ export function span(seconds) {
   return `${Math.floor(s / 86400)} d${hours && s < 7 * 86400 ? ` ${hours} h` : ""}`;
 }
 
-/** A moment (RFC 3339) as its age, absolute on hover; `now` is the server's time in ms. */
-export function ago(moment, now) {
-  const at = Date.parse(moment);
-  return h("time", { datetime: moment, title: absolute(at) }, `${span((now - at) / 1000)} ago`);
-}
+/** How long ago a moment (RFC 3339) was; `now` is the server's time in ms. */
+export const age = (moment, now) => `${span((now - Date.parse(moment)) / 1000)} ago`;
+
+/** The same as an element, absolute on hover. */
+export const ago = (moment, now) => h("time", { datetime: moment, title: absolute(Date.parse(moment)) }, age(moment, now));

@@ -1,9 +1,11 @@
 // The present, asked for again and again while somebody looks.
-import { asker, get, path } from "./api.js";
+import { asker, get, path, Refused } from "./api.js";
 
-const STATUS_TYPES = "online,degraded,offline,unknown";
 const FIRST_EVENTS = 1000;
 const RETRY_MS = 2000;
+const SAME_CLOCK_MS = 1500;
+
+export const STATUSES = ["online", "degraded", "offline", "unknown"];
 
 /** What is known: replaced in parts, as answers come. Times are ms; `offset` is how far the server's clock is ahead. */
 export const state = {
@@ -15,6 +17,7 @@ export const state = {
   offset: 0,
   answeredAt: null,
   failedSince: null,
+  faults: [],
 };
 
 const listeners = new Set();
@@ -45,37 +48,54 @@ async function ask() {
   if (running || document.hidden) return;
   running = true;
   clearTimeout(timer);
-  let isNew = false;
+  const others = Promise.allSettled([get("/api/leases"), get("/health"), get(eventsPath())]);
+  let isNew = await askForFleet();
+  const answers = await others;
+  const [leases, health, events] = answers.map(({ value }) => value);
+  const before = JSON.stringify([state.leases, state.health, state.faults]);
+  if (leases) noteLeases(leases.leases);
+  if (health) state.health = health;
+  if (events) noteEvents(events.events);
+  state.faults = answers.filter(({ reason }) => reason instanceof Refused).map(({ reason }) => reason.message);
+  isNew ||= events?.events.length > 0 || JSON.stringify([state.leases, state.health, state.faults]) !== before;
+  running = false;
+  if (!document.hidden) timer = setTimeout(ask, state.failedSince ? RETRY_MS : intervalMs());
+  for (const listener of listeners) tell(listener, isNew);
+}
+
+/** Whether the fleet is another one now. It alone decides whether the server can be reached. */
+async function askForFleet() {
+  const asked = performance.now();
   try {
-    const asked = performance.now();
-    const [answer, leases, health, events] = await Promise.all([
-      askFleet(), get("/api/leases"), get("/health"), get(eventsPath()),
-    ]);
-    const tookMs = performance.now() - asked;
+    const { body, serverTime } = await askFleet();
     // The Date header has whole seconds; half of one is the best guess at the rest.
-    if (answer.serverTime) state.offset = answer.serverTime + 500 - (Date.now() - tookMs / 2);
-    if (Math.abs(state.offset) < 1500) state.offset = 0;
-    isNew = answer.body !== null || events.events.length > 0 || !same(leases.leases, state.leases) || !same(health, state.health);
-    if (answer.body) state.fleet = answer.body;
-    noteLeases(leases.leases);
-    state.health = health;
-    noteEvents(events.events);
-    state.answeredAt = Date.now();
+    const offset = serverTime + 500 - (Date.now() - (performance.now() - asked) / 2);
+    state.offset = Math.abs(offset) > SAME_CLOCK_MS ? offset : 0;
+    if (state.failedSince !== null) lastEvent = null; // it may come back with another database
     state.failedSince = null;
+    state.answeredAt = Date.now();
+    if (body) state.fleet = body;
+    return body !== null;
   } catch (error) {
     state.failedSince ??= Date.now();
     console.info("not answered:", error.message);
-  } finally {
-    running = false;
+    return false;
   }
-  for (const listener of listeners) listener(isNew);
-  if (!document.hidden) timer = setTimeout(ask, state.failedSince ? RETRY_MS : intervalMs());
+}
+
+/** One listener that fails must not stop the others, nor the asking. */
+function tell(listener, isNew) {
+  try {
+    listener(isNew);
+  } catch (error) {
+    console.error(error);
+  }
 }
 
 const intervalMs = () => Math.max(500, (state.fleet?.poller.interval_s ?? 5) * 1000);
 
 function eventsPath() {
-  const query = { type: `${STATUS_TYPES},machine_removed`, limit: FIRST_EVENTS, after: lastEvent };
+  const query = { type: [...STATUSES, "machine_removed"].join(","), limit: FIRST_EVENTS, after: lastEvent };
   return path("/api/events", query);
 }
 
@@ -94,5 +114,3 @@ function noteLeases(leases) {
   state.ranOut = state.ranOut.filter((at) => now - at < 600_000);
   state.leases = leases;
 }
-
-const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);

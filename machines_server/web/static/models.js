@@ -1,8 +1,8 @@
 // Models: where each is, where it could run, and where a request would go now.
-import { get, path } from "./api.js";
+import { get, path, sentence } from "./api.js";
 import { navigate } from "./app.js";
-import { h, remake, say } from "./dom.js";
-import { ago, gib, number, span } from "./format.js";
+import { ageTimes, h, remake, say } from "./dom.js";
+import { age, ago, gib, number, span } from "./format.js";
 import { serverNow, state } from "./live.js";
 import { freest, machineLink } from "./parts.js";
 
@@ -36,7 +36,7 @@ export function open(main) {
     try {
       models = (await get("/api/models")).models;
     } catch (error) {
-      say(message, error.message);
+      say(message, sentence(error));
       return;
     }
     draw();
@@ -47,8 +47,9 @@ export function open(main) {
     const machines = new Map(state.fleet.machines.map((machine) => [machine.name, machine]));
     const wanted = models.filter(({ model }) => model.toLowerCase().includes(search.value.toLowerCase()));
     say(message, wanted.length ? "" : models.length ? "No model has such a name." : "No model is declared, and none was ever loaded.");
-    const frees = [...machines].map(([name, machine]) => [name, machine.status, freest(machine)?.free]);
-    remake(rows, [wanted, frees, Math.floor(serverNow() / 30_000)], () => wanted.map((model) => modelRow(model, machines)));
+    remake(rows, wanted, () => wanted.map(modelRow));
+    for (const place of rows.querySelectorAll("[data-machine]")) say(place, room(machines.get(place.dataset.machine)));
+    ageTimes(rows, (moment) => age(moment, serverNow()));
   }
 
   function update(isNew) {
@@ -62,21 +63,22 @@ export function open(main) {
   return { update };
 }
 
-function modelRow({ model, declared, loaded, last_loaded: last, residency_s: resident }, machines) {
+function modelRow({ model, declared, loaded, last_loaded: last, residency_s: resident }) {
   const ask = path("/models", { model });
   const rest = declared.filter((name) => !loaded.includes(name));
   return h("tr", null, h("th", { scope: "row" }, h("a", { href: ask }, model)),
-    h("td", null, places(loaded, machines)), h("td", null, places(rest, machines)),
+    h("td", null, places(loaded)), h("td", null, places(rest)),
     h("td", null, last ? [machineLink(last.machine), " ", ago(last.at, serverNow())] : "never"),
     h("td", null, resident ? span(resident) : "–"));
 }
 
-/** Machines, each with the VRAM that is free there on one GPU. */
-function places(names, machines) {
+/** Machines, each with room for what `room` says of it now. */
+function places(names) {
   if (!names.length) return "–";
-  return h("ul", { class: "places" }, names.map((name) => h("li", null, machineLink(name), " ", h("span", { class: "quiet" }, room(machines.get(name))))));
+  return h("ul", { class: "places" }, names.map((name) => h("li", null, machineLink(name), " ", h("span", { class: "quiet", "data-machine": name }))));
 }
 
+/** How much VRAM is free there on one GPU. */
 function room(machine) {
   if (!machine) return "";
   if (machine.status !== "online") return machine.status;
@@ -120,15 +122,17 @@ function makeRouter(query) {
 
   async function ask() {
     if (!query.get("model")) return;
-    const number = ++asked;
+    const turn = ++asked;
     const wanted = Object.fromEntries(ASKED.map((name) => [name, query.get(name)]));
     let found;
     try {
       found = await get(path("/api/route", wanted));
     } catch (error) {
-      found = { machine: null, candidates: [], rejected: error.body?.rejected ?? [], message: error.message };
+      found = { machine: null, candidates: [], rejected: error.body?.rejected ?? [], message: sentence(error) };
     }
-    if (number === asked) remake(answer, found, () => showAnswer(found));
+    // When each was sampled is not shown, and would have all of it read aloud at every poll.
+    const key = JSON.stringify(found, (name, value) => (name === "sampled_at" ? undefined : value));
+    if (turn === asked) remake(answer, key, () => showAnswer(found));
   }
 
   function update() {

@@ -1,7 +1,7 @@
 // Pieces that several pages show of a machine.
 import { pageOf, path } from "./api.js";
-import { h, svg } from "./dom.js";
-import { absolute, bytes, gib, number, percent, span } from "./format.js";
+import { h, say, svg } from "./dom.js";
+import { absolute, age, bytes, gib, number, percent, span } from "./format.js";
 import { serverNow, state } from "./live.js";
 
 // A shape for each status, so that nobody has to tell colours apart.
@@ -90,18 +90,27 @@ export function gpuLine(gpu, leased) {
 export const brokenGpu = (gpu) =>
   h("p", { class: "gpu unreadable" }, `GPU ${gpu.index ?? "?"} cannot be read: ${gpu.reason}`);
 
-/** A loaded model: name, size, where it runs, context, and when it leaves. */
+/** A loaded model: name, size, where it runs, context, and when it leaves, as `tick` says it anew. */
 export function modelChip(model) {
   const expires = model.expires_at;
-  const left = expires ? (Date.parse(expires) - serverNow()) / 1000 : null;
-  const leaves = left === null ? "never leaves" : left > 0 ? `leaves in ${span(left)}` : "in use";
-  const more = [bytes(model.size_bytes), model.processor, model.context_length && `${number(model.context_length)} ctx`, leaves];
-  return h("li", { class: "chip" },
-    h("a", { href: path("/models", { model: model.name }) }, model.name),
-    h("span", { class: "quiet", title: expires ? absolute(Date.parse(expires)) : null }, more.filter(Boolean).join(" · ")));
+  const size = [bytes(model.size_bytes), model.processor, model.context_length && `${number(model.context_length)} ctx`];
+  const more = h("span", { class: "quiet", title: expires ? absolute(Date.parse(expires)) : null });
+  const chip = h("li", { class: "chip" }, h("a", { href: path("/models", { model: model.name }) }, model.name), more);
+  chip.tick = () => {
+    const left = expires ? (Date.parse(expires) - serverNow()) / 1000 : null;
+    const leaves = left === null ? "never leaves" : left > 0 ? `leaves in ${span(left)}` : "in use";
+    say(more, [...size, leaves].filter(Boolean).join(" · "));
+  };
+  return chip;
 }
 
 export const modelChips = (machine) =>
   machine.ollama.models.length ? h("ul", { class: "chips", "aria-label": "loaded models" }, machine.ollama.models.map(modelChip)) : null;
 
 export const tagChips = (machine) => (Array.isArray(machine.tags) ? machine.tags.map((tag) => h("span", { class: "tag" }, String(tag))) : []);
+
+/** Values of a machine whose sidecar does not answer are its last ones, and say so. */
+export function oldText({ status, sampled_at: sampledAt, last_seen: lastSeen }) {
+  if (status === "online" || !lastSeen) return "";
+  return sampledAt ? `Values from ${age(sampledAt, serverNow())}` : `Last answered ${age(lastSeen, serverNow())}`;
+}

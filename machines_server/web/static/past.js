@@ -1,27 +1,19 @@
 // The past of one machine over a span: charts, their numbers, availability, what happened.
-import { get, machinePath, path, Refused } from "./api.js";
+import { get, machinePath, path, Refused, sentence } from "./api.js";
 import { makeCharts } from "./charts.js";
-import { h, remake, say } from "./dom.js";
+import { ageTimes, h, remake, say } from "./dom.js";
 import { eventLine } from "./event_line.js";
-import { ago, number, span as spanText } from "./format.js";
-import { serverNow, state } from "./live.js";
+import { age, number, span as spanText } from "./format.js";
+import { serverNow, state, STATUSES } from "./live.js";
 import { makeNumbers } from "./numbers.js";
 import { bar, statusBadge } from "./parts.js";
 import { STAY_TYPES, staysOf } from "./residency.js";
 import { groupsOf, WANTED } from "./series.js";
 import { between, endsOf, localText, readSpan, searchOf, SPANS } from "./spans.js";
 
-const STATUSES = ["online", "degraded", "offline", "unknown"];
 const MAX_EVENTS = 50;
 const ALL_EVENTS = 10_000;
 const EVENTS_BEFORE = 200;
-
-/** What went wrong with a question, as a sentence. */
-export function sentence(error) {
-  if (error instanceof Refused) return error.message;
-  if (error.name === "TimeoutError") return "The server did not answer in time.";
-  return error instanceof TypeError ? "The server cannot be reached." : `${error.message}.`;
-}
 
 /** {root, update, close}; `machine` gives the live state or null, `onUnknown` hears that there is no past at all. */
 export function makePast(name, machine, onUnknown) {
@@ -171,7 +163,7 @@ export function makePast(name, machine, onUnknown) {
 
   function update() {
     charts?.restyle();
-    for (const time of happened.querySelectorAll("time")) say(time, ago(time.dateTime, serverNow()).textContent);
+    ageTimes(happened, (moment) => age(moment, serverNow()));
     const freshMs = Math.max(state.fleet.poller.interval_s, hasFailed ? 0 : step) * 1000;
     const isDue = asked === 0 || ((chosen.name || hasFailed) && performance.now() - askedAt >= freshMs);
     const isPossible = !underWay && !document.hidden && state.failedSince === null;

@@ -3,7 +3,7 @@ import { path } from "./api.js";
 import { h, remake, say } from "./dom.js";
 import { ago, bytes, gib, number, span } from "./format.js";
 import { serverNow } from "./live.js";
-import { brokenGpu, cpuGauge, gauge, gpuLine, leasedOf, ramGauge, sinceText, statusBadge, tagChips } from "./parts.js";
+import { brokenGpu, cpuGauge, gauge, gpuLine, leasedOf, oldText, ramGauge, sinceText, statusBadge, tagChips } from "./parts.js";
 
 const MODEL_HEADS = ["Model", "Size", "In VRAM", "Processor", "Context", "Leaves memory"];
 
@@ -119,8 +119,7 @@ export function makePresent() {
 
   function tick() {
     say(since, sinceText(machine));
-    const isOld = machine.status !== "online" && machine.sampled_at !== null;
-    say(old, isOld ? `Values from ${agoText(machine.sampled_at)}` : "");
+    say(old, oldText(machine));
     remake(
       endpoints,
       [machine.network, machine.ollama.state, machine.ollama.message, machine.status, Math.floor(serverNow() / 1000)],
@@ -131,8 +130,6 @@ export function makePresent() {
 
   return { head, body, show, tick };
 }
-
-const agoText = (moment) => `${span((serverNow() - Date.parse(moment)) / 1000)} ago`;
 
 /** What an operator wrote there may be anything; a list of texts is usual. */
 function tags(found) {

@@ -4,12 +4,13 @@ const LOW_SHARE = 0.95;
 const STORM = 5;
 
 /** Worst first: {severity: "error" | "warning", where, what}. */
-export function problemsOf({ fleet, health, ranOut }) {
+export function problemsOf({ fleet, health, ranOut, faults }) {
   const found = [];
   const { poller, errors, machines } = fleet;
   if (poller.state !== "running" || poller.message)
     found.push({ severity: "error", where: "poller", what: poller.message ?? `it is ${poller.state}` });
   if (health?.store.message) found.push({ severity: "error", where: "database", what: health.store.message });
+  for (const what of new Set(faults)) if (!what.includes(health?.store.message)) found.push({ severity: "error", where: null, what });
   for (const { file, line, column, message, severity } of errors)
     found.push({ severity, where: [file, line, column].filter((part) => part !== null).join(":"), what: message });
   for (const machine of machines) {

@@ -2,6 +2,7 @@
 import { get, machinePath } from "./api.js";
 import { h, remake, svg } from "./dom.js";
 import { number } from "./format.js";
+import { serverNow } from "./live.js";
 
 const AT_ONCE = 3;
 const FRESH_MS = 60_000;
@@ -74,7 +75,7 @@ function draw(element, series) {
   const used = sum(series, "vram_used_gb");
   const total = sum(series, "vram_total_gb");
   const vram = [...used].filter(([at]) => total.get(at)).map(([at, gb]) => [at, gb / total.get(at)]);
-  const from = Date.now() / 1000 - 3600;
+  const from = serverNow() / 1000 - 3600;
   const text = [said("CPU", cpu), vram.length && said("VRAM", vram)].filter(Boolean).join("; ");
   remake(element, [cpu, vram], () =>
     svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `Last hour: ${text}` },
