@@ -56,7 +56,7 @@ def serve() -> None:
     """Answer HTTP requests, and poll unless MACHINES_POLLER=off."""
     settings = _start()
     _check_address(settings)
-    click.echo(f"machines-server: http://{_address(settings)}/api/infrastructure", err=True)
+    click.echo(f"machines-server: http://{_address(settings)}/", err=True)
     gunicorn = [
         "gunicorn",
         "--config",

@@ -54,7 +54,7 @@ def test_make_run_shows_this_machine_live_as_the_readme_says_and_ends_without_a_
             return machines[0]["status"] == "online" and machines[0]["ollama"]["state"] is not None
 
         wait_until(online, 60)
-        assert f"{url}/api/infrastructure" in log.read_text()
+        assert f"machines-server: {url}/\n" in log.read_text()
         answer = requests.get(f"{url}/api/infrastructure", timeout=5).json()
         answer["machines"][0]["telemetry"].pop("gpu", None)
         answer["machines"][0]["telemetry"].pop("gpu_unreadable", None)

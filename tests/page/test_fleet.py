@@ -57,8 +57,9 @@ def test_what_is_old_is_marked_as_old_with_reason_and_hint(look: Look, fleet_ser
     page = look(fleet_server).open()
     attic = card(page, "attic")
     expect(attic.locator(".old")).to_contain_text(re.compile(r"Values from \d+ (s|min) ago"))
-    expect(attic.locator(".reason")).to_contain_text("sidecar: connection refused")
-    expect(card(page, "render-01").locator(".reason")).to_contain_text("ollama: connection refused")
+    expect(attic.locator(".reason").first).to_contain_text("sidecar: connection refused")
+    expect(attic.locator(".reason").last).to_contain_text("OLLAMA_HOST=0.0.0.0")
+    expect(card(page, "render-01").locator(".reason").first).to_contain_text("ollama: connection refused")
 
 
 def test_a_lease_takes_its_part_of_the_free_vram(server: RunningServer, fakes: FakeFleet, look: Look) -> None:

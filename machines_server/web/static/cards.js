@@ -14,6 +14,7 @@ export function card(first) {
   const since = h("span", { class: "quiet since" });
   const about = h("p", { class: "about" });
   const reason = h("p", { class: "reason" });
+  const hint = h("p", { class: "reason quiet" });
   const old = h("p", { class: "old" });
   const gauges = h("div", { class: "gauges" });
   const gpus = h("div", { class: "gpus" });
@@ -21,7 +22,7 @@ export function card(first) {
   const spark = sparkline(first.name);
   const legend = h("p", { class: "legend quiet", "aria-hidden": "true" });
   const root = h("li", { class: "card" },
-    h("h2", null, machineLink(first.name)), h("p", { class: "state" }, badge, " ", since), about, reason, old, gauges, gpus, models, spark, legend);
+    h("h2", null, machineLink(first.name)), h("p", { class: "state" }, badge, " ", since), about, reason, hint, old, gauges, gpus, models, spark, legend);
   watch(root, spark);
   let machine = first;
 
@@ -34,6 +35,7 @@ export function card(first) {
     remake(badge, status, () => statusBadge(status));
     remake(about, [machine.role, machine.tags], () => [h("span", null, machine.role), ...tagChips(machine)]);
     say(reason, machine.status_reason ?? "");
+    say(hint, status !== "online" && machine.ollama.message ? `Ollama: ${machine.ollama.message}` : "");
     remake(gauges, [telemetry.cpu_percent, telemetry.ram_used_gb, telemetry.ram_total_gb],
       () => (machine.sampled_at ? [cpuGauge(telemetry), ramGauge(telemetry)] : []));
     remake(gpus, [telemetry.gpu, telemetry.gpu_unreadable, [...leased]], () => [
