@@ -19,8 +19,7 @@ new MutationObserver((_, observer) => {
 }).observe(document, {childList: true, subtree: true});
 """.replace("MACHINES", str(MACHINES))
 _DRAWN_MS = """() => {
-  const answers = performance.getEntriesByType("resource").filter(({name}) => name.includes("/api/"));
-  const came = Math.max(...answers.slice(0, 4).map(one => one.responseEnd));
+  const [{responseEnd: came}] = performance.getEntriesByName(`${location.origin}/api/infrastructure`);
   return window.drawnAt && window.drawnAt - came;
 }"""
 
@@ -52,7 +51,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
 
 
 def _opened(browser: Any, port: int) -> tuple[float, float]:
-    """Milliseconds from the last of the first answers until all is drawn; kilobytes transferred."""
+    """Milliseconds from the first answer about the fleet until all is drawn; kilobytes transferred."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.add_init_script(_WATCH)
     sizes = []
