@@ -12,7 +12,7 @@ from machines_server.allocator import collect_seldom, use_one_arena
 from machines_server.config import load_settings
 from machines_server.logs import log_config
 from machines_server.web.errors import write_json_error
-from machines_server.wsgi import make_poller
+from machines_server.wsgi import make_poller, read_files
 
 SWITCH_S = 0.0005
 """How long a long answer may keep the poller, which gives way at every system call, from going on."""
@@ -52,6 +52,11 @@ _poller: threading.Thread | None = None
 def on_starting(server: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
     """Before the fork: the workers inherit it."""
     use_one_arena()
+
+
+def when_ready(server: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
+    """Before the fork, with the port open: who asks now waits, and no worker reads what all would read."""
+    read_files(_settings)
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001  gunicorn names the parameters

@@ -129,6 +129,11 @@ class RegistryFiles:
                 return self._registry
         return self.current(now)
 
+    def close(self) -> None:
+        """Watch the folder no more."""
+        with self._lock:
+            self._watch.stop()
+
     def _is_unchanged(self) -> bool:
         """Whether no look at the files is needed; there is one each 5 s, whatever the kernel says."""
         is_recent = time.monotonic() - self._scanned_at < _LOOK_S

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
+from functools import cache
 
 from flask import Flask
 
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 def make_service(settings: Settings) -> Service:
     """What answers questions; nothing is opened before the first."""
     store = LatestReader(settings.telemetry_db)
-    files = RegistryFiles(settings.dir, recall=store.last_good, recall_first=True, parse=Aside().parse)
+    files = RegistryFiles(settings.dir, recall=store.last_good, recall_first=True, parse=_aside().parse)
     return Service(
         registry=files.current,
         recent=files.recent,
@@ -48,7 +50,7 @@ def make_poller(settings: Settings) -> Poller:
     return Poller(
         timing=Timing(settings.poll_interval_s, settings.poll_timeout_s),
         registry=RegistryFiles(
-            settings.dir, recall=store.last_good, on_problem=_log_problem, parse=Aside().parse
+            settings.dir, recall=store.last_good, on_problem=_log_problem, parse=_aside().parse
         ).current,
         lock=PollerLock(settings.poller_lock, settings.dir),
         open_sink=lambda on_fault: WriterThread(
@@ -68,6 +70,18 @@ def make_app(settings: Settings | None = None) -> Flask:
     service = make_service(settings)
     routing = Routing(service.fleet, LeaseBook(settings.coordination_db))
     return create_app(service, make_history(settings, service.registry), routing)
+
+
+def read_files(settings: Settings) -> None:
+    """Read the machine files, so that the processes that are forked from this one need not."""
+    with closing(RegistryFiles(settings.dir, parse=_aside().parse_at_once)) as files:
+        files.current(0.0)
+
+
+@cache
+def _aside() -> Aside:
+    """One for a process: it polls and answers by the same files."""
+    return Aside()
 
 
 def _retention(settings: Settings) -> Retention:

@@ -1,6 +1,7 @@
 """Nasty files beside good ones: nothing fails, no neighbour is lost, nobody waits."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -102,6 +103,22 @@ def test_a_long_file_that_is_broken_says_where(tmp_path: Path) -> None:
     (tmp_path / "box.yaml").write_bytes(DENSE + b"role: again\n")
     (problem,) = _settled(files).problems
     assert (problem.key, problem.severity) == ("role", "error")
+
+
+def test_a_file_is_read_once_for_all_who_share_the_reading(tmp_path: Path) -> None:
+    aside = Aside()
+    write(tmp_path, "alpha")
+    (tmp_path / "box.yaml").write_bytes(DENSE)
+    with closing(RegistryFiles(tmp_path, parse=aside.parse_at_once)) as before_a_fork:
+        assert [one.name for one in before_a_fork.current(1.0)] == ["alpha"]
+    assert aside._asked.keys() == {"alpha.yaml"}  # no thread, which would not survive a fork, reads the other
+    first, second = (RegistryFiles(tmp_path, parse=aside.parse) for _ in range(2))
+    one, other = _settled(first), second.current(2.0)
+    assert [machine.name for machine in other] == ["alpha", "box"]
+    assert all(mine is yours for mine, yours in zip(one, other, strict=True))
+    (tmp_path / "alpha.yaml").write_text(good("alpha") + "x: 1\n")
+    assert first.current(3.0).machines[0].declared["x"] == 1
+    assert second.current(3.0).machines[0] is first.current(3.0).machines[0]
 
 
 def test_a_reading_that_takes_too_long_is_given_up() -> None:
