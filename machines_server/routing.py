@@ -95,6 +95,7 @@ class Routing:
         return {
             "leases": [_lease_as_json(lease, shares[lease.id], fleet) for lease in found],
             "total": len(found),
+            "expired_10m": self._leases.expired(),
         }
 
     def _as_json(self, lease: Lease, fleet: Fleet) -> dict[str, Any]:

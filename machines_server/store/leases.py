@@ -44,6 +44,8 @@ _FIELDS = {
 }
 """What a Lease is made of, as SQL."""
 _COLUMNS = ", ".join(_FIELDS.values())
+EXPIRED_S = 600.0
+"""For so long it is remembered that a lease ran out."""
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -85,6 +87,18 @@ class LeaseBook:
         with self._lock, self._open() as connection:
             return _read(connection)
 
+    def expired(self) -> int:
+        """How many leases have run out in the last ten minutes, not being released."""
+        if inode(self._path) is None:
+            return 0
+        sql = (
+            "SELECT (SELECT count(*) FROM expired WHERE ended_at_ms > :from_ms) + (SELECT count(*) FROM lease"
+            f" WHERE {_LEFT_MS} <= 0 AND ends_at_ms > :from_ms)"
+        )
+        with self._lock, self._open() as connection:
+            (count,) = connection.execute(sql, _now()).fetchone()
+            return int(count)
+
     def reserve(self, fleet: Fleet, request: Request, choose: Callable[[Book], Candidate]) -> Lease:
         """A lease on what `choose` picks in view of all others, in one step with it.
 
@@ -119,7 +133,7 @@ class LeaseBook:
     def _writing(self, fleet: Fleet) -> Iterator[sqlite3.Connection]:
         with self._lock, self._turn(), self._open() as connection, transaction(connection):
             self._learn(connection, fleet)
-            connection.execute(f"DELETE FROM lease WHERE {_LEFT_MS} <= 0", _now())
+            _sweep(connection)
             yield connection
 
     @contextmanager
@@ -209,11 +223,22 @@ def _boot() -> str:
 def _now() -> dict[str, Any]:
     """This moment on the wall clock, and since the boot, which the setting of a clock does not change."""
     boot_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-    return {"now_ms": time.time_ns() // 1_000_000, "boot_ms": boot_ms, "boot": _boot()}
+    now_ms = time.time_ns() // 1_000_000
+    from_ms = now_ms - round(EXPIRED_S * 1000)
+    return {"now_ms": now_ms, "from_ms": from_ms, "boot_ms": boot_ms, "boot": _boot()}
 
 
 def _ttl(ttl_s: float) -> dict[str, float]:
     return {"ttl_s": ttl_s, "ttl_ms": round(ttl_s * 1000)}
+
+
+def _sweep(connection: sqlite3.Connection) -> None:
+    """Take out the leases that have run out, and remember when they did."""
+    sql = f"DELETE FROM lease WHERE {_LEFT_MS} <= 0 RETURNING ends_at_ms"
+    ended = connection.execute(sql, _now()).fetchall()
+    if ended:
+        connection.executemany("INSERT INTO expired VALUES (?)", ended)
+        connection.execute("DELETE FROM expired WHERE ended_at_ms <= :from_ms", _now())
 
 
 def _read(connection: sqlite3.Connection) -> Book:

@@ -7,8 +7,9 @@ from http.client import HTTPConnection
 import requests
 from playwright.sync_api import expect
 
+from tests.fakes import FakeFleet, wait_until
 from tests.page.conftest import Look
-from tests.page.demo_fleet import MARKUP
+from tests.page.demo_fleet import MARKUP, DemoFleet
 from tests.running import RunningServer
 
 FIRST_LOAD_BYTES = 150_000
@@ -69,6 +70,18 @@ def test_problems_stand_where_people_look(look: Look, fleet_server: RunningServe
         "box-08: GPU 1 cannot be read",
     ):
         expect(problems).to_contain_text(text)
+
+
+def test_leases_that_nobody_releases_are_a_problem(
+    server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    DemoFleet(server, fakes).declare(1)
+    body = {"model": "llama3.1:70b", "ttl_s": 1}
+    wait_until(lambda: server.post("/api/leases", body).status_code == 201)
+    for _ in range(4):
+        assert server.post("/api/leases", body).status_code == 201
+    page = look(server).open()
+    expect(page.get_by_role("region", name="Problems")).to_contain_text("leases: 5 ran out")
 
 
 def test_every_answer_of_the_page_is_locked_down(fleet_server: RunningServer) -> None:

@@ -76,6 +76,20 @@ def test_a_lease_ends_without_anybody_ending_it(path: Path) -> None:
         book.release(WARM, lease.id)
 
 
+def test_leases_that_ran_out_are_counted_for_ten_minutes_and_released_ones_are_not(path: Path) -> None:
+    book = LeaseBook(path)
+    assert book.expired() == 0
+    for _ in range(3):
+        reserve(book, ttl_s=0.2)
+    book.release(WARM, reserve(book).id)
+    wait_until(lambda: not book.read().leases)
+    assert book.expired() == 3
+    reserve(book)  # which takes them out
+    assert book.expired() == 3
+    change(path, "UPDATE expired SET ended_at_ms = ended_at_ms - 600000 WHERE rowid = 1")
+    assert book.expired() == 2
+
+
 def test_a_lease_begins_anew_when_it_is_renewed_and_keeps_its_time_unless_it_is_given_another(
     path: Path,
 ) -> None:

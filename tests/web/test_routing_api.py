@@ -174,9 +174,9 @@ def test_a_lease_is_made_renewed_listed_and_released(client: FlaskClient) -> Non
     path = f"/api/leases/{body['lease']}"
     renewed = client.post(f"{path}/renew", json={"ttl_s": 600}).get_json()
     assert renewed["expires_at"] > body["expires_at"]
-    assert client.get("/api/leases").get_json() == {"leases": [renewed], "total": 1}
+    assert client.get("/api/leases").get_json() == {"leases": [renewed], "total": 1, "expired_10m": 0}
     assert client.delete(path).status_code == 200
-    assert client.get("/api/leases").get_json() == {"leases": [], "total": 0}
+    assert client.get("/api/leases").get_json() == {"leases": [], "total": 0, "expired_10m": 0}
     assert "expired, or was released" in refused(client.delete(path), 404, "unknown_lease")
     refused(client.post(f"{path}/renew"), 404, "unknown_lease")
 

@@ -11,9 +11,9 @@ export const STATUSES = ["online", "degraded", "offline", "unknown"];
 export const state = {
   fleet: null,
   leases: [],
+  expired: 0,
   health: null,
   since: new Map(),
-  ranOut: [],
   offset: 0,
   answeredAt: null,
   failedSince: null,
@@ -49,18 +49,17 @@ async function ask() {
   running = true;
   clearTimeout(timer);
   const others = Promise.allSettled([get("/api/leases"), get("/health"), get(eventsPath())]);
-  let isNew = await askForFleet();
+  tell(await askForFleet());
   const answers = await others;
   const [leases, health, events] = answers.map(({ value }) => value);
-  const before = JSON.stringify([state.leases, state.health, state.faults]);
-  if (leases) noteLeases(leases.leases);
+  const before = JSON.stringify([state.leases, state.expired, state.health, state.faults]);
+  if (leases) [state.leases, state.expired] = [leases.leases, leases.expired_10m];
   if (health) state.health = health;
   if (events) noteEvents(events.events);
   state.faults = answers.filter(({ reason }) => reason instanceof Refused).map(({ reason }) => reason.message);
-  isNew ||= events?.events.length > 0 || JSON.stringify([state.leases, state.health, state.faults]) !== before;
   running = false;
   if (!document.hidden) timer = setTimeout(ask, state.failedSince ? RETRY_MS : intervalMs());
-  for (const listener of listeners) tell(listener, isNew);
+  tell(events?.events.length > 0 || JSON.stringify([state.leases, state.expired, state.health, state.faults]) !== before);
 }
 
 /** Whether the fleet is another one now. It alone decides whether the server can be reached. */
@@ -84,12 +83,13 @@ async function askForFleet() {
 }
 
 /** One listener that fails must not stop the others, nor the asking. */
-function tell(listener, isNew) {
-  try {
-    listener(isNew);
-  } catch (error) {
-    console.error(error);
-  }
+function tell(isNew) {
+  for (const listener of listeners)
+    try {
+      listener(isNew);
+    } catch (error) {
+      console.error(error);
+    }
 }
 
 const intervalMs = () => Math.max(500, (state.fleet?.poller.interval_s ?? 5) * 1000);
@@ -103,14 +103,4 @@ function eventsPath() {
 function noteEvents(events) {
   for (const event of [...events].reverse()) state.since.set(event.machine, event);
   lastEvent = events.reduce((newest, event) => Math.max(newest, event.id), lastEvent ?? 0);
-}
-
-/** Leases that ended by time, not by being released: many of them mean agents that die or forget. */
-function noteLeases(leases) {
-  const there = new Set(leases.map((lease) => lease.lease));
-  const now = serverNow();
-  for (const lease of state.leases)
-    if (!there.has(lease.lease) && Date.parse(lease.expires_at) <= now + 1000) state.ranOut.push(now);
-  state.ranOut = state.ranOut.filter((at) => now - at < 600_000);
-  state.leases = leases;
 }

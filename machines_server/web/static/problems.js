@@ -4,7 +4,7 @@ const LOW_SHARE = 0.95;
 const STORM = 5;
 
 /** Worst first: {severity: "error" | "warning", where, what}. */
-export function problemsOf({ fleet, health, ranOut, faults }) {
+export function problemsOf({ fleet, health, expired, faults }) {
   const found = [];
   const { poller, errors, machines } = fleet;
   if (poller.state !== "running" || poller.message)
@@ -23,7 +23,7 @@ export function problemsOf({ fleet, health, ranOut, faults }) {
     for (const gpu of (status === "online" && telemetry.gpu_unreadable) || [])
       found.push({ severity: "warning", where: machine.name, what: `GPU ${gpu.index ?? "?"} cannot be read: ${gpu.reason}` });
   }
-  if (ranOut.length >= STORM)
-    found.push({ severity: "warning", where: "leases", what: `${ranOut.length} ran out in the last 10 minutes without being released; agents may be dying` });
+  if (expired >= STORM)
+    found.push({ severity: "warning", where: "leases", what: `${expired} ran out in the last 10 minutes without being released; agents may be dying` });
   return found.sort((one, other) => (one.severity > other.severity) - (one.severity < other.severity));
 }

@@ -1,0 +1,4 @@
+-- When leases ended that nobody released: many in a short time mean agents that die, or forget. Kept for minutes.
+CREATE TABLE expired (
+    ended_at_ms INTEGER NOT NULL         -- milliseconds since 1970 on the server's clock
+) STRICT;
