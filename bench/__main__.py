@@ -11,7 +11,7 @@ from typing import Protocol
 import click
 
 from bench import history, large, outage, page, poll, route, scrape, serving
-from bench.table import Line, show
+from bench.table import Line, note, show
 
 
 class Bench(Protocol):
@@ -40,8 +40,10 @@ def main(names: tuple[str, ...], *, quick: bool) -> None:
     """Run the benchmarks NAMES, or all."""
     lines, began = [], time.monotonic()
     for name in names or BENCHES:
+        since = time.monotonic()
         with TemporaryDirectory(prefix="machines-bench-") as folder:
             lines += BENCHES[name](Path(folder), quick=quick)
+        note(f"{name}: {time.monotonic() - since:.0f} s")
     show(lines)
     click.echo(
         f"{time.monotonic() - began:.0f} s on {os.cpu_count()} cores, {_processor()}; Linux"

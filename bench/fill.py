@@ -41,11 +41,13 @@ class Stretch:
     interval_s: int
 
 
-def stretches(now_s: int, days: float, interval_s: int, fine_days: float, coarse_s: int) -> list[Stretch]:
-    """`days` up to now: the last `fine_days` of them every `interval_s`, the others every `coarse_s`."""
-    from_s, fine_s = now_s - round(days * DAY_S), now_s - round(min(days, fine_days) * DAY_S)
-    both = [Stretch(from_s, fine_s, coarse_s), Stretch(fine_s, now_s, interval_s)]
-    return [one for one in both if one.from_s < one.to_s]
+def stretches(now_s: int, past: Sequence[tuple[float, int]]) -> list[Stretch]:
+    """The past up to now: from so many days ago on a cycle every so many seconds, the oldest first."""
+    froms_s = [now_s - round(days * DAY_S) for days, _ in past]
+    return [
+        Stretch(from_s, to_s, interval_s)
+        for (_, interval_s), from_s, to_s in zip(past, froms_s, [*froms_s[1:], now_s], strict=True)
+    ]
 
 
 class Host:
@@ -182,16 +184,14 @@ def _hours(past: Sequence[Stretch]) -> Iterator[tuple[int, list[tuple[float, int
 @click.option("--machines", default=1, show_default=True)
 @click.option("--days", default=365.0, show_default=True)
 @click.option("--interval", default=5, show_default=True, help="Seconds between two cycles.")
-@click.option("--fine-days", default=float("inf"), help="Only so many of the last days have that interval.")
-@click.option("--coarse", default=300, show_default=True, help="The interval of the days before.")
-def main(file: Path, machines: int, days: float, interval: int, fine_days: float, coarse: int) -> None:
+def main(file: Path, machines: int, days: float, interval: int) -> None:
     """Write FILE with the past of some machines, up to now; a year at 5 s takes some ten minutes."""
     if file.exists():
         click.echo(f"{file} exists already", err=True)
         sys.exit(2)
     hosts = [Host(f"bench{number}") for number in range(machines)]
     began = time.monotonic()
-    written = fill(file, hosts, stretches(int(time.time()), days, interval, fine_days, coarse))
+    written = fill(file, hosts, stretches(int(time.time()), [(days, interval)]))
     took_s = time.monotonic() - began
     click.echo(f"{written} samples in {took_s:.1f} s, {file.stat().st_size / 2**20:.1f} MiB")
 

@@ -16,7 +16,9 @@ from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS
 from machines_server.core.rollup import TIER_STEPS_S
 
 ROUNDS, IN_A_ROUND = 12, 50
-DAYS, INTERVAL_S, FINE_DAYS, COARSE_S = 365, 5, 30, 300
+DAYS = 365
+PAST = ((DAYS, 300), (30, 30), (9, 5))
+"""So many days ago begins a time with a cycle every so many seconds; each tier is full all the same."""
 METRIC = "cpu_percent"
 WEEK_STEPS_S = {"auto": 1800, "2040": 2040}
 """The step that `auto` takes, and one that only minutes fit into, which is not judged."""
@@ -31,11 +33,10 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
     week = Series(now_s - 8 * DAY_S)
     path = folder / "var" / "telemetry.db"
     began = time.monotonic()
-    past = stretches(now_s, DAYS, INTERVAL_S, FINE_DAYS, COARSE_S)
-    samples = fill(path, [Host("bench0")], past, on_sample=week.add)
+    samples = fill(path, [Host("bench0")], stretches(now_s, PAST), on_sample=week.add)
+    said = ", ".join(f"from {days} days ago every {interval_s} s" for days, interval_s in PAST)
     note(
-        f"{DAYS} days of one machine, {samples} samples, written in {time.monotonic() - began:.0f} s:"
-        f" the last {FINE_DAYS} days every {INTERVAL_S} s, to save time every {COARSE_S} s before"
+        f"{DAYS} days of one machine, {samples} samples, written in {time.monotonic() - began:.0f} s: {said}"
     )
     with ExitStack() as stack:
         machines = folder / "machines"

@@ -14,7 +14,7 @@ from bench.simulation import simulated
 from bench.table import Line, cpu_s, note
 from machines_server.store.connection import open_reader
 
-HOSTS, FOR_S, INTERVAL_S, TIMEOUT_S = 8000, 40, 5, 2
+HOSTS, FOR_S, INTERVAL_S, TIMEOUT_S = 8000, 30, 5, 2
 WARM_UP_S = 60
 """To read 8,000 machine files, open 16,000 connections, and ask every Ollama what is on its disk."""
 

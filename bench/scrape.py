@@ -19,7 +19,7 @@ PER_S = 20
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
     """Scrape both, in rounds, at the same pace."""
-    rounds, round_s = (1, 3) if quick else (3, 8)
+    rounds, round_s = (1, 3) if quick else (3, 5)
     note(f"the sidecar and its peer are scraped {PER_S} times a second, {rounds} rounds of {round_s} s each")
     port = free_port()
     settings = os.environ | {"SIDECAR_HOST": "127.0.0.1", "SIDECAR_PORT": str(port)}
