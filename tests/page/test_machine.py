@@ -64,7 +64,7 @@ def test_spans_live_in_the_url_and_dragging_chooses_one(look: Look, fleet_server
 def test_the_same_numbers_stand_in_a_table_and_in_a_file(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open("/machines/workstation?span=1h")
     charts(page, "CPU")
-    page.locator("summary").click()
+    page.get_by_text("The same numbers as a table").click()
     expect(page.locator("details").get_by_role("columnheader").first).to_be_visible()
     expect(page.locator("details tbody tr").nth(30)).to_be_attached()
     with page.expect_download() as download:

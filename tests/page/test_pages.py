@@ -70,6 +70,23 @@ def test_problems_stand_where_people_look(look: Look, fleet_server: RunningServe
         "box-08: GPU 1 cannot be read",
     ):
         expect(problems).to_contain_text(text)
+    expect(problems.get_by_role("listitem")).to_have_count(3)
+    problems.get_by_text("1 more").click()
+    expect(problems.get_by_role("listitem")).to_have_count(4)
+    with page.expect_response("**/api/infrastructure"):
+        pass
+    expect(problems.get_by_role("listitem")).to_have_count(4)
+
+
+def test_on_a_phone_the_machines_come_before_the_filter(look: Look, fleet_server: RunningServer) -> None:
+    phone = {"viewport": {"width": 360, "height": 780}}
+    page = look(fleet_server, **phone).open()
+    expect(page.get_by_label("Search")).to_be_hidden()
+    page.get_by_text("Filter and sort").click()
+    page.get_by_label("Search").fill("workstation")
+    expect(page.locator("li.card")).to_have_count(1)
+    page = look(fleet_server, **phone).open("/?q=workstation")
+    expect(page.get_by_label("Search")).to_have_value("workstation")
 
 
 def test_leases_that_nobody_releases_are_a_problem(

@@ -1,21 +1,24 @@
 // The frame around every page: routes, the age of what is shown, the banner, problems, the theme.
 import { h, remake, say } from "./dom.js";
+import * as fleet from "./fleet.js";
 import { clock, span } from "./format.js";
 import { listen, serverNow, start, state } from "./live.js";
 import { problemsOf } from "./problems.js";
 
 const ROUTES = [
-  [/^\/$/, "Fleet", () => import("./fleet.js")],
+  [/^\/$/, "Fleet", async () => fleet], // comes with the frame, so that it is there before its data
   [/^\/models$/, "Models", () => import("./models.js")],
   [/^\/events$/, "Events", () => import("./events.js")],
   [/^\/machines\/([^/]+)$/, "Machine", () => import("./machine.js")],
 ];
+const FEW = 3;
 const THEMES = ["system", "light", "dark"];
 
 const main = document.getElementById("main");
 const parts = Object.fromEntries(["age", "banner", "problems", "announce", "theme"].map((id) => [id, document.getElementById(id)]));
 let view = null;
 let opened = 0;
+let seesAll = false;
 
 /** Go to a page of this site without loading it anew; `replace` for what is no step back. */
 export function navigate(url, { replace = false } = {}) {
@@ -87,12 +90,18 @@ function showBanner() {
 function showProblems() {
   const problems = problemsOf(state, serverNow());
   parts.problems.hidden = problems.length === 0;
-  remake(parts.problems, problems, () => [
-    h("h2", null, problems.length === 1 ? "1 problem" : `${problems.length} problems`),
-    h("ul", null, problems.map(({ severity, where, what }) =>
+  remake(parts.problems, problems, () => {
+    const lines = problems.map(({ severity, where, what }) =>
       h("li", { class: severity }, h("b", null, severity === "error" ? "Error" : "Warning"), " ",
-        where && h("code", null, where), where && ": ", what))),
-  ]);
+        where && h("code", null, where), where && ": ", what));
+    const others = lines.splice(FEW);
+    return [
+      h("h2", null, problems.length === 1 ? "1 problem" : `${problems.length} problems`),
+      h("ul", null, lines),
+      others.length > 0 && h("details", { open: seesAll, toggle: ({ target }) => (seesAll = target.open) },
+        h("summary", null, `${others.length} more`), h("ul", null, others)),
+    ];
+  });
 }
 
 let before = null;

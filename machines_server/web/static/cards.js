@@ -1,53 +1,53 @@
 // One machine in the fleet: as a card, or as a row of the dense table.
-import { h, remake, say } from "./dom.js";
+import { copier, h, remake, say } from "./dom.js";
 import { gib, number, percent } from "./format.js";
-import {
-  bar, brokenGpu, cpuGauge, gpuLine, leasedOf, machineLink, modelChips, oldText, ramGauge, sinceText, statusBadge, tagChips,
-} from "./parts.js";
+import { CPU, makeGauges, makeGpus, RAM } from "./meters.js";
+import { bar, brokenGpu, leasedOf, machineLink, modelChips, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
 import { hasPast, sparkline, watch } from "./spark.js";
 
 export const TABLE_HEADS = ["Machine", "Status", "Role", "CPU", "RAM", "Free VRAM", "Loaded models", "Last hour"];
 
+const copyCard = copier(() =>
+  h("li", { class: "card" }, h("h2", { "data-part": "title" }),
+    h("p", { class: "state" }, h("span", { "data-part": "badge" }), " ", h("span", { class: "quiet since", "data-part": "since" })),
+    h("p", { class: "about", "data-part": "about" }), h("p", { class: "reason", "data-part": "reason" }),
+    h("p", { class: "reason quiet", "data-part": "hint" }), h("p", { class: "old", "data-part": "old" }),
+    h("div", { "data-part": "models" }),
+    h("p", { class: "legend quiet", "aria-hidden": "true" }, "last hour: ", h("i", { class: "key cpu" }), "CPU ",
+      h("span", { "data-part": "vram" }, h("i", { class: "key vram" }), "VRAM"))));
+
 /** {root, spark, show(machine), tick()}: `show` takes what is new, `tick` lets ages grow. */
 export function card(first) {
-  const badge = h("span");
-  const since = h("span", { class: "quiet since" });
-  const about = h("p", { class: "about" });
-  const reason = h("p", { class: "reason" });
-  const hint = h("p", { class: "reason quiet" });
-  const old = h("p", { class: "old" });
-  const gauges = h("div", { class: "gauges" });
-  const gpus = h("div", { class: "gpus" });
-  const models = h("div");
+  const { root, title, badge, since, about, reason, hint, old, models, vram } = copyCard();
+  const gauges = makeGauges([CPU, RAM]);
+  const gpus = makeGpus();
   const spark = sparkline(first.name);
-  const legend = h("p", { class: "legend quiet", "aria-hidden": "true" });
-  const root = h("li", { class: "card" },
-    h("h2", null, machineLink(first.name)), h("p", { class: "state" }, badge, " ", since), about, reason, hint, old, gauges, gpus, models, spark, legend);
+  title.append(machineLink(first.name));
+  models.before(gauges.root, gpus.root);
+  models.after(spark);
   watch(root, spark);
   let machine = first;
 
   function show(now) {
     machine = now;
     const { telemetry, status } = machine;
-    const leased = leasedOf(machine);
     root.className = `card is-${status}`;
     hasPast(spark, machine.last_seen !== null);
     remake(badge, status, () => statusBadge(status));
     remake(about, [machine.role, machine.tags], () => [h("span", null, machine.role), ...tagChips(machine)]);
     say(reason, machine.status_reason ?? "");
     say(hint, status !== "online" && machine.ollama.message ? `Ollama: ${machine.ollama.message}` : "");
-    remake(gauges, [telemetry.cpu_percent, telemetry.ram_used_gb, telemetry.ram_total_gb],
-      () => (machine.sampled_at ? [cpuGauge(telemetry), ramGauge(telemetry)] : []));
-    remake(gpus, [telemetry.gpu, telemetry.gpu_unreadable, [...leased]], () => [
-      ...(telemetry.gpu ?? []).map((gpu) => gpuLine(gpu, leased.get(gpu.uuid) ?? 0)), ...(telemetry.gpu_unreadable ?? []).map(brokenGpu)]);
+    gauges.root.hidden = machine.sampled_at === null;
+    gauges.show(telemetry);
+    gpus.show(machine);
     remake(models, machine.ollama.models, () => modelChips(machine));
-    remake(legend, Boolean(telemetry.gpu), () => ["last hour: ", h("i", { class: "key cpu" }), "CPU ", telemetry.gpu && [h("i", { class: "key vram" }), "VRAM"]]);
+    vram.hidden = !telemetry.gpu;
   }
 
   function tick() {
     say(since, sinceText(machine));
     say(old, oldText(machine));
-    for (const chip of models.querySelectorAll(".chip")) chip.tick();
+    for (const chip of models.firstChild?.children ?? []) chip.tick();
   }
 
   return { root, spark, show, tick };

@@ -18,7 +18,8 @@ const SORTS = {
   cpu: ["CPU", (one, other) => (other.telemetry.cpu_percent ?? -1) - (one.telemetry.cpu_percent ?? -1)],
   models: ["Loaded models", (one, other) => other.loaded_models.length - one.loaded_models.length],
 };
-const byName = (one, other) => one.name.localeCompare(other.name, undefined, { numeric: true });
+const NAMES = new Intl.Collator(undefined, { numeric: true });
+const byName = (one, other) => NAMES.compare(one.name, other.name);
 const free = (machine) => (machine.status === "online" ? freest(machine)?.free ?? -1 : -2);
 
 /** What can be chosen from, by name of the filter: the values that the fleet has. */
@@ -95,7 +96,7 @@ export function open(main) {
       for (const one of shown.values()) forget(one.root);
       shown = new Map();
       shownAs = make;
-      body.replaceChildren(make === row ? makeTable() : h("ul", { class: "cards" }));
+      body.replaceChildren(make === row ? makeTable() : makeCards());
     }
     const holder = body.querySelector("tbody, ul.cards");
     const names = new Set(wanted.map((machine) => machine.name));
@@ -192,10 +193,13 @@ function makeControls(query) {
     view.setAttribute("aria-pressed", String(!isTable));
     found.onChange("view", isTable ? "" : "table");
   });
-  found.form = h("form", { class: "controls", role: "search", "aria-label": "Filter machines", submit: (event) => event.preventDefault() },
-    h("label", null, "Search ", search),
-    selects.map((select) => h("label", null, `${select.name[0].toUpperCase()}${select.name.slice(1)} `, select)),
-    h("label", null, "Sort by ", sort), view);
+  // On a phone they would fill the screen before the first machine.
+  const open = matchMedia("(min-width: 40rem)").matches || [...query.keys()].length > 0;
+  found.form = h("form", { role: "search", "aria-label": "Filter machines", submit: (event) => event.preventDefault() },
+    h("details", { class: "filter", open }, h("summary", null, "Filter and sort"),
+      h("div", { class: "controls" }, h("label", null, "Search ", search),
+        selects.map((select) => h("label", null, `${select.name[0].toUpperCase()}${select.name.slice(1)} `, select)),
+        h("label", null, "Sort by ", sort), view)));
   found.show = (machines) => {
     for (const select of selects) {
       const value = query.get(select.name) ?? "";
@@ -205,6 +209,13 @@ function makeControls(query) {
     }
   };
   return found;
+}
+
+/** The first screen of cards is laid out a frame before the others. */
+function makeCards() {
+  const cards = h("ul", { class: "cards first" });
+  requestAnimationFrame(() => requestAnimationFrame(() => cards.classList.remove("first")));
+  return cards;
 }
 
 const makeTable = () =>

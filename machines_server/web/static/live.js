@@ -26,7 +26,7 @@ let timer = null;
 let lastEvent = null;
 let running = false;
 
-/** Hear of every change, and of every answer that brought none (`isNew` is false then). */
+/** Hear of every answer; `isNew` says whether machines or leases are others now. */
 export function listen(listener) {
   listeners.add(listener);
   if (state.fleet) listener(true);
@@ -48,18 +48,19 @@ async function ask() {
   if (running || document.hidden) return;
   running = true;
   clearTimeout(timer);
+  const isNew = await askForFleet();
   const others = Promise.allSettled([get("/api/leases"), get("/health"), get(eventsPath())]);
-  tell(await askForFleet());
+  tell(isNew);
   const answers = await others;
   const [leases, health, events] = answers.map(({ value }) => value);
-  const before = JSON.stringify([state.leases, state.expired, state.health, state.faults]);
+  const before = JSON.stringify(state.leases);
   if (leases) [state.leases, state.expired] = [leases.leases, leases.expired_10m];
   if (health) state.health = health;
   if (events) noteEvents(events.events);
   state.faults = answers.filter(({ reason }) => reason instanceof Refused).map(({ reason }) => reason.message);
   running = false;
   if (!document.hidden) timer = setTimeout(ask, state.failedSince ? RETRY_MS : intervalMs());
-  tell(events?.events.length > 0 || JSON.stringify([state.leases, state.expired, state.health, state.faults]) !== before);
+  tell(JSON.stringify(state.leases) !== before);
 }
 
 /** Whether the fleet is another one now. It alone decides whether the server can be reached. */

@@ -1,6 +1,6 @@
 // Pieces that several pages show of a machine.
 import { pageOf, path } from "./api.js";
-import { h, say, svg } from "./dom.js";
+import { copier, h, say, svg } from "./dom.js";
 import { absolute, age, bytes, gib, number, percent, span } from "./format.js";
 import { serverNow, state } from "./live.js";
 
@@ -12,11 +12,13 @@ const SHAPES = {
   unknown: "M8 1l7 7-7 7-7-7zm0 3L4 8l4 4 4-4z",
 };
 
-/** The status as shape, word and colour. */
-export function statusBadge(status) {
-  const shape = svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: SHAPES[status], "fill-rule": "evenodd" }));
+const badges = new Map(Object.entries(SHAPES).map(([status, d]) => [status, copier(() => {
+  const shape = svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d, "fill-rule": "evenodd" }));
   return h("span", { class: `badge status-${status}` }, shape, status);
-}
+})]));
+
+/** The status as shape, word and colour. */
+export const statusBadge = (status) => badges.get(status)().root;
 
 /** "for 3 h 5 min", or nothing where no transition is known. */
 export function sinceText(machine) {
@@ -58,44 +60,19 @@ export function bar(parts) {
   return found;
 }
 
-/** One measured share with its bar: CPU, RAM. */
-export function gauge(label, text, share) {
-  const known = share !== null && share !== undefined && !Number.isNaN(share);
-  return h("div", { class: "gauge" }, h("span", { class: "label" }, label), bar(known ? [["used", share]] : []), h("span", { class: "value" }, text));
-}
-
-export function cpuGauge({ cpu_percent: cpu }) {
-  return gauge("CPU", percent(cpu), cpu === null || cpu === undefined ? null : cpu / 100);
-}
-
-export function ramGauge({ ram_used_gb: used, ram_total_gb: total }) {
-  return gauge("RAM", `${number(used, 1)} of ${gib(total, 0)}`, used === null || !total ? null : used / total);
-}
-
-/** One GPU: what of its memory is used, leased and free, and how it does. */
-export function gpuLine(gpu, leased) {
-  const { vram_total_gb: total, vram_used_gb: used, vram_free_gb: free } = gpu;
-  const promised = Math.min(leased, free);
-  const more = [percent(gpu.utilisation), `${number(gpu.temperature_c)} °C`, `${number(gpu.power_w)} W`];
-  return h("div", { class: "gpu" },
-    h("div", { class: "gpu-name" }, h("span", { class: "label" }, `GPU ${gpu.index}`), " ", h("span", { class: "quiet" }, gpu.model ?? "")),
-    bar([["used", used / total], ["leased", promised / total]]),
-    h("div", { class: "gpu-numbers" },
-      h("span", null, h("i", { class: "key used" }), `${number(used, 1)} used`),
-      promised > 0 && h("span", null, h("i", { class: "key leased" }), `${number(promised, 1)} leased`),
-      h("span", null, h("i", { class: "key free" }), h("b", null, `${number(free - promised, 1)} free`), ` of ${gib(total, 0)}`),
-      h("span", { class: "quiet" }, more.join(" · "))));
-}
-
 export const brokenGpu = (gpu) =>
   h("p", { class: "gpu unreadable" }, `GPU ${gpu.index ?? "?"} cannot be read: ${gpu.reason}`);
+
+const copyChip = copier(() => h("li", { class: "chip" }, h("a", { "data-part": "link" }), h("span", { class: "quiet", "data-part": "more" })));
 
 /** A loaded model: name, size, where it runs, context, and when it leaves, as `tick` says it anew. */
 export function modelChip(model) {
   const expires = model.expires_at;
   const size = [bytes(model.size_bytes), model.processor, model.context_length && `${number(model.context_length)} ctx`];
-  const more = h("span", { class: "quiet", title: expires ? absolute(Date.parse(expires)) : null });
-  const chip = h("li", { class: "chip" }, h("a", { href: path("/models", { model: model.name }) }, model.name), more);
+  const { root: chip, link, more } = copyChip();
+  link.href = path("/models", { model: model.name });
+  say(link, model.name);
+  if (expires) more.title = absolute(Date.parse(expires));
   chip.tick = () => {
     const left = expires ? (Date.parse(expires) - serverNow()) / 1000 : null;
     const leaves = left === null ? "never leaves" : left > 0 ? `leaves in ${span(left)}` : "in use";

@@ -3,7 +3,8 @@ import { path } from "./api.js";
 import { h, remake, say } from "./dom.js";
 import { ago, bytes, gib, number, span } from "./format.js";
 import { serverNow } from "./live.js";
-import { brokenGpu, cpuGauge, gauge, gpuLine, leasedOf, oldText, ramGauge, sinceText, statusBadge, tagChips } from "./parts.js";
+import { CPU, DISK, makeGauges, makeGpus, RAM } from "./meters.js";
+import { oldText, sinceText, statusBadge, tagChips } from "./parts.js";
 
 const MODEL_HEADS = ["Model", "Size", "In VRAM", "Processor", "Context", "Leaves memory"];
 
@@ -24,11 +25,12 @@ export function makePresent() {
   );
   const endpoints = h("dl", { class: "facts" });
   const old = h("p", { class: "old" });
-  const facts = h("div", { class: "gauges" });
+  const gauges = makeGauges([CPU, RAM, DISK]);
+  const none = h("p", { class: "quiet" });
   const more = h("dl", { class: "facts" });
-  const hardware = h("section", { class: "card" }, h("h2", null, "Host"), old, facts, more);
-  const gpus = h("div", { class: "gpus" });
-  const gpuCard = h("section", { class: "card" }, h("h2", null, "GPUs"), gpus);
+  const hardware = h("section", { class: "card" }, h("h2", null, "Host"), old, none, gauges.root, more);
+  const gpus = makeGpus();
+  const gpuCard = h("section", { class: "card" }, h("h2", null, "GPUs"), gpus.root);
   const models = h("div");
   const body = h(
     "div",
@@ -53,28 +55,18 @@ export function makePresent() {
     ]);
     say(reason, machine.status_reason ?? "");
     hardware.className = gpuCard.className = `card is-${status}`;
-    remake(facts, [telemetry, machine.sampled_at !== null], () =>
-      machine.sampled_at
-        ? [cpuGauge(telemetry), ramGauge(telemetry), diskGauge(telemetry)]
-        : h("p", { class: "quiet" }, machine.network.sidecar === false ? "No sidecar is declared." : "No sample yet."),
-    );
+    none.hidden = machine.sampled_at !== null;
+    say(none, machine.network.sidecar === false ? "No sidecar is declared." : "No sample yet.");
+    gauges.root.hidden = machine.sampled_at === null;
+    gauges.show(telemetry);
     remake(more, telemetry, () => moreFacts(telemetry));
-    showGpus();
+    gpus.show(machine);
+    gpuCard.hidden = gpus.root.hidden;
     remake(
       models,
       machine.ollama.models.map((model) => ({ ...model, expires_at: null })),
       () => modelTable(),
     );
-  }
-
-  function showGpus() {
-    const { gpu: cards = [], gpu_unreadable: broken = [] } = machine.telemetry;
-    const leased = leasedOf(machine);
-    gpuCard.hidden = cards.length + broken.length === 0;
-    remake(gpus, [cards, broken, [...leased]], () => [
-      ...cards.map((gpu) => gpuLine(gpu, leased.get(gpu.uuid) ?? 0)),
-      ...broken.map(brokenGpu),
-    ]);
   }
 
   function modelTable() {
@@ -135,11 +127,6 @@ export function makePresent() {
 function tags(found) {
   if (found === undefined || found === null) return [];
   return tagChips({ tags: [found].flat().map((tag) => (typeof tag === "object" ? JSON.stringify(tag) : tag)) });
-}
-
-function diskGauge({ disk_used_gb: used, disk_total_gb: total }) {
-  const known = used !== null && total;
-  return gauge("Disk", `${number(used, 0)} of ${gib(total, 0)}`, known ? used / total : null);
 }
 
 function moreFacts({ load_avg: load, uptime_s: uptime, ram_available_gb: available }) {
