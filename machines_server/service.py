@@ -24,7 +24,7 @@ from machines_server.core.times import rfc3339
 from machines_server.errors import StoreError
 from machines_server.poller_lock import Holder, holder
 from machines_server.system import System
-from machines_server.yaml_document import as_yaml
+from machines_server.yaml_dump import as_yaml
 
 _NO_POLLS: Mapping[Endpoint, Latest] = {}
 RECHECK_S = 1.0

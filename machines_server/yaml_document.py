@@ -1,12 +1,11 @@
 """YAML 1.2 as JSON can hold it, and where in the file each key stands; all that is wrong is found at once."""
 
-import io
 import json
 import math
 import re
 from base64 import b64encode
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date
 from typing import Any, Literal, NoReturn
 
@@ -14,7 +13,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
-from ruamel.yaml.representer import SafeRepresenter
 
 from machines_server.core.registry import Problem
 
@@ -47,7 +45,8 @@ _MAPPING_TAGS = {f"{_YAML}map", f"{_YAML}set"}
 _SEQUENCE_TAGS = {f"{_YAML}seq", f"{_YAML}omap", f"{_YAML}pairs"}
 _SCALAR_TAGS = {f"{_YAML}{kind}" for kind in ("null", "bool", "int", "float", "binary", "timestamp")}
 _TEXT_TAGS = {f"{_YAML}{kind}" for kind in ("str", "value", "merge")}
-_OLD_BOOLEANS = {"y", "yes", "n", "no", "on", "off"}
+OLD_BOOLEANS = {"y", "yes", "n", "no", "on", "off"}
+"""Words that YAML 1.1 takes for a boolean, and 1.2 for a text."""
 _OLD_BREAKS = "\x85\u2028\u2029"
 _ISO_8601 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?", re.ASCII)
 
@@ -319,35 +318,6 @@ def _json_value(value: Any, text: str) -> Any:
     if isinstance(value, date):
         return text if _ISO_8601.fullmatch(text) else value.isoformat()
     return b64encode(value).decode() if isinstance(value, bytes) else value
-
-
-class _Representer(SafeRepresenter):
-    """Writes texts so that everybody reads them as such."""
-
-    def represent_str(self, data: str) -> ScalarNode:
-        """In quotes where ruamel.yaml would break the line at a character, or YAML 1.1 sees a boolean."""
-        is_plain = data.isprintable() and data.lower() not in _OLD_BOOLEANS
-        return self.represent_scalar(f"{_YAML}str", data, style=None if is_plain else '"')
-
-
-_Representer.add_representer(str, _Representer.represent_str)
-
-
-def as_yaml(declared: Mapping[str, Any]) -> str:
-    """What `Document.read` made of a file as YAML 1.2 again: the same keys, in the same order, and values.
-
-    What stood behind an alias is an alias again, so that the text is never much longer than the file was.
-    """
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Representer = _Representer
-    yaml.default_flow_style = False
-    yaml.allow_unicode = True
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its hint says None
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 110
-    text = io.StringIO()
-    yaml.dump(dict(declared), text)
-    return text.getvalue()
 
 
 def dotted(path: KeyPath) -> str:
