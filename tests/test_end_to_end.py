@@ -276,7 +276,7 @@ def test_a_stopped_poller_does_not_blame_the_hosts_when_it_goes_on(tmp_path: Pat
         settings = {name: value for name, value in server.settings.items() if name != "MACHINES_POLLER"}
         with RunningServer(tmp_path, command="poll", **settings) as poller:
             wait_for_status(server, "one", "online")
-            for _ in range(5):
+            for _ in range(3):
                 poller.process.send_signal(signal.SIGSTOP)
                 time.sleep(3 * INTERVAL_S)
                 poller.process.send_signal(signal.SIGCONT)

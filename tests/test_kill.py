@@ -23,7 +23,7 @@ from tests.fakes import FakeFleet, gpu_body, machine_yaml, wait_until
 from tests.running import RunningServer
 from tests.store.folds import rollups_that_differ
 
-KILLS = int(os.environ.get("MACHINES_TEST_KILLS", "25"))
+KILLS = int(os.environ.get("MACHINES_TEST_KILLS", "12"))
 KEEP_ALL = Retention(raw_s=1e9, minute_s=1e9, hour_s=1e9)
 MACHINES = 5
 
@@ -115,7 +115,7 @@ def _samples(path: Path, since_ms: int) -> int:
 def test_reading_a_year_of_the_past_delays_no_cycle(tmp_path: Path, fakes: FakeFleet) -> None:
     path = tmp_path / "var" / "telemetry.db"
     now_s = int(time.time())
-    past = [Stretch(now_s - 365 * DAY_S, now_s - 2 * DAY_S, 1800), Stretch(now_s - 2 * DAY_S, now_s, 10)]
+    past = [Stretch(now_s - 365 * DAY_S, now_s - 2 * DAY_S, 1800), Stretch(now_s - 2 * DAY_S, now_s, 30)]
     fill(path, [Host("old")], past)
     machines = tmp_path / "machines"
     machines.mkdir()
