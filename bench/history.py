@@ -25,7 +25,7 @@ WEEK_STEPS_S = {"auto": 1800, "2040": 2040}
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Fill a year of one machine into `folder` ask for parts of it, and weigh it; not when `quick`."""
+    """Fill a year of one machine into `folder`, ask for parts of it, and weigh it; not when `quick`."""
     if quick:
         note("the past is left out: to fill it takes a minute")
         return []

@@ -70,23 +70,24 @@ class Aside:
                 threading.Thread(
                     target=self._read, args=(content, file, asked), name=f"read {file}", daemon=True
                 ).start()
-            return asked.parsed
+            return None
 
     def parse_at_once(self, content: bytes, file: str) -> Parsed | None:
         """The same, but None for what takes long and has not been read yet."""
         digest = blake2b(content).digest()
-        with self._lock:
+        with self._lock:  # over the parsing, too: who comes second finds it read
             asked = self._asked.get(file)
-        if asked is not None and asked.digest == digest:
-            return asked.parsed
-        if cost_s(content) > AT_ONCE_S:
-            return None
-        parsed = parse_machine(content, file)
-        with self._lock:
+            if asked is not None and asked.digest == digest:
+                if asked.parsed is not None and asked.parsed.machine is None and cost_s(content) > AT_ONCE_S:
+                    del self._asked[file]  # the fault may have been ours, and is not kept
+                return asked.parsed
+            if cost_s(content) > AT_ONCE_S:
+                return None
+            parsed = parse_machine(content, file)
             if len(self._asked) >= KEPT:  # names that came and went
                 self._asked.clear()
             self._asked[file] = _Asked(digest, parsed)
-        return parsed
+            return parsed
 
     def _read(self, content: bytes, file: str, asked: _Asked) -> None:
         with self._turn:

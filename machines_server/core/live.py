@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -134,18 +135,26 @@ def _ollama(live: Live) -> dict[str, Any]:
         return {"state": "disabled", "message": None, "models": []}
     if live.ollama and message and (advice := hint(machine, Endpoint.OLLAMA, live.ollama, message)):
         message = f"{message}: {advice}"
-    models = [_public_model(model, spelled_as(model.model, machine.models)) for model in live.models]
+    models = [_public_model(model, live) for model in live.models]
     return {"state": live.ollama, "message": message, "models": models}
 
 
-def _public_model(model: LoadedModel, name: str) -> dict[str, Any]:
+def _public_model(model: LoadedModel, live: Live) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": spelled_as(model.model, live.machine.models),
         "model": model.model,
         "digest": model.digest,
         "size_bytes": model.size_bytes,
         "size_vram_bytes": model.size_vram_bytes,
         "processor": model.processor,
         "context_length": model.context_length,
-        "expires_at": model.expires_at,
+        "expires_at": _by_our_clock(model.expires_at, live.clock_ahead_s),
     }
+
+
+def _by_our_clock(moment: str | None, ahead_s: float) -> str | None:
+    """A moment (RFC 3339) that a host told by its own clock, to the second, by ours."""
+    if moment is None or not ahead_s:
+        return moment
+    ours = datetime.fromisoformat(moment) - timedelta(seconds=round(ahead_s))
+    return ours.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -93,7 +93,7 @@ class LeaseBook:
             return 0
         sql = (
             "SELECT (SELECT count(*) FROM expired WHERE ended_at_ms > :from_ms) + (SELECT count(*) FROM lease"
-            f" WHERE {_LEFT_MS} <= 0 AND ends_at_ms > :from_ms)"
+            f" WHERE {_LEFT_MS} <= 0 AND :now_ms + {_LEFT_MS} > :from_ms)"
         )
         with self._lock, self._open() as connection:
             (count,) = connection.execute(sql, _now()).fetchone()
@@ -234,7 +234,7 @@ def _ttl(ttl_s: float) -> dict[str, float]:
 
 def _sweep(connection: sqlite3.Connection) -> None:
     """Take out the leases that have run out, and remember when they did."""
-    sql = f"DELETE FROM lease WHERE {_LEFT_MS} <= 0 RETURNING ends_at_ms"
+    sql = f"DELETE FROM lease WHERE {_LEFT_MS} <= 0 RETURNING :now_ms + {_LEFT_MS}"
     ended = connection.execute(sql, _now()).fetchall()
     if ended:
         connection.executemany("INSERT INTO expired VALUES (?)", ended)

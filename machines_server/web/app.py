@@ -1,9 +1,10 @@
 """The Flask application: the routes of the API and of the page, and every error as JSON."""
 
 from math import ceil
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, current_app
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from machines_server.errors import (
     BadParameterError,
@@ -34,6 +35,7 @@ def create_app(service: Service, history: History, routing: Routing) -> Flask:
     app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
     ready = {"/api/infrastructure": service.infrastructure, "/api/machines": service.machines}
     app.wsgi_app = ReadyAnswers(app.wsgi_app, ready)  # type: ignore[method-assign]  # as Flask's docs have it
+    app.before_request(_refuse_other_sites)
     app.register_blueprint(make_dashboard())
     app.register_blueprint(make_api(service))
     app.register_blueprint(make_history_api(service, history))
@@ -47,6 +49,15 @@ def create_app(service: Service, history: History, routing: Routing) -> Flask:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
     return app
+
+
+def _refuse_other_sites() -> None:
+    """A page of another site in somebody's browser may not take leases with it; programs send no Origin."""
+    origin = request.headers.get("Origin")
+    if origin is None or request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    if urlsplit(origin).netloc != request.host:
+        raise BadRequest(f"A page of another site ({origin}) sent this; only pages of {request.host} may.")
 
 
 _MESSAGES = {

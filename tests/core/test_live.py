@@ -1,5 +1,6 @@
 """The live keys of a machine: the latest polls, the machine file and the clock."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from machines_server.core.live import Latest, changes_at, live_keys, what_stands
 from machines_server.core.registry import Endpoint, Machine
 from machines_server.core.sample import Answer, GpuSample, HostSample, LoadedModel, State, telemetry
+from tests.core.fleets import a_live, a_model
 from tests.core.machines import a_machine
 
 NOW = 1_800_000_000.0
@@ -53,6 +55,15 @@ def live(found: dict[Endpoint, Latest], fault: str | None = None, **changes: Any
 
 SIDECAR_OK = latest(Endpoint.SIDECAR)
 OLLAMA_OK = latest(Endpoint.OLLAMA)
+
+
+@pytest.mark.parametrize("ahead_s", [3600.4, -3600.4])
+def test_a_model_leaves_by_the_clock_of_the_server(ahead_s: float) -> None:
+    live = a_live("one", [9], [a_model(expires_s=ahead_s + 300), a_model("m:never")], clock_ahead_s=ahead_s)
+    leaves, never = (model["expires_at"] for model in live_keys(live)["ollama"]["models"])
+    assert abs(datetime.fromisoformat(leaves).timestamp() - NOW - 300) <= 1
+    assert leaves[-1] == "Z"
+    assert never is None
 
 
 def test_a_machine_that_answers_shows_all_it_said() -> None:

@@ -47,7 +47,7 @@ def test_a_card_shows_load_gpus_models_and_the_last_hour(look: Look, fleet_serve
         re.compile(r"leaves in \d+ min")
     )
     expect(
-        workstation.get_by_role("img", name=re.compile("Last hour: CPU .* %, at most .* %; VRAM"))
+        workstation.get_by_role("img", name=re.compile("Last hour: CPU .* %, highest minute .* %; VRAM"))
     ).to_be_visible()
     expect(card(page, "box-08")).to_contain_text("GPU 1 cannot be read: NVML: GPU is lost")
     expect(card(page, "app-host").locator(".gpu")).to_have_count(0)
@@ -161,3 +161,24 @@ def test_two_hundred_machines_are_all_there_and_stay_quick_to_filter(
     expect(page.locator("li.card")).to_have_count(200, timeout=20_000)
     page.get_by_label("Search").fill("node-199")
     expect(page.locator("li.card")).to_have_count(1)
+
+
+def test_what_no_page_makes_in_the_url_is_passed_over(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open("/?sort=toString&view=nonsense")
+    expect(page.locator("li.card")).to_have_count(len(NAMED))
+    expect(page.get_by_label("Sort by")).to_have_value("")
+    page = look(fleet_server).open("/events?to=now")
+    expect(page.locator(".event").first).to_be_visible()
+
+
+def test_the_dense_table_says_why_and_stays_one_after_a_machine(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server).open("/machines/workstation")
+    page.get_by_role("link", name="Fleet", exact=True).click()
+    page.get_by_role("button", name="Dense table").click()
+    row = page.get_by_role("row", name=re.compile("^attic"))
+    expect(row).to_contain_text("sidecar: connection refused")
+    expect(page.get_by_role("row", name=re.compile("^workstation"))).to_contain_text("GPU 1: 23.5 of 24 GiB")
+    display = row.locator("td.figure").first.evaluate("cell => getComputedStyle(cell).display")
+    assert display == "table-cell"

@@ -230,6 +230,14 @@ def test_what_is_no_json_too_large_or_another_method_is_refused(client: FlaskCli
     refused(client.post("/api/route", json={}), 405, "method_not_allowed")
 
 
+def test_a_page_of_another_site_takes_no_lease(client: FlaskClient) -> None:
+    body = b'{"model": "llama3.1:70b"}'
+    for origin in ("http://elsewhere.example", "null"):
+        response = client.post("/api/leases", data=body, headers={"Origin": origin})
+        assert "another site" in refused(response, 400, "bad_request")
+    assert client.post("/api/leases", data=body, headers={"Origin": "http://localhost"}).status_code == 201
+
+
 def test_leases_that_cannot_be_read_are_an_error_and_not_taken_for_none(
     client: FlaskClient, tmp_path: Path
 ) -> None:

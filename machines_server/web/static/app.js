@@ -39,6 +39,7 @@ async function open() {
   const module = await load().catch((error) => ({ open: (root) => showFailure(root, error) }));
   if (number !== opened) return; // somebody went on meanwhile
   view?.close?.();
+  view = null;
   main.replaceChildren();
   view = module.open(main, name);
   if (number > 1) main.focus({ preventScroll: true });
@@ -65,8 +66,9 @@ function followLinks(event) {
   if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
   const url = new URL(link.href);
   if (url.origin !== location.origin || link.target || link.hasAttribute("download")) return;
-  if (url.pathname.startsWith("/api/") || url.pathname === "/health" || url.hash) return;
+  if (url.pathname.startsWith("/api/") || url.pathname === "/health") return;
   event.preventDefault();
+  if (url.hash) return main.focus(); // "Skip to content", the only one
   navigate(url.pathname + url.search);
   scrollTo(0, 0);
 }
@@ -79,16 +81,17 @@ function showAge() {
 }
 
 function showBanner() {
-  const { failedSince } = state;
+  const { failedSince, failure } = state;
   parts.banner.hidden = failedSince === null;
   document.body.classList.toggle("unreachable", failedSince !== null);
   if (failedSince === null) return say(parts.banner, "");
   const seen = state.answeredAt === null ? "It has not answered yet." : "What you see is what it said last.";
-  say(parts.banner, `The server cannot be reached since ${clock(failedSince)}. ${seen} Trying again.`);
+  const what = failure === null ? "The server cannot be reached" : "The server fails to answer";
+  say(parts.banner, `${what} since ${clock(failedSince)}. ${failure ?? ""} ${seen} Trying again.`);
 }
 
 function showProblems() {
-  const problems = problemsOf(state, serverNow());
+  const problems = problemsOf(state);
   parts.problems.hidden = problems.length === 0;
   remake(parts.problems, problems, () => {
     const lines = problems.map(({ severity, where, what }) =>
@@ -137,7 +140,7 @@ function nextTheme() {
     localStorage.setItem("theme", theme);
   } catch {} // it lasts until the page is left
   showTheme(theme);
-  view?.update?.(true);
+  if (state.fleet) view?.update(true);
 }
 
 showTheme(chosenTheme());

@@ -40,14 +40,15 @@ export function card(first) {
     gauges.root.hidden = machine.sampled_at === null;
     gauges.show(telemetry);
     gpus.show(machine);
-    remake(models, machine.ollama.models, () => modelChips(machine));
+    // Ollama puts the time off with every request, and whoever has the focus would lose it: `tick` says it.
+    remake(models, machine.ollama.models.map((model) => ({ ...model, expires_at: null })), () => modelChips(machine));
     vram.hidden = !telemetry.gpu;
   }
 
   function tick() {
     say(since, sinceText(machine));
     say(old, oldText(machine));
-    for (const chip of models.firstChild?.children ?? []) chip.tick();
+    [...(models.firstChild?.children ?? [])].forEach((chip, at) => chip.tick(machine.ollama.models[at]));
   }
 
   return { root, spark, show, tick };
@@ -57,10 +58,11 @@ export function row(first) {
   const badge = h("span");
   const since = h("span", { class: "quiet since" });
   const old = h("span", { class: "old" });
+  const reason = h("p", { class: "reason" });
   const [role, vram, models] = Array.from({ length: 3 }, () => h("td"));
-  const [cpu, ram] = Array.from({ length: 2 }, () => h("td", { class: "numbers" }));
+  const [cpu, ram] = Array.from({ length: 2 }, () => h("td", { class: "figure" }));
   const spark = sparkline(first.name);
-  const root = h("tr", null, h("th", { scope: "row" }, machineLink(first.name)), h("td", null, badge, " ", since, " ", old),
+  const root = h("tr", null, h("th", { scope: "row" }, machineLink(first.name)), h("td", null, badge, " ", since, " ", old, reason),
     role, cpu, ram, vram, models, h("td", null, spark));
   watch(root, spark);
   let machine = first;
@@ -70,7 +72,7 @@ export function row(first) {
     const { telemetry, status } = machine;
     root.className = `is-${status}`;
     hasPast(spark, machine.last_seen !== null);
-    root.title = machine.status_reason ?? "";
+    say(reason, machine.status_reason ?? "");
     remake(badge, status, () => statusBadge(status));
     say(role, machine.role);
     say(cpu, percent(telemetry.cpu_percent));
@@ -92,5 +94,5 @@ export function row(first) {
 function denseGpu({ index, vram_total_gb: total, vram_used_gb: used, vram_free_gb: free }, leased) {
   const promised = Math.min(leased, free);
   const text = `${number(free - promised, 1)} of ${gib(total, 0)}${promised ? `, ${number(promised, 1)} leased` : ""}`;
-  return h("div", { class: "dense", title: `GPU ${index}` }, bar([["used", used / total], ["leased", promised / total]]), h("span", null, text));
+  return h("div", { class: "dense" }, bar([["used", used / total], ["leased", promised / total]]), h("span", null, `GPU ${index}: ${text}`));
 }

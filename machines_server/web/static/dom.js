@@ -47,6 +47,18 @@ export function remake(element, key, make) {
   append(element, [make()]);
 }
 
+/** The same for a list: what stays keeps its element, and with it the focus. `keyOf` tells items apart. */
+export function remakeEach(element, items, keyOf, make) {
+  const before = element.made ?? new Map();
+  element.made = new Map(items.map((item) => [keyOf(item), item]).map(([key, item]) => [key, before.get(key) ?? make(item)]));
+  for (const [key, child] of before) if (!element.made.has(key)) child.remove();
+  let at = 0;
+  for (const child of element.made.values()) {
+    if (element.children[at] !== child) element.insertBefore(child, element.children[at] ?? null);
+    at += 1;
+  }
+}
+
 /** Let the ages of moments grow. `text` gives that of one, by its RFC 3339 time. */
 export function ageTimes(element, text) {
   for (const time of element.querySelectorAll("time")) say(time, text(time.dateTime));

@@ -1,7 +1,7 @@
 // What happened in the fleet, newest first.
 import { get, path, sentence } from "./api.js";
 import { navigate } from "./app.js";
-import { ageTimes, h, remake, say } from "./dom.js";
+import { ageTimes, h, remake, remakeEach, say } from "./dom.js";
 import { eventLine } from "./event_line.js";
 import { age } from "./format.js";
 import { serverNow, state } from "./live.js";
@@ -23,6 +23,7 @@ export function open(main) {
   const type = h("select", { name: "type", change: choose }, h("option", { value: "" }, "any"), TYPES.map((one) => h("option", { value: one }, one)));
   const until = h("input", { type: "datetime-local", name: "to", change: choose });
   type.value = query.get("type") ?? "";
+  if (!Number.isFinite(Number(query.get("to")))) query.delete("to"); // another form than this page makes
   if (query.get("to")) until.value = localText(Number(query.get("to")));
   main.append(h("h1", null, "Events"),
     h("form", { class: "controls", "aria-label": "Filter events", submit: (event) => event.preventDefault() },
@@ -60,13 +61,15 @@ export function open(main) {
       older.hidden = events.length < limit;
       say(message, shown.length ? "" : "Nothing happened that this filter lets through.");
     } catch (error) {
-      if (turn === asked) say(message, sentence(error));
+      if (turn !== asked) return;
+      say(message, sentence(error));
+      if (before === null) shown = []; // what stands there may be of another filter
     }
     draw();
   }
 
   function draw() {
-    remake(list, shown.map((event) => event.id), () => shown.map((event) => eventLine(event, serverNow())));
+    remakeEach(list, shown, ({ id }) => id, (event) => eventLine(event, serverNow()));
     ageTimes(list, (moment) => age(moment, serverNow()));
   }
 

@@ -2,11 +2,11 @@
 import { get, path } from "./api.js";
 import { navigate } from "./app.js";
 import { card, row, TABLE_HEADS } from "./cards.js";
-import { ageTimes, h, remake, say } from "./dom.js";
+import { ageTimes, h, remake, remakeEach, say } from "./dom.js";
 import { eventLine } from "./event_line.js";
 import { age, gib } from "./format.js";
 import { serverNow, state, STATUSES } from "./live.js";
-import { freest, machineLink, statusBadge } from "./parts.js";
+import { freest, machineLink, statusBadge, tagsOf } from "./parts.js";
 import { forget, refresh } from "./spark.js";
 import { welcome } from "./welcome.js";
 
@@ -25,7 +25,7 @@ const free = (machine) => (machine.status === "online" ? freest(machine)?.free ?
 /** What can be chosen from, by name of the filter: the values that the fleet has. */
 const FACETS = {
   role: (machine) => [machine.role],
-  tag: (machine) => (Array.isArray(machine.tags) ? machine.tags.map(String) : []),
+  tag: (machine) => tagsOf(machine),
   status: (machine) => [machine.status],
   model: (machine) => [...machine.models, ...machine.loaded_models],
 };
@@ -84,7 +84,7 @@ export function open(main) {
     const turn = ++asked;
     try {
       const { events } = await get(path("/api/events", { limit: EVENTS }));
-      if (turn === asked) remake(latest, events, () => events.map((event) => eventLine(event, serverNow())));
+      if (turn === asked) remakeEach(latest, events, ({ id }) => id, (event) => eventLine(event, serverNow()));
     } catch (error) {
       console.info("no events:", error.message);
     }
@@ -138,7 +138,8 @@ function chosen(machines, query) {
     const text = [machine.name, machine.network.hostname, ...Object.values(FACETS).flatMap((values) => values(machine))].join("\n").toLowerCase();
     return words.every((word) => text.includes(word));
   });
-  const [, compare] = SORTS[query.get("sort")] ?? SORTS.name;
+  const sort = query.get("sort");
+  const [, compare] = SORTS[Object.hasOwn(SORTS, sort) ? sort : "name"];
   return wanted.sort((one, other) => compare(one, other) || byName(one, other));
 }
 
@@ -161,8 +162,10 @@ function makeSummary(choose) {
       buttons[at].ariaPressed = String(status === chosenStatus);
     });
     const best = mostFree(machines);
-    remake(vram, best, () =>
-      best ? [h("b", null, gib(best.free)), " free on one GPU, on ", machineLink(best.name), ` GPU ${best.index}`] : "No GPU is known to have free VRAM");
+    remake(vram, best && best.name, () =>
+      best ? [h("b"), " free on one GPU, on ", machineLink(best.name), h("span")] : "No GPU is known to have free VRAM");
+    if (best) say(vram.firstChild, gib(best.free));
+    if (best) say(vram.lastChild, ` GPU ${best.index}`);
     const names = machines.flatMap((machine) => machine.loaded_models);
     const different = new Set(names).size;
     say(loaded, `${names.length} loaded, ${different} different ${different === 1 ? "model" : "models"}`);
@@ -187,6 +190,7 @@ function makeControls(query) {
   const selects = Object.keys(FACETS).map((name) => h("select", { name, change }));
   const sort = h("select", { name: "sort", change }, Object.entries(SORTS).map(([value, [text]]) => h("option", { value: value === "name" ? "" : value }, text)));
   sort.value = query.get("sort") ?? "";
+  if (sort.selectedIndex < 0) sort.value = "";
   const view = h("button", { type: "button", "aria-pressed": String(query.get("view") === "table") }, "Dense table");
   view.addEventListener("click", () => {
     const isTable = view.getAttribute("aria-pressed") === "true";

@@ -1,5 +1,5 @@
 // The present, asked for again and again while somebody looks.
-import { asker, get, path, Refused } from "./api.js";
+import { asker, get, path, Refused, sentence } from "./api.js";
 
 const FIRST_EVENTS = 1000;
 const RETRY_MS = 2000;
@@ -17,6 +17,7 @@ export const state = {
   offset: 0,
   answeredAt: null,
   failedSince: null,
+  failure: null,
   faults: [],
 };
 
@@ -25,6 +26,7 @@ const askFleet = asker("/api/infrastructure");
 let timer = null;
 let lastEvent = null;
 let running = false;
+let awaitsOthers = false;
 
 /** Hear of every answer; `isNew` says whether machines or leases are others now. */
 export function listen(listener) {
@@ -49,17 +51,24 @@ async function ask() {
   running = true;
   clearTimeout(timer);
   const isNew = await askForFleet();
-  const others = Promise.allSettled([get("/api/leases"), get("/health"), get(eventsPath())]);
+  running = false;
+  if (!document.hidden) timer = setTimeout(ask, state.failedSince ? RETRY_MS : intervalMs());
+  if (!awaitsOthers) askForOthers();
   tell(isNew);
-  const answers = await others;
+}
+
+/** What stands beside the fleet; however long it takes, the fleet is asked for again in time. */
+async function askForOthers() {
+  awaitsOthers = true;
+  const answers = await Promise.allSettled([get("/api/leases"), get("/health"), get(eventsPath())]);
+  awaitsOthers = false;
   const [leases, health, events] = answers.map(({ value }) => value);
   const before = JSON.stringify(state.leases);
   if (leases) [state.leases, state.expired] = [leases.leases, leases.expired_10m];
   if (health) state.health = health;
   if (events) noteEvents(events.events);
-  state.faults = answers.filter(({ reason }) => reason instanceof Refused).map(({ reason }) => reason.message);
-  running = false;
-  if (!document.hidden) timer = setTimeout(ask, state.failedSince ? RETRY_MS : intervalMs());
+  const failed = answers.filter(({ reason }) => reason !== undefined);
+  state.faults = state.failedSince === null ? failed.map(({ reason }) => sentence(reason)) : []; // the banner says it
   tell(JSON.stringify(state.leases) !== before);
 }
 
@@ -72,12 +81,13 @@ async function askForFleet() {
     const offset = serverTime + 500 - (Date.now() - (performance.now() - asked) / 2);
     state.offset = Math.abs(offset) > SAME_CLOCK_MS ? offset : 0;
     if (state.failedSince !== null) lastEvent = null; // it may come back with another database
-    state.failedSince = null;
+    state.failedSince = state.failure = null;
     state.answeredAt = Date.now();
     if (body) state.fleet = body;
     return body !== null;
   } catch (error) {
     state.failedSince ??= Date.now();
+    state.failure = error instanceof Refused ? error.message : null;
     console.info("not answered:", error.message);
     return false;
   }

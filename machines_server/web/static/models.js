@@ -1,7 +1,7 @@
 // Models: where each is, where it could run, and where a request would go now.
 import { get, path, sentence } from "./api.js";
 import { navigate } from "./app.js";
-import { ageTimes, h, remake, say } from "./dom.js";
+import { ageTimes, h, remake, remakeEach, say } from "./dom.js";
 import { age, ago, gib, number, span } from "./format.js";
 import { serverNow, state } from "./live.js";
 import { freest, machineLink } from "./parts.js";
@@ -22,6 +22,7 @@ export function open(main) {
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Models" },
         h("table", null, h("thead", null, h("tr", null, ["Model", "In memory", "Declared, not loaded", "Last loaded", "In memory, last 24 h"].map((text) => h("th", { scope: "col" }, text)))), rows))));
   let models = null;
+  let failed = "";
   let askedAt = -Infinity;
 
   function filter() {
@@ -35,19 +36,25 @@ export function open(main) {
     askedAt = performance.now();
     try {
       models = (await get("/api/models")).models;
+      failed = "";
     } catch (error) {
-      say(message, sentence(error));
-      return;
+      failed = sentence(error);
     }
     draw();
   }
 
   function draw() {
+    if (failed || !models) say(message, failed);
     if (!models) return;
     const machines = new Map(state.fleet.machines.map((machine) => [machine.name, machine]));
     const wanted = models.filter(({ model }) => model.toLowerCase().includes(search.value.toLowerCase()));
-    say(message, wanted.length ? "" : models.length ? "No model has such a name." : "No model is declared, and none was ever loaded.");
-    remake(rows, wanted, () => wanted.map(modelRow));
+    if (!failed) say(message, wanted.length ? "" : models.length ? "No model has such a name." : "No model is declared, and none was ever loaded.");
+    remakeEach(rows, wanted, modelKey, modelRow);
+    wanted.forEach(({ last_loaded: last, residency_s: resident }, at) => {
+      const { cells } = rows.children[at];
+      remake(cells[3], last, () => (last ? [machineLink(last.machine), " ", ago(last.at, serverNow())] : "never"));
+      say(cells[4], resident ? span(resident) : "–");
+    });
     for (const place of rows.querySelectorAll("[data-machine]")) say(place, room(machines.get(place.dataset.machine)));
     ageTimes(rows, (moment) => age(moment, serverNow()));
   }
@@ -63,13 +70,14 @@ export function open(main) {
   return { update };
 }
 
-function modelRow({ model, declared, loaded, last_loaded: last, residency_s: resident }) {
+const modelKey = ({ model, declared, loaded }) => JSON.stringify([model, declared, loaded]);
+
+function modelRow({ model, declared, loaded }) {
   const ask = path("/models", { model });
   const rest = declared.filter((name) => !loaded.includes(name));
   return h("tr", null, h("th", { scope: "row" }, h("a", { href: ask }, model)),
     h("td", null, places(loaded)), h("td", null, places(rest)),
-    h("td", null, last ? [machineLink(last.machine), " ", ago(last.at, serverNow())] : "never"),
-    h("td", null, resident ? span(resident) : "–"));
+    h("td"), h("td"));
 }
 
 /** Machines, each with room for what `room` says of it now. */
@@ -83,7 +91,8 @@ function room(machine) {
   if (!machine) return "";
   if (machine.status !== "online") return machine.status;
   const found = freest(machine);
-  return found ? `${gib(found.free)} free` : "no GPU";
+  if (found) return `${gib(found.free)} free`;
+  return machine.sampled_at && !machine.telemetry.gpu_unreadable ? "no GPU" : "VRAM not known";
 }
 
 /** "Where would a request go now?": asks /api/route and shows candidates and rejections with their reasons. */
@@ -100,13 +109,14 @@ function makeRouter(query) {
   for (const name of ASKED)
     if (name === "cold") fields.cold.checked = query.get("cold") === "true";
     else fields[name].value = query.get(name) ?? "";
-  const answer = h("div", { class: "answer", "aria-live": "polite" });
+  const verdict = h("div", { "aria-live": "polite" });
+  const others = h("div", { class: "answer" });
   const form = h("form", { class: "controls", submit: choose },
     h("label", null, "Model ", fields.model), options,
     h("label", null, "Free VRAM, GiB ", fields.min_free_vram_gb), h("label", null, "Context ", fields.min_context),
     h("label", null, "Role ", fields.role), h("label", null, "Tag ", fields.tag),
     h("label", { class: "check" }, fields.cold, " also cold"), h("button", { class: "button" }, "Where would it go?"));
-  const root = h("section", { class: "card router", "aria-labelledby": "router" }, h("h2", { id: "router" }, "Where would a request go now?"), form, answer);
+  const root = h("section", { class: "card router", "aria-labelledby": "router" }, h("h2", { id: "router" }, "Where would a request go now?"), form, verdict, others);
   let asked = 0;
 
   function choose(event) {
@@ -130,9 +140,10 @@ function makeRouter(query) {
     } catch (error) {
       found = { machine: null, candidates: [], rejected: error.body?.rejected ?? [], message: sentence(error) };
     }
-    // When each was sampled is not shown, and would have all of it read aloud at every poll.
-    const key = JSON.stringify(found, (name, value) => (name === "sampled_at" ? undefined : value));
-    if (turn === asked) remake(answer, key, () => showAnswer(found));
+    if (turn !== asked) return;
+    const { machine, url, model, warm, message } = found;
+    remake(verdict, [machine, url, model, warm, message], () => verdictOf(found));
+    showTables(others, found);
   }
 
   function update() {
@@ -144,20 +155,31 @@ function makeRouter(query) {
   return { root, update };
 }
 
-function showAnswer({ machine, url, model, warm, candidates, rejected, message }) {
-  const verdict = machine
-    ? h("p", { class: "verdict" }, "It would go to ", h("b", null, machineLink(machine)), warm ? ", where the model is in memory: " : ", which must load it first: ", h("code", null, `${url} ${model}`))
-    : h("p", { class: "verdict none" }, message);
-  return [
-    verdict,
-    candidates.length > 0 && table("Candidates, best first", ["Machine", "Warmth", "Free VRAM", "Leases", "Why"],
-      candidates.map((one) => [machineLink(one.name), (one.warmth ?? (one.warm ? "warm" : "cold")).replace("_", " "), gib(one.free_vram_gb), number(one.leases), one.reason ?? "–"])),
-    rejected.length > 0 && table("Rejected, nearest miss first", ["Machine", "Code", "Why"],
-      rejected.map((one) => [machineLink(one.name), h("code", null, one.code), one.reason])),
-  ];
+function verdictOf({ machine, url, model, warm, message }) {
+  if (!machine) return h("p", { class: "verdict none" }, message);
+  return h("p", { class: "verdict" }, "It would go to ", h("b", null, machineLink(machine)),
+    warm ? ", where the model is in memory: " : ", which must load it first: ", h("code", null, `${url} ${model}`));
 }
 
-const table = (caption, heads, rows) =>
+/** Rows stay while their numbers change, and so does the focus on a link in them. */
+function showTables(root, { candidates, rejected }) {
+  remake(root, [candidates.length > 0, rejected.length > 0], () => [
+    candidates.length > 0 && table("Candidates, best first", ["Machine", "Warmth", "Free VRAM", "Leases", "Why"]),
+    rejected.length > 0 && table("Rejected, nearest miss first", ["Machine", "Code", "Why"]),
+  ]);
+  const bodies = root.querySelectorAll("tbody");
+  if (candidates.length)
+    fillRows(bodies[0], candidates, ({ warmth, warm, free_vram_gb: free, leases, reason }) =>
+      [(warmth ?? (warm ? "warm" : "cold")).replace("_", " "), gib(free), number(leases), reason ?? "–"]);
+  if (rejected.length) fillRows(bodies[bodies.length - 1], rejected, ({ code, reason }) => [code, reason]);
+}
+
+const table = (caption, heads) =>
   h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", null, h("caption", null, caption), h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))),
-      h("tbody", null, rows.map(([name, ...cells]) => h("tr", null, h("th", { scope: "row" }, name), cells.map((cell) => h("td", null, cell)))))));
+    h("table", null, h("caption", null, caption), h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody")));
+
+function fillRows(body, items, textsOf) {
+  remakeEach(body, items, ({ name }) => name, (item) =>
+    h("tr", null, h("th", { scope: "row" }, machineLink(item.name)), textsOf(item).map(() => h("td"))));
+  items.forEach((item, at) => textsOf(item).forEach((text, cell) => say(body.children[at].cells[cell + 1], text)));
+}

@@ -1,7 +1,7 @@
 // Pieces that several pages show of a machine.
 import { pageOf, path } from "./api.js";
 import { copier, h, say, svg } from "./dom.js";
-import { absolute, age, bytes, gib, number, percent, span } from "./format.js";
+import { absolute, age, bytes, number, span } from "./format.js";
 import { serverNow, state } from "./live.js";
 
 // A shape for each status, so that nobody has to tell colours apart.
@@ -66,14 +66,14 @@ export const brokenGpu = (gpu) =>
 const copyChip = copier(() => h("li", { class: "chip" }, h("a", { "data-part": "link" }), h("span", { class: "quiet", "data-part": "more" })));
 
 /** A loaded model: name, size, where it runs, context, and when it leaves, as `tick` says it anew. */
-export function modelChip(model) {
-  const expires = model.expires_at;
+function modelChip(model) {
   const size = [bytes(model.size_bytes), model.processor, model.context_length && `${number(model.context_length)} ctx`];
   const { root: chip, link, more } = copyChip();
   link.href = path("/models", { model: model.name });
   say(link, model.name);
-  if (expires) more.title = absolute(Date.parse(expires));
-  chip.tick = () => {
+  chip.tick = ({ expires_at: expires }) => {
+    const title = expires ? absolute(Date.parse(expires)) : "";
+    if (more.title !== title) more.title = title;
     const left = expires ? (Date.parse(expires) - serverNow()) / 1000 : null;
     const leaves = left === null ? "never leaves" : left > 0 ? `leaves in ${span(left)}` : "in use";
     say(more, [...size, leaves].filter(Boolean).join(" · "));
@@ -84,7 +84,11 @@ export function modelChip(model) {
 export const modelChips = (machine) =>
   machine.ollama.models.length ? h("ul", { class: "chips", "aria-label": "loaded models" }, machine.ollama.models.map(modelChip)) : null;
 
-export const tagChips = (machine) => (Array.isArray(machine.tags) ? machine.tags.map((tag) => h("span", { class: "tag" }, String(tag))) : []);
+/** What an operator wrote there may be anything; a list of texts is usual. */
+export const tagsOf = ({ tags }) =>
+  tags === undefined || tags === null ? [] : [tags].flat().map((tag) => (typeof tag === "object" ? JSON.stringify(tag) : String(tag)));
+
+export const tagChips = (machine) => tagsOf(machine).map((tag) => h("span", { class: "tag" }, tag));
 
 /** Values of a machine whose sidecar does not answer are its last ones, and say so. */
 export function oldText({ status, sampled_at: sampledAt, last_seen: lastSeen }) {

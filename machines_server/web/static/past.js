@@ -1,7 +1,7 @@
 // The past of one machine over a span: charts, their numbers, availability, what happened.
 import { get, machinePath, path, Refused, sentence } from "./api.js";
 import { makeCharts } from "./charts.js";
-import { ageTimes, h, remake, say } from "./dom.js";
+import { ageTimes, h, remake, remakeEach, say } from "./dom.js";
 import { eventLine } from "./event_line.js";
 import { age, number, span as spanText } from "./format.js";
 import { serverNow, state, STATUSES } from "./live.js";
@@ -14,6 +14,7 @@ import { between, endsOf, localText, readSpan, searchOf, SPANS } from "./spans.j
 const MAX_EVENTS = 50;
 const ALL_EVENTS = 10_000;
 const EVENTS_BEFORE = 200;
+const FRESH_S = 60;
 
 /** {root, update, close}; `machine` gives the live state or null, `onUnknown` hears that there is no past at all. */
 export function makePast(name, machine, onUnknown) {
@@ -136,35 +137,32 @@ export function makePast(name, machine, onUnknown) {
   function showEvents({ value, reason }) {
     if (reason) return remake(happened, sentence(reason), () => h("p", { class: "empty" }, sentence(reason)));
     const { events } = value;
-    return remake(
-      happened,
-      events.map(({ id }) => id),
-      () => [
-        events.length
-          ? h(
-              "ol",
-              { class: "events" },
-              events.map((event) => eventLine(event, serverNow())),
-            )
-          : h("p", { class: "empty" }, "Nothing happened in this span."),
-        events.length === MAX_EVENTS &&
+    remake(happened, [events.length === 0, events.length === MAX_EVENTS], () => [
+      events.length ? h("ol", { class: "events" }) : h("p", { class: "empty" }, "Nothing happened in this span."),
+      events.length === MAX_EVENTS &&
+        h(
+          "p",
+          null,
           h(
-            "p",
-            null,
-            h(
-              "a",
-              { href: path("/events", { machine: name }) },
-              `Only the latest ${MAX_EVENTS} are listed here; these are all.`,
-            ),
+            "a",
+            { href: path("/events", { machine: name }) },
+            `Only the latest ${MAX_EVENTS} are listed here; these are all.`,
           ),
-      ],
+        ),
+    ]);
+    if (!events.length) return;
+    remakeEach(
+      happened.firstChild,
+      events,
+      ({ id }) => id,
+      (event) => eventLine(event, serverNow()),
     );
   }
 
   function update() {
     charts?.restyle();
     ageTimes(happened, (moment) => age(moment, serverNow()));
-    const freshMs = Math.max(state.fleet.poller.interval_s, hasFailed ? 0 : step) * 1000;
+    const freshMs = Math.max(state.fleet.poller.interval_s, hasFailed ? 0 : Math.min(step, FRESH_S)) * 1000;
     const isDue = asked === 0 || ((chosen.name || hasFailed) && performance.now() - askedAt >= freshMs);
     const isPossible = !underWay && !document.hidden && state.failedSince === null;
     if (isDue && isPossible && !charts?.isDragging()) ask();

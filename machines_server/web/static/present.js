@@ -50,7 +50,7 @@ export function makePresent() {
     remake(badge, status, () => statusBadge(status));
     remake(about, [machine.role, machine.tags, machine.network.hostname, machine._config_file], () => [
       h("span", null, machine.role),
-      tags(machine.tags),
+      tagChips(machine),
       h("span", null, `${machine.network.hostname}, declared in `, h("code", null, machine._config_file)),
     ]);
     say(reason, machine.status_reason ?? "");
@@ -121,12 +121,6 @@ export function makePresent() {
   }
 
   return { head, body, show, tick };
-}
-
-/** What an operator wrote there may be anything; a list of texts is usual. */
-function tags(found) {
-  if (found === undefined || found === null) return [];
-  return tagChips({ tags: [found].flat().map((tag) => (typeof tag === "object" ? JSON.stringify(tag) : tag)) });
 }
 
 function moreFacts({ load_avg: load, uptime_s: uptime, ram_available_gb: available }) {

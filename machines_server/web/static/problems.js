@@ -10,12 +10,12 @@ export function problemsOf({ fleet, health, expired, faults }) {
   if (poller.state !== "running" || poller.message)
     found.push({ severity: "error", where: "poller", what: poller.message ?? `it is ${poller.state}` });
   if (health?.store.message) found.push({ severity: "error", where: "database", what: health.store.message });
-  for (const what of new Set(faults)) if (!what.includes(health?.store.message)) found.push({ severity: "error", where: null, what });
-  for (const { file, line, column, message, severity } of errors)
-    found.push({ severity, where: [file, line, column].filter((part) => part !== null).join(":"), what: message });
+  for (const what of new Set(faults)) if (!health?.store.message || !what.includes(health.store.message)) found.push({ severity: "error", where: null, what });
+  for (const { file, line, column, key, message, severity } of errors)
+    found.push({ severity, where: [file, line, column].filter((part) => part !== null).join(":"), what: key ? `${key}: ${message}` : message });
   for (const machine of machines) {
     const { telemetry, ollama, status } = machine;
-    if (status === "online" && ollama.state === "unreachable")
+    if (status === "online" && ["unreachable", "error"].includes(ollama.state))
       found.push({ severity: "warning", where: machine.name, what: `Ollama: ${ollama.message}` });
     const { disk_used_gb: used, disk_total_gb: total } = telemetry;
     if (status === "online" && total && used / total >= LOW_SHARE)

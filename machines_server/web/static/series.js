@@ -2,7 +2,7 @@
 import { number } from "./format.js";
 
 /** By metric: what it is called, its unit, and `top`: the end of the scale, or the live value that is. */
-export const METRICS = {
+const METRICS = {
   cpu_percent: { title: "CPU", unit: "%", top: 100 },
   ram_used_gb: { title: "Memory used", unit: "GiB", total: "ram_total_gb" },
   vram_used_gb: { title: "VRAM used", unit: "GiB", total: "vram_total_gb" },

@@ -108,5 +108,5 @@ function lines(points, from) {
 function said(what, points) {
   if (!points.length) return `${what} unknown`;
   const shares = points.map(([, share]) => share * 100);
-  return `${what} ${number(shares.at(-1))} %, at most ${number(Math.max(...shares))} %`;
+  return `${what} ${number(shares.at(-1))} %, highest minute ${number(Math.max(...shares))} %`;
 }
