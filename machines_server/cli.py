@@ -209,7 +209,8 @@ def _start() -> Settings:
             log.info("applied %s", name)
     except StoreError as error:
         if not may_pass(error):
-            raise
+            advice = f"if it is damaged, move {settings.telemetry_db}* away and start again"
+            raise StoreError(f"{error}; {advice}") from error
         log.error("%s; it is tried again while all machines are unknown", error)
     return settings
 

@@ -1,5 +1,6 @@
 """gunicorn's settings, from ours; each worker stands ready to poll, and one of them does."""
 
+import signal
 import sys
 import threading
 from typing import Any
@@ -62,6 +63,8 @@ def when_ready(server: Any) -> None:  # noqa: ARG001  gunicorn names the paramet
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
     """After the fork, since threads and connections do not survive one."""
     global _poller
+    # Ctrl-C is for the main process, which tells us by SIGQUIT: a second signal would cut short how we end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_S)
     collect_seldom()
     if _settings.poller == "auto":

@@ -16,6 +16,10 @@ def hint(machine: Machine, endpoint: Endpoint, state: State, reason: str) -> str
         return "it is usually loading a model"
     if reason == "HTTP status 403" and endpoint is Endpoint.OLLAMA:
         return "a proxy or OLLAMA_ORIGINS on that host refuses this server"
+    if reason.startswith("HTTP status 5"):
+        return "its own log says why"
+    if reason == "HTTP status 401":
+        return "something before it asks for a password, and this server has none"
     if state is State.ERROR:
         key = "network.port" if endpoint is Endpoint.OLLAMA else "network.sidecar_port"
         return f"check that {key} in {machine.file} is the port of its {_NAMES[endpoint]}"

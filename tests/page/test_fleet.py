@@ -110,7 +110,7 @@ def test_a_dense_table_shows_the_same(look: Look, fleet_server: RunningServer) -
     page = look(fleet_server).open()
     page.get_by_role("button", name="Dense table").click()
     row = page.get_by_role("row", name=re.compile("^workstation"))
-    for text in ("online", "gpu-host", "12 %", "23.5 of 24 GiB", "llama3.1:70b, nomic-embed-text"):
+    for text in ("online", "gpu-host", "12 %", "23.5 free of 24 GiB", "llama3.1:70b, nomic-embed-text"):
         expect(row).to_contain_text(text)
     assert "view=table" in page.url
     page.reload()
@@ -179,6 +179,6 @@ def test_the_dense_table_says_why_and_stays_one_after_a_machine(
     page.get_by_role("button", name="Dense table").click()
     row = page.get_by_role("row", name=re.compile("^attic"))
     expect(row).to_contain_text("sidecar: connection refused")
-    expect(page.get_by_role("row", name=re.compile("^workstation"))).to_contain_text("GPU 1: 23.5 of 24 GiB")
+    expect(page.get_by_role("row", name=re.compile("^workstation"))).to_contain_text("GPU 1: 23.5 free of 24 GiB")
     display = row.locator("td.figure").first.evaluate("cell => getComputedStyle(cell).display")
     assert display == "table-cell"

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 SPAN_S = float(os.environ.get("MACHINES_TEST_SOAK_S", "720"))
 HOSTS = 500
-INTERVAL_S, TIMEOUT_S = 0.5, 0.4
+INTERVAL_S, TIMEOUT_S = 0.5, 0.3
 LATE_S = INTERVAL_S + TIMEOUT_S + 0.5
 """How long after its cause a change may come."""
 GROWTH = 1.05

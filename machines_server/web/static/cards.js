@@ -2,10 +2,10 @@
 import { copier, h, remake, say } from "./dom.js";
 import { gib, number, percent } from "./format.js";
 import { CPU, makeGauges, makeGpus, RAM } from "./meters.js";
-import { bar, brokenGpu, leasedOf, machineLink, modelChips, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
+import { bar, brokenGpu, knowsModels, leasedOf, machineLink, modelChips, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
 import { hasPast, sparkline, watch } from "./spark.js";
 
-export const TABLE_HEADS = ["Machine", "Status", "Role", "CPU", "RAM", "Free VRAM", "Loaded models", "Last hour"];
+export const TABLE_HEADS = ["Machine", "Status", "Role", "CPU", "RAM", "VRAM", "Loaded models", "Last hour"];
 
 const copyCard = copier(() =>
   h("li", { class: "card" }, h("h2", { "data-part": "title" }),
@@ -80,7 +80,7 @@ export function row(first) {
     const leased = leasedOf(machine);
     remake(vram, [telemetry.gpu, telemetry.gpu_unreadable, [...leased]], () => [
       ...(telemetry.gpu ?? []).map((gpu) => denseGpu(gpu, leased.get(gpu.uuid) ?? 0)), ...(telemetry.gpu_unreadable ?? []).map(brokenGpu)]);
-    say(models, machine.loaded_models.join(", "));
+    say(models, knowsModels(machine) ? machine.loaded_models.join(", ") : "not known");
   }
 
   function tick() {
@@ -93,6 +93,6 @@ export function row(first) {
 
 function denseGpu({ index, vram_total_gb: total, vram_used_gb: used, vram_free_gb: free }, leased) {
   const promised = Math.min(leased, free);
-  const text = `${number(free - promised, 1)} of ${gib(total, 0)}${promised ? `, ${number(promised, 1)} leased` : ""}`;
+  const text = `${number(free - promised, 1)} free of ${gib(total, 0)}${promised ? `, ${number(promised, 1)} leased` : ""}`;
   return h("div", { class: "dense" }, bar([["used", used / total], ["leased", promised / total]]), h("span", null, `GPU ${index}: ${text}`));
 }

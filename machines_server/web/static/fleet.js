@@ -6,7 +6,7 @@ import { ageTimes, h, remake, remakeEach, say } from "./dom.js";
 import { eventLine } from "./event_line.js";
 import { age, gib } from "./format.js";
 import { serverNow, state, STATUSES } from "./live.js";
-import { freest, machineLink, statusBadge, tagsOf } from "./parts.js";
+import { freest, knowsModels, machineLink, statusBadge, tagsOf } from "./parts.js";
 import { forget, refresh } from "./spark.js";
 import { welcome } from "./welcome.js";
 
@@ -168,7 +168,9 @@ function makeSummary(choose) {
     if (best) say(vram.lastChild, ` GPU ${best.index}`);
     const names = machines.flatMap((machine) => machine.loaded_models);
     const different = new Set(names).size;
-    say(loaded, `${names.length} loaded, ${different} different ${different === 1 ? "model" : "models"}`);
+    const silent = machines.filter((machine) => !knowsModels(machine)).length;
+    say(loaded, `${names.length} loaded, ${different} different ${different === 1 ? "model" : "models"}`
+      + (silent ? `; not known of ${silent} ${silent === 1 ? "machine" : "machines"}` : ""));
   }
 
   return { root, show };

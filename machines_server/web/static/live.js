@@ -37,6 +37,9 @@ export function listen(listener) {
 
 export const serverNow = () => Date.now() + state.offset;
 
+/** Until when what is shown is known to be so: while the server cannot be reached, its last answer. */
+export const knownNow = () => (state.failedSince === null ? Date.now() : state.answeredAt) + state.offset;
+
 /** Begin to ask; while the page is hidden nobody is asked. */
 export function start() {
   document.addEventListener("visibilitychange", () => {

@@ -2,7 +2,7 @@
 import { pageOf, path } from "./api.js";
 import { copier, h, say, svg } from "./dom.js";
 import { absolute, age, bytes, number, span } from "./format.js";
-import { serverNow, state } from "./live.js";
+import { knownNow, serverNow, state } from "./live.js";
 
 // A shape for each status, so that nobody has to tell colours apart.
 const SHAPES = {
@@ -24,8 +24,11 @@ export const statusBadge = (status) => badges.get(status)().root;
 export function sinceText(machine) {
   const event = state.since.get(machine.name);
   if (!event || event.type !== machine.status) return "";
-  return `for ${span((serverNow() - Date.parse(event.at)) / 1000)}`;
+  return `for ${span((knownNow() - Date.parse(event.at)) / 1000)}`;
 }
+
+/** Whether it is known what the Ollama of a machine holds. */
+export const knowsModels = ({ ollama }) => ["ok", "busy", "disabled"].includes(ollama.state);
 
 export const machineLink = (name, attributes) => h("a", { href: pageOf(name), ...attributes }, name);
 

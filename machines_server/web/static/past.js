@@ -42,6 +42,7 @@ export function makePast(name, machine, onUnknown) {
   let making = null;
   let asked = 0;
   let askedAt = -Infinity;
+  let askedOf = null;
   let underWay = null;
   let step = 0;
   let hasFailed = false;
@@ -58,6 +59,7 @@ export function makePast(name, machine, onUnknown) {
 
   async function ask() {
     const turn = ++asked;
+    askedOf = mark();
     underWay?.abort();
     underWay = new AbortController();
     askedAt = performance.now();
@@ -159,11 +161,18 @@ export function makePast(name, machine, onUnknown) {
     );
   }
 
+  /** What of the present makes an event: while it is the same, the past need not be asked for so often. */
+  function mark() {
+    const live = machine();
+    return JSON.stringify(live && [live.status, live.loaded_models]);
+  }
+
   function update() {
     charts?.restyle();
     ageTimes(happened, (moment) => age(moment, serverNow()));
     const freshMs = Math.max(state.fleet.poller.interval_s, hasFailed ? 0 : Math.min(step, FRESH_S)) * 1000;
-    const isDue = asked === 0 || ((chosen.name || hasFailed) && performance.now() - askedAt >= freshMs);
+    const isOld = performance.now() - askedAt >= freshMs || mark() !== askedOf;
+    const isDue = asked === 0 || ((chosen.name || hasFailed) && isOld);
     const isPossible = !underWay && !document.hidden && state.failedSince === null;
     if (isDue && isPossible && !charts?.isDragging()) ask();
   }

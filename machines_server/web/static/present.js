@@ -4,7 +4,7 @@ import { h, remake, say } from "./dom.js";
 import { ago, bytes, gib, number, span } from "./format.js";
 import { serverNow } from "./live.js";
 import { CPU, DISK, makeGauges, makeGpus, RAM } from "./meters.js";
-import { oldText, sinceText, statusBadge, tagChips } from "./parts.js";
+import { knowsModels, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
 
 const MODEL_HEADS = ["Model", "Size", "In VRAM", "Processor", "Context", "Leaves memory"];
 
@@ -64,7 +64,7 @@ export function makePresent() {
     gpuCard.hidden = gpus.root.hidden;
     remake(
       models,
-      machine.ollama.models.map((model) => ({ ...model, expires_at: null })),
+      [knowsModels(machine), ...machine.ollama.models.map((model) => ({ ...model, expires_at: null }))],
       () => modelTable(),
     );
   }
@@ -72,7 +72,7 @@ export function makePresent() {
   function modelTable() {
     leaving = [];
     const { models: held } = machine.ollama;
-    if (!held.length) return h("p", { class: "quiet" }, "None.");
+    if (!held.length) return h("p", { class: "quiet" }, knowsModels(machine) ? "None." : "Not known: its Ollama does not say.");
     return h(
       "div",
       { class: "scroll", tabindex: "0", role: "region", "aria-label": "Models in memory" },
