@@ -179,6 +179,8 @@ def test_the_dense_table_says_why_and_stays_one_after_a_machine(
     page.get_by_role("button", name="Dense table").click()
     row = page.get_by_role("row", name=re.compile("^attic"))
     expect(row).to_contain_text("sidecar: connection refused")
-    expect(page.get_by_role("row", name=re.compile("^workstation"))).to_contain_text("GPU 1: 23.5 free of 24 GiB")
+    expect(page.get_by_role("row", name=re.compile("^workstation"))).to_contain_text(
+        "GPU 1: 23.5 free of 24 GiB"
+    )
     display = row.locator("td.figure").first.evaluate("cell => getComputedStyle(cell).display")
     assert display == "table-cell"
