@@ -3,7 +3,9 @@
 import os
 import platform
 import sqlite3
+import sys
 import time
+import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -38,17 +40,23 @@ BENCHES: dict[str, Bench] = {
 @click.option("--quick", is_flag=True, help="Smaller fleets, one round: for a first look, not for figures.")
 def main(names: tuple[str, ...], *, quick: bool) -> None:
     """Run the benchmarks NAMES, or all."""
-    lines, began = [], time.monotonic()
+    lines, failed, began = list[Line](), False, time.monotonic()
     for name in names or BENCHES:
         since = time.monotonic()
         with TemporaryDirectory(prefix="machines-bench-") as folder:
-            lines += BENCHES[name](Path(folder), quick=quick)
+            try:
+                lines += BENCHES[name](Path(folder), quick=quick)
+            except Exception as error:  # noqa: BLE001  the others are to be seen all the same
+                traceback.print_exc()
+                lines.append(Line(name, f"failed: {error}"))
+                failed = True
         note(f"{name}: {time.monotonic() - since:.0f} s")
     show(lines)
     click.echo(
         f"{time.monotonic() - began:.0f} s on {os.cpu_count()} cores, {_processor()}; Linux"
         f" {platform.release()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     )
+    sys.exit(1 if failed else 0)
 
 
 def _processor() -> str:

@@ -11,12 +11,13 @@ import psutil
 
 from bench.poll import polling
 from bench.simulation import simulated
-from bench.table import Line, cpu_s, note
+from bench.table import Line, cpu_s, note, wait_until
 from machines_server.store.connection import open_reader
 
 HOSTS, FOR_S, INTERVAL_S, TIMEOUT_S = 8000, 30, 5, 2
-WARM_UP_S = 60
-"""To read 8,000 machine files, open 16,000 connections, and ask every Ollama what is on its disk."""
+BEGIN_S, WARM_UP_S = 180, 25
+"""The most that it may take to read 8,000 machine files and open 16,000 connections, until the first cycle
+ends; and how long after that every Ollama is asked what is on its disk."""
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
@@ -30,15 +31,19 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
     with simulated(HOSTS) as fleet:
         for pid in fleet.pids:
             psutil.Process(pid).cpu_affinity(cores[1:])
-        note(f"{HOSTS} fake hosts are polled on one core for {WARM_UP_S + FOR_S} s")
+        note(
+            f"{HOSTS} fake hosts are polled on one core for {WARM_UP_S + FOR_S} s, once their files are read"
+        )
         prefix = ["taskset", "-c", str(cores[0])]
         machines = fleet.declare(folder / "machines")
         with polling(folder, machines, INTERVAL_S, TIMEOUT_S, *prefix) as pid:
+            path = folder / "var" / "telemetry.db"
+            wait_until(lambda: _latest(path) is not None, BEGIN_S, "the first cycle has ended")
             time.sleep(WARM_UP_S)
             used_s, began_at = cpu_s(pid), time.time()
-            cycles = _cycles(folder / "var" / "telemetry.db", FOR_S)
+            cycles = _cycles(path, FOR_S)
             share = (cpu_s(pid) - used_s) / (time.time() - began_at)
-    with closing(sqlite3.connect(folder / "var" / "telemetry.db")) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         (good,) = connection.execute(
             "SELECT count(*) FROM sample WHERE up = 1 AND at_ms > ?", [began_at * 1000]
         ).fetchone()
@@ -60,14 +65,20 @@ def _cycles(path: Path, for_s: float) -> dict[float, float]:
     until = time.monotonic() + for_s
     while time.monotonic() < until:
         time.sleep(0.5)
-        if path.exists():
-            try:
-                with closing(open_reader(path)) as connection:
-                    row = connection.execute(
-                        "SELECT cycle_started_at_ms, ended_at_ms FROM poll_span ORDER BY id DESC LIMIT 1"
-                    ).fetchone()
-            except sqlite3.OperationalError:  # its tables are being made
-                continue
-            if row:
-                cycles[row[0] / 1000] = (row[1] - row[0]) / 1000
+        if latest := _latest(path):
+            cycles[latest[0] / 1000] = (latest[1] - latest[0]) / 1000
     return cycles
+
+
+def _latest(path: Path) -> tuple[int, int] | None:
+    """When the latest cycle began and ended, in milliseconds; None before the first."""
+    if not path.exists():
+        return None
+    try:
+        with closing(open_reader(path)) as connection:
+            row: tuple[int, int] | None = connection.execute(
+                "SELECT cycle_started_at_ms, ended_at_ms FROM poll_span ORDER BY id DESC LIMIT 1"
+            ).fetchone()
+            return row
+    except sqlite3.OperationalError:  # its tables are being made
+        return None
