@@ -39,7 +39,7 @@ class ServerUnreachable(ClientError):  # noqa: N818  named for what happened, as
     """The machines-server could not be asked."""
 
 
-class BadRequest(ClientError):  # noqa: N818
+class BadRequest(ClientError):  # noqa: N818  named for what happened
     """The server refused the question; `parameter` is what it could not use."""
 
     def __init__(self, message: str, parameter: str | None = None) -> None:
@@ -47,7 +47,7 @@ class BadRequest(ClientError):  # noqa: N818
         self.parameter = parameter
 
 
-class LeaseLost(ClientError):  # noqa: N818
+class LeaseLost(ClientError):  # noqa: N818  named for what happened
     """A lease does not hold any more: it expired, was released by another, or its machine went away."""
 
 
@@ -60,7 +60,7 @@ class Rejection:
     reason: str
 
 
-class NoMachine(ClientError):  # noqa: N818
+class NoMachine(ClientError):  # noqa: N818  named for what happened
     """No machine is fit: `rejected` says why for each, nearest miss first.
 
     `retry_after_s` is None when waiting cannot help. `body` is what the server answered.
