@@ -119,7 +119,7 @@ class Cold:
             return miss
         reason = (
             f"needs {gb(as_gb(needs_bytes))} ({load.needs_from}), has {gb(as_gb(left))} free"
-            f" and {gb(as_gb(reclaimable.size_bytes))} reclaimable (GB)"
+            f" and {gb(as_gb(reclaimable.size_bytes))} reclaimable (GiB)"
         )
         if wait_s is not None:
             return spot.rejected("leased", f"{reason} beside what is leased", wait_s, wait_s)

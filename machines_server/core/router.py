@@ -142,7 +142,7 @@ class _Router:
         ask, live = self._ask, spot.live
         free = spot.memory.free_vram_gb
         half = [*self._half_warm(spot, model)]
-        where = "in memory" if spot.memory.gpus is None else f"in memory, {gb(free)} GB free on its best GPU"
+        where = "in memory" if spot.memory.gpus is None else f"in memory, {gb(free)} GiB free on its best GPU"
         if spot.memory.gpus == ():
             where = "in memory of a host without GPU"
         stored = self._fleet.stored(live, model_key(ask.model))

@@ -34,17 +34,17 @@ class Spot:
         if free is None:
             unreadable = self.live.host.gpu_unreadable if self.live.host else ()
             why = unreadable[0].reason if unreadable else "it has no sidecar"
-            return self.rejected("vram_unknown", f"{needs} (GB), and what it has is not known: {why}")
+            return self.rejected("vram_unknown", f"{needs} (GiB), and what it has is not known: {why}")
         if free >= min_free_vram_gb:
             return None
         if not self.memory.gpus:
-            return self.rejected("not_enough_vram", f"{needs} (GB), and it has no GPU", min_free_vram_gb)
+            return self.rejected("not_enough_vram", f"{needs} (GiB), and it has no GPU", min_free_vram_gb)
         unpromised = self.memory.unpromised_vram_gb
         if unpromised < min_free_vram_gb:
-            reason = f"{needs}, has {gb(unpromised)} on its best GPU (GB)"
+            reason = f"{needs}, has {gb(unpromised)} on its best GPU (GiB)"
             return self.rejected("not_enough_vram", reason, min_free_vram_gb - unpromised)
         wait_s = self.until(lambda then: (then.free_vram_gb or 0) >= min_free_vram_gb)
-        reason = f"{needs}, has {gb(free)} on its best GPU beside what is leased (GB)"
+        reason = f"{needs}, has {gb(free)} on its best GPU beside what is leased (GiB)"
         return self.rejected("leased", reason, wait_s or 0, wait_s)
 
     def until(self, is_enough: Callable[[Memory], bool]) -> float | None:

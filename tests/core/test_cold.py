@@ -84,7 +84,7 @@ def test_what_fits_without_eviction_comes_first_then_what_fits_with_it_then_the_
     assert advice.candidates[1].free_vram_gb == 4.0
     assert advice.rejected[0][1:3] == (
         "not_enough_vram",
-        "needs 20.0 (learned), has 4.0 free and 0.0 reclaimable (GB)",
+        "needs 20.0 (learned), has 4.0 free and 0.0 reclaimable (GiB)",
     )
 
 

@@ -102,7 +102,7 @@ def test_the_answer_has_the_machine_the_candidates_and_the_rejected(client: Flas
         "warmth": "warm",
         "free_vram_gb": 10.0,
         "leases": 0,
-        "reason": "in memory, 10.0 GB free on its best GPU",
+        "reason": "in memory, 10.0 GiB free on its best GPU",
     }
 
 
@@ -112,7 +112,7 @@ def test_nobody_fits_is_a_503_with_the_reasons(client: FlaskClient) -> None:
     assert "one: needs 10.5, has 10.0 on its best GPU" in message
     body = response.get_json()
     assert body["rejected"] == [
-        {"name": "one", "code": "not_enough_vram", "reason": "needs 10.5, has 10.0 on its best GPU (GB)"}
+        {"name": "one", "code": "not_enough_vram", "reason": "needs 10.5, has 10.0 on its best GPU (GiB)"}
     ]
     assert body["retry_after_s"] is None
     assert "Retry-After" not in response.headers
