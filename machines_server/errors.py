@@ -13,9 +13,6 @@ MachinesError
  +-- ServerError         a running server could not be asked, or said no
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 
 class MachinesError(Exception):
     """Base of all; the text is a sentence for the person who must act."""
@@ -50,11 +47,9 @@ class UnknownMachineError(MachinesError):
 
 
 class NoMachineError(MachinesError):
-    """No machine is fit; `rejected` says why for each, as JSON can hold it, nearest miss first."""
+    """No machine is fit; `rejected`, the JSON of a list, says why for each, nearest miss first."""
 
-    def __init__(
-        self, message: str, rejected: Sequence[Mapping[str, Any]], retry_after_s: float | None
-    ) -> None:
+    def __init__(self, message: str, rejected: bytes, retry_after_s: float | None) -> None:
         super().__init__(message)
         self.rejected, self.retry_after_s = rejected, retry_after_s
 

@@ -154,7 +154,8 @@ def _advised(ask: Ask, fleet: Fleet, book: Book) -> Advice:
         return advice
     near = "; ".join(f"{one.name}: {one.reason}" for one in advice.rejected[:NEAR_MISSES])
     message = f"No machine is fit for {ask.model}: {near or 'there is none'}."
-    raise NoMachineError(message, [one.as_json() for one in advice.rejected], advice.retry_after_s)
+    rejected = orjson.dumps([one.as_json() for one in advice.rejected])
+    raise NoMachineError(message, rejected, advice.retry_after_s)
 
 
 def _answer(advice: Advice) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from math import ceil
 from urllib.parse import urlsplit
 
+import orjson
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
@@ -99,7 +100,7 @@ def _conflict(error: ConflictError) -> Response:
 
 
 def _no_machine(error: NoMachineError) -> Response:
-    more = {"rejected": error.rejected, "retry_after_s": error.retry_after_s}
+    more = {"rejected": orjson.Fragment(error.rejected), "retry_after_s": error.retry_after_s}
     response = error_response(503, "no_machine", str(error), more)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(ceil(error.retry_after_s))
