@@ -38,6 +38,20 @@ def test_charts_tell_of_load_and_of_each_gpu(look: Look, fleet_server: RunningSe
     assert page.locator(".residency svg.band path").first.get_attribute("d")
 
 
+def test_of_two_cards_in_one_place_the_earlier_says_until_when_it_was_there(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    names = """async () => {
+        const { groupsOf } = await import("/static/series.js");
+        const points = (...times) => times.map((at) => [at, 1, 1, 1, 1]);
+        const series = [points(0, 60), points(120, 180), []].map((points, place) =>
+            ({ metric: "power_w", gpu: place && place - 1, points }));
+        return groupsOf({ step_s: 60, series }, null).map(({ name }) => name);
+    }"""
+    found = look(fleet_server).open().evaluate(names)
+    assert found == ["Host", "GPU 0, until 1 Jan 1970, 01:02", "GPU 0", "GPU 1"]
+
+
 def test_spans_live_in_the_url_and_dragging_chooses_one(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open("/machines/workstation?span=24h")
     charts(page, "CPU")

@@ -1,5 +1,6 @@
 // What of the past is charted, and how its points become columns.
 import { number } from "./format.js";
+import { moment } from "./spans.js";
 
 /** By metric: what it is called, its unit, and `top`: the end of the scale, or the live value that is. */
 const METRICS = {
@@ -45,11 +46,16 @@ export function groupsOf(answer, machine) {
     (gpu) => isThere(gpu) || !gpus.some((other) => other !== gpu && other.index === gpu.index && isThere(other)),
   );
   for (const gpu of shown) {
+    const others = shown.filter((other) => other !== gpu && other.index === gpu.index && isThere(other));
+    if (others.some((other) => lastOf(other) > lastOf(gpu))) gpu.name += `, until ${moment(lastOf(gpu) + answer.step_s, answer.step_s)}`;
     const isAlone = gpus.filter((other) => other.index === gpu.index).length === 1;
     if (isAlone) gpu.model = machine?.telemetry.gpu?.find(({ index }) => index === gpu.index)?.model ?? null;
   }
   return [host, ...shown];
 }
+
+/** When the last point of a group is. */
+const lastOf = ({ charts }) => Math.max(...charts.map(({ points }) => points.at(-1)?.[0] ?? -Infinity));
 
 /**
  * Columns for a chart: [x, most, least, average]. A bucket stands at its middle; where one is missing both ends of
