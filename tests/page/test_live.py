@@ -95,7 +95,10 @@ def test_a_server_that_dies_is_said_and_its_return_is_seen(
     server.__exit__(None, None, None)
     expect(banner).to_contain_text("The server cannot be reached since")
     expect(card(page, "workstation")).to_be_visible()
+    page.get_by_role("link", name="Models").click()
+    expect(page.locator("main")).to_contain_text("This page could not be loaded")
     with server:
+        expect(page.get_by_role("heading", name="Where each model is")).to_be_visible(timeout=10_000)
         wait_for_status(server, "workstation", "online")
         expect(banner).to_be_hidden()
         expect(page.locator("#age")).to_have_text(re.compile(r"As of \d s ago"))

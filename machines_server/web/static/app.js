@@ -46,10 +46,15 @@ async function open() {
   if (state.fleet) view.update(true);
 }
 
-/** In the place of a view whose script did not come: the server may be away. */
+/** In the place of a view whose script did not come: when the server was away, its return loads the page anew. */
 function showFailure(root, error) {
   root.append(h("p", { class: "empty" }, `This page could not be loaded (${error.message}). `, h("a", { href: location.href, target: "_self" }, "Load it again")));
-  return { update() {} };
+  let wasAway = false;
+  const update = () => {
+    if (wasAway && state.failedSince === null) location.reload();
+    wasAway = state.failedSince !== null;
+  };
+  return { update };
 }
 
 /** A part of a path as text; what is no UTF-8 stays as it is. */
