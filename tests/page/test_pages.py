@@ -1,6 +1,7 @@
 """Models, events, problems, the headers and the weight of the page."""
 
 import gzip
+import json
 import re
 from http.client import HTTPConnection
 
@@ -23,6 +24,38 @@ def test_a_model_says_where_it_is_and_where_it_could_run(look: Look, fleet_serve
     expect(page.locator("main")).to_contain_text(MARKUP)
     page.get_by_label("Search").fill("phi3")
     expect(page.locator(".scroll tbody tr")).to_have_count(1)
+
+
+def test_of_many_places_of_a_model_a_few_are_shown_and_the_rest_is_folded(
+    server: RunningServer, look: Look
+) -> None:
+    network = {"hostname": "127.9.9.9", "sidecar": False}
+    for number in range(12):
+        declared = {
+            "name": f"box-{number}",
+            "role": "r",
+            "hardware": {},
+            "network": network,
+            "models": ["phi3"],
+        }
+        server.write(f"box-{number}.yaml", json.dumps(declared))
+    page = look(server).open("/models")
+    row = page.get_by_role("row", name=re.compile("^phi3"))
+    places = row.get_by_role("link", name=re.compile("^box-"))
+    expect(places).to_have_count(6)
+    row.get_by_text("6 more").click()
+    expect(places).to_have_count(12)
+    with page.expect_response("**/api/infrastructure"):
+        pass
+    expect(places).to_have_count(12)
+
+
+def test_a_server_without_machines_has_no_empty_tables(server: RunningServer, look: Look) -> None:
+    page = look(server).open("/models")
+    expect(page.locator("main")).to_contain_text("No model is declared, and none was ever loaded.")
+    expect(page.get_by_role("table")).to_have_count(0)
+    page = look(server).open("/events")
+    expect(page.locator("main")).to_contain_text("Nothing has happened yet.")
 
 
 def test_where_would_a_request_go_now(look: Look, fleet_server: RunningServer) -> None:

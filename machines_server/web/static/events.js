@@ -59,7 +59,7 @@ export function open(main) {
       shown = before === null ? events : [...shown, ...fresh];
       isLong = before !== null;
       older.hidden = events.length < limit;
-      say(message, shown.length ? "" : "Nothing happened that this filter lets through.");
+      say(message, shown.length ? "" : query.size ? "Nothing happened that this filter lets through." : "Nothing has happened yet.");
     } catch (error) {
       if (turn !== asked) return;
       say(message, sentence(error));

@@ -46,6 +46,8 @@ const copyGpu = copier(() =>
       h("span", null, h("i", { class: "key free" }), h("b", { "data-part": "free" }), h("span", { "data-part": "total" })), " ",
       h("span", { class: "quiet", "data-part": "more" }))));
 
+const MANY = 4;
+
 /** {root, show(machine)}: what of the memory of each GPU is used, leased and free, and how it does. */
 export function makeGpus() {
   const lines = h("div", { class: "gpus" });
@@ -56,6 +58,7 @@ export function makeGpus() {
     const { gpu: gpus = [], gpu_unreadable: broken = [] } = machine.telemetry;
     const leased = leasedOf(machine);
     while (shown.length > gpus.length) shown.pop().root.remove();
+    lines.classList.toggle("many", gpus.length > MANY);
     gpus.forEach((gpu, at) => {
       if (!shown[at]) lines.append((shown[at] = copyGpu()).root);
       showGpu(shown[at], gpu, leased.get(gpu.uuid) ?? 0);

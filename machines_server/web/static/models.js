@@ -7,6 +7,8 @@ import { serverNow, state } from "./live.js";
 import { freest, machineLink } from "./parts.js";
 
 const REFRESH_MS = 30_000;
+const FEW = 6;
+const HEADS = ["Model", "In memory", "Declared, not loaded", "Last loaded", "In memory, last 24 h, all machines"];
 const ASKED = ["model", "min_free_vram_gb", "min_context", "role", "tag", "cold"];
 
 export function open(main) {
@@ -15,12 +17,12 @@ export function open(main) {
   const message = h("p", { class: "empty", role: "status" });
   const router = makeRouter(query);
   const search = h("input", { type: "search", name: "q", value: query.get("q") ?? "", input: filter });
+  const table = h("div", { class: "scroll models", tabindex: "0", role: "region", "aria-label": "Models", hidden: true },
+    h("table", null, h("thead", null, h("tr", null, HEADS.map((text) => h("th", { scope: "col" }, text)))), rows));
   main.append(h("h1", null, "Models"), router.root,
     h("section", { "aria-labelledby": "where" }, h("h2", { id: "where" }, "Where each model is"),
       h("form", { class: "controls", role: "search", "aria-label": "Filter models", submit: (event) => event.preventDefault() }, h("label", null, "Search ", search)),
-      message,
-      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Models" },
-        h("table", null, h("thead", null, h("tr", null, ["Model", "In memory", "Declared, not loaded", "Last loaded", "In memory, last 24 h"].map((text) => h("th", { scope: "col" }, text)))), rows))));
+      message, table));
   let models = null;
   let failed = "";
   let askedAt = -Infinity;
@@ -49,6 +51,7 @@ export function open(main) {
     const machines = new Map(state.fleet.machines.map((machine) => [machine.name, machine]));
     const wanted = models.filter(({ model }) => model.toLowerCase().includes(search.value.toLowerCase()));
     if (!failed) say(message, wanted.length ? "" : models.length ? "No model has such a name." : "No model is declared, and none was ever loaded.");
+    table.hidden = wanted.length === 0;
     remakeEach(rows, wanted, modelKey, modelRow);
     wanted.forEach(({ last_loaded: last, residency_s: resident }, at) => {
       const { cells } = rows.children[at];
@@ -80,10 +83,13 @@ function modelRow({ model, declared, loaded }) {
     h("td"), h("td"));
 }
 
-/** Machines, each with room for what `room` says of it now. */
+/** Machines, each with room for what `room` says of it now; many are folded. */
 function places(names) {
   if (!names.length) return "–";
-  return h("ul", { class: "places" }, names.map((name) => h("li", null, machineLink(name), " ", h("span", { class: "quiet", "data-machine": name }))));
+  const items = names.map((name) => h("li", null, machineLink(name), " ", h("span", { class: "quiet", "data-machine": name })));
+  const others = items.splice(items.length > FEW + 1 ? FEW : items.length);
+  const list = (some) => h("ul", { class: "places" }, some);
+  return [list(items), others.length > 0 && h("details", null, h("summary", null, `${others.length} more`), list(others))];
 }
 
 /** How much VRAM is free there on one GPU. */
