@@ -11,6 +11,8 @@ from bench.table import Asker, Line, Times, answers, note, server, wait_until
 
 HOSTS, ASKED_S = 1000, 6.0
 """Each question is asked for so long, over more than a poll cycle."""
+CONNECTIONS = 8
+"""In turn, since each belongs to one worker, and one of the workers polls."""
 PACE_S = 0.01
 P99_MS = 5.0
 MACHINES, AGENTS, LEASES = 10, 64, 1000
@@ -43,7 +45,8 @@ def _advice(folder: Path, fleet: Simulation, asked_s: float) -> list[Line]:
 
 
 def _asked(port: int, path: str, what: str, pause_s: float, for_s: float) -> Line:
-    asker, until = Asker(port, path, allowed=(200, 503)), time.monotonic() + for_s
+    asker = Asker(port, path, allowed=(200, 503), connections=CONNECTIONS)
+    until = time.monotonic() + for_s
     while time.monotonic() < until:
         asker.ask()
         time.sleep(pause_s)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from itertools import cycle
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -78,11 +79,12 @@ class Times:
 
 
 class Asker:
-    """Asks one server over one kept-alive connection, and keeps how long each answer took."""
+    """Asks one server over kept-alive connections in turn, and keeps how long each answer took."""
 
-    def __init__(self, port: int, path: str, allowed: Sequence[int] = (200,)) -> None:
+    def __init__(self, port: int, path: str, allowed: Sequence[int] = (200,), connections: int = 1) -> None:
         """Raises RuntimeError at an answer with another status."""
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connections = cycle([HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(connections)])
+        self._first = connections
         self._path, self._allowed, self._ms = path, allowed, list[float]()
 
     def ask(self, times: int = 1) -> bytes:
@@ -90,8 +92,9 @@ class Asker:
         body = b""
         for _ in range(times):
             began = time.perf_counter()
-            self._connection.request("GET", self._path)
-            response = self._connection.getresponse()
+            connection = next(self._connections)
+            connection.request("GET", self._path)
+            response = connection.getresponse()
             body = response.read()
             self._ms.append((time.perf_counter() - began) * 1000)
             if response.status not in self._allowed:
@@ -99,8 +102,8 @@ class Asker:
         return body
 
     def times(self) -> Times:
-        """What was measured since the first answer, which warms up and does not count."""
-        return Times(self._ms[1:])
+        """What was measured after the first answer of each connection, which warms up and does not count."""
+        return Times(self._ms[self._first :])
 
 
 def free_port() -> int:

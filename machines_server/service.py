@@ -29,6 +29,10 @@ from machines_server.yaml_dump import as_yaml
 _NO_POLLS: Mapping[Endpoint, Latest] = {}
 RECHECK_S = 1.0
 """How often the lock is looked at while no cycle comes in."""
+LOOK_S = 0.02
+"""How often it is looked for new polls before advice is given, however many ask."""
+UNDER_WAY_S = 1.0
+"""For so long the polls of a cycle that goes on may wait to be part of advice, which is then made once."""
 
 
 class Store(Protocol):
@@ -65,6 +69,7 @@ class _Built:
     registry: Registry = field(default_factory=Registry)
     poller: Mapping[str, Any] = field(default_factory=dict)
     store_version: Hashable = None
+    cycle: Cycle | None = None
     built_at: float = 0.0
     valid_until: float = 0.0
 
@@ -128,6 +133,8 @@ class Service:
         self._system = System()
         self._lock = threading.Lock()
         self._built = _Built()
+        self._passed_over_at: float | None = None
+        self._looked_at = 0.0
         self._stood: dict[str, _Stood] = {}
         self._bodies = _Bodies()
         self._checks_begun = self._last_check = 0
@@ -154,8 +161,8 @@ class Service:
         return None if machine is None else as_yaml(machine.declared)
 
     def fleet(self) -> Fleet:
-        """What stands of every machine now, by files that may be a moment behind."""
-        return self._current(self._recent).fleet
+        """What stands of every machine, by files and polls that may be a moment behind, not by a cycle."""
+        return self._current(at_once=False).fleet
 
     def loaded(self) -> Mapping[str, list[str]]:
         """The models that each machine holds now."""
@@ -190,29 +197,45 @@ class Service:
             "store": {"state": "error" if message else "ok", "message": message},
         }
 
-    def _current(self, registry_at: Callable[[float], Registry] | None = None) -> _Built:
-        """What is built, built anew if a file, the store or the time has changed it."""
+    def _current(self, *, at_once: bool = True) -> _Built:
+        """What is built, built anew if a file, the store or the time has changed it; in part, for advice."""
         begun_before = self._checks_begun
         with self._lock:
             if self._last_check > begun_before:  # one began after this call did, and has seen all there is
                 return self._built
             self._checks_begun += 1
             now = time.time()
-            registry = (registry_at or self._registry)(now)
-            try:
-                store_version = self._store.version()
-            except StoreError:
-                store_version = None
             built = self._built
+            registry = (self._registry if at_once else self._recent)(now)
+            store_version = built.store_version
+            if at_once or not 0 <= now - self._looked_at < LOOK_S:
+                store_version, self._looked_at = self._store_version(), now
             if (
                 registry is not built.registry
-                or store_version != built.store_version
                 or not built.built_at <= now < built.valid_until
+                or (store_version != built.store_version and (at_once or not self._may_wait(now)))
             ):
                 self._built = built = self._build(registry, store_version, now)
-            if registry_at is None:
+                self._passed_over_at = None
+            if at_once:
                 self._last_check = self._checks_begun
             return built
+
+    def _store_version(self) -> Hashable:
+        try:
+            return self._store.version()
+        except StoreError:
+            return None
+
+    def _may_wait(self, now: float) -> bool:
+        """Whether what has come since it was built belongs to a cycle that will have more."""
+        if self._passed_over_at is None:
+            self._passed_over_at = now
+        try:
+            has_ended = self._store.cycle() != self._built.cycle
+        except StoreError:
+            return False
+        return not has_ended and 0 <= now - self._passed_over_at < UNDER_WAY_S
 
     def _build(self, registry: Registry, store_version: Hashable, now: float) -> _Built:
         snapshot, store_fault = Snapshot(), None
@@ -253,6 +276,7 @@ class Service:
             registry=registry,
             poller=poller_body,
             store_version=store_version,
+            cycle=cycle,
             built_at=now,
             valid_until=valid_until,
         )
