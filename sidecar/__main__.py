@@ -64,8 +64,12 @@ def _run(settings: Settings, listening: socket.socket) -> None:
 def _end(_number: int, _frame: FrameType | None) -> None:
     """Leave the server's loop; a second signal must not cut short what ends the child."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _pass_over)
     raise SystemExit(0)
+
+
+def _pass_over(_number: int, _frame: FrameType | None) -> None:
+    """Not SIG_IGN, of which Python complains when the second signal came before the first was handled."""
 
 
 def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> str:

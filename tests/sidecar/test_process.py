@@ -103,6 +103,16 @@ def test_a_signal_ends_the_sidecar_and_its_child(number: int, start: Start, scen
     assert sidecar.log == log
 
 
+def test_two_signals_at_once_are_one_end(start: Start) -> None:
+    sidecar = start()
+    sidecar.sample()
+    log = sidecar.log
+    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+        sidecar.process.send_signal(number)
+    assert sidecar.process.wait(timeout=5) == 0
+    assert sidecar.log == log
+
+
 def test_a_signal_ends_the_sidecar_while_the_driver_hangs(start: Start, scenario: Scenario) -> None:
     scenario.show(card(0, "GPU-a"), hang="init")
     sidecar = start()
