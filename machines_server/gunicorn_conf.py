@@ -1,8 +1,11 @@
-"""gunicorn's settings, from ours; each worker stands ready to poll, and one of them does."""
+"""gunicorn's settings, from ours; each worker stands ready to poll, and one of them does, and little else."""
 
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gunicorn.util
@@ -16,7 +19,8 @@ from machines_server.web.errors import write_json_error
 from machines_server.wsgi import make_poller, read_files
 
 SWITCH_S = 0.0005
-"""How long a long answer may keep the poller, which gives way at every system call, from going on."""
+"""How long an answer may keep the poller, which gives way at every system call, from going on: a worker that
+begins to poll keeps the connections that it has."""
 
 _settings, _ = load_settings()
 
@@ -24,6 +28,8 @@ bind = (
     f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 )
 workers = _settings.workers
+if _settings.poller == "auto":
+    workers += 1  # the one that polls takes no connections
 threads = _settings.threads
 worker_class = "gthread"
 keepalive = 75
@@ -60,18 +66,29 @@ def when_ready(server: Any) -> None:  # noqa: ARG001  gunicorn names the paramet
     read_files(_settings)
 
 
-def post_worker_init(worker: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
+def post_worker_init(worker: Any) -> None:
     """After the fork, since threads and connections do not survive one."""
     global _poller
     # Ctrl-C is for the main process, which tells us by SIGQUIT: a second signal would cut short how we end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.setswitchinterval(SWITCH_S)
     collect_seldom()
     if _settings.poller == "auto":
-        _poller = threading.Thread(
-            target=make_poller(_settings).run, args=[_stop], name="poller", daemon=True
-        )
+        poller = make_poller(_settings, partial(_taking_no_connections, worker))
+        _poller = threading.Thread(target=poller.run, args=[_stop], name="poller", daemon=True)
         _poller.start()
+
+
+@contextmanager
+def _taking_no_connections(worker: Any) -> Iterator[None]:
+    """A worker looks before each wait for events at how many connections it may have."""
+    most, usual_s = worker.worker_connections, sys.getswitchinterval()
+    worker.worker_connections = 0
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        yield
+    finally:
+        worker.worker_connections = most
+        sys.setswitchinterval(usual_s)
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  gunicorn names the parameters

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import cache
 
 from flask import Flask
@@ -42,7 +42,9 @@ def make_service(settings: Settings) -> Service:
     )
 
 
-def make_poller(settings: Settings) -> Poller:
+def make_poller(
+    settings: Settings, leading: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Poller:
     """What polls, whenever no other process does; it is also the one that logs what is wrong in files."""
     store = LatestReader(settings.telemetry_db)
     max_gap_s = too_old_after_s(settings.poll_interval_s, settings.poll_timeout_s)
@@ -56,6 +58,7 @@ def make_poller(settings: Settings) -> Poller:
         open_sink=lambda on_fault: WriterThread(
             settings.telemetry_db, max_gap_s=max_gap_s, retention=_retention(settings), on_fault=on_fault
         ),
+        leading=leading,
     )
 
 

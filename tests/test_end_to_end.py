@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -244,6 +245,26 @@ def test_when_the_polling_worker_is_killed_another_polls_within_an_interval(
     connection = sqlite3.connect(server.data / "telemetry.db")
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+def test_the_worker_that_polls_takes_no_connections(server: RunningServer) -> None:
+    port = int(server.settings["MACHINES_PORT"])
+    for _ in range(3):
+        poller = server.poller_pid()
+        time.sleep(1.5)  # the workers that answer are there
+        sessions = [requests.Session() for _ in range(16)]
+        for session in sessions:
+            assert session.get(f"{server.url}/health", timeout=10).ok
+        served = psutil.Process(poller).net_connections()
+        assert not [one for one in served if one.status == "ESTABLISHED" and one.laddr.port == port]
+        for session in sessions:
+            session.close()
+        os.kill(poller, signal.SIGKILL)
+        wait_until(partial(_is_another, server, poller))
+
+
+def _is_another(server: RunningServer, poller: int) -> bool:
+    return server.poller_pid() != poller
 
 
 def test_a_poller_that_stops_makes_machines_unknown_and_never_offline(

@@ -6,7 +6,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -59,10 +59,11 @@ class Poller:
         registry: Callable[[float], Registry],
         lock: PollerLock,
         open_sink: Callable[[Callable[[str | None], None]], Sink],
+        leading: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """`open_sink` is given a function that hears of the sink's faults."""
+        """`open_sink` is given a function that hears of the sink's faults; `leading` is entered to lead."""
         self._timing, self._registry, self._lock = timing, registry, lock
-        self._open_sink = open_sink
+        self._open_sink, self._leading = open_sink, leading
         self._faults: dict[str, str] = {}
         self._faults_lock = threading.Lock()
         self._sink: Sink
@@ -83,7 +84,8 @@ class Poller:
                 complained, leads = True, False
             if leads:
                 try:
-                    self._lead(stop)
+                    with self._leading():
+                        self._lead(stop)
                 except Exception:
                     log.exception("polling failed; it is tried again, here or in another process")
                     self._lock.release()
