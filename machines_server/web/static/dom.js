@@ -26,14 +26,17 @@ function append(element, children) {
     else if (child !== null && child !== undefined && child !== false) element.append(child);
 }
 
-/** Makes copies of one element, which costs far less than to make each: {root, and by name what has a data-part}. */
+/** Makes copies of one element, which costs far less than to make each: {root, and what has a data-part, by its name}. */
 export function copier(make) {
   let first = null;
+  let names = null;
   return () => {
     first ??= make();
+    names ??= [...first.querySelectorAll("[data-part]")].map((element) => element.getAttribute("data-part"));
     const root = first.cloneNode(true);
     const parts = { root };
-    for (const element of root.querySelectorAll("[data-part]")) parts[element.getAttribute("data-part")] = element;
+    const found = root.querySelectorAll("[data-part]");
+    for (let at = 0; at < names.length; at += 1) parts[names[at]] = found[at];
     return parts;
   };
 }
@@ -62,6 +65,11 @@ export function remakeEach(element, items, keyOf, make) {
 /** Let the ages of moments grow. `text` gives that of one, by its RFC 3339 time. */
 export function ageTimes(element, text) {
   for (const time of element.querySelectorAll("time")) say(time, text(time.dateTime));
+}
+
+/** Do it once what was changed is on the screen; not while nobody looks. */
+export function onceDrawn(work) {
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(work, 0)));
 }
 
 /** Show a text, without touching the page when it stands there already. */

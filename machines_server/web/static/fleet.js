@@ -2,7 +2,7 @@
 import { get, path } from "./api.js";
 import { navigate } from "./app.js";
 import { card, row, TABLE_HEADS } from "./cards.js";
-import { ageTimes, h, remake, remakeEach, say } from "./dom.js";
+import { ageTimes, h, onceDrawn, remake, remakeEach, say } from "./dom.js";
 import { eventLine } from "./event_line.js";
 import { age, gib } from "./format.js";
 import { serverNow, state, STATUSES } from "./live.js";
@@ -43,6 +43,7 @@ export function open(main) {
   main.append(h("h1", { class: "unseen" }, "Fleet"), fleet, steps);
   let shown = new Map();
   let shownAs = null;
+  let list = null;
   let asked = 0;
 
   function choose(name, value) {
@@ -57,7 +58,7 @@ export function open(main) {
   function update(isNew) {
     if (isNew) {
       draw();
-      askLatest();
+      onceDrawn(askLatest);
     }
     tick();
   }
@@ -92,13 +93,14 @@ export function open(main) {
 
   /** Keep what is there, so that nobody's focus is lost, and put it into order. */
   function place(wanted, make) {
-    if (make !== shownAs) {
+    const isNew = make !== shownAs;
+    if (isNew) {
       for (const one of shown.values()) forget(one.root);
       shown = new Map();
       shownAs = make;
-      body.replaceChildren(make === row ? makeTable() : makeCards());
+      list = make === row ? makeTable() : makeCards();
     }
-    const holder = body.querySelector("tbody, ul.cards");
+    const holder = list.querySelector("tbody") ?? list;
     const names = new Set(wanted.map((machine) => machine.name));
     for (const [name, one] of shown)
       if (!names.has(name)) {
@@ -113,6 +115,7 @@ export function open(main) {
       one.show(machine);
       if (holder.children[at] !== one.root) holder.insertBefore(one.root, holder.children[at] ?? null);
     });
+    if (isNew) body.replaceChildren(list);
     if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
   }
 
@@ -220,7 +223,7 @@ function makeControls(query) {
 /** The first screen of cards is laid out a frame before the others. */
 function makeCards() {
   const cards = h("ul", { class: "cards first" });
-  requestAnimationFrame(() => requestAnimationFrame(() => cards.classList.remove("first")));
+  onceDrawn(() => cards.classList.remove("first"));
   return cards;
 }
 

@@ -1,4 +1,5 @@
 // The present, asked for again and again while somebody looks.
+import { onceDrawn } from "./dom.js";
 import { asker, get, path, Refused, sentence } from "./api.js";
 
 const FIRST_EVENTS = 1000;
@@ -56,12 +57,14 @@ async function ask() {
   const isNew = await askForFleet();
   running = false;
   if (!document.hidden) timer = setTimeout(ask, state.failedSince ? RETRY_MS : intervalMs());
-  if (!awaitsOthers) askForOthers();
   tell(isNew);
+  // Once that is drawn, which their answers would hold up.
+  onceDrawn(askForOthers);
 }
 
 /** What stands beside the fleet; however long it takes, the fleet is asked for again in time. */
 async function askForOthers() {
+  if (awaitsOthers) return;
   awaitsOthers = true;
   const answers = await Promise.allSettled([get("/api/leases"), get("/health"), get(eventsPath())]);
   awaitsOthers = false;

@@ -1,6 +1,6 @@
 // Sparklines of the last hour: made for what is on the screen, a few at a time, and anew once a minute.
 import { get, machinePath } from "./api.js";
-import { h, remake, svg } from "./dom.js";
+import { h, onceDrawn, remake, svg } from "./dom.js";
 import { number } from "./format.js";
 import { serverNow } from "./live.js";
 
@@ -51,7 +51,7 @@ export function forget(root) {
 function want(element) {
   if (!element.spark.isKnown || performance.now() - element.spark.madeAt < FRESH_MS) return;
   waiting.add(element);
-  next();
+  onceDrawn(next);
 }
 
 async function next() {
