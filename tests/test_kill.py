@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 import requests
 
 from bench.fill import DAY_S, Host, Stretch, fill
@@ -112,6 +113,7 @@ def _samples(path: Path, since_ms: int) -> int:
             return 0
 
 
+@pytest.mark.slow
 def test_reading_a_year_of_the_past_delays_no_cycle(tmp_path: Path, fakes: FakeFleet) -> None:
     path = tmp_path / "var" / "telemetry.db"
     now_s = int(time.time())
