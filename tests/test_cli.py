@@ -174,8 +174,11 @@ def test_events_can_be_followed(server: RunningServer, fakes: FakeFleet) -> None
     words = [sys.executable, "-m", "machines_server", "events", "--follow", "--server", server.url]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=clean_environment()) as follower:
         assert follower.stdout is not None
-        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
-        assert follower.stdout.readline().split()[1:3] == ["one", "machine_added"]
-        assert follower.stdout.readline().split()[1:3] == ["one", "online"]
-        follower.send_signal(signal.SIGINT)
-        assert follower.wait(10) in (0, 1, 130)
+        try:
+            server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
+            assert follower.stdout.readline().split()[1:3] == ["one", "machine_added"]
+            assert follower.stdout.readline().split()[1:3] == ["one", "online"]
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(10) in (0, 1, 130)
+        finally:
+            follower.kill()  # whoever starts the tests may have them ignore the signal
