@@ -19,7 +19,7 @@ from machines_server.core.live import Latest, Live, changes_at, live_keys, what_
 from machines_server.core.registry import Endpoint, Machine, Registry
 from machines_server.core.sample import Cycle
 from machines_server.core.snapshot import Snapshot
-from machines_server.core.status import PollerState, is_fresh, judge_poller, too_old_after_s
+from machines_server.core.status import PollerState, Status, is_fresh, judge_poller, too_old_after_s
 from machines_server.core.times import rfc3339
 from machines_server.errors import StoreError
 from machines_server.poller_lock import Holder, holder
@@ -31,7 +31,7 @@ RECHECK_S = 1.0
 """How often the lock is looked at while no cycle comes in."""
 LOOK_S = 0.02
 """How often it is looked for new polls before advice is given, however many ask."""
-UNDER_WAY_S = 1.0
+UNDER_WAY_S = 0.5
 """For so long the polls of a cycle that goes on may wait to be part of advice, which is then made once."""
 
 
@@ -228,7 +228,12 @@ class Service:
             return None
 
     def _may_wait(self, now: float) -> bool:
-        """Whether what has come since it was built belongs to a cycle that will have more."""
+        """Whether what has come since it was built belongs to a cycle that will have more.
+
+        While something is unknown it does not wait: a new machine is polled apart from the cycles.
+        """
+        if any(live.verdict.status is Status.UNKNOWN for live in self._built.fleet.lives):
+            return False
         if self._passed_over_at is None:
             self._passed_over_at = now
         try:

@@ -12,6 +12,7 @@ import pytest
 from machines_server.config import load_settings
 from machines_server.core.registry import Endpoint, Machine, Registry
 from machines_server.core.sample import Cycle, HostSample, PollResult, State
+from machines_server.core.status import Status
 from machines_server.machine_file import parse_machine
 from machines_server.poller_lock import PollerLock
 from machines_server.service import LOOK_S, UNDER_WAY_S, Service
@@ -33,11 +34,14 @@ class Polled:
     writer: SampleWriter
     machine: Machine
 
-    def poll(self, cpu_percent: float) -> None:
-        """One answer of the sidecar is written, and may be looked for."""
+    def poll(self, cpu_percent: float, machine: Machine | None = None) -> None:
+        """One answer of a sidecar, the first one's if not said, is written and may be looked for."""
+        machine = machine or self.machine
         answer, now = HostSample(cpu_percent=cpu_percent), time.time()
-        url = self.machine.endpoints[Endpoint.SIDECAR]
-        self.writer.write([PollResult("one", Endpoint.SIDECAR, url, State.OK, now, 0.01, None, answer)])
+        url = machine.endpoints[Endpoint.SIDECAR]
+        self.writer.write(
+            [PollResult(machine.name, Endpoint.SIDECAR, url, State.OK, now, 0.01, None, answer)]
+        )
         time.sleep(LOOK_S)
 
     def end_cycle(self) -> None:
@@ -99,3 +103,16 @@ def test_what_is_shown_has_every_poll_at_once_and_so_has_advice_then(polled: Pol
     (shown,) = json.loads(polled.service.infrastructure().json)["machines"]
     assert shown["telemetry"]["cpu_percent"] == 2
     assert polled.advised_by() == 2
+
+
+def test_a_new_machine_is_part_of_advice_at_once(tmp_path: Path, polled: Polled) -> None:
+    assert polled.advised_by() == 1
+    (tmp_path / "machines" / "two.yaml").write_text(TEXT.replace("one", "two"))
+    live = polled.service.fleet().live("two")
+    assert live
+    assert live.verdict.status is Status.UNKNOWN
+    polled.writer.write([Registry((polled.machine, live.machine), loaded_at=time.time())])
+    polled.poll(2, live.machine)
+    live = polled.service.fleet().live("two")
+    assert live
+    assert live.verdict.status is Status.ONLINE

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -83,19 +83,23 @@ def without_descriptors(pid: int) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-def test_file_descriptors_of_a_process_that_only_polls_run_out(
-    tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("polls", ["process apart", "worker"])
+def test_file_descriptors_of_what_polls_run_out(
+    tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str], polls: str
 ) -> None:
     hosts = declare(tmp_path, fakes)
     for name in HOSTS[:2]:  # the others keep their connections, and so can still be asked
         closing_each = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
         hosts[name].answer = (hosts[name].answer or b"").replace(b"HTTP/1.1 200 OK\r\n", closing_each)
-    with (
-        RunningServer(tmp_path, command="poll") as poller,
-        scene(tmp_path, hosts, MACHINES_POLLER="off") as seen,
-    ):
+    with ExitStack() as stack:
+        if polls == "worker":
+            seen = stack.enter_context(scene(tmp_path, hosts))
+        else:
+            stack.enter_context(RunningServer(tmp_path, command="poll"))
+            seen = stack.enter_context(scene(tmp_path, hosts, MACHINES_POLLER="off"))
+        poller = seen.server.poller_pid()
         began = time.monotonic()
-        with without_descriptors(poller.process.pid):
+        with without_descriptors(poller):
             word = seen.wait_for_word("could not open a connection", began, 10)
             wait_until(lambda: [one for one in seen.server.fleet().values() if one["status"] == "unknown"])
             unknown_s = time.monotonic() - began
@@ -105,35 +109,14 @@ def test_file_descriptors_of_a_process_that_only_polls_run_out(
         ended = time.monotonic()
         well_s = seen.wait_until_well(ended)
         wait_until(lambda: seen.server.get("/health").json()["poller"]["message"] is None)
+        assert seen.server.poller_pid() == poller
         assert seen.watch.failures == []
         unknown = {name for name, status in fleet.items() if status == "unknown"}
         assert unknown == set(HOSTS[:2]), fleet
         tell(
             capsys,
-            f"poll process without file descriptors 10 s: {word!r}, {len(unknown)} hosts that need a new "
+            f"poller ({polls}) without file descriptors 10 s: {word!r}, {len(unknown)} hosts that need a new "
             f"connection unknown after {unknown_s:.1f} s, the others online, well {well_s:.1f} s after",
-        )
-
-
-def test_file_descriptors_of_the_worker_that_polls_run_out(
-    tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with scene(tmp_path, declare(tmp_path, fakes)) as seen:
-        poller = seen.server.poller_pid()
-        began = time.monotonic()
-        with without_descriptors(poller):
-            wait_until(lambda: seen.server.poller_pid() != poller)
-            moved_s = time.monotonic() - began
-            time.sleep(began + 10 - time.monotonic())
-        well_s = seen.wait_until_well(began + 10)
-        gap_s = seen.longest_gap_s(began)
-        assert gap_s < 3 * INTERVAL_S
-        assert len(seen.watch.failures) <= 2, seen.watch.failures  # what that worker had accepted
-        tell(
-            capsys,
-            f"polling worker without file descriptors: another polls after {moved_s:.1f} s, no host unasked "
-            f"for more than {gap_s:.1f} s, {len(seen.watch.failures)} of {seen.watch.answers} answers "
-            f"failed, well {well_s:.1f} s after",
         )
 
 
