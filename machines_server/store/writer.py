@@ -20,7 +20,9 @@ from machines_server.store.migrate import migrate
 from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import Item, SampleWriter
 
-FLUSH_S = 0.05
+LULL_S, WAIT_S = 0.05, 0.25
+"""A batch is written when nothing has come for a lull, or when its first item has waited so long: to write
+while answers still come in slows both, by a tenth of the CPU of polling 1,000 hosts."""
 RETRY_S = 1.0
 TRIM_EVERY_S = 2.0
 MAX_PENDING = 50_000
@@ -80,7 +82,7 @@ class WriterThread:
     def _run(self) -> None:
         while not self._closing.is_set():
             self._something.wait()
-            self._at_once.wait(FLUSH_S)
+            self._gather()
             self._something.clear()
             self._at_once.clear()
             self._guarded(self._work)
@@ -90,6 +92,14 @@ class WriterThread:
         if self._pending:
             log.error("%d items that were polled are lost: %s", len(self._pending), self._fault)
         self._close()
+
+    def _gather(self) -> None:
+        """Let what belongs together come in: until a cycle has ended, and not for long."""
+        until, count = time.monotonic() + WAIT_S, 0
+        while count < len(self._incoming) and time.monotonic() < until:
+            count = len(self._incoming)
+            if self._at_once.wait(LULL_S):
+                return
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Do it; whatever goes wrong is said, and the thread goes on with what is still to be written."""
