@@ -6,7 +6,7 @@ from typing import Any
 
 from machines_server.core.registry import Endpoint
 from machines_server.core.sample import HostSample, LoadedModel, Sample, public_value
-from machines_server.core.status import Seen, Status, Verdict, judge
+from machines_server.core.status import Status, Verdict, judge
 
 EVENT_TYPES = (
     "online",
@@ -41,8 +41,7 @@ def status_event(before: Status | None, sample: Sample) -> Event | None:
 
 def verdict_of(sample: Sample) -> Verdict:
     """What one sample alone says of its machine."""
-    seen = {endpoint: Seen(result.state, result.reason) for endpoint, result in sample.results.items()}
-    return judge(frozenset(seen), seen, None)
+    return judge(sample.results.keys(), sample.results, None)
 
 
 def reboot_event(uptime_before_s: float | None, sample: Sample) -> Event | None:

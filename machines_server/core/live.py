@@ -4,19 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from machines_server.core.hints import hint
 from machines_server.core.memory import Memory
 from machines_server.core.model_names import spelled_as
 from machines_server.core.registry import Endpoint, Machine
 from machines_server.core.sample import Answer, HostSample, LoadedModel, State, telemetry
-from machines_server.core.status import BUSY_GRACE_S, Seen, Verdict, is_fresh, judge
+from machines_server.core.status import BUSY_GRACE_S, Verdict, is_fresh, judge
 from machines_server.core.times import rfc3339
 
 
-@dataclass(frozen=True, slots=True)
-class Latest:
+class Latest(NamedTuple):
     """How the latest poll of one endpoint ended; `answer` and clock are as old as `answered_at` says."""
 
     url: str
@@ -28,9 +27,9 @@ class Latest:
     clock_ahead_s: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Live:
-    """What stands of one machine now; times are epoch seconds, and None is unknown.
+    """What stands of one machine now; times are epoch seconds, and None is unknown. Nothing changes it.
 
     `host` is the latest sample and as old as `sampled_at`. `models` is what its Ollama holds, empty unless it
     said so; `ollama` is how that was asked, None if it was not asked lately, or if there is none.
@@ -74,11 +73,7 @@ def what_stands(
     urls = machine.endpoints
     latest = {one: found for one, found in latest.items() if urls.get(one) == found.url}
     fresh = {one: found for one, found in latest.items() if is_fresh(found.polled_at, now, limit_s)}
-    verdict = judge(
-        frozenset(urls),
-        {one: Seen(found.state, found.reason) for one, found in fresh.items()},
-        poller_fault,
-    )
+    verdict = judge(urls.keys(), fresh, poller_fault)
     sidecar = latest.get(Endpoint.SIDECAR)
     ollama = None if poller_fault else fresh.get(Endpoint.OLLAMA)
     return Live(
@@ -109,15 +104,19 @@ def live_keys(live: Live) -> dict[str, Any]:
 
 def changes_at(latest: Mapping[Endpoint, Latest], now: float, limit_s: float) -> float:
     """When what stands would next change by the clock alone, in epoch seconds."""
-    spans = [(found.polled_at, limit_s) for found in latest.values()]
-    spans += [
-        (found.answered_at, BUSY_GRACE_S)
-        for found in latest.values()
-        if found.state is State.BUSY and found.answered_at is not None
-    ]
-    # A stamp that the clock was set back behind counts from `span` before it until `span` after it.
-    moments = [moment for at, span in spans for moment in (at - span, at + span)]
-    return min((moment for moment in moments if moment >= now), default=float("inf"))
+    moment = float("inf")
+    for found in latest.values():
+        moment = min(moment, _edge(found.polled_at, limit_s, now))
+        if found.state is State.BUSY and found.answered_at is not None:
+            moment = min(moment, _edge(found.answered_at, BUSY_GRACE_S, now))
+    return moment
+
+
+def _edge(at: float, span_s: float, now: float) -> float:
+    """When `at` next begins or ceases to be fresh: the clock may have been set back behind it."""
+    if now <= at - span_s:
+        return at - span_s
+    return at + span_s if now <= at + span_s else float("inf")
 
 
 def _held(ollama: Latest | None, now: float) -> tuple[LoadedModel, ...]:

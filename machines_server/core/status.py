@@ -1,11 +1,14 @@
 """online, degraded, offline or unknown: what the latest polls and the clock allow us to say of a machine."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
 from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 from machines_server.core.registry import Endpoint
 from machines_server.core.sample import Cycle, State
 from machines_server.core.times import rfc3339
+
+_ENDPOINTS = tuple(Endpoint)
 
 BUSY_GRACE_S = 60.0
 """How long a busy Ollama's last model list stands."""
@@ -20,16 +23,19 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Ended(Protocol):
     """How the latest poll of one endpoint ended."""
 
-    state: State
-    reason: str | None = None
+    @property
+    def state(self) -> State:
+        """In one word."""
+
+    @property
+    def reason(self) -> str | None:
+        """In a sentence, unless it was answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The status of a machine and, unless all is well, one sentence why."""
 
     status: Status
@@ -46,8 +52,7 @@ def is_fresh(at: float | None, now: float, limit_s: float) -> bool:
     return at is not None and abs(now - at) <= limit_s
 
 
-@dataclass(frozen=True, slots=True)
-class PollerState:
+class PollerState(NamedTuple):
     """running, stalled or stopped; unless it runs, `fault` is one sentence for it."""
 
     state: str
@@ -68,7 +73,7 @@ def judge_poller(cycle: Cycle | None, leads_since: float | None, now: float, lim
     return PollerState("stalled", f"the poller is stalled; {last}")
 
 
-def judge(declared: frozenset[Endpoint], seen: dict[Endpoint, Seen], poller_fault: str | None) -> Verdict:
+def judge(declared: Set[Endpoint], seen: Mapping[Endpoint, Ended], poller_fault: str | None) -> Verdict:
     """The status of a machine that has the `declared` endpoints.
 
     `seen` holds the latest poll of each endpoint, without those that are too old to speak for the present.
@@ -80,7 +85,7 @@ def judge(declared: frozenset[Endpoint], seen: dict[Endpoint, Seen], poller_faul
         return Verdict(Status.UNKNOWN, poller_fault)
     reason = "; ".join(
         f"{endpoint}: {seen[endpoint].reason}"
-        for endpoint in Endpoint
+        for endpoint in _ENDPOINTS
         if endpoint in seen and seen[endpoint].state is not State.OK
     )
     if _answered(seen, Endpoint.SIDECAR):
@@ -95,5 +100,5 @@ def judge(declared: frozenset[Endpoint], seen: dict[Endpoint, Seen], poller_faul
     return Verdict(Status.ONLINE)
 
 
-def _answered(seen: dict[Endpoint, Seen], endpoint: Endpoint) -> bool:
+def _answered(seen: Mapping[Endpoint, Ended], endpoint: Endpoint) -> bool:
     return endpoint in seen and seen[endpoint].state is State.OK

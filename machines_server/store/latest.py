@@ -28,7 +28,7 @@ from machines_server.core.snapshot import Snapshot
 from machines_server.store.connection import inode, may_stay_open, open_reader, translated
 
 _LATEST_SINCE = """
-SELECT name, endpoint, revision, url, state, reason, polled_at_ms, answered_at_ms, answer, clock_ahead_s
+SELECT name, endpoint, revision, answer, url, state, reason, polled_at_ms, answered_at_ms, clock_ahead_s
 FROM latest CROSS JOIN machine ON machine.id = machine_id WHERE revision > ?"""
 _LIBRARIES = (
     "SELECT name, url, asked_at_ms / 1000.0, models FROM library JOIN machine ON machine.id = machine_id"
@@ -54,6 +54,8 @@ class _Known:
 
     revision: int = -1
     latest: dict[str, Mapping[Endpoint, Latest]] = field(default_factory=dict)
+    models: dict[str, tuple[str, Answer]] = field(default_factory=dict)
+    """What each Ollama answered, as it is stored and as it was read: mostly it says the same again."""
     told: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
@@ -92,19 +94,29 @@ class LatestReader:
         (rows,) = connection.execute("SELECT count(*) FROM latest").fetchone()
         known = self._known
         for _ in range(2):
-            for name, endpoint, revision, *poll in connection.execute(
+            for name, endpoint, revision, text, *poll in connection.execute(
                 _LATEST_SINCE, (known.revision,)
             ).fetchall():
                 key = name.casefold()
-                known.latest[key] = {
-                    **known.latest.get(key, {}),
-                    _ENDPOINTS[endpoint]: _typed(endpoint, *poll),
-                }
+                answer = None if text is None else self._answer(key, endpoint, text)
+                found = {_ENDPOINTS[endpoint]: _typed(answer, *poll)}
+                known.latest[key] = {**known.latest.get(key, {}), **found}
                 known.revision = max(known.revision, revision)
             if sum(len(polls) for polls in known.latest.values()) == rows:
                 break
-            known.revision, known.latest = -1, {}  # some are gone; which ones is not told
+            # some are gone; which ones is not told
+            known.revision, known.latest, known.models = -1, {}, {}
         return dict(known.latest)
+
+    def _answer(self, key: str, endpoint: str, text: str) -> Answer:
+        """What `samples.py` wrote of a machine."""
+        if endpoint == Endpoint.SIDECAR:
+            return _host(text)
+        known, models = self._known.models.get(key, ("", ()))
+        if known != text:
+            models = tuple(LoadedModel(**model) for model in orjson.loads(text))
+            self._known.models[key] = text, models
+        return models
 
     def _unless_told(
         self, connection: sqlite3.Connection, telltale: str, read: Callable[[sqlite3.Connection], T]
@@ -177,25 +189,20 @@ def _cycle(connection: sqlite3.Connection) -> Cycle | None:
 
 
 def _typed(
-    endpoint: str,
+    answer: Answer | None,
     url: str,
     state: str,
     reason: str | None,
     polled_at_ms: int,
     answered_at_ms: int | None,
-    text: str | None,
     clock_ahead_s: float | None,
 ) -> Latest:
     answered_at = None if answered_at_ms is None else answered_at_ms / 1000
-    answer = None if text is None else _answer(endpoint, text)
     return Latest(url, _STATES[state], reason, polled_at_ms / 1000, answered_at, answer, clock_ahead_s)
 
 
-def _answer(endpoint: str, text: str) -> Answer:
-    """What `samples.py` wrote."""
+def _host(text: str) -> HostSample:
     raw = orjson.loads(text)
-    if endpoint == Endpoint.OLLAMA:
-        return tuple(LoadedModel(**model) for model in raw)
     raw["gpu"] = tuple(GpuSample(**gpu) for gpu in raw["gpu"])
     raw["gpu_unreadable"] = tuple(GpuUnreadable(**gpu) for gpu in raw["gpu_unreadable"])
     return HostSample(**raw)

@@ -1,6 +1,7 @@
 """What may be said of a machine, from the latest polls and the clock."""
 
 import itertools
+from typing import NamedTuple
 
 import pytest
 
@@ -8,7 +9,6 @@ from machines_server.core.registry import Endpoint
 from machines_server.core.sample import Cycle, State
 from machines_server.core.status import (
     PollerState,
-    Seen,
     Status,
     Verdict,
     is_fresh,
@@ -16,6 +16,14 @@ from machines_server.core.status import (
     judge_poller,
     too_old_after_s,
 )
+
+
+class Seen(NamedTuple):
+    """How a poll ended."""
+
+    state: State
+    reason: str | None = None
+
 
 SIDECAR, OLLAMA = Endpoint.SIDECAR, Endpoint.OLLAMA
 BOTH = frozenset(Endpoint)
