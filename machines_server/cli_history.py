@@ -20,12 +20,8 @@ _WIDTH = 60
 
 @click.command()
 @click.argument("name")
-@click.option(
-    "--metric", default="cpu_percent,ram_used_gb,vram_used_gb", show_default=True, help="Comma-separated."
-)
-@click.option(
-    "--from", "from_", default="-24h", show_default=True, help="RFC 3339, epoch seconds, -90s, -24h, -7d."
-)
+@click.option("--metric", default=_METRICS, show_default=True, help="Comma-separated.")
+@click.option("--from", "from_", default="-24h", show_default=True, help=_TIMES)
 @click.option("--to", default="now", show_default=True)
 @click.option("--step", default="auto", show_default=True, help="Seconds, or auto.")
 @click.option("--gpu", default=None, help="Index of a GPU; all of them unless given.")
@@ -69,16 +65,16 @@ def events(server: str, *, as_json: bool, follow: bool, from_: str, type_: str |
     """What happened, oldest first."""
     given = {"from": from_, "type": type_, **wanted}
     parameters = {key: value for key, value in given.items() if value is not None}
-    after = 0
     while True:
-        found = ask(server, "/api/events", {**parameters, "after": after})["events"]
+        found = ask(server, "/api/events", parameters)["events"]
         for event in reversed(found):
             click.echo(json.dumps(event) if as_json else _sentence(event))
-        after = max([after, *(event["id"] for event in found)])
         if not follow:
             return
         sys.stdout.flush()
-        time.sleep(FOLLOW_S)
+        parameters["after"] = max((event["id"] for event in found), default=parameters.get("after", 0))
+        if not found:
+            time.sleep(FOLLOW_S)
 
 
 def sparkline(points: list[tuple[float, float]], first: float, last: float, width: int = _WIDTH) -> str:

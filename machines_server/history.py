@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from machines_server.core.registry import Registry
 from machines_server.core.rollup import (
     HOUR,
     MAX_POINTS,
+    MAX_STEP_S,
     TIER_STEPS_S,
     Fold,
     auto_step_s,
@@ -127,7 +129,7 @@ class History:
             if one not in EVENT_TYPES:
                 raise BadParameterError("type", f"is {one!r}: use one or more of {', '.join(EVENT_TYPES)}")
         limit = _whole(parameters, "limit", 100, 1, MAX_EVENTS)
-        after = _whole(parameters, "after", 0, 0, 2**62)
+        after = _whole(parameters, "after", 0, 0, 2**62) if parameters.get("after") else None
         machine = self._machine(parameters["machine"]).name if parameters.get("machine") else None
         rows = self._reader.events(machine, types, from_at, to_at, limit, after)
         return [
@@ -191,12 +193,9 @@ class History:
         least_s = TIER_STEPS_S.get(next(kept, HOUR), 1)
         if text == "auto":
             return auto_step_s(to_at - from_at, least_s)
-        try:
-            step_s = int(text)
-        except ValueError:
-            step_s = 0
-        if step_s < 1:
-            raise BadParameterError("step", f"is {text!r}: use a whole number of seconds, or auto")
+        step_s = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
+        if not 1 <= step_s <= MAX_STEP_S:
+            raise BadParameterError("step", f"is {text!r}: use seconds from 1 to {MAX_STEP_S}, or auto")
         if least_s > 1 and step_s % least_s:
             why = f"so far back nothing finer than {least_s} s is kept: use a multiple of {least_s}, or auto"
             raise BadParameterError("step", f"is {step_s}, but {why}")
@@ -231,7 +230,7 @@ def _wanted(
 ) -> Iterator[tuple[Metric, int | None, int]]:
     """(metric, index of GPU, id) of every series; without `gpu` those of all GPUs."""
     indexes = {str(index) for _, index, _ in machine.gpus}
-    asked = None if gpu is None else gpu.split(",")
+    asked = gpu.split(",") if gpu else None
     for one in asked or ():
         if one not in indexes:
             known = ", ".join(sorted(indexes)) or "none"

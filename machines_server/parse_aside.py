@@ -1,7 +1,7 @@
 """Machine files are read once in a process, and those that take long in one of their own: no answer waits.
 
-ruamel.yaml, in Python throughout since that alone is YAML 1.2, takes some 40 us for a value and 1 us for a
-character; a legal file of 1 MiB may take a minute.
+ruamel.yaml, in Python throughout since that alone is YAML 1.2, is slow: a legal file of 1 MiB may take a
+minute.
 """
 
 import os

@@ -108,7 +108,7 @@ def _promised(leases: Sequence[Lease], fleet: Fleet) -> dict[str, tuple[Share, .
     """What each lease promises now, by its id."""
     by_machine: dict[str, list[Lease]] = {}
     for lease in leases:
-        by_machine.setdefault(lease.machine, []).append(lease)
+        by_machine.setdefault(lease.machine.casefold(), []).append(lease)
     found = {}
     for name, here in by_machine.items():
         live = fleet.live(name)

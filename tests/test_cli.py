@@ -163,6 +163,10 @@ def test_history_events_and_backup_of_a_running_server(
     with closing(sqlite3.connect(copy)) as opened:
         assert opened.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert opened.execute("SELECT name FROM machine").fetchall() == [("one",)]
+    for nowhere in (tmp_path / "none" / "copy.db", copy / "copy.db"):
+        failed = command("backup", str(nowhere), **server.settings)
+        assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+        assert str(nowhere) in failed.stderr or nowhere.name in failed.stderr
     again = command("backup", str(copy), **server.settings)
     assert (again.returncode, again.stderr) == (
         1,

@@ -90,13 +90,19 @@ def test_every_make_target_stands_in_the_readme() -> None:
     makefile = (ROOT / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     for target in phony.split():
-        assert f"make {target}" in README, target
+        assert re.search(rf"make {target}(?![\w-])", README), target
 
 
 def test_every_metric_and_event_stands_in_the_readme() -> None:
     section = README.split("\n## History\n")[1].split("\n## ")[0]
     for name in (*METRICS, *EVENT_TYPES):
         assert f"`{name}`" in section, name
+
+
+def test_the_page_of_events_offers_every_type() -> None:
+    script = (ROOT / "machines_server" / "web" / "static" / "events.js").read_text()
+    (types,) = re.findall(r"const TYPES = \[(.*?)\]", script, re.DOTALL)
+    assert set(re.findall(r'"([a-z_]+)"', types)) == set(EVENT_TYPES)
 
 
 def test_the_machine_file_of_the_readme_is_good() -> None:

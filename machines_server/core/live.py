@@ -11,7 +11,7 @@ from machines_server.core.memory import Memory
 from machines_server.core.model_names import spelled_as
 from machines_server.core.registry import Endpoint, Machine
 from machines_server.core.sample import Answer, HostSample, LoadedModel, State, telemetry
-from machines_server.core.status import BUSY_GRACE_S, Verdict, is_fresh, judge
+from machines_server.core.status import BUSY_GRACE_S, NOT_ASKED, NOT_YET, Verdict, is_fresh, judge
 from machines_server.core.times import rfc3339
 
 
@@ -73,9 +73,10 @@ def what_stands(
     urls = machine.endpoints
     latest = {one: found for one, found in latest.items() if urls.get(one) == found.url}
     fresh = {one: found for one, found in latest.items() if is_fresh(found.polled_at, now, limit_s)}
-    verdict = judge(urls.keys(), fresh, poller_fault)
+    verdict = judge(urls.keys(), fresh, poller_fault, before=latest.keys())
     sidecar = latest.get(Endpoint.SIDECAR)
     ollama = None if poller_fault else fresh.get(Endpoint.OLLAMA)
+    unasked = NOT_ASKED if Endpoint.OLLAMA in latest else NOT_YET
     return Live(
         machine=machine,
         verdict=verdict,
@@ -83,7 +84,7 @@ def what_stands(
         sampled_at=sidecar.answered_at if sidecar else None,
         last_seen=max((found.answered_at or 0 for found in latest.values()), default=0) or None,
         ollama=ollama.state if ollama else None,
-        ollama_reason=ollama.reason if ollama else poller_fault or "not polled yet",
+        ollama_reason=ollama.reason if ollama else poller_fault or unasked,
         models=_held(ollama, now),
         clock_ahead_s=(ollama and ollama.clock_ahead_s) or 0.0,
     )

@@ -57,7 +57,7 @@ def load_time(
     machine: str, key: str, size_bytes: int | None, seen: Sequence[LoadTime]
 ) -> tuple[float | None, Known]:
     """The seconds that a load will last: as it did there before, else by its size and how others did."""
-    here = [one for one in seen if one.machine == machine]
+    here = [one for one in seen if one.machine.casefold() == machine.casefold()]
     if same := [one.load_s for one in here if one.key == key]:
         return median(same[-LATEST_LOADS:]), "learned"
     if not size_bytes:

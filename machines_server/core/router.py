@@ -42,7 +42,6 @@ NEAREST_FIRST = (
 )
 """The codes of rejections, the nearest miss first."""
 _NEARNESS = {code: rank for rank, code in enumerate(NEAREST_FIRST)}
-_BY_FILE = ("where", "tag", "role")
 
 
 def advise(
@@ -90,7 +89,7 @@ class _Router:
         self._cold = Cold(ask, key, fleet, load_times)
         self._leases: dict[str, list[Lease]] = {}
         for lease in leases:
-            self._leases.setdefault(lease.machine, []).append(lease)
+            self._leases.setdefault(lease.machine.casefold(), []).append(lease)
 
     def evaluate(self, live: Live) -> Candidate | Rejection:
         """A machine that holds the model, or why it is not fit."""
@@ -125,12 +124,10 @@ class _Router:
 
     def _not_loaded(self, live: Live) -> Rejection:
         name, could_load = live.machine.name, self._cold.could_load(live)
-        if live.machine.name in self._leases:
-            spot = self._spot(live)
-            if lease := self._cold.loading(spot):
-                ready_s = self._cold.ready_in_s(spot, lease)
-                retry_s = self._fleet.interval_s if ready_s is None else ready_s
-                return spot.rejected("loading", "it is being loaded there for a lease", retry_s, retry_s)
+        if self._leases_on(live) and (lease := self._cold.loading(spot := self._spot(live))):
+            ready_s = self._cold.ready_in_s(spot, lease)
+            retry_s = self._fleet.interval_s if ready_s is None else ready_s
+            return spot.rejected("loading", "it is being loaded there for a lease", retry_s, retry_s)
         if live.ollama is State.BUSY and could_load:
             reason = "its Ollama is busy: it usually loads a model then"
             return Rejection(name, "busy", reason, retry_after_s=self._fleet.interval_s)
@@ -178,8 +175,10 @@ class _Router:
             yield "its Ollama is busy"
 
     def _spot(self, live: Live) -> Spot:
-        leases = self._leases.get(live.machine.name, ())
-        return Spot(live, leases, self._fleet.since(live), self._now)
+        return Spot(live, self._leases_on(live), self._fleet.since(live), self._now)
+
+    def _leases_on(self, live: Live) -> Sequence[Lease]:
+        return self._leases.get(live.machine.name.casefold(), ())
 
 
 _COULD_LOAD = "the model is not in its memory; with cold=true it could load it"

@@ -1,6 +1,6 @@
 """online, degraded, offline or unknown: what the latest polls and the clock allow us to say of a machine."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Container, Mapping, Set
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -8,6 +8,7 @@ from machines_server.core.registry import Endpoint
 from machines_server.core.sample import Cycle, State
 from machines_server.core.times import rfc3339
 
+NOT_YET, NOT_ASKED = "not polled yet", "this server could not ask it"
 _ENDPOINTS = tuple(Endpoint)
 
 BUSY_GRACE_S = 60.0
@@ -73,11 +74,17 @@ def judge_poller(cycle: Cycle | None, leads_since: float | None, now: float, lim
     return PollerState("stalled", f"the poller is stalled; {last}")
 
 
-def judge(declared: Set[Endpoint], seen: Mapping[Endpoint, Ended], poller_fault: str | None) -> Verdict:
+def judge(
+    declared: Set[Endpoint],
+    seen: Mapping[Endpoint, Ended],
+    poller_fault: str | None,
+    before: Container[Endpoint] = (),
+) -> Verdict:
     """The status of a machine that has the `declared` endpoints.
 
     `seen` holds the latest poll of each endpoint, without those that are too old to speak for the present.
-    `poller_fault` says why nobody polls, if nobody does. An endpoint that is busy did not answer.
+    `poller_fault` says why nobody polls, if nobody does; `before` are endpoints that were polled at any time.
+    An endpoint that is busy did not answer.
     """
     if not declared:
         return Verdict(Status.OFFLINE, "neither a sidecar nor Ollama is declared for this machine")
@@ -90,9 +97,16 @@ def judge(declared: Set[Endpoint], seen: Mapping[Endpoint, Ended], poller_fault:
     )
     if _answered(seen, Endpoint.SIDECAR):
         return Verdict(Status.ONLINE, reason or None)
-    if declared - seen.keys():
-        waiting = " and ".join(endpoint for endpoint in Endpoint if endpoint in declared - seen.keys())
-        return Verdict(Status.UNKNOWN, f"{waiting}: not polled yet")
+    if waiting := [endpoint for endpoint in Endpoint if endpoint in declared - seen.keys()]:
+        why = "; ".join(
+            f"{' and '.join(some)}: {reason}"
+            for reason, some in (
+                (NOT_YET, [endpoint for endpoint in waiting if endpoint not in before]),
+                (NOT_ASKED, [endpoint for endpoint in waiting if endpoint in before]),
+            )
+            if some
+        )
+        return Verdict(Status.UNKNOWN, why)
     if not _answered(seen, Endpoint.OLLAMA):
         return Verdict(Status.OFFLINE, reason)
     if Endpoint.SIDECAR in declared:

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_LAST_S = 253_402_300_799  # the end of the year 9999
+_LAST_S = 253_370_764_799  # the end of the year 9998: a span may be rounded up by a step, of at most a year
 
 
 def rfc3339(at: float | None) -> str | None:
@@ -25,7 +25,7 @@ def parse_time(text: str, now: float) -> float:
     else:
         at = _parse_rfc3339(text)
     if not 0 <= at <= _LAST_S:
-        raise ValueError("use a time between 1970 and 9999")
+        raise ValueError("use a time between 1970 and 9998")
     return at
 
 

@@ -55,6 +55,8 @@ class Librarian:
         now = time.monotonic()
         fleet = {machine.name: machine for machine in machines if machine.tags_url}
         self._asked = {name: asked for name, asked in self._asked.items() if name in fleet}
+        for name in [name for name in tuple(self._held) if name not in fleet]:
+            self._held.pop(name, None)
         due: dict[str, list[str]] = {}
         for name, machine in fleet.items():
             if machine.tags_url and len(due) < MAX_AT_ONCE and self._is_due(machine, now):

@@ -72,9 +72,11 @@ class Resolver:
     def _look_up(self, host: str, name: _Name) -> None:
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            addresses = dict.fromkeys(str(entry[4][0]) for entry in found)
             # One with a zone (fe80::1%eth0), which mDNS adds, has no form in libcurl's option.
-            name.addresses = tuple(address for address in addresses if "%" not in address)
+            usable = (address for *_, address in found if len(address) < 4 or not address[3])
+            name.addresses = tuple(dict.fromkeys(str(address[0]) for address in usable))
+            if not name.addresses:
+                name.error = "name not resolved: it has none but link-local addresses"
         except socket.gaierror as error:
             if error.errno == socket.EAI_AGAIN:
                 name.error = "name not resolved: no name server answered"

@@ -38,8 +38,8 @@ class Sink(Protocol):
     def put(self, item: Registry | PollResult | Sample | Cycle | Library) -> None:
         """Take one item."""
 
-    def close(self) -> None:
-        """Write what is left."""
+    def close(self) -> bool:
+        """Write what is left; whether that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Poller:
         self._known, self._faults = Registry(), {}
         with ExitStack() as stack:
             self._sink = self._open_sink(lambda fault: self._note("store", fault))
-            stack.callback(self._sink.close)
+            stack.callback(self._end_writing)
             fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
             newcomers_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
             self._librarian = Librarian()
@@ -113,6 +113,11 @@ class Poller:
             log.info("this process polls, every %g s", self._timing.interval_s)
             self._watch(job, newcomers_fetcher, stop)
         log.info("this process polls no more")
+
+    def _end_writing(self) -> None:
+        """Nobody else may write while a write of ours hangs, unless this process ends, and that with it."""
+        while not self._sink.close() and not self._stop.is_set():
+            log.error("the database takes long to write; until it has ended nobody can poll")
 
     def _schedule(self, fetcher: Fetcher, answers: Answers) -> tuple[BackgroundScheduler, Job]:
         scheduler = BackgroundScheduler(

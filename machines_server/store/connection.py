@@ -98,11 +98,17 @@ def backup(path: Path, target: Path) -> None:
     The copy is one file, and `target` is there only when it is whole.
     """
     part = target.with_name(f".{target.name}.part")
-    part.unlink(missing_ok=True)
-    with closing(open_reader(path)) as source, translated(path), closing(sqlite3.connect(part)) as copy:
-        source.backup(copy)
-        copy.execute("PRAGMA journal_mode = DELETE")
-    part.rename(target)
+    try:
+        part.unlink(missing_ok=True)
+        with closing(open_reader(path)) as source, translated(target), closing(sqlite3.connect(part)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        part.rename(target)
+    except OSError as error:
+        raise StoreError(f"{target} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -106,15 +106,15 @@ class HistoryReader:
         from_s: float,
         to_s: float,
         limit: int,
-        after: int = 0,
+        after: int | None = None,
     ) -> list[EventRow]:
-        """Newest first; `after` is the id of an event, of which only later ones are wanted."""
+        """Newest first; with `after`, the id of an event, those that came next after it."""
         sql = (
             "SELECT event.id, at_ms / 1000.0, name, type, detail FROM event"
             " JOIN machine ON machine.id = machine_id"
             " WHERE at_ms >= ? AND at_ms < ? AND event.id > ?"
         )
-        values: list[Any] = [round(from_s * 1000), round(to_s * 1000), after]
+        values: list[Any] = [round(from_s * 1000), round(to_s * 1000), after or 0]
         if machine is not None:
             sql += " AND name = ?"
             values.append(machine)
@@ -122,11 +122,13 @@ class HistoryReader:
             sql += f" AND type IN ({', '.join('?' * len(types))})"
             values += types
         with self._reading() as connection:
-            rows = connection.execute(sql + " ORDER BY at_ms DESC, event.id DESC LIMIT ?", (*values, limit))
-            return [
+            order = "at_ms DESC, event.id DESC" if after is None else "event.id"
+            rows = connection.execute(f"{sql} ORDER BY {order} LIMIT ?", (*values, limit))
+            found = [
                 EventRow(number, at, name, type_, orjson.loads(detail))
                 for number, at, name, type_, detail in rows
             ]
+        return sorted(found, key=lambda event: (event.at, event.id), reverse=True)
 
     def statuses(self, machine: int, from_s: float, to_s: float) -> list[tuple[float, str]]:
         """When the machine took on which status, oldest first, beginning with the one before `from_s`."""

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS, Metric
 from machines_server.core.rollup import HOUR, MINUTE, RAW, TEN_MINUTES, TIER_STEPS_S, TIERS
+from machines_server.core.status import Status
 from machines_server.store.connection import transaction
 
 STEP_S = 0.02
@@ -97,6 +98,16 @@ _ROLL = {
     )
     for tier in TIER_STEPS_S
 }
+_HAPPENINGS_AT_ONCE = 1000
+_TRANSITIONS = ", ".join(f"'{type_}'" for type_ in (*Status, "machine_removed"))
+_PRUNE_HAPPENINGS = {
+    # Of each machine the latest of its transitions stays, which says what it is now.
+    "event": "at_ms < :floor AND EXISTS (SELECT 1 FROM event AS later WHERE later.machine_id = old.machine_id"
+    f" AND later.at_ms > old.at_ms AND later.type IN ({_TRANSITIONS}))",
+    "model_span": "last_seen_at_ms < :floor",
+    "poll_span": "ended_at_ms < :floor AND id < (SELECT max(id) FROM poll_span)",
+}
+"""Which rows of each table are too old; SQLite's DELETE has no LIMIT."""
 _DUE = "SELECT at_s, machine_id FROM rollup_due WHERE tier = ? AND at_s <= ? LIMIT 20"
 _DONE = "DELETE FROM rollup_due WHERE tier = ? AND at_s = ? AND machine_id = ?"
 
@@ -110,6 +121,7 @@ class Rollups:
         self._marked: dict[int, int] = {}
         self._to_prune: deque[tuple[_Table, int]] = deque()
         self._pruned_at = float("-inf")
+        self._clock_s: float | None = None
 
     def mark(self, machine: int, at_ms: int) -> None:
         """Note, in the transaction of the sample, that its minute is due."""
@@ -121,6 +133,7 @@ class Rollups:
     def forget(self) -> None:
         """Forget what was noted in a transaction that failed."""
         self._marked.clear()
+        self._clock_s = None
 
     def step(self, now: float, elapsed_s: float) -> bool:
         """Work for some 20 ms in one transaction; whether there is more to do.
@@ -148,6 +161,7 @@ class Rollups:
             for table in _TABLES:
                 keys = self._connection.execute(f"SELECT id FROM {table.key.removesuffix('_id')}")
                 self._to_prune.extend((table, key) for (key,) in keys)
+            yield from self._prune_happenings(self._floor_s(HOUR, clock_s) * 1000)
         # Once a step, not for each machine: to ask what is due costs as much as all else here.
         floors_s = {tier: self._floor_s(tier, clock_s) for tier in _CHUNK_S} if self._to_prune else {}
         while self._to_prune:
@@ -184,9 +198,10 @@ class Rollups:
 
     def _age(self, now: float, elapsed_s: float) -> float:
         """The clock that ages samples: it follows the wall clock, but never in a leap forward."""
-        before = self._retention("clock")
-        clock_s = min(now, before + CATCH_UP * elapsed_s) if before else now
-        if int(clock_s) != before:
+        kept_s = self._retention("clock")
+        before = self._clock_s or kept_s
+        self._clock_s = clock_s = min(now, before + CATCH_UP * elapsed_s) if before else now
+        if int(clock_s) != kept_s:
             self._set_retention("clock", int(clock_s))
         return clock_s
 
@@ -204,6 +219,14 @@ class Rollups:
         if floor_s > self._retention(table.tier):
             self._set_retention(table.tier, floor_s)
         return bool(end == floor_s)
+
+    def _prune_happenings(self, floor_ms: int) -> Iterator[None]:
+        """Delete what happened, and ended, before the oldest samples that are kept."""
+        for table, is_old in _PRUNE_HAPPENINGS.items():
+            some = f"SELECT id FROM {table} AS old WHERE {is_old} LIMIT {_HAPPENINGS_AT_ONCE}"
+            sql = f"DELETE FROM {table} WHERE id IN ({some})"
+            while self._connection.execute(sql, {"floor": floor_ms}).rowcount:
+                yield
 
     def _floor_s(self, tier: str, clock_s: float) -> int:
         """Before this all is too old, and rolled up; whole hours, so that no bucket is cut."""

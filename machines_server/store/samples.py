@@ -30,7 +30,7 @@ from machines_server.core.sample import (
     metrics_of,
     scale,
 )
-from machines_server.core.status import Status
+from machines_server.core.status import NOT_ASKED, Status
 from machines_server.store.bulk import Bulk
 from machines_server.store.connection import transaction
 from machines_server.store.events import add_event, to_ms
@@ -254,7 +254,7 @@ class SampleWriter:
         for machine, seen in self._seen.items():
             # We poll, but could not ask this one for so long that nothing is known of it any more.
             if seen.status is not Status.UNKNOWN and cycle.ended_at - seen.at > self._max_gap_ms / 1000:
-                detail = {"before": seen.status, "reason": "this server could not ask it"}
+                detail = {"before": seen.status, "reason": NOT_ASKED}
                 add_event(self._connection, machine, Event(cycle.ended_at, Status.UNKNOWN, detail))
                 seen.status, seen.told = Status.UNKNOWN, {}
 

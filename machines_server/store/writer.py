@@ -26,7 +26,7 @@ while answers still come in slows both, by a tenth of the CPU of polling 1,000 h
 RETRY_S = 1.0
 TRIM_EVERY_S = 2.0
 MAX_PENDING = 50_000
-"""Items kept while the database cannot be written; after that the oldest are lost, and it is said."""
+"""Items kept while the database cannot be written; of more the oldest are lost, and it is said."""
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class WriterThread:
             threading.Event(),
         )
         self._pending: list[Item] = []
+        self._lost = 0
         self._connection: sqlite3.Connection | None = None
         self._writer: SampleWriter | None = None
         self._rollups: Rollups
@@ -64,20 +65,22 @@ class WriterThread:
 
     def put(self, item: Item) -> None:
         """Have an item written; never waits."""
-        if isinstance(item, Registry):
-            self._registry = item
+        if len(self._incoming) >= MAX_PENDING and not isinstance(item, Registry):
+            self._lost += 1  # a write has been hanging for long
+            return
         self._incoming.append(item)
         if isinstance(item, Cycle):
             self._at_once.set()
         if not self._something.is_set():  # one wake-up for a batch, not one for each item
             self._something.set()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Write what is left, once, and close the database."""
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Write what is left, once, and close the database; whether it has ended."""
         self._closing.set()
         self._at_once.set()
         self._something.set()
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -88,6 +91,7 @@ class WriterThread:
             self._guarded(self._work)
             if self._fault:
                 self._closing.wait(RETRY_S)
+                self._something.set()  # it is tried again, whether or not more has come
         self._guarded(self._work)
         if self._pending:
             log.error("%d items that were polled are lost: %s", len(self._pending), self._fault)
@@ -108,7 +112,6 @@ class WriterThread:
                 work()
         except StoreError as error:
             self._close()  # another connection may do better: the file may have been replaced
-            self._forget_the_oldest()
             self._say(str(error))
         except Exception as error:
             log.exception("the writer of %s failed", self._path.name)
@@ -116,6 +119,10 @@ class WriterThread:
             self._say(f"{self._path.name}: {error!r}")
         else:
             self._say(None)
+            if self._lost:
+                log.error("%d items that were polled are lost: there were too many to keep", self._lost)
+                self._lost = 0
+        self._forget_the_oldest()
 
     def _work(self) -> None:
         while self._incoming:
@@ -142,6 +149,8 @@ class WriterThread:
                     TypeError, ValueError, OverflowError, sqlite3.DataError, sqlite3.IntegrityError
                 ):
                     writer.write([item])
+        registries = (item for item in reversed(self._pending) if isinstance(item, Registry))
+        self._registry = next(registries, self._registry)
         self._pending.clear()
 
     def _open(self) -> SampleWriter:
@@ -154,7 +163,7 @@ class WriterThread:
             self._inode = inode(self._path)
             self._rollups = Rollups(self._connection, self._retention)
             self._writer = SampleWriter(self._connection, self._max_gap_s, self._rollups)
-            if self._registry is not None:  # what the database does not know, if it is a new one
+            if self._registry is not None:  # the last one written, which a new database does not know
                 self._writer.write([self._registry])
         return self._writer
 
@@ -164,7 +173,10 @@ class WriterThread:
         self._connection = self._writer = None
 
     def _forget_the_oldest(self) -> None:
-        del self._pending[:-MAX_PENDING]
+        lost = self._pending[:-MAX_PENDING]
+        latest = [item for item in lost if isinstance(item, Registry)][-1:]
+        self._pending[: len(lost)] = latest
+        self._lost += len(lost) - len(latest)
 
     def _say(self, fault: str | None) -> None:
         if fault == self._fault:

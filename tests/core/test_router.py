@@ -29,6 +29,13 @@ def only(advice: Advice) -> Any:
     return one
 
 
+def test_a_lease_counts_however_the_name_of_its_machine_is_written_now() -> None:
+    fleet = a_fleet(a_live("box", [20], [a_model()]))
+    lease = a_lease("BOX", {"box-0": 18})
+    assert codes(ask(fleet, lease, min_free_vram_gb=10)) == {"box": "leased"}
+    assert only(ask(fleet, lease)).leases == 1
+
+
 def test_the_most_free_vram_on_a_single_gpu_comes_first() -> None:
     fleet = a_fleet(
         a_live("two-small", [12, 12], [a_model()]),

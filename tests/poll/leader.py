@@ -27,8 +27,9 @@ class PrintedCycles:
         if isinstance(item, Cycle):
             os.write(1, f"{os.getpid()} {item.started_at}\n".encode())
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Nothing is left to write."""
+        return True
 
 
 def main(lock: str, interval_s: str) -> None:

@@ -104,6 +104,12 @@ def test_a_name_that_has_no_address_has_a_reason(host: str) -> None:
     assert resolver.own_fault(host) is None
 
 
+def test_a_name_with_only_a_link_local_address_has_a_reason_and_is_not_asked_for_again_and_again() -> None:
+    resolver = resolved("fe80::1%lo")
+    assert resolver.addresses("fe80::1%lo") == ()
+    assert resolver.error("fe80::1%lo") == "name not resolved: it has none but link-local addresses"
+
+
 def test_names_that_are_no_longer_declared_are_forgotten() -> None:
     resolver = resolved("localhost")
     resolver.forget_all_but({"localhost"})

@@ -58,8 +58,9 @@ class World:
         self.items.append(item)
         self.on_put(item)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         self.closed += 1
+        return True
 
     def came(self, kind: type[T]) -> list[T]:
         return [item for item in self.items if isinstance(item, kind)]

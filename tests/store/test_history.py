@@ -267,6 +267,40 @@ def test_a_clock_that_leaps_forward_does_not_empty_the_database(database: Databa
     assert len(database.series(START, START + 49 * 3600, 3600)) == 49
 
 
+def test_the_clock_that_ages_samples_follows_in_steps_of_any_length(database: Database) -> None:
+    database.roll(START, 0)
+    for _ in range(400):
+        database.rollups.step(START + 86_400, 0.1)
+    assert database.rows("SELECT at_s FROM retention WHERE tier = 'clock'") == [(START + 160,)]
+
+
+def test_what_happened_before_the_oldest_sample_is_deleted_but_not_what_stands(database: Database) -> None:
+    database.roll(START, 0)
+    for hour in range(6):  # it goes and comes each hour
+        database.add(START + 3600 * hour, state=State.UNREACHABLE if hour % 2 else State.OK)
+        stay = (f"m{hour}", START * 1000, None if hour == 5 else (START + 3600 * hour) * 1000)
+        database.connection.execute(
+            "INSERT INTO model_span (machine_id, model, first_seen_at_ms, last_seen_at_ms)"
+            " VALUES (1, ?, ?, ?)",
+            stay,
+        )
+        times = ((START + 3600 * hour) * 1000,) * 3
+        database.connection.execute(
+            "INSERT INTO poll_span (started_at_ms, cycle_started_at_ms, ended_at_ms, interval_s, timeout_s)"
+            " VALUES (?, ?, ?, 5, 2)",
+            times,
+        )
+    later = START + 3 * 3600 + KEPT.hour_s
+    database.roll(int(later), KEPT.hour_s + 3 * 3600)
+    assert database.rows("SELECT min(at_ms) / 1000, count(*) FROM event") == [(START + 3 * 3600, 3)]
+    assert database.rows("SELECT model FROM model_span") == [("m3",), ("m4",), ("m5",)]
+    assert database.rows("SELECT count(*) FROM poll_span") == [(3,)]
+    database.roll(int(later) + 86_400, 2 * 86_400)
+    assert database.rows("SELECT at_ms / 1000, type FROM event") == [(START + 5 * 3600, "offline")]
+    assert database.rows("SELECT model FROM model_span") == [("m5",)]
+    assert database.rows("SELECT count(*) FROM poll_span") == [(1,)]
+
+
 def test_a_clock_that_is_set_back_neither_stops_the_recording_nor_doubles_a_bucket(
     database: Database,
 ) -> None:

@@ -332,6 +332,58 @@ def test_while_another_program_locks_the_database_nothing_is_lost_and_the_fault_
     assert snapshot.latest["one"][Endpoint.OLLAMA].answer == (LLAMA,)
 
 
+def test_files_that_change_while_the_database_is_locked_are_written_in_their_order(path: Path) -> None:
+    faults: list[str | None] = []
+    thread = WriterThread(path, max_gap_s=12, retention=RETENTION, on_fault=faults.append)
+    thread.put(REGISTRY)
+    with closing(LatestReader(path)) as reader:
+        wait_until(lambda: reader.last_good("one.yaml"))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    thread.put(Registry((machine(), machine("two")), loaded_at=2.0))
+    thread.put(Registry((machine(), machine("two"), machine("three")), loaded_at=3.0))
+    wait_until(lambda: faults)
+    other.execute("ROLLBACK")
+    wait_until(lambda: faults[-1] is None)
+    assert thread.close()
+    told = other.execute("SELECT at_ms, name, type FROM event JOIN machine ON machine.id = machine_id")
+    assert told.fetchall() == [
+        (1000, "one", "machine_added"),
+        (2000, "two", "machine_added"),
+        (3000, "three", "machine_added"),
+    ]
+    other.close()
+
+
+def test_of_more_than_can_be_kept_the_oldest_are_lost_but_no_machine_and_it_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("machines_server.store.writer.MAX_PENDING", 5)
+    faults: list[str | None] = []
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    thread = WriterThread(path, max_gap_s=12, retention=RETENTION, on_fault=faults.append)
+    for item in (REGISTRY, polled(Endpoint.SIDECAR, 10.0, HOST)):
+        thread.put(item)
+    wait_until(lambda: faults)
+    for number in range(4):
+        thread.put(Cycle(number, number + 1, 5, 2))
+    wait_until(lambda: not thread._incoming)
+    for number in range(4, 8):
+        thread.put(Cycle(number, number + 1, 5, 2))
+    wait_until(lambda: not thread._incoming and len(thread._pending) == 6)
+    other.execute("ROLLBACK")
+    other.close()
+    wait_until(lambda: faults[-1] is None)
+    assert thread.close()
+    with closing(LatestReader(path)) as reader:
+        snapshot = reader.snapshot()
+        assert list(reader.last_good("one.yaml"))
+    assert snapshot.cycle == Cycle(7.0, 8.0, 5, 2)
+    assert snapshot.latest == {}
+    assert "4 items that were polled are lost: there were too many to keep" in caplog.messages
+
+
 def test_an_item_that_cannot_be_written_takes_no_other_with_it(path: Path) -> None:
     faults: list[str | None] = []
     thread = WriterThread(path, max_gap_s=12, retention=RETENTION, on_fault=faults.append)

@@ -113,6 +113,9 @@ def test_csv_has_its_units_in_the_header(past: Past) -> None:
         ("step=1&from=-47h", "step"),
         ("step=10&from=-7d", "step"),
         ("step=60&from=-300d", "step"),
+        ("step=31536001", "step"),
+        (f"step=1{'0' * 400}", "step"),
+        ("to=9999-06-30T00:00:00Z", "to"),
         ("gpu=3", "gpu"),
         ("format=xml", "format"),
     ],
@@ -121,6 +124,11 @@ def test_a_bad_parameter_is_named_and_explained(past: Past, query: str, paramete
     answer = past.get(f"/api/machines/one/history?{query}", 400)
     assert (answer["error"], answer["parameter"]) == ("bad_parameter", parameter)
     assert f"parameter {parameter} " in answer["message"]
+
+
+def test_the_ends_of_time_can_be_asked_for(past: Past) -> None:
+    answer = past.get("/api/machines/one/history?from=0&to=9998-12-31T23:59:59Z&step=31536000&gpu=")
+    assert (answer["from"], answer["to"][:4]) == ("1970-01-01T00:00:00.000Z", "9999")
 
 
 def test_a_machine_that_never_was_is_404_and_a_missing_database_503(past: Past, tmp_path: Path) -> None:
@@ -142,6 +150,7 @@ def test_events_come_newest_first_and_can_be_narrowed(past: Past) -> None:
     ]
     assert len(past.get("/api/events?limit=2")["events"]) == 2
     assert past.get(f"/api/events?after={events[0]['id']}")["events"] == []
+    assert past.get(f"/api/events?after={events[2]['id']}&limit=1")["events"] == [events[1]]  # none is missed
     assert past.get("/api/events?type=crashed", 400)["parameter"] == "type"
     assert past.get("/api/events?limit=none", 400)["parameter"] == "limit"
 

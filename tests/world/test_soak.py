@@ -126,11 +126,10 @@ def _statuses_that_differ(connection: sqlite3.Connection, began_at: float) -> di
             for phase, from_s, _ in spans(life, SPAN_S)
             if from_s == 0 or phase.mode != phase_at(life, from_s - 0.001).mode
         ]
-        seen = [(at - began_at, kind) for at, kind, _ in events[number]]
-        statuses = [kind for _, kind in seen if kind != "degraded"]
-        late = [(at_s, due_s) for (at_s, _), (due_s, _) in zip(seen[1:], expected[1:], strict=False)]
-        in_time = all(0 <= at_s - due_s <= LATE_S for at_s, due_s in late)
-        if statuses != [kind for _, kind in expected] or (len(seen) == len(expected) and not in_time):
+        seen = [(at - began_at, kind) for at, kind, _ in events[number] if kind != "degraded"]
+        both = list(zip(seen, expected, strict=False))
+        in_time = all(0 <= at_s - due_s <= LATE_S for (at_s, _), (due_s, _) in both[1:])
+        if [kind for _, kind in seen] != [kind for _, kind in expected] or not in_time:
             wrong[number] = seen, expected
     return wrong
 

@@ -9,7 +9,7 @@ export const SPANS = [
   ["1y", "1 y", 365 * 86_400],
 ];
 const DEFAULT = "24h";
-const LAST_S = 253_402_300_799; // the end of the year 9999, as far as the server goes
+const LAST_S = 253_370_764_799; // the end of the year 9998, as far as the server goes
 
 /** {name, seconds} of a span that ends now, or {from, to} in epoch seconds; nonsense is the usual span. */
 export function readSpan(search) {
