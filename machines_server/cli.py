@@ -20,7 +20,7 @@ from machines_server.cli_history import events, history
 from machines_server.cli_pick import pick
 from machines_server.config import Settings, load_settings
 from machines_server.core.registry import Problem
-from machines_server.errors import MachinesError, SettingsError, StoreError
+from machines_server.errors import MachinesError, RefusedError, SettingsError, StoreError
 from machines_server.logs import log_config
 from machines_server.machine_file import json_schema
 from machines_server.registry_files import RegistryFiles
@@ -37,7 +37,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except SettingsError as error:
+        except (SettingsError, RefusedError) as error:
             click.echo(f"machines-server: {error}", err=True)
             ctx.exit(2)
         except MachinesError as error:
@@ -96,7 +96,7 @@ def validate(folder: Path | None, *, schema: bool, as_json: bool) -> None:
         click.echo(json.dumps([asdict(problem) for problem in registry.problems]))
     else:
         for problem in registry.problems:
-            click.echo(f"{folder / str(problem)} ({problem.severity})")
+            click.echo(f"{os.path.join(folder, str(problem))} ({problem.severity})")  # noqa: PTH118  Path eats a /
         click.echo(f"{len(registry)} good machine files in {folder}")
     if any(problem.severity == "error" for problem in registry.problems):
         sys.exit(1)

@@ -3,17 +3,23 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
-from machines_server.client import DEFAULT_URL, Client, ClientError, ServerUnreachable
-from machines_server.errors import ServerError
+from machines_server.client import DEFAULT_URL, BadRequest, Client, ClientError, ServerUnreachable
+from machines_server.errors import RefusedError, ServerError
 
 REQUEST_TIMEOUT_S = 30.0
 
 
 def _checked_url(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
-    if not url.startswith(("http://", "https://")):
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
         raise click.BadParameter(f"{url} is no URL; give one such as http://127.0.0.1:3038")
     return url
 
@@ -48,6 +54,8 @@ def said() -> Iterator[None]:
         yield
     except ServerUnreachable as error:
         raise ServerError(f"{error}; start it, or name another with --server or MACHINES_URL") from None
+    except BadRequest as error:
+        raise RefusedError(str(error)) from None
     except ClientError as error:
         raise ServerError(str(error)) from None
 

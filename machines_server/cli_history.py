@@ -30,6 +30,8 @@ _WIDTH = 60
 @as_json
 def history(name: str, server: str, *, as_json: bool, as_csv: bool, from_: str, **wanted: str | None) -> None:
     """Draw what a machine did."""
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other.")
     parameters = {key: value for key, value in {"from": from_, **wanted}.items() if value is not None}
     path = f"/api/machines/{quote(name, safe='')}/history"
     if as_csv:

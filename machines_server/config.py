@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from machines_server.errors import SettingsError
 
+_SECONDS = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -20,9 +21,16 @@ def _span(text: object) -> object:
         return text
     match = re.fullmatch(r"(\d{1,6})([smhdy])", str(text))
     if match is None:
-        raise ValueError("a number and one of s, m, h, d, y, such as 48h")
+        raise ValueError("a number of up to six digits and one of s, m, h, d, y, such as 48h")
     number, unit = int(match[1]), match[2]
     return timedelta(days=365 * number) if unit == "y" else timedelta(**{_UNITS[unit]: number})
+
+
+def _shown(span: timedelta) -> str:
+    """A span in the largest unit that gives a whole number."""
+    seconds = int(span.total_seconds())
+    unit = next(one for one in ("days", "hours", "minutes", "seconds") if not seconds % _SECONDS[one])
+    return f"{seconds // _SECONDS[unit]}{unit[0]}"
 
 
 Span = Annotated[timedelta, BeforeValidator(_span), Field(gt=timedelta(0))]
@@ -61,6 +69,17 @@ class Settings(BaseModel):
                 f"MACHINES_POLL_TIMEOUT_S={self.poll_timeout_s:g} must be less than "
                 f"MACHINES_POLL_INTERVAL_S={self.poll_interval_s:g}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _coarser_is_kept_longer(self) -> Self:
+        """Answers take the coarsest samples that will do."""
+        if not self.retention_raw <= self.retention_1m <= self.retention_1h:
+            spans = (
+                f"{variable(name)}={_shown(getattr(self, name))}"
+                for name in ("retention_raw", "retention_1m", "retention_1h")
+            )
+            raise ValueError(f"{', '.join(spans)}: none may be shorter than the one before")
         return self
 
     @property

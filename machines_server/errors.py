@@ -11,6 +11,7 @@ MachinesError
  +-- UnknownLeaseError   a lease that has ended, or never was
  +-- ConflictError       what is asked does not go together with what is
  +-- ServerError         a running server could not be asked, or said no
+      +-- RefusedError       it did not take the question: wrong usage
 """
 
 
@@ -68,3 +69,7 @@ class ConflictError(MachinesError):
 
 class ServerError(MachinesError):
     """A running server could not be asked, or said no."""
+
+
+class RefusedError(ServerError):
+    """A running server did not take the question as it was put."""

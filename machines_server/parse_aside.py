@@ -15,6 +15,7 @@ from hashlib import blake2b
 
 from machines_server.core.registry import Problem
 from machines_server.machine_file import Parsed, parse_machine
+from machines_server.yaml_document import MAX_BYTES
 
 AT_ONCE_S = 0.06
 """What takes longer is read aside; an ordinary machine file takes 3 ms."""
@@ -28,6 +29,8 @@ _OPEN_S = 0.6e-6
 
 def cost_s(content: bytes) -> float:
     """About the most that it takes to read a machine file, in seconds; counted, not read."""
+    if len(content) > MAX_BYTES:  # it is refused unread
+        return 0.0
     values = len(content) - len(content.translate(None, b",:-?[{*&"))
     opened = content.count(b"[") + content.count(b"{")
     return (

@@ -57,6 +57,11 @@ class PollerLock:
         self.note({})
         return True
 
+    def other_folder(self) -> str | None:
+        """The folder whose machines the process polls that has the lock, if it is not ours."""
+        found = holder(self._path)
+        return found.folder if found and self._folder and found.folder != self._folder else None
+
     def is_held(self) -> bool:
         """Whether ours is still the file that others lock; a deleted one says nothing to them."""
         if self._fd is None:

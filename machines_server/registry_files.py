@@ -320,5 +320,6 @@ def _content(path: Path, signature: Signature) -> bytes:
 
 
 def _shown(name: str) -> str:
-    """A file name as text; bytes that are not UTF-8 are written as escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file name as text; bytes that are not UTF-8, and what would disturb a terminal, are escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

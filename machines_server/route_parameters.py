@@ -93,13 +93,17 @@ def from_query(values: Mapping[str, list[str]]) -> RouteParameters:
     return checked(
         RouteParameters,
         {name: texts if name in REPEATABLE else texts[0] for name, texts in given.items() if texts},
+        strict=False,
     )
 
 
-def checked(kind: type[Parameters], values: object) -> Parameters:
-    """Those parameters; raises BadParameterError for the first that cannot be used."""
+def checked(kind: type[Parameters], values: object, *, strict: bool = True) -> Parameters:
+    """Those parameters; raises BadParameterError for the first that cannot be used.
+
+    Unless `strict` a text may stand for a number, as it must in a query.
+    """
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values, strict=strict)
     except ValidationError as error:
         # What is not known comes first: a misspelt name is why another one is missing.
         first = min(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")

@@ -30,13 +30,16 @@ NEAR_MISSES = 3
 class Routing:
     """Advice and leases, by what stands of the fleet and by the leases of all processes."""
 
-    def __init__(self, fleet: Callable[[], Fleet], leases: LeaseBook) -> None:
-        self._fleet, self._leases = fleet, leases
+    def __init__(
+        self, fleet: Callable[[], Fleet], recent_fleet: Callable[[], Fleet], leases: LeaseBook
+    ) -> None:
+        """`recent_fleet` may be a moment behind: enough for advice, which promises nothing."""
+        self._fleet, self._recent_fleet, self._leases = fleet, recent_fleet, leases
         self._given = _Given()
 
     def route(self, query: Mapping[str, list[str]]) -> bytes:
         """The machine to use, the other candidates, and why not the rest, as JSON; or NoMachineError."""
-        ask, fleet, book = from_query(query).ask(), self._fleet(), self._leases.read()
+        ask, fleet, book = from_query(query).ask(), self._recent_fleet(), self._leases.read()
         given = self._given
         if not given.stands(fleet, book):
             given = self._given = _Given(fleet, book)

@@ -161,7 +161,11 @@ class Service:
         return None if machine is None else as_yaml(machine.declared)
 
     def fleet(self) -> Fleet:
-        """What stands of every machine, by files and polls that may be a moment behind, not by a cycle."""
+        """What stands of every machine."""
+        return self._current().fleet
+
+    def recent_fleet(self) -> Fleet:
+        """The same, by files and polls that may be a moment behind, not by a cycle."""
         return self._current(at_once=False).fleet
 
     def loaded(self) -> Mapping[str, list[str]]:
@@ -251,7 +255,7 @@ class Service:
         cycle = snapshot.cycle
         leader = holder(self._poller_lock)
         poller, poller_body = self._poller(cycle, leader, now)
-        fault = poller_body["message"] if poller.fault or self._is_strange(leader) else None
+        fault = poller.fault
         if leader and fault:  # it polls, but what it learns does not come through
             fault = leader.faults.get("store") or store_fault or fault
         limit_s = self._limit_s(cycle)
@@ -331,22 +335,16 @@ class Service:
         self, cycle: Cycle | None, leader: Holder | None, now: float
     ) -> tuple[PollerState, dict[str, Any]]:
         judged = judge_poller(cycle, leader.since if leader else None, now, self._limit_s(cycle))
+        if leader and leader.folder not in (None, self._real_config_dir):
+            fault = f"process {leader.pid} polls the machine files of another folder, {leader.folder}"
+            judged = PollerState("stopped", fault)
         return judged, {
             "state": judged.state,
             "last_cycle_at": rfc3339(cycle.ended_at) if cycle else None,
             "interval_s": cycle.interval_s if cycle else self._interval_s,
             "cycle_s": round(cycle.ended_at - cycle.started_at, 3) if cycle else None,
-            "message": self._message(judged, leader),
+            "message": judged.fault or (leader.faults.get("poll") if leader else None),
         }
-
-    def _message(self, judged: PollerState, leader: Holder | None) -> str | None:
-        if leader and self._is_strange(leader):
-            return f"process {leader.pid} polls the machine files of another folder, {leader.folder}"
-        return judged.fault or (leader.faults.get("poll") if leader else None)
-
-    def _is_strange(self, leader: Holder | None) -> bool:
-        """Whether the poller has our database but not our machines."""
-        return leader is not None and leader.folder not in (None, self._real_config_dir)
 
     def _limit_s(self, cycle: Cycle | None) -> float:
         if cycle is None:

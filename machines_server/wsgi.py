@@ -71,7 +71,7 @@ def make_app(settings: Settings | None = None) -> Flask:
     """The application that gunicorn runs."""
     settings = settings or load_settings()[0]
     service = make_service(settings)
-    routing = Routing(service.fleet, LeaseBook(settings.coordination_db))
+    routing = Routing(service.fleet, service.recent_fleet, LeaseBook(settings.coordination_db))
     return create_app(service, make_history(settings, service.registry), routing)
 
 

@@ -18,8 +18,8 @@ from machines_server.core.registry import Problem
 
 MAX_BYTES = 2**20
 """A longer file is refused."""
-MAX_EXPANDED = 2**21
-"""Nodes and characters after the aliases are replaced; a file without aliases cannot reach it."""
+MAX_REPEATED = 2**16
+"""Nodes and characters that aliases add when they are replaced."""
 MAX_DEPTH = 100
 MAX_PROBLEMS = 100
 MAX_DIGITS = 3500
@@ -67,7 +67,7 @@ class Document:
         self._at: list[Any] = []
         self._open: set[int] = set()
         self._done: dict[int, tuple[Any, int, int]] = {}
-        self._expanded = 0
+        self._expanded = self._repeated = 0
         self._breaks: dict[int, str] = {}
 
     def report(self, message: str, path: KeyPath, at: Any = None, severity: Severity = "error") -> None:
@@ -171,6 +171,7 @@ class Document:
             return self._error("an alias stands inside what it stands for; expected no cycle")
         if (done := self._done.get(id(node))) is not None:
             value, size, height = done
+            self._repeated += size
             self._spend(size, height)
             return value
         self._spend(1 + len(node.value) * isinstance(node, ScalarNode))
@@ -188,7 +189,7 @@ class Document:
     def _spend(self, size: int, height: int = 0) -> None:
         self._expanded += size
         mark = self._at[-1]
-        if self._expanded > MAX_EXPANDED:
+        if self._repeated > MAX_REPEATED:
             self.refuse("the aliases repeat too much; expected less", mark.line + 1, mark.column + 1)
         if len(self._path) + height > MAX_DEPTH:
             self.refuse(_TOO_DEEP, mark.line + 1, mark.column + 1)

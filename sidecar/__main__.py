@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Exit status: 0 when told to end, 1 when the address cannot be had, 2 for a wrong setting."""
+    """Exit status: 0 when told to end, 2 for a setting that cannot be used."""
     if len(sys.argv) > 1:
         sys.stderr.write(f"machines-sidecar {__version__} takes no arguments, only settings: {SETTINGS}\n")
         return 0 if sys.argv[1:] in (["--help"], ["--version"]) else 2
@@ -37,7 +37,7 @@ def main() -> int:
         listening = listen(settings.host, settings.port)
     except (OSError, UnicodeError) as error:
         sys.stderr.write(f"machines-sidecar: {_cannot_listen(settings, error)}\n")
-        return 1
+        return 2
     _run(settings, listening)
     return 0
 

@@ -150,10 +150,9 @@ def test_history_events_and_backup_of_a_running_server(
     as_csv = command("history", "one", "--metric", "up", "--csv", "--server", server.url).stdout
     assert as_csv.startswith("time,up avg [1],")
     wrong = command("history", "one", "--step", "0", "--server", server.url)
-    assert (wrong.returncode, wrong.stderr.startswith("machines-server: The parameter step is '0'")) == (
-        1,
-        True,
-    )
+    assert wrong.stderr.startswith("machines-server: The parameter step is '0'")
+    assert wrong.returncode == 2
+    assert command("history", "one", "--csv", "--json", "--server", server.url).returncode == 2
     told = command("events", "--server", server.url).stdout.splitlines()
     assert [line.split()[2] for line in told][:2] == ["machine_added", "online"]
     wait_until(lambda: "model_loaded" in command("events", "--json", "--server", server.url).stdout)
@@ -166,7 +165,7 @@ def test_history_events_and_backup_of_a_running_server(
     for nowhere in (tmp_path / "none" / "copy.db", copy / "copy.db"):
         failed = command("backup", str(nowhere), **server.settings)
         assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
-        assert str(nowhere) in failed.stderr or nowhere.name in failed.stderr
+        assert nowhere.name in failed.stderr
     again = command("backup", str(copy), **server.settings)
     assert (again.returncode, again.stderr) == (
         1,

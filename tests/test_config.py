@@ -106,7 +106,7 @@ def test_an_empty_variable_is_one_that_is_not_set(name: str) -> None:
     assert value(name, "") == DEFAULTS[name]
 
 
-SPAN = "must be a number and one of s, m, h, d, y, such as 48h"
+SPAN = "must be a number of up to six digits and one of s, m, h, d, y, such as 48h"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,13 @@ def test_a_bad_value_is_one_line_with_variable_value_and_what_is_allowed(
         message = refusal(**{name: text, **ROOM.get(name, {})})
         assert message.startswith(f"{name}={text} is refused: it must be ")
         assert allowed in message
+
+
+def test_what_is_coarser_is_kept_as_long_as_what_is_finer() -> None:
+    assert refusal(MACHINES_RETENTION_1M="90m", MACHINES_RETENTION_RAW="2h") == (
+        "MACHINES_RETENTION_RAW=2h, MACHINES_RETENTION_1M=90m, MACHINES_RETENTION_1H=730d:"
+        " none may be shorter than the one before"
+    )
 
 
 @pytest.mark.parametrize("mode", ["observe", "enforce"])

@@ -382,6 +382,10 @@ def test_two_servers_with_different_folders_on_one_database_say_so(tmp_path: Pat
             second.write("two.yaml", machine_yaml("two", fakes.sidecar(), fakes.ollama()))
             machine = wait_for_status(second, "two", "unknown")
             assert f"polls the machine files of another folder, {first.machines}" in machine["status_reason"]
+            assert second.get("/health/ready").status_code == 503
+            assert second.get("/health").json()["poller"]["state"] == "stopped"
+            wait_until(lambda: "each needs a MACHINES_DATA_DIR of its own" in second.log.read_text())
+        assert first.get("/health/ready").ok
 
 
 def test_a_lock_file_that_is_deleted_leaves_one_poller(server: RunningServer, fakes: FakeFleet) -> None:

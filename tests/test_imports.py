@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "poller_lock": set(),
     "yaml_document": {"core", "errors"},
     "machine_file": {"core", "errors", "yaml_document"},
-    "parse_aside": {"core", "machine_file"},
+    "parse_aside": {"core", "machine_file", "yaml_document"},
     "yaml_dump": {"yaml_document"},
     "folder_watch": set(),
     "registry_files": {"core", "errors", "folder_watch", "machine_file", "yaml_document"},

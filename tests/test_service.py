@@ -52,7 +52,7 @@ class Polled:
 
     def advised_by(self) -> float | None:
         """The CPU load that advice is given by."""
-        live = self.service.fleet().live("one")
+        live = self.service.recent_fleet().live("one")
         assert live
         assert live.host
         return live.host.cpu_percent
@@ -108,11 +108,11 @@ def test_what_is_shown_has_every_poll_at_once_and_so_has_advice_then(polled: Pol
 def test_a_new_machine_is_part_of_advice_at_once(tmp_path: Path, polled: Polled) -> None:
     assert polled.advised_by() == 1
     (tmp_path / "machines" / "two.yaml").write_text(TEXT.replace("one", "two"))
-    live = polled.service.fleet().live("two")
+    live = polled.service.recent_fleet().live("two")
     assert live
     assert live.verdict.status is Status.UNKNOWN
     polled.writer.write([Registry((polled.machine, live.machine), loaded_at=time.time())])
     polled.poll(2, live.machine)
-    live = polled.service.fleet().live("two")
+    live = polled.service.recent_fleet().live("two")
     assert live
     assert live.verdict.status is Status.ONLINE

@@ -1,5 +1,6 @@
 """The question that an agent asks, and the answer: who can do it, in which order, and why not the others."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -112,9 +113,7 @@ def stands_at(declared: Any, path: str) -> Iterator[Any]:
 
 def as_text(value: Any) -> str:
     """A value of a machine's file as one writes it in a query: true, 128, warsaw."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _load_as_json(load: Load) -> dict[str, Any]:
@@ -135,5 +134,5 @@ def as_gb(size_bytes: int | None) -> float | None:
 
 
 def gb(amount: float | None) -> str:
-    """An amount of GiB for people: 4.0, 0.25."""
-    return str(round(amount or 0.0, 2))
+    """An amount of GiB for people: 4.0, 0.25; as exact as it was asked for."""
+    return str(round(amount or 0.0, 6))

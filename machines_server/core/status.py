@@ -86,10 +86,10 @@ def judge(
     `poller_fault` says why nobody polls, if nobody does; `before` are endpoints that were polled at any time.
     An endpoint that is busy did not answer.
     """
-    if not declared:
-        return Verdict(Status.OFFLINE, "neither a sidecar nor Ollama is declared for this machine")
     if poller_fault:
         return Verdict(Status.UNKNOWN, poller_fault)
+    if not declared:
+        return Verdict(Status.OFFLINE, "neither a sidecar nor Ollama is declared for this machine")
     reason = "; ".join(
         f"{endpoint}: {seen[endpoint].reason}"
         for endpoint in _ENDPOINTS

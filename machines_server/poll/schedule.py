@@ -94,6 +94,12 @@ class Poller:
                 complained = False
             elif not complained:
                 log.info("another process polls; process %d stands by", os.getpid())
+                if folder := self._lock.other_folder():
+                    log.error(
+                        "that process polls the machines of %s, and nobody those of this server; each needs a"
+                        " MACHINES_DATA_DIR of its own",
+                        folder,
+                    )
                 complained = True
             stop.wait(TICK_S)
 

@@ -62,6 +62,7 @@ def _refuse_other_sites() -> None:
 
 _MESSAGES = {
     404: "There is no such path; GET /api/infrastructure has every machine, the README every path.",
+    413: f"The body is too large; at most {MAX_BODY_BYTES // 2**20} MiB are taken.",
     405: "This path does not take that method; the Allow header says which it takes.",
 }
 

@@ -177,3 +177,8 @@ def test_what_is_wrong_with_the_poller_is_one_sentence_with_the_last_cycle() -> 
     assert judge_poller(None, NOW - 60, NOW, LIMIT_S) == PollerState(
         "stalled", "the poller is stalled; no poll cycle has ended yet"
     )
+
+
+def test_while_nobody_polls_a_machine_without_endpoints_is_not_offline_either() -> None:
+    assert judge(frozenset(), {}, "nobody polls").status is Status.UNKNOWN
+    assert judge(frozenset(), {}, None).status is Status.OFFLINE

@@ -262,6 +262,15 @@ def test_a_file_that_may_not_be_read_keeps_its_last_good_version(files: Registry
     assert "Permission denied" in after.problems[0].message
 
 
+def test_a_file_name_that_would_disturb_a_terminal_or_the_log_is_shown_with_escapes(
+    files: RegistryFiles,
+) -> None:
+    (files.folder / "a\n2026 ERROR forged\x1b[31m.yaml").write_text("x")
+    (problem,) = files.current(0.0).problems
+    assert problem.file == "a\\n2026 ERROR forged\\x1b[31m.yaml"
+    assert str(problem).isprintable()
+
+
 def test_a_file_name_that_is_not_utf_8_is_shown_with_escapes(files: RegistryFiles) -> None:
     path = os.fsencode(files.folder) + b"/caf\xe9.yaml"
     with open(path, "w") as file:  # noqa: PTH123  a Path must be text

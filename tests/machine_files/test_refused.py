@@ -175,9 +175,10 @@ def _laughs(first: str, again: str, times: int) -> str:
         _laughs("{k: lol}", "{a: @, b: @}", 90),
         _laughs("{k: lol}", "{<<: [@, @, @, @, @, @, @, @], x: @}", 40),
         good("box", more=f"a: &a {'x' * 500_000}\nb: [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n"),
+        _laughs("x", "[@, @, @, @, @, @, @, @, @]", 5),
         good("box", more=f"a: &a {'x' * 500_000}\nb: {{<<: [" + "{k: *a}, " * 50 + "]}\n"),
     ],
-    ids=["lists", "mappings", "merges", "text", "merged text"],
+    ids=["lists", "mappings", "merges", "text", "small", "merged text"],
 )
 def test_an_alias_bomb_is_refused_before_it_goes_off(text: str) -> None:
     assert "aliases repeat too much" in error(text).message

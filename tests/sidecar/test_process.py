@@ -66,11 +66,11 @@ def test_a_wrong_setting_ends_the_start_with_status_2_and_one_line() -> None:
     )
 
 
-def test_a_port_in_use_ends_the_start_with_status_1_and_one_line() -> None:
+def test_a_port_in_use_ends_the_start_with_status_2_and_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = run(SIDECAR_HOST="127.0.0.1", SIDECAR_PORT=port)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stderr == (
         f"machines-sidecar: port {port} of 127.0.0.1 is in use: "
         "end what listens there, or set SIDECAR_PORT to another port\n"
@@ -78,9 +78,9 @@ def test_a_port_in_use_ends_the_start_with_status_1_and_one_line() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "a..b"])
-def test_an_address_that_is_not_ours_ends_the_start_with_status_1_and_one_line(host: str) -> None:
+def test_an_address_that_is_not_ours_ends_the_start_with_status_2_and_one_line(host: str) -> None:
     ended = run(SIDECAR_HOST=host, SIDECAR_PORT="0")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert f"cannot listen on port 0 of {host}: " in ended.stderr
 

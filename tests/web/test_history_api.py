@@ -118,6 +118,8 @@ def test_csv_has_its_units_in_the_header(past: Past) -> None:
         ("to=9999-06-30T00:00:00Z", "to"),
         ("gpu=3", "gpu"),
         ("format=xml", "format"),
+        ("form=-1h", "form"),
+        ("metric=up&metric=poll_s", "metric"),
     ],
 )
 def test_a_bad_parameter_is_named_and_explained(past: Past, query: str, parameter: str) -> None:
@@ -153,6 +155,8 @@ def test_events_come_newest_first_and_can_be_narrowed(past: Past) -> None:
     assert past.get(f"/api/events?after={events[2]['id']}&limit=1")["events"] == [events[1]]  # none is missed
     assert past.get("/api/events?type=crashed", 400)["parameter"] == "type"
     assert past.get("/api/events?limit=none", 400)["parameter"] == "limit"
+    for path in ("events?name=one", "models?model=m", "machines/one/availability?step=60"):
+        assert "is not known" in past.get(f"/api/{path}", 400)["message"]
 
 
 def test_availability_adds_up_and_counts_our_absence_as_unknown(past: Past) -> None:

@@ -207,6 +207,9 @@ def test_a_repeated_idempotency_key_gets_the_same_lease(client: FlaskClient) -> 
         ({"model": "m", "holder": "x" * 201}, "holder cannot be used"),
         ({"model": "m", "tag": {"a": 1}}, "tag cannot be used"),
         ({"model": "m", "where": {"": "a"}}, "use key.path:value"),
+        ({"model": "m", "min_free_vram_gb": True}, "min_free_vram_gb cannot be used"),
+        ({"model": "m", "min_free_vram_gb": "4"}, "min_free_vram_gb cannot be used"),
+        ({"model": "m", "cold": 1}, "cold cannot be used"),
     ],
 )
 def test_a_body_that_cannot_be_used_says_what_is_wrong(client: FlaskClient, body: Any, words: str) -> None:
