@@ -11,7 +11,7 @@ from bench.table import Line, Times, limited, note, server
 
 MACHINES, ROUNDS = 100, 10
 DRAWN_MS, FIRST_LOAD_KB = 200, 150
-LOOK_S = 0.7
+LOOK_S, AHEAD_S = 0.7, 2.0
 """Seldom: the page is at work meanwhile, and a look takes part of its time."""
 _WATCH = """
 new MutationObserver((_, observer) => {
@@ -63,5 +63,6 @@ def _opened(browser: Any, port: int) -> tuple[float, float]:
     while drawn is None:
         time.sleep(LOOK_S)
         drawn = page.evaluate(_DRAWN_MS)
+    time.sleep(AHEAD_S)  # what it then fetches for other pages counts as well
     page.close()
     return drawn, sum(one["responseBodySize"] + one["responseHeadersSize"] for one in sizes) / 1000

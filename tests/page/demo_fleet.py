@@ -18,7 +18,7 @@ from tests.fakes import GIB, FakeEndpoint, FakeFleet, gpu_body, http, sidecar_bo
 from tests.running import RunningServer, wait_for_status
 
 MARKUP = "<img src=x onerror=alert(1)>"
-LONG_NAME = "a-machine-with-a-name-of-sixty-characters-that-never-ends-at"
+LONG_NAME = "a_machine_with_a_name_of_sixty_characters_that_never_ends_at"
 NAMED = ("workstation", "app-host", "render-01", "spark", "attic", "lab-gpu", LONG_NAME, "box-08")
 
 

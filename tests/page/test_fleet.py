@@ -40,7 +40,7 @@ def test_a_card_shows_load_gpus_models_and_the_last_hour(look: Look, fleet_serve
     gpu = workstation.locator(".gpu").first
     expect(gpu).to_contain_text("18.2 used")
     expect(gpu).to_contain_text("5.8 free of 24 GiB")
-    expect(gpu).to_contain_text("47 % · 61 °C · 213 W")
+    expect(gpu).to_contain_text("47 % busy · 61 °C · 213 W")
     chip = workstation.locator(".chip", has_text="llama3.1:70b")
     expect(chip).to_contain_text("42 GiB · 10%/90% CPU/GPU · 8,192 ctx · never leaves")
     expect(workstation.locator(".chip", has_text="nomic-embed-text")).to_contain_text(
@@ -121,7 +121,13 @@ def test_the_summary_says_where_vram_is_free_and_what_just_happened(
     look: Look, fleet_server: RunningServer
 ) -> None:
     page = look(fleet_server).open()
-    expect(page.locator(".summary")).to_contain_text("59 GiB free on one GPU, on spark GPU 0")
+    summary = page.locator(".summary")
+    expect(summary).to_contain_text(re.compile(r"VRAM: \d+ of \d+ GiB free; most on one GPU:"))
+    expect(summary.get_by_role("listitem").first).to_have_text("59 GiB on spark GPU 0")
+    summary.get_by_role("button", name=re.compile("^llama3.1:70b .1$")).click()
+    expect(page.locator(".card")).to_have_count(1)
+    page.locator("select[name=model]").select_option("any")
+    expect(card(page, "spark")).to_be_visible()
     expect(page.locator(".latest .event").first).to_be_visible()
     page.locator(".latest .event .moment").first.click()
     page.wait_for_url(re.compile("/machines/.*from="))

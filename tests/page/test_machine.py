@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.fakes import FakeFleet
 from tests.page.conftest import Look
 from tests.page.demo_fleet import LONG_NAME, MARKUP, DemoFleet
-from tests.running import RunningServer
+from tests.running import RunningServer, wait_for_status
 
 
 def charts(page: Page, what: str) -> list[str]:
@@ -98,6 +98,32 @@ def test_availability_events_and_file_of_the_machine(look: Look, fleet_server: R
     expect(page.locator("pre")).to_contain_text(f"name: {LONG_NAME}")
     expect(page.locator("pre")).to_contain_text(MARKUP)
     assert page.locator("main img").count() == 0
+
+
+def test_who_has_a_lease_for_how_much_and_how_long(
+    server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    DemoFleet(server, fakes).declare(1)
+    wait_for_status(server, "workstation", "online")
+    wanted = {"model": "llama3.1:70b", "min_free_vram_gb": 4, "holder": "night shift", "ttl_s": 600}
+    assert server.post("/api/leases", wanted).status_code == 201
+    page = look(server).open("/machines/workstation")
+    expect(page.locator("section", has=page.get_by_role("heading", name="Leases"))).to_contain_text(
+        re.compile(r"llama3.1:70b for night shift: 4 GiB of GPU 1, ends in (9|10) min")
+    )
+
+
+def test_nobody_knows_what_a_silent_machine_holds(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    stays = page.evaluate("""async () => {
+        const { staysOf } = await import("/static/residency.js");
+        const told = [
+            [10, "model_loaded", "m"], [20, "offline"], [30, "online"], [40, "unknown"],
+            [50, "model_unloaded", "m"], [50, "online"], [60, "model_loaded", "n"], [70, "offline"],
+        ].map(([at, type, model]) => ({ at: new Date(at * 1000).toISOString(), type, model }));
+        return staysOf([], told.reverse(), [], 0, 100);
+    }""")
+    assert stays == [["m", [[10, 20], [30, 40]]], ["n", [[60, 70]]]]
 
 
 def test_an_unknown_machine_is_said_and_a_removed_one_keeps_its_past(

@@ -1,17 +1,20 @@
 // The frame around every page: routes, the age of what is shown, the banner, problems, the theme.
-import { h, remake, say } from "./dom.js";
+import { h, onceDrawn, remake, say } from "./dom.js";
 import * as fleet from "./fleet.js";
 import { clock, span } from "./format.js";
 import { listen, serverNow, start, state } from "./live.js";
+import { machineLink } from "./parts.js";
 import { problemsOf } from "./problems.js";
 
+const MACHINE = /^\/machines\/([^/]+)$/;
 const ROUTES = [
   [/^\/$/, "Fleet", async () => fleet], // comes with the frame, so that it is there before its data
   [/^\/models$/, "Models", () => import("./models.js")],
   [/^\/events$/, "Events", () => import("./events.js")],
-  [/^\/machines\/([^/]+)$/, "Machine", () => import("./machine.js")],
+  [MACHINE, "Machine", () => import("./machine.js")],
 ];
 const FEW = 3;
+const AHEAD_MS = 1000;
 const THEMES = ["system", "light", "dark"];
 
 const main = document.getElementById("main");
@@ -19,6 +22,7 @@ const parts = Object.fromEntries(["age", "banner", "problems", "announce", "them
 let view = null;
 let opened = 0;
 let seesAll = false;
+let isAhead = false;
 
 /** Go to a page of this site without loading it anew; `replace` for what is no step back. */
 export function navigate(url, { replace = false } = {}) {
@@ -43,7 +47,9 @@ async function open() {
   main.replaceChildren();
   view = module.open(main, name);
   if (number > 1) main.focus({ preventScroll: true });
-  if (state.fleet) view.update(true);
+  if (!state.fleet) return;
+  showProblems();
+  view.update(true);
 }
 
 /** In the place of a view whose script did not come: when the server was away, its return loads the page anew. */
@@ -96,12 +102,14 @@ function showBanner() {
 }
 
 function showProblems() {
-  const problems = problemsOf(state);
+  const here = MACHINE.exec(location.pathname)?.[1];
+  const name = here && decoded(here).toLowerCase();
+  const problems = problemsOf(state).filter(({ machine }) => !name || !machine || machine.toLowerCase() === name);
   parts.problems.hidden = problems.length === 0;
   remake(parts.problems, problems, () => {
-    const lines = problems.map(({ severity, where, what }) =>
+    const lines = problems.map(({ severity, machine, where, what }) =>
       h("li", { class: severity }, h("b", null, severity === "error" ? "Error" : "Warning"), " ",
-        where && h("code", null, where), where && ": ", what));
+        machine ? machineLink(machine) : where && h("code", null, where), (machine || where) && ": ", what));
     const others = lines.splice(FEW);
     return [
       h("h2", null, problems.length === 1 ? "1 problem" : `${problems.length} problems`),
@@ -111,6 +119,9 @@ function showProblems() {
     ];
   });
 }
+
+/** While the server is away, other pages can be looked at: their scripts are there. */
+const fetchAhead = () => ROUTES.forEach(([, , load]) => load().catch((error) => console.info("not fetched ahead:", error.message)));
 
 let before = null;
 
@@ -159,6 +170,8 @@ listen((isNew) => {
   if (!state.fleet) return;
   showProblems();
   announce();
+  if (!isAhead) onceDrawn(() => setTimeout(fetchAhead, AHEAD_MS));
+  isAhead = true;
   view?.update(isNew);
 });
 open();

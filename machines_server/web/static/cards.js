@@ -5,7 +5,7 @@ import { CPU, makeGauges, makeGpus, RAM } from "./meters.js";
 import { bar, brokenGpu, knowsModels, leasedOf, machineLink, modelChips, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
 import { hasPast, sparkline, watch } from "./spark.js";
 
-export const TABLE_HEADS = ["Machine", "Status", "Role", "CPU", "RAM", "VRAM", "Loaded models", "Last hour"];
+export const TABLE_HEADS = ["Machine", "Status", "VRAM", "Loaded models", "CPU", "RAM", "Role", "Last hour"];
 
 const copyCard = copier(() =>
   h("li", { class: "card" }, h("h2", { "data-part": "title" }),
@@ -57,13 +57,15 @@ export function card(first) {
 export function row(first) {
   const badge = h("span");
   const since = h("span", { class: "quiet since" });
-  const old = h("span", { class: "old" });
+  const old = h("p", { class: "old" });
   const reason = h("p", { class: "reason" });
-  const [role, vram, models] = Array.from({ length: 3 }, () => h("td"));
+  const vram = h("td");
+  const models = h("td", { class: "held" });
+  const role = h("td", { class: "short" });
   const [cpu, ram] = Array.from({ length: 2 }, () => h("td", { class: "figure" }));
   const spark = sparkline(first.name);
-  const root = h("tr", null, h("th", { scope: "row" }, machineLink(first.name)), h("td", null, badge, " ", since, " ", old, reason),
-    role, cpu, ram, vram, models, h("td", null, spark));
+  const root = h("tr", null, h("th", { scope: "row" }, machineLink(first.name)), h("td", { class: "state" }, badge, " ", since, old, reason),
+    vram, models, cpu, ram, role, h("td", null, spark));
   watch(root, spark);
   let machine = first;
 
@@ -73,6 +75,7 @@ export function row(first) {
     root.className = `is-${status}`;
     hasPast(spark, machine.last_seen !== null);
     say(reason, machine.status_reason ?? "");
+    reason.title = reason.textContent;
     remake(badge, status, () => statusBadge(status));
     say(role, machine.role);
     say(cpu, percent(telemetry.cpu_percent));

@@ -35,6 +35,7 @@ export function copier(make) {
     names ??= [...first.querySelectorAll("[data-part]")].map((element) => element.getAttribute("data-part"));
     const root = first.cloneNode(true);
     const parts = { root };
+    if (!names.length) return parts;
     const found = root.querySelectorAll("[data-part]");
     for (let at = 0; at < names.length; at += 1) parts[names[at]] = found[at];
     return parts;

@@ -24,5 +24,5 @@ function detail({ type, model, size_gb: size, processor, resident_s: resident, k
   if (type === "model_unloaded") return [h("b", null, model), ` after ${span(resident)}`];
   if (type === "machine_changed") return `in ${file}: ${keys.join(", ")}`;
   if (type === "machine_added") return `in ${file}`;
-  return type === "host_rebooted" ? `${span(uptime)} before` : "";
+  return type === "host_rebooted" ? `and was up for ${span(uptime)}` : "";
 }

@@ -4,13 +4,15 @@ import { navigate } from "./app.js";
 import { card, row, TABLE_HEADS } from "./cards.js";
 import { ageTimes, h, onceDrawn, remake, remakeEach, say } from "./dom.js";
 import { eventLine } from "./event_line.js";
-import { age, gib } from "./format.js";
+import { age, gib, number } from "./format.js";
 import { serverNow, state, STATUSES } from "./live.js";
 import { freest, knowsModels, machineLink, statusBadge, tagsOf } from "./parts.js";
 import { forget, refresh } from "./spark.js";
 import { welcome } from "./welcome.js";
 
-const EVENTS = 6;
+const EVENTS = 5;
+const BEST = 3;
+const MODELS = 6;
 const SORTS = {
   name: ["Name", (one, other) => byName(one, other)],
   status: ["Status", (one, other) => STATUSES.indexOf(one.status) - STATUSES.indexOf(other.status)],
@@ -27,8 +29,9 @@ const FACETS = {
   role: (machine) => [machine.role],
   tag: (machine) => tagsOf(machine),
   status: (machine) => [machine.status],
-  model: (machine) => [...machine.models, ...machine.loaded_models],
+  model: (machine) => machine.loaded_models,
 };
+const LABELS = { role: "Role ", tag: "Tag ", status: "Status ", model: "In memory " };
 
 export function open(main) {
   const query = new URLSearchParams(location.search);
@@ -37,8 +40,8 @@ export function open(main) {
   const latest = h("ol", { class: "events" });
   const count = h("p", { class: "quiet", role: "status" });
   const body = h("div", { class: "machines" });
-  const fleet = h("div", null, summary.root, controls.form, count, body,
-    h("section", { class: "latest", "aria-labelledby": "latest" }, h("h2", { id: "latest" }, "What just happened"), latest));
+  const happened = h("section", { class: "latest", "aria-labelledby": "latest" }, h("h2", { id: "latest" }, h("a", { href: "/events" }, "What just happened")), latest);
+  const fleet = h("div", null, h("div", { class: "overview" }, summary.root, happened), controls.form, count, body);
   const steps = h("div");
   main.append(h("h1", { class: "unseen" }, "Fleet"), fleet, steps);
   let shown = new Map();
@@ -138,7 +141,7 @@ function chosen(machines, query) {
       const value = query.get(name);
       if (value && !values(machine).includes(value)) return false;
     }
-    const text = [machine.name, machine.network.hostname, ...Object.values(FACETS).flatMap((values) => values(machine))].join("\n").toLowerCase();
+    const text = [machine.name, machine.network.hostname, ...machine.models, ...Object.values(FACETS).flatMap((values) => values(machine))].join("\n").toLowerCase();
     return words.every((word) => text.includes(word));
   });
   const sort = query.get("sort");
@@ -153,9 +156,11 @@ function makeSummary(choose) {
     h("button", { type: "button", click: ({ currentTarget }) => choose("status", currentTarget.ariaPressed === "true" ? "" : status) },
       counts[at], " ", statusBadge(status)));
   const vram = h("p");
+  const best = h("ul", { class: "best", "aria-label": "Most free VRAM on one GPU" });
   const loaded = h("p");
+  const models = h("div", { class: "counts", role: "group", "aria-label": "Models in memory" });
   const root = h("div", { class: "summary" },
-    h("div", { class: "counts", role: "group", "aria-label": "Machines by status" }, buttons), vram, loaded);
+    h("div", { class: "counts", role: "group", "aria-label": "Machines by status" }, buttons), vram, best, loaded, models);
 
   function show(machines, chosenStatus) {
     STATUSES.forEach((status, at) => {
@@ -164,28 +169,46 @@ function makeSummary(choose) {
       buttons[at].hidden = count === 0 && status !== "online" && status !== chosenStatus;
       buttons[at].ariaPressed = String(status === chosenStatus);
     });
-    const best = mostFree(machines);
-    remake(vram, best && best.name, () =>
-      best ? [h("b"), " free on one GPU, on ", machineLink(best.name), h("span")] : "No GPU is known to have free VRAM");
-    if (best) say(vram.firstChild, gib(best.free));
-    if (best) say(vram.lastChild, ` GPU ${best.index}`);
+    const most = mostFree(machines);
+    say(vram, most.length ? freeText(machines) : "No GPU is known to have free VRAM");
+    remake(best, most.map(({ name }) => name), () => most.map(({ name }) => h("li", null, h("b"), " on ", machineLink(name), h("span"))));
+    most.forEach(({ free: size, index }, at) => {
+      say(best.children[at].firstChild, gib(size));
+      say(best.children[at].lastChild, ` GPU ${index}`);
+    });
     const names = machines.flatMap((machine) => machine.loaded_models);
-    const different = new Set(names).size;
+    const often = byNumber(names);
+    const different = often.length;
+    remake(models, often.slice(0, MODELS).map(([name]) => name), () => often.slice(0, MODELS).map(([name]) =>
+      h("button", { type: "button", class: "model", click: () => choose("model", name) }, name, " ", h("b"))));
+    often.slice(0, MODELS).forEach(([, number], at) => say(models.children[at].lastChild, `×${number}`));
     const silent = machines.filter((machine) => !knowsModels(machine)).length;
-    say(loaded, `${names.length} loaded, ${different} different ${different === 1 ? "model" : "models"}`
+    say(loaded, `${names.length} in memory, ${different} different ${different === 1 ? "model" : "models"}`
       + (silent ? `; not known of ${silent} ${silent === 1 ? "machine" : "machines"}` : ""));
   }
 
   return { root, show };
 }
 
+/** The machines with the most free VRAM on one GPU, most first: {name, index, free}. */
 function mostFree(machines) {
-  let best = null;
-  for (const machine of machines) {
-    const found = machine.status === "online" ? freest(machine) : null;
-    if (found && (!best || found.free > best.free)) best = { free: found.free, name: machine.name, index: found.gpu.index };
-  }
-  return best;
+  const found = machines.map((machine) => ({ name: machine.name, best: machine.status === "online" ? freest(machine) : null }));
+  return found.filter(({ best }) => best).sort((one, other) => other.best.free - one.best.free).slice(0, BEST)
+    .map(({ name, best }) => ({ name, index: best.gpu.index, free: best.free }));
+}
+
+/** How much VRAM is free in all, of how much, on the machines that are online. */
+function freeText(machines) {
+  const gpus = machines.flatMap((machine) => (machine.status === "online" && machine.telemetry.gpu) || []);
+  const sum = (key) => gpus.reduce((total, gpu) => total + gpu[key], 0);
+  return `VRAM: ${number(sum("vram_free_gb"))} of ${gib(sum("vram_total_gb"), 0)} free; most on one GPU:`;
+}
+
+/** [[name, how often], ...], most often first. */
+function byNumber(names) {
+  const counts = new Map();
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return [...counts].sort(([one, many], [other, more]) => more - many || one.localeCompare(other));
 }
 
 function makeControls(query) {
@@ -207,7 +230,7 @@ function makeControls(query) {
   found.form = h("form", { role: "search", "aria-label": "Filter machines", submit: (event) => event.preventDefault() },
     h("details", { class: "filter", open }, h("summary", null, "Filter and sort"),
       h("div", { class: "controls" }, h("label", null, "Search ", search),
-        selects.map((select) => h("label", null, `${select.name[0].toUpperCase()}${select.name.slice(1)} `, select)),
+        selects.map((select) => h("label", null, LABELS[select.name], select)),
         h("label", null, "Sort by ", sort), view)));
   found.show = (machines) => {
     for (const select of selects) {

@@ -3,12 +3,12 @@ import { get, path, sentence } from "./api.js";
 import { navigate } from "./app.js";
 import { ageTimes, h, remake, remakeEach, say } from "./dom.js";
 import { age, ago, gib, number, span } from "./format.js";
-import { serverNow, state } from "./live.js";
+import { serverNow, state, STATUSES } from "./live.js";
 import { freest, machineLink } from "./parts.js";
 
 const REFRESH_MS = 30_000;
 const FEW = 6;
-const HEADS = ["Model", "In memory", "Declared, not loaded", "Last loaded", "In memory, last 24 h, all machines"];
+const HEADS = ["Model", "In memory", "Declared, not loaded", "Last seen in memory", "In memory, last 24 h, all machines"];
 const ASKED = ["model", "min_free_vram_gb", "min_context", "role", "tag", "cold"];
 
 export function open(main) {
@@ -53,9 +53,9 @@ export function open(main) {
     if (!failed) say(message, wanted.length ? "" : models.length ? "No model has such a name." : "No model is declared, and none was ever loaded.");
     table.hidden = wanted.length === 0;
     remakeEach(rows, wanted, modelKey, modelRow);
-    wanted.forEach(({ last_loaded: last, residency_s: resident }, at) => {
+    wanted.forEach(({ loaded, last_loaded: last, residency_s: resident }, at) => {
       const { cells } = rows.children[at];
-      remake(cells[3], last, () => (last ? [machineLink(last.machine), " ", ago(last.at, serverNow())] : "never"));
+      remake(cells[3], loaded.length ? "now" : last, () => (loaded.length ? "now" : last ? [machineLink(last.machine), " ", ago(last.at, serverNow())] : "never"));
       say(cells[4], resident ? span(resident) : "–");
     });
     for (const place of rows.querySelectorAll("[data-machine]")) say(place, room(machines.get(place.dataset.machine)));
@@ -119,9 +119,9 @@ function makeRouter(query) {
   const others = h("div", { class: "answer" });
   const form = h("form", { class: "controls", submit: choose },
     h("label", null, "Model ", fields.model), options,
-    h("label", null, "Free VRAM, GiB ", fields.min_free_vram_gb), h("label", null, "Context ", fields.min_context),
+    h("label", null, "Free VRAM, GiB ", fields.min_free_vram_gb), h("label", null, "Context, tokens ", fields.min_context),
     h("label", null, "Role ", fields.role), h("label", null, "Tag ", fields.tag),
-    h("label", { class: "check" }, fields.cold, " also cold"), h("button", { class: "button" }, "Where would it go?"));
+    h("label", { class: "check" }, fields.cold, " may have to load it first"), h("button", { class: "button" }, "Where would it go?"));
   const root = h("section", { class: "card router", "aria-labelledby": "router" }, h("h2", { id: "router" }, "Where would a request go now?"), form, verdict, others);
   let asked = 0;
 
@@ -171,13 +171,25 @@ function verdictOf({ machine, url, model, warm, message }) {
 function showTables(root, { candidates, rejected }) {
   remake(root, [candidates.length > 0, rejected.length > 0], () => [
     candidates.length > 0 && table("Candidates, best first", ["Machine", "Warmth", "Free VRAM", "Leases", "Why"]),
-    rejected.length > 0 && table("Rejected, nearest miss first", ["Machine", "Code", "Why"]),
+    rejected.length > 0 && table("Rejected, nearest miss first", ["Machines", "Why"]),
   ]);
   const bodies = root.querySelectorAll("tbody");
   if (candidates.length)
     fillRows(bodies[0], candidates, ({ warmth, warm, free_vram_gb: free, leases, reason }) =>
       [(warmth ?? (warm ? "warm" : "cold")).replace("_", " "), gib(free), number(leases), reason ?? "–"]);
-  if (rejected.length) fillRows(bodies[bodies.length - 1], rejected, ({ code, reason }) => [code, reason]);
+  if (rejected.length)
+    remakeEach(bodies[bodies.length - 1], byReason(rejected), JSON.stringify, ([reason, names]) =>
+      h("tr", null, h("th", { scope: "row" }, names.length > 1 && h("p", { class: "quiet" }, `${names.length} machines`), places(names)), h("td", null, reason)));
+}
+
+/** Many machines are mostly rejected for one reason: [[reason, names], ...]. */
+function byReason(rejected) {
+  const found = new Map();
+  for (const { name, code, reason } of rejected) {
+    const why = STATUSES.includes(code) ? `${code}: ${reason}` : reason;
+    found.set(why, [...(found.get(why) ?? []), name]);
+  }
+  return [...found];
 }
 
 const table = (caption, heads) =>

@@ -6,14 +6,14 @@ import { eventLine } from "./event_line.js";
 import { age, number, span as spanText } from "./format.js";
 import { serverNow, state, STATUSES } from "./live.js";
 import { makeNumbers } from "./numbers.js";
-import { bar, statusBadge } from "./parts.js";
+import { statusBadge } from "./parts.js";
 import { STAY_TYPES, staysOf } from "./residency.js";
 import { groupsOf, WANTED } from "./series.js";
 import { between, endsOf, localText, readSpan, searchOf, SPANS } from "./spans.js";
 
 const MAX_EVENTS = 50;
 const ALL_EVENTS = 10_000;
-const EVENTS_BEFORE = 200;
+const EVENTS_BEFORE = 1000;
 const FRESH_S = 60;
 
 /** {root, update, close}; `machine` gives the live state or null, `onUnknown` hears that there is no past at all. */
@@ -227,19 +227,17 @@ function makeControls(choose) {
 
 function availabilityOf({ seconds, ratio }) {
   const all = STATUSES.reduce((sum, status) => sum + seconds[status], 0);
-  const shares = bar(STATUSES.map((status) => [`is-${status}`, seconds[status] / all]));
   const text =
     ratio === null
       ? "Nobody knows how it was in this span."
-      : `Answered in ${number(ratio * 100, 3)} % of the time that is known.`;
+      : `Answered in ${number(ratio * 100, 1)} % of the time that is known.`;
   return [
     h("p", null, text),
-    shares,
     h(
       "ul",
       { class: "shares" },
       STATUSES.map((status) =>
-        h("li", null, statusBadge(status), ` ${seconds[status] > 0 ? spanText(seconds[status]) : "–"}`),
+        h("li", null, statusBadge(status), seconds[status] > 0 ? ` ${spanText(seconds[status])}, ${number((seconds[status] / all) * 100, 1)} %` : " –"),
       ),
     ),
   ];

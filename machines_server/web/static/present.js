@@ -1,8 +1,8 @@
 // What stands of one machine now: who it is, its endpoints, its hardware, its models.
 import { path } from "./api.js";
-import { h, remake, say } from "./dom.js";
+import { h, remake, remakeEach, say } from "./dom.js";
 import { ago, bytes, gib, number, span } from "./format.js";
-import { serverNow } from "./live.js";
+import { serverNow, state } from "./live.js";
 import { CPU, DISK, makeGauges, makeGpus, RAM } from "./meters.js";
 import { knowsModels, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
 
@@ -32,6 +32,8 @@ export function makePresent() {
   const gpus = makeGpus();
   const gpuCard = h("section", { class: "card" }, h("h2", null, "GPUs"), gpus.root);
   const models = h("div");
+  const leases = h("ul");
+  const leaseCard = h("section", { class: "card wide", hidden: true }, h("h2", null, "Leases"), leases);
   const body = h(
     "div",
     { class: "present" },
@@ -39,6 +41,7 @@ export function makePresent() {
     gpuCard,
     h("section", { class: "card" }, h("h2", null, "Endpoints"), endpoints),
     h("section", { class: "card wide" }, h("h2", null, "Models in memory"), models),
+    leaseCard,
   );
   let machine = null;
   let leaving = [];
@@ -117,16 +120,27 @@ export function makePresent() {
       [machine.network, machine.ollama.state, machine.ollama.message, machine.status, Math.floor(serverNow() / 1000)],
       () => endpointFacts(machine),
     );
+    const held = state.leases.filter((lease) => lease.machine === machine.name);
+    leaseCard.hidden = held.length === 0;
+    remakeEach(leases, held, ({ lease, holder }) => lease + holder, leaseLine);
+    held.forEach((lease, place) => say(leases.children[place].lastChild, promiseText(lease)));
     machine.ollama.models.forEach((model, place) => say(leaving[place], leavesText(model.expires_at)));
   }
 
   return { head, body, show, tick };
 }
 
+const leaseLine = ({ model, holder }) => h("li", null, h("b", null, model), holder ? ` for ${holder}` : "", h("span"));
+
+function promiseText({ gpus, ram_gb: ram, expires_at: expires }) {
+  const promised = [...gpus.map(({ index, vram_gb: size }) => `${gib(size)} of GPU ${index ?? "?"}`), ram && `${gib(ram)} of RAM`].filter(Boolean);
+  return `: ${promised.join(", ") || "no memory promised"}, ends in ${span(Math.max(0, (Date.parse(expires) - serverNow()) / 1000))}`;
+}
+
 function moreFacts({ load_avg: load, uptime_s: uptime, ram_available_gb: available }) {
   return [
     load && fact("Load", load.map((one) => number(one, 2)).join(" · "), "average over 1, 5 and 15 minutes"),
-    available !== undefined && fact("RAM to be had", gib(available)),
+    available !== undefined && fact("RAM available", gib(available)),
     uptime !== undefined && fact("Up for", uptime === null ? "–" : span(uptime)),
   ];
 }
@@ -160,5 +174,5 @@ const fact = (term, value, title) => [h("dt", { title }, term), h("dd", null, va
 function leavesText(expires) {
   if (!expires) return "never";
   const left = (Date.parse(expires) - serverNow()) / 1000;
-  return left > 0 ? `in ${span(left)}` : "when it is done";
+  return left > 0 ? `in ${span(left)}` : "in use";
 }

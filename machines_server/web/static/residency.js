@@ -1,17 +1,19 @@
 // Which model was in memory when, from the events of its machine.
 import { h, svg } from "./dom.js";
 import { span } from "./format.js";
+import { STATUSES } from "./live.js";
 
 const WIDTH = 1000;
 const LEAST_WIDTH = 2;
 const MAX_ROWS = 10;
 
-export const STAY_TYPES = "model_loaded,model_unloaded,machine_removed";
+const SILENT = ["offline", "unknown", "machine_removed"];
+export const STAY_TYPES = ["model_loaded", "model_unloaded", ...STATUSES, "machine_removed"].join(",");
 
 /**
  * [[model, [[from, to], ...]], ...], the longest first; epoch seconds. `before` are events before the span and
  * `within` those in it, both newest first; `held` the models in memory now, if the span goes up to now.
- * A removed machine is not asked any more, so that its stays end there.
+ * While a machine says nothing, nobody knows what it holds: its stays end, and go on when it is back.
  */
 export function staysOf(before, within, held, from, to) {
   const open = new Map();
@@ -21,9 +23,18 @@ export function staysOf(before, within, held, from, to) {
     open.delete(model);
   };
   const known = new Set();
+  const unseen = new Set();
   for (const event of [...within, ...before].reverse()) {
     const at = Date.parse(event.at) / 1000;
-    if (event.type === "machine_removed") for (const model of [...open.keys()]) end(model, at);
+    if (SILENT.includes(event.type))
+      for (const model of [...open.keys()]) {
+        end(model, at);
+        unseen.add(model);
+      }
+    else if (STATUSES.includes(event.type)) {
+      for (const model of unseen) open.set(model, at);
+      unseen.clear();
+    } else unseen.delete(event.model);
     if (event.type === "model_loaded") open.set(event.model, open.get(event.model) ?? at);
     if (event.type === "model_unloaded") {
       if (!known.has(event.model)) open.set(event.model, from); // it came before all that is known
