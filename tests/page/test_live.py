@@ -90,8 +90,9 @@ def test_a_server_that_dies_is_said_and_its_return_is_seen(
     DemoFleet(server, fakes).declare(1)
     watched = look(server)
     watched.page.route("**/static/models.js", lambda route: route.abort())
-    with watched.page.expect_response("**/static/machine.js"):  # other pages are fetched ahead
-        page = watched.open()
+    with watched.page.expect_event("requestfinished", lambda request: request.url.endswith("machine.css")):
+        page = watched.open()  # other pages are fetched ahead, and this is the last of that one
+    page.wait_for_timeout(300)
     banner = page.get_by_role("alert")
     expect(banner).to_be_hidden()
     server.__exit__(None, None, None)
