@@ -217,7 +217,8 @@ import machines_server.client as client
 print(client.Client().url)
 """
 OTHERS = (
-    "flask gunicorn ruamel apscheduler psutil pycurl orjson pydantic click pynvml prometheus_client waitress"
+    "flask gunicorn ruamel apscheduler psutil pycurl orjson msgspec pydantic click pynvml prometheus_client"
+    " waitress"
 )
 
 

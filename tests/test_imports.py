@@ -56,7 +56,7 @@ LIBRARIES: dict[str, set[str]] = {
     "machine_file": {"pydantic", "pydantic_core"},
     "route_parameters": {"pydantic"},
     "routing": {"orjson"},
-    "poll": {"pycurl", "orjson", "apscheduler"},
+    "poll": {"pycurl", "orjson", "msgspec", "apscheduler"},
     "store": {"orjson"},
     "service": {"orjson"},
     "client": {"requests"},

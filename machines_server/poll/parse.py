@@ -13,40 +13,34 @@ from machines_server.core.sample import (
     HostSample,
     LoadedModel,
     StoredModel,
-    metrics_of,
 )
 from machines_server.errors import BadAnswerError
+from machines_server.poll import good_answer
+from machines_server.poll.good_answer import (
+    GPU_RULES,
+    HOST_RULES,
+    MAX_GPUS,
+    MAX_OTHER,
+    MAX_TEXT,
+    SIDECAR_VERSION,
+    VRAM,
+    Rule,
+)
 
-SIDECAR_VERSION = 1
-MAX_GPUS = 256
 MAX_MODELS = 1000
 MAX_STORED_MODELS = 10_000
-MAX_TEXT = 512
 _MAX_NUMBER = 2**63 - 1
 _NEVER_FROM_YEAR = 2200
 """Ollama's keep-alive of -1 is written as a date some 292 years ahead."""
 
-_MAX_BYTES, _MAX_OTHER = 2**50, 10**9
-"""The most that we believe of any metric; sums over an hour stay far within 64 bits."""
-_Rule = tuple[str, bool, float]
-"""Name, whether it is a whole number, and the most that it can be."""
-
-
-def _rules(kind: type[HostSample | GpuSample]) -> tuple[_Rule, ...]:
-    rules = []
-    for one in metrics_of(kind):
-        whole = one.metadata["unit"] == "bytes"
-        if not one.name.startswith("load_"):
-            rules.append((one.name, whole, one.metadata["most"] or (_MAX_BYTES if whole else _MAX_OTHER)))
-    return tuple(rules)
-
-
-_HOST_RULES, _GPU_RULES = _rules(HostSample), _rules(GpuSample)
-_VRAM = ("vram_total_bytes", "vram_used_bytes", "vram_free_bytes")
-
 
 def parse_sidecar(body: bytes) -> HostSample:
     """The JSON of a sidecar's /metrics."""
+    return good_answer.read(body) or explained_sidecar(body)
+
+
+def explained_sidecar(body: bytes) -> HostSample:
+    """The same, by rules that say what is wrong."""
     raw = _object(body)
     version = raw.get("version")
     if type(version) is not int or version != SIDECAR_VERSION:
@@ -55,7 +49,7 @@ def parse_sidecar(body: bytes) -> HostSample:
         )
     if "gpu" not in raw:  # an empty list says that there is none; nothing says nothing
         raise BadAnswerError("gpu: missing; is this a sidecar?")
-    values = _metrics(raw, _HOST_RULES, "")
+    values = _metrics(raw, HOST_RULES, "")
     values["load_1m"], values["load_5m"], values["load_15m"] = _loads(raw.get("load_avg"))
     _not_more(values, "ram_used_bytes", "ram_total_bytes", "")
     _not_more(values, "disk_used_bytes", "disk_total_bytes", "")
@@ -102,8 +96,8 @@ def parse_tags(body: bytes) -> tuple[StoredModel, ...]:
 
 def _gpu(raw: dict[str, Any], at: str) -> GpuSample | GpuUnreadable:
     index, uuid = _index(raw, at), _text(raw, "uuid", at)
-    values = _metrics(raw, _GPU_RULES, at)
-    if any(values[name] is None for name in _VRAM):
+    values = _metrics(raw, GPU_RULES, at)
+    if any(values[name] is None for name in VRAM):
         return GpuUnreadable(index, uuid, "the sidecar gave no memory reading")
     _not_more(values, "vram_used_bytes", "vram_total_bytes", at)
     _not_more(values, "vram_free_bytes", "vram_total_bytes", at)
@@ -190,7 +184,7 @@ def _list(raw: dict[str, Any], key: str, most: int) -> Iterable[tuple[dict[str, 
     return [(one, f"{key}[{number}].") for number, one in enumerate(found)]
 
 
-def _metrics(raw: dict[str, Any], rules: Iterable[_Rule], at: str) -> dict[str, Any]:
+def _metrics(raw: dict[str, Any], rules: Iterable[Rule], at: str) -> dict[str, Any]:
     values = {name: raw.get(name) for name, _, _ in rules}
     for name, whole, most in rules:
         value = values[name]
@@ -226,7 +220,7 @@ def _loads(value: object) -> tuple[Any, Any, Any]:
         return None, None, None
     if not isinstance(value, list) or len(value) != 3:
         raise BadAnswerError("load_avg: not a list of three numbers")
-    one, five, fifteen = (_number({"load_avg": load}, "load_avg", "", most=_MAX_OTHER) for load in value)
+    one, five, fifteen = (_number({"load_avg": load}, "load_avg", "", most=MAX_OTHER) for load in value)
     return one, five, fifteen
 
 

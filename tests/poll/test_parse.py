@@ -22,7 +22,15 @@ from machines_server.core.sample import (
     metrics_of,
 )
 from machines_server.errors import BadAnswerError
-from machines_server.poll.parse import MAX_GPUS, MAX_MODELS, MAX_TEXT, parse_ollama, parse_sidecar, parse_tags
+from machines_server.poll import good_answer
+from machines_server.poll.good_answer import MAX_GPUS, MAX_TEXT
+from machines_server.poll.parse import (
+    MAX_MODELS,
+    explained_sidecar,
+    parse_ollama,
+    parse_sidecar,
+    parse_tags,
+)
 from machines_server.poll.transfer import MAX_BODY_BYTES
 from tests.fakes import FIXTURES, GIB, gpu_body, ollama_body, sidecar_body, tags_body
 
@@ -600,11 +608,53 @@ def survives(body: bytes) -> None:
         for gpu in sample.gpu:
             numbers += [getattr(gpu, one.name) for one in metrics_of(GpuSample)]
         assert all(number is None or 0 <= number < 2**63 for number in numbers)
+    if (quick := good_answer.read(body)) is not None:
+        assert repr(quick) == repr(tried(explained_sidecar, body))
     if (stored := tried(parse_tags, body)) is not None:
         assert [model.model for model in stored] == sorted({model.model for model in stored})
     if (models := tried(parse_ollama, body)) is not None:
         assert all(model.model.isprintable() for model in models)
         assert [model.model for model in models] == sorted({model.model for model in models})
+
+
+def test_what_is_plainly_good_is_read_the_quick_way() -> None:
+    for body in (
+        sidecar_body(),
+        sidecar_body(gpu_body(0, used_gb=1), gpu_body(1, used_gb=2)),
+        sidecar_body(load_avg=None, cpu_percent=None, uptime_s=0, new_key={"a": [1, None]}),
+    ):
+        assert repr(good_answer.read(body)) == repr(explained_sidecar(body))
+
+
+@pytest.mark.parametrize(
+    ("good", "other"),
+    [
+        (b'"version": 1', b'"version": 2'),
+        (b'"ram_used_bytes": 40802189312', b'"ram_used_bytes": 1.0'),
+        (b'"ram_used_bytes": 40802189312', b'"ram_used_bytes": 1e3'),
+        (b'"ram_used_bytes": 40802189312', b'"ram_used_bytes": -0'),
+        (b'"ram_used_bytes": 40802189312', b'"ram_used_bytes": true'),
+        (b'"ram_used_bytes": 40802189312', b'"ram_used_bytes": "1"'),
+        (b'"ram_used_bytes": 40802189312', b'"ram_used_bytes": 137438953473'),
+        (b'"cpu_percent": 12.4', b'"cpu_percent": 1e999'),
+        (b'"cpu_percent": 12.4', b'"cpu_percent": NaN'),
+        (b'"cpu_percent": 12.4', b'"cpu_percent": 100.01'),
+        (b'"cpu_percent": 12.4', b'"cpu_percent": 99.0'),
+        (b'"cpu_percent": 12.4', b'"cpu_percent": -0.0'),
+        (b'"hostname": "host"', b'"hostname": "\xff"'),
+        (b'"hostname": "host"', b'"hostname": "\\ud800"'),
+        (b'"hostname": "host"', b'"hostname": ' + b"[" * 5000 + b"]" * 5000),
+        (b'"hostname": "host"', b'"cpu_percent": "x", "hostname": 1'),
+        (b'"index": 0', b'"index": 257'),
+        (b'"GPU-0"', b'"GPU-\x7f"'),
+        (b'"GPU-0"', b'"GPU-1"'),
+        (b'"gpu_unreadable": []', b'"gpu_unreadable": [{"index": 2, "uuid": null, "reason": "lost"}]'),
+    ],
+)
+def test_the_quick_way_never_reads_what_the_other_would_not(good: bytes, other: bytes) -> None:
+    body = sidecar_body(gpu_body(0, used_gb=1, uuid="GPU-0"), gpu_body(1, used_gb=1, uuid="GPU-1"))
+    assert good in body
+    survives(body.replace(good, other, 1))
 
 
 @given(st.binary(max_size=200))
