@@ -38,10 +38,19 @@ from machines_server.store.machines import MachineRows
 from machines_server.store.rollups import Rollups
 from machines_server.store.stays import Stays
 
-_HOST = {one.name: scale(one) for one in metrics_of(HostSample)}
-_GPU = {one.name: scale(one) for one in metrics_of(GpuSample)}
-_HOST_VALUES, _GPU_VALUES = attrgetter(*_HOST), attrgetter(*_GPU)
-_HOST_SCALES, _GPU_SCALES = tuple(_HOST.values()), tuple(_GPU.values())
+
+def _split(kind: type[HostSample | GpuSample]) -> tuple[list[str], list[str]]:
+    """The metrics that are kept in thousandths, and those that are kept as they are."""
+    names: tuple[list[str], list[str]] = [], []
+    for one in metrics_of(kind):
+        names[scale(one) == 1].append(one.name)
+    return names
+
+
+(_HOST_SCALED, _HOST_PLAIN), (_GPU_SCALED, _GPU_PLAIN) = _split(HostSample), _split(GpuSample)
+_HOST, _GPU = _HOST_SCALED + _HOST_PLAIN, _GPU_SCALED + _GPU_PLAIN
+_host_scaled, _host_plain = attrgetter(*_HOST_SCALED), attrgetter(*_HOST_PLAIN)
+_gpu_scaled, _gpu_plain = attrgetter(*_GPU_SCALED), attrgetter(*_GPU_PLAIN)
 _NOTHING = HostSample()
 
 _SET_LATEST = """
@@ -189,11 +198,11 @@ class SampleWriter:
         host = sidecar.answer if sidecar and isinstance(sidecar.answer, HostSample) else _NOTHING
         states = sidecar and sidecar.state, ollama and ollama.state
         poll = round(sample.poll_s * THOUSANDTHS)
-        row = (machine, at_ms, *states, int(sample.up), poll, *_stored(_HOST_VALUES(host), _HOST_SCALES))
-        self._samples.add(row)
+        head = machine, at_ms, *states, int(sample.up), poll
+        self._samples.add((*head, *_in_thousandths(_host_scaled(host)), *_host_plain(host)))
         for gpu in host.gpu:
-            row = (self._gpu_id(machine, gpu), at_ms, *_stored(_GPU_VALUES(gpu), _GPU_SCALES))
-            self._gpu_samples.add(row)
+            number = self._gpu_id(machine, gpu)
+            self._gpu_samples.add((number, at_ms, *_in_thousandths(_gpu_scaled(gpu)), *_gpu_plain(gpu)))
         self._rollups.mark(machine, at_ms)
         self._add_events(machine, sample, host)
         if ollama and isinstance(ollama.answer, tuple):
@@ -280,8 +289,5 @@ class _Seen:
     """How its polls ended; from the same follows the same status."""
 
 
-def _stored(values: Iterable[float | None], scales: Iterable[int]) -> list[int | None]:
-    """The metrics of a sample as the database keeps them."""
-    return [
-        None if value is None else round(value * scale) for value, scale in zip(values, scales, strict=True)
-    ]
+def _in_thousandths(values: Iterable[float | None]) -> list[int | None]:
+    return [None if value is None else round(value * THOUSANDTHS) for value in values]
