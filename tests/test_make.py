@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 import requests
 
 from tests.fakes import wait_until
@@ -20,10 +23,20 @@ def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def test_make_run_shows_this_machine_live_as_the_readme_says_and_ends_without_a_trace(tmp_path: Path) -> None:
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that refuses: it is taken and does not listen, so that nobody else can either."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        yield nobody.getsockname()[1]
+
+
+def test_make_run_shows_this_machine_live_as_the_readme_says_and_ends_without_a_trace(
+    tmp_path: Path, closed_port: int
+) -> None:
     machines = tmp_path / "machines"
     machines.mkdir()
-    sidecar_port, ollama_port, port = free_port(), free_port(), free_port()
+    sidecar_port, ollama_port, port = free_port(), closed_port, free_port()
     text = (ROOT / "machines" / "localhost.yaml").read_text()
     ports = f"hostname: 127.0.0.1\n  port: {ollama_port}\n  sidecar_port: {sidecar_port}"
     (machines / "localhost.yaml").write_text(text.replace("hostname: 127.0.0.1", ports))

@@ -57,6 +57,7 @@ _Gpu: Any = msgspec.defstruct(
         *map(_field, GPU_RULES),
     ],
     kw_only=True,
+    forbid_unknown_fields=True,
 )
 _Answer = msgspec.defstruct(
     "_Answer",
@@ -65,9 +66,14 @@ _Answer = msgspec.defstruct(
         ("gpu", Annotated[list[_Gpu], Meta(max_length=MAX_GPUS)]),
         ("gpu_unreadable", Annotated[list[Any], Meta(max_length=0)], []),
         ("load_avg", _Loads | None, None),
+        ("hostname", str | None, None),
+        ("sampled_at", str | None, None),
+        ("window_s", _number(MAX_OTHER, whole=False) | None, None),
+        ("cpu_count", _number(MAX_OTHER, whole=True) | None, None),
         *map(_field, HOST_RULES),
     ],
     kw_only=True,
+    forbid_unknown_fields=True,  # of what it passes over msgspec does not look at all
 )
 _decode: Any = msgspec.json.Decoder(_Answer).decode
 _UNKNOWN_LOADS = (None, None, None)
@@ -77,11 +83,9 @@ _gpu_values = attrgetter("index", "uuid", "model", "memory_kind", *(name for nam
 
 def read(body: bytes) -> HostSample | None:
     """The sample, or None for what needs a closer look: it may be good all the same."""
-    if not body.isascii() or b"\\" in body:  # in what is passed over nobody looks at the text
-        return None
     try:
         raw = _decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     if raw.version != SIDECAR_VERSION:
         return None

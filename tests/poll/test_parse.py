@@ -621,7 +621,7 @@ def test_what_is_plainly_good_is_read_the_quick_way() -> None:
     for body in (
         sidecar_body(),
         sidecar_body(gpu_body(0, used_gb=1), gpu_body(1, used_gb=2)),
-        sidecar_body(load_avg=None, cpu_percent=None, uptime_s=0, new_key={"a": [1, None]}),
+        sidecar_body(load_avg=None, cpu_percent=None, uptime_s=0, hostname="łódź"),
     ):
         assert repr(good_answer.read(body)) == repr(explained_sidecar(body))
 
@@ -644,6 +644,9 @@ def test_what_is_plainly_good_is_read_the_quick_way() -> None:
         (b'"hostname": "host"', b'"hostname": "\xff"'),
         (b'"hostname": "host"', b'"hostname": "\\ud800"'),
         (b'"hostname": "host"', b'"hostname": ' + b"[" * 5000 + b"]" * 5000),
+        (b'"hostname": "host"', b'"hostname": ' + b"9" * 5000),
+        (b'"hostname": "host"', b'"new": 1e999'),
+        (b'"hostname": "host"', b'"new": NaN'),
         (b'"hostname": "host"', b'"cpu_percent": "x", "hostname": 1'),
         (b'"index": 0', b'"index": 257'),
         (b'"GPU-0"', b'"GPU-\x7f"'),
