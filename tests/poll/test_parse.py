@@ -626,6 +626,11 @@ def test_what_is_plainly_good_is_read_the_quick_way() -> None:
         assert repr(good_answer.read(body)) == repr(explained_sidecar(body))
 
 
+def test_what_our_own_sidecar_says_is_read_the_quick_way() -> None:
+    body = json.loads((FIXTURES / "sidecar_metrics.json").read_bytes()) | {"gpu_unreadable": []}
+    assert good_answer.read(json.dumps(body).encode()) is not None
+
+
 @pytest.mark.parametrize(
     ("good", "other"),
     [
