@@ -17,7 +17,7 @@ from machines_server.store.rollups import Retention
 from tests.fakes import FakeFleet, wait_until
 from tests.running import RunningServer, command
 from tests.store.folds import rollups_that_differ
-from tests.world.scene import INTERVAL_S, assert_whole, declare, rows, scene, tell
+from tests.world.scene import INTERVAL_S, assert_whole, declare, last_event, rows, scene, tell
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +110,7 @@ def test_the_disk_is_full_while_it_rolls_up(
 ) -> None:
     hosts = declare(tmp_path, fakes)
     with _with_rollups_due(disk) as path:
-        before = rows(path)
+        before, told = rows(path), last_event(path)
         disk.fill()
         os.truncate(disk.path / "ballast", (disk.path / "ballast").stat().st_size - 600_000)
         with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server:
@@ -123,7 +123,7 @@ def test_the_disk_is_full_while_it_rolls_up(
             wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
             well_s = time.monotonic() - began
             wait_until(lambda: not _due(path), 60)
-        assert_whole(path, before)
+        assert_whole(path, before, told)
         with closing(sqlite3.connect(path)) as connection:
             assert rollups_that_differ(connection) == []
     assert hosts
