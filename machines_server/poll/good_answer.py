@@ -46,7 +46,7 @@ def _field(rule: Rule) -> tuple[str, Any] | tuple[str, Any, None]:
 
 
 _Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
-_Loads: Any = Annotated[list[_number(MAX_OTHER, whole=False)], Meta(min_length=3, max_length=3)]  # type: ignore[misc]
+_Load: Any = _number(MAX_OTHER, whole=False)
 _Gpu: Any = msgspec.defstruct(
     "_Gpu",
     [
@@ -65,7 +65,7 @@ _Answer = msgspec.defstruct(
         ("version", int),
         ("gpu", Annotated[list[_Gpu], Meta(max_length=MAX_GPUS)]),
         ("gpu_unreadable", Annotated[list[Any], Meta(max_length=0)], []),
-        ("load_avg", _Loads | None, None),
+        ("load_avg", tuple[_Load, _Load, _Load] | None, None),
         ("hostname", str | None, None),
         ("sampled_at", str | None, None),
         ("window_s", _number(MAX_OTHER, whole=False) | None, None),

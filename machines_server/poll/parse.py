@@ -185,20 +185,12 @@ def _list(raw: dict[str, Any], key: str, most: int) -> Iterable[tuple[dict[str, 
 
 
 def _metrics(raw: dict[str, Any], rules: Iterable[Rule], at: str) -> dict[str, Any]:
-    values = {name: raw.get(name) for name, _, _ in rules}
-    for name, whole, most in rules:
-        value = values[name]
-        if type(value) is not int or not 0 <= value <= most:  # else it is good, and a call takes longer
-            _checked(value, name, at, whole, most)
-    return values
+    return {name: _number(raw, name, at, whole=whole, most=most) for name, whole, most in rules}
 
 
 def _number(raw: dict[str, Any], key: str, at: str, *, whole: bool = False, most: float = _MAX_NUMBER) -> Any:
-    return _checked(raw.get(key), key, at, whole, most)
-
-
-def _checked(value: Any, key: str, at: str, whole: bool, most: float) -> Any:  # noqa: FBT001  by position: a hot path
     """A number from 0 to `most`; a missing or null one is None, unknown."""
+    value = raw.get(key)
     if value is None:
         return None
     if type(value) is not int and (whole or type(value) is not float):
