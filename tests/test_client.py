@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,19 +37,41 @@ class Two:
     less: FakeEndpoint
 
 
-@pytest.fixture
-def two(tmp_path: Path, fakes: FakeFleet) -> Iterator[Two]:
+@contextmanager
+def two_machines(folder: Path) -> Iterator[Two]:
     # A long interval: a host that dies stays online for the server meanwhile.
-    with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="30") as server:
-        ollamas = {}
+    server, ollamas = RunningServer(folder, MACHINES_POLL_INTERVAL_S="30"), {}
+    with FakeFleet() as fakes:
         for name, used in (("more", 4), ("less", 14)):
             ollamas[name] = fakes.ollama(LLAMA)
             sidecar = fakes.sidecar(gpu_body(0, used_gb=used))
             server.write(f"{name}.yaml", machine_yaml(name, sidecar, ollamas[name]))
-        for name in ollamas:
-            wait_for_status(server, name, "online")
-            wait_until(lambda name=name: server.fleet()[name]["loaded_models"])  # type: ignore[misc]
-        yield Two(server, Client(server.url), **ollamas)
+        with server:
+            for name in ollamas:
+                wait_for_status(server, name, "online")
+                wait_until(lambda name=name: server.fleet()[name]["loaded_models"])  # type: ignore[misc]
+            yield Two(server, Client(server.url), **ollamas)
+
+
+@pytest.fixture(scope="module")
+def two_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    with two_machines(tmp_path_factory.mktemp("two")) as both:
+        yield both
+
+
+@pytest.fixture
+def two(two_of_all: Two) -> Iterator[Two]:
+    """Both stay as they are: for tests that leave nothing but leases."""
+    yield two_of_all
+    for one in two_of_all.client.leases():
+        requests.delete(f"{two_of_all.server.url}/api/leases/{one['lease']}", timeout=5)
+
+
+@pytest.fixture
+def mortal_two(tmp_path: Path) -> Iterator[Two]:
+    """For tests that stop one."""
+    with two_machines(tmp_path) as both:
+        yield both
 
 
 def test_pick_gives_the_best_machine_the_others_and_the_reasons(two: Two) -> None:
@@ -83,27 +106,27 @@ def test_no_machine_carries_the_reasons_and_when_to_ask_again(two: Two) -> None:
     assert 25 <= caught.value.retry_after_s <= 30
 
 
-def test_a_machine_that_cannot_be_connected_to_is_passed_over(two: Two) -> None:
-    two.more.stop()
-    pick = two.client.pick(LLAMA)
+def test_a_machine_that_cannot_be_connected_to_is_passed_over(mortal_two: Two) -> None:
+    mortal_two.more.stop()
+    pick = mortal_two.client.pick(LLAMA)
     assert pick.name == "less"
     assert [(one.name, one.code) for one in pick.rejected] == [("more", "connection_failed")]
-    assert two.client.pick(LLAMA, connect_timeout_s=None).name == "more"
-    two.less.stop()
+    assert mortal_two.client.pick(LLAMA, connect_timeout_s=None).name == "more"
+    mortal_two.less.stop()
     with pytest.raises(NoMachine, match=r"more: no connection from here.*less: no connection") as caught:
-        two.client.pick(LLAMA)
+        mortal_two.client.pick(LLAMA)
     assert [one.code for one in caught.value.rejected] == ["connection_failed", "connection_failed"]
 
 
-def test_a_lease_on_a_machine_that_cannot_be_connected_to_is_given_back(two: Two) -> None:
-    two.more.stop()
-    with two.client.lease(LLAMA) as lease:
+def test_a_lease_on_a_machine_that_cannot_be_connected_to_is_given_back(mortal_two: Two) -> None:
+    mortal_two.more.stop()
+    with mortal_two.client.lease(LLAMA) as lease:
         assert lease.name == "less"
-        assert [one["machine"] for one in two.client.leases()] == ["less"]
-    two.less.stop()
+        assert [one["machine"] for one in mortal_two.client.leases()] == ["less"]
+    mortal_two.less.stop()
     with pytest.raises(NoMachine, match=r"more: no connection from here"):
-        two.client.lease(LLAMA)
-    assert two.client.leases() == []
+        mortal_two.client.lease(LLAMA)
+    assert mortal_two.client.leases() == []
 
 
 def test_a_lease_holds_until_the_block_ends_and_is_renewed_meanwhile(two: Two) -> None:
@@ -245,15 +268,17 @@ def pick_command(two: Two, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_prints_the_url_alone(two: Two) -> None:
-    done = pick_command(two, LLAMA, "--min-free-vram-gb", "4")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{two.more.url('')}\n", "")
-    done = pick_command(two, LLAMA, "--exclude", "more", "--role", "test", "--where", "network.sidecar:no")
+def test_the_command_prints_the_url_alone(mortal_two: Two) -> None:
+    done = pick_command(mortal_two, LLAMA, "--min-free-vram-gb", "4")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{mortal_two.more.url('')}\n", "")
+    done = pick_command(
+        mortal_two, LLAMA, "--exclude", "more", "--role", "test", "--where", "network.sidecar:no"
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "Usage" not in done.stderr
     assert "it has no network.sidecar" in done.stderr
-    two.more.stop()
-    assert pick_command(two, LLAMA).stdout == f"{two.less.url('')}\n"
+    mortal_two.more.stop()
+    assert pick_command(mortal_two, LLAMA).stdout == f"{mortal_two.less.url('')}\n"
 
 
 def test_the_command_explains(two: Two) -> None:

@@ -27,13 +27,13 @@ def serious(page: Page) -> list[Any]:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_axe_finds_nothing_serious(look: Look, fleet_server: RunningServer, path: str) -> None:
-    page = look(fleet_server, bypass_csp=True).open(path)
+    page = look(fleet_server, bypass_csp=True, reduced_motion="reduce").open(path)
     page.locator("main :is(h1, h2)").first.wait_for(state="attached")
     for width in (360, 1440):
         page.set_viewport_size({"width": width, "height": 900})
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_timeout(400)  # bars and charts take on their new size and colours
+            page.wait_for_timeout(200)  # charts take on their new size and colours
             assert serious(page) == [], (width, scheme)
 
 

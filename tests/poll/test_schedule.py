@@ -328,7 +328,7 @@ def test_what_is_on_disk_is_asked_once_of_those_that_answer(world: World, fakes:
     there.answers[TAGS] = http(tags_body(("phi3:mini", "d2", 2), ("llama3.1:70b", "d1", 40)))
     world.declare("there", there)
     world.declare("dead", dead)
-    with world.polled(0.5, 0.2):
+    with world.polled(0.25, 0.2):
         (library,) = wait_until(lambda: world.came(Library))
         wait_until(lambda: len(world.came(Cycle)) >= 20, 20)
     assert (library.machine, library.url) == ("there", there.url(TAGS))
@@ -342,7 +342,7 @@ def test_a_model_that_comes_into_memory_and_is_not_known_to_be_on_disk_is_a_reas
     ollama = fakes.ollama()
     ollama.answers[TAGS] = http(tags_body())
     world.declare("one", ollama)
-    with world.polled(0.5, 0.2):
+    with world.polled(0.25, 0.2):
         wait_until(lambda: world.came(Library))
         ollama.answer, ollama.answers[TAGS] = http(ollama_body("llama3.1:70b")), LLAMA
         wait_until(lambda: len(world.came(Library)) == 2, 20)
