@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
+import msgspec
 
 from machines_server.core.live import Latest
 from machines_server.core.registry import Endpoint
 from machines_server.core.sample import (
     Answer,
     Cycle,
-    GpuSample,
-    GpuUnreadable,
     HostSample,
     Library,
     LoadedModel,
@@ -45,6 +43,11 @@ WHERE last_seen_at_ms IS NULL"""
 T = TypeVar("T")
 
 _ENDPOINTS = {str(endpoint): endpoint for endpoint in Endpoint}
+_ANSWERS: dict[str, Callable[[str], Answer]] = {
+    Endpoint.SIDECAR: msgspec.json.Decoder(HostSample).decode,
+    Endpoint.OLLAMA: msgspec.json.Decoder(tuple[LoadedModel, ...]).decode,
+}
+_stored_models = msgspec.json.Decoder(tuple[StoredModel, ...]).decode
 _STATES = {str(state): state for state in State}
 
 
@@ -54,8 +57,6 @@ class _Known:
 
     revision: int = -1
     latest: dict[str, Mapping[Endpoint, Latest]] = field(default_factory=dict)
-    models: dict[str, tuple[str, Answer]] = field(default_factory=dict)
-    """What each Ollama answered, as it is stored and as it was read: mostly it says the same again."""
     told: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
@@ -98,25 +99,15 @@ class LatestReader:
                 _LATEST_SINCE, (known.revision,)
             ).fetchall():
                 key = name.casefold()
-                answer = None if text is None else self._answer(key, endpoint, text)
+                answer = None if text is None else _ANSWERS[endpoint](text)
                 found = {_ENDPOINTS[endpoint]: _typed(answer, *poll)}
                 known.latest[key] = {**known.latest.get(key, {}), **found}
                 known.revision = max(known.revision, revision)
             if sum(len(polls) for polls in known.latest.values()) == rows:
                 break
             # some are gone; which ones is not told
-            known.revision, known.latest, known.models = -1, {}, {}
+            known.revision, known.latest = -1, {}
         return dict(known.latest)
-
-    def _answer(self, key: str, endpoint: str, text: str) -> Answer:
-        """What `samples.py` wrote of a machine."""
-        if endpoint == Endpoint.SIDECAR:
-            return _host(text)
-        known, models = self._known.models.get(key, ("", ()))
-        if known != text:
-            models = tuple(LoadedModel(**model) for model in orjson.loads(text))
-            self._known.models[key] = text, models
-        return models
 
     def _unless_told(
         self, connection: sqlite3.Connection, telltale: str, read: Callable[[sqlite3.Connection], T]
@@ -168,7 +159,7 @@ class LatestReader:
 
 def _libraries(connection: sqlite3.Connection) -> dict[str, Library]:
     return {
-        name.casefold(): Library(name, url, at, tuple(StoredModel(**model) for model in orjson.loads(text)))
+        name.casefold(): Library(name, url, at, _stored_models(text))
         for name, url, at, text in connection.execute(_LIBRARIES)
     }
 
@@ -199,10 +190,3 @@ def _typed(
 ) -> Latest:
     answered_at = None if answered_at_ms is None else answered_at_ms / 1000
     return Latest(url, _STATES[state], reason, polled_at_ms / 1000, answered_at, answer, clock_ahead_s)
-
-
-def _host(text: str) -> HostSample:
-    raw = orjson.loads(text)
-    raw["gpu"] = tuple(GpuSample(**gpu) for gpu in raw["gpu"])
-    raw["gpu_unreadable"] = tuple(GpuUnreadable(**gpu) for gpu in raw["gpu_unreadable"])
-    return HostSample(**raw)
