@@ -19,7 +19,7 @@ from machines_server.core.live import Latest, Live, changes_at, live_keys, what_
 from machines_server.core.registry import Endpoint, Machine, Registry
 from machines_server.core.sample import Cycle
 from machines_server.core.snapshot import Snapshot
-from machines_server.core.status import PollerState, Status, is_fresh, judge_poller, too_old_after_s
+from machines_server.core.status import PollerState, is_fresh, judge_poller, too_old_after_s
 from machines_server.core.times import rfc3339
 from machines_server.errors import StoreError
 from machines_server.poller_lock import Holder, holder
@@ -236,7 +236,7 @@ class Service:
 
         While something is unknown it does not wait: a new machine is polled apart from the cycles.
         """
-        if any(live.verdict.status is Status.UNKNOWN for live in self._built.fleet.lives):
+        if self._built.fleet.has_unknown:
             return False
         if self._passed_over_at is None:
             self._passed_over_at = now

@@ -8,6 +8,7 @@ from machines_server.core.leases import Lease, listed_as
 from machines_server.core.live import Live
 from machines_server.core.model_names import model_key
 from machines_server.core.sample import Library, LoadedModel, ModelSize, StoredModel
+from machines_server.core.status import Status
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Fleet:
     def known_in_s(self) -> float | None:
         """How long it takes until more is known, if anybody polls."""
         return self.interval_s if self.is_polled else None
+
+    @cached_property
+    def has_unknown(self) -> bool:
+        """Whether of any machine it is unknown how it is."""
+        return any(live.verdict.status is Status.UNKNOWN for live in self.lives)
 
     @cached_property
     def _by_name(self) -> dict[str, Live]:

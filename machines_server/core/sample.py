@@ -1,7 +1,8 @@
 """What one poll of a host tells: HostSample, GpuSample, LoadedModel, and PollResult around them.
 
 The fields made by `metric()` are the metric catalogue: the columns of the database, the keys of the JSON
-and the metrics of the history follow from them, so a new metric is one line here and one migration.
+and the metrics of the history follow from them, so a new metric is one line here and one migration. What may
+be `int | float` is kept as the host said it: 61 does not become 61.0.
 
 What each poll makes anew is not frozen, though nothing changes it: to make a frozen one takes twice as long.
 """
@@ -43,9 +44,11 @@ class GpuSample:
     vram_total_bytes: int = metric("bytes", "GPU memory in all")
     vram_used_bytes: int = metric("bytes", "GPU memory in use")
     vram_free_bytes: int = metric("bytes", "GPU memory that can be had")
-    utilisation: float | None = metric("percent", "share of the time in which the GPU computed", most=100)
-    temperature_c: float | None = metric("celsius", "temperature of the GPU")
-    power_w: float | None = metric("watts", "power drawn by the GPU")
+    utilisation: int | float | None = metric(
+        "percent", "share of the time in which the GPU computed", most=100
+    )
+    temperature_c: int | float | None = metric("celsius", "temperature of the GPU")
+    power_w: int | float | None = metric("watts", "power drawn by the GPU")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +64,18 @@ class GpuUnreadable:
 class HostSample:
     """What a sidecar said of its host."""
 
-    cpu_percent: float | None = metric("percent", "CPU time that was not idle, over all cores", most=100)
-    load_1m: float | None = metric("processes", "load average over 1 minute")
-    load_5m: float | None = metric("processes", "load average over 5 minutes")
-    load_15m: float | None = metric("processes", "load average over 15 minutes")
+    cpu_percent: int | float | None = metric(
+        "percent", "CPU time that was not idle, over all cores", most=100
+    )
+    load_1m: int | float | None = metric("processes", "load average over 1 minute")
+    load_5m: int | float | None = metric("processes", "load average over 5 minutes")
+    load_15m: int | float | None = metric("processes", "load average over 15 minutes")
     ram_used_bytes: int | None = metric("bytes", "memory in use")
     ram_total_bytes: int | None = metric("bytes", "memory in all")
     ram_available_bytes: int | None = metric("bytes", "memory that new work can have without swapping")
     disk_used_bytes: int | None = metric("bytes", "system disk in use")
     disk_total_bytes: int | None = metric("bytes", "system disk in all")
-    uptime_s: float | None = metric("seconds", "time since the host was started")
+    uptime_s: int | float | None = metric("seconds", "time since the host was started")
     gpu: tuple[GpuSample, ...] = ()
     gpu_unreadable: tuple[GpuUnreadable, ...] = ()
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from machines_server.core.sample import (
 from machines_server.core.snapshot import Snapshot
 from machines_server.store.connection import inode, may_stay_open, open_reader, translated
 
+_LATEST_TELLTALE = "SELECT count(*), max(revision) FROM latest"
 _LATEST_SINCE = """
 SELECT name, endpoint, revision, answer, url, state, reason, polled_at_ms, answered_at_ms, clock_ahead_s
 FROM latest CROSS JOIN machine ON machine.id = machine_id WHERE revision > ?"""
@@ -32,6 +33,7 @@ _LIBRARIES = (
     "SELECT name, url, asked_at_ms / 1000.0, models FROM library JOIN machine ON machine.id = machine_id"
 )
 _LIBRARIES_TELLTALE = "SELECT count(*), total(asked_at_ms) FROM library"
+_SIZES_TELLTALE = "SELECT count(*), total(seen_at_ms) FROM model_size"
 _SIZES = """
 SELECT model, nullif(digest, ''), nullif(context_length, 0), size_bytes, size_vram_bytes, seen_at_ms / 1000.0
 FROM model_size"""
@@ -39,6 +41,10 @@ _HELD_TELLTALE = "SELECT count(*), total(id) FROM model_span WHERE last_seen_at_
 _HELD_SINCE = """
 SELECT name, model, first_seen_at_ms / 1000.0 FROM model_span JOIN machine ON machine.id = machine_id
 WHERE last_seen_at_ms IS NULL"""
+_CYCLE = """
+SELECT cycle_started_at_ms / 1000.0, ended_at_ms / 1000.0, interval_s, timeout_s
+FROM poll_span ORDER BY id DESC LIMIT 1"""
+_TELLTALES = (_LATEST_TELLTALE, _CYCLE, _LIBRARIES_TELLTALE, _SIZES_TELLTALE, _HELD_TELLTALE)
 
 T = TypeVar("T")
 
@@ -68,12 +74,18 @@ class LatestReader:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
+        self._data_version: int | None = None
+        self._version: Hashable = None
         self._known = _Known()
 
-    def version(self) -> tuple[int | None, int]:
-        """Something that changes when something was written; raises StoreError when it cannot be read."""
+    def version(self) -> Hashable:
+        """Something that changes when the present does; raises StoreError when it cannot be read."""
         with self._reading() as connection:
-            return self._inode, connection.execute("PRAGMA data_version").fetchone()[0]
+            (data_version,) = connection.execute("PRAGMA data_version").fetchone()
+            if data_version != self._data_version:  # something was written, of the past perhaps
+                self._version = self._inode, *(connection.execute(sql).fetchone() for sql in _TELLTALES)
+                self._data_version = data_version
+            return self._version
 
     def snapshot(self) -> Snapshot:
         """Everything at one moment; raises StoreError when it cannot be read."""
@@ -149,6 +161,7 @@ class LatestReader:
                 if found != self._inode:
                     self._known = _Known()
                 self._connection, self._inode = open_reader(self._path), found
+                self._data_version = None  # each connection counts for itself
             try:
                 yield self._connection
             finally:
@@ -172,10 +185,7 @@ def _held_since(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
 
 
 def _cycle(connection: sqlite3.Connection) -> Cycle | None:
-    row = connection.execute(
-        "SELECT cycle_started_at_ms / 1000.0, ended_at_ms / 1000.0, interval_s, timeout_s"
-        " FROM poll_span ORDER BY id DESC LIMIT 1"
-    ).fetchone()
+    row = connection.execute(_CYCLE).fetchone()
     return Cycle(*row) if row else None
 
 

@@ -118,6 +118,7 @@ def test_the_latest_poll_of_each_endpoint_is_read_as_it_was_written(
     assert (sidecar.state, sidecar.polled_at, sidecar.answered_at) == (State.OK, 10.0, 10.0)
     assert ollama.answer == (LLAMA,)
     assert sidecar.answer == HOST
+    assert repr(sidecar.answer) == repr(HOST)  # 61 did not become 61.0
     assert snapshot.cycle == Cycle(9.5, 11.5, 5, 2)
 
 
@@ -143,11 +144,26 @@ def test_an_answer_from_another_address_does_not_stand_for_the_new_one(
     assert (latest.url, latest.answered_at, latest.answer) == ("http://other/", None, None)
 
 
-def test_the_version_changes_when_something_is_written(writer: SampleWriter, reader: LatestReader) -> None:
+@pytest.mark.parametrize(
+    "item",
+    [
+        REGISTRY,
+        Registry(),
+        listed(11.0),
+        polled(Endpoint.SIDECAR, 11.0, state=State.UNREACHABLE),
+        Cycle(6.0, 11.0, 5, 2),
+        Library("one", f"{URL}api/tags", 11.0, ()),
+    ],
+)
+def test_the_version_changes_with_the_present_and_not_with_the_past(
+    writer: SampleWriter, reader: LatestReader, connection: sqlite3.Connection, item: Any
+) -> None:
+    writer.write([*of_one(polled(Endpoint.SIDECAR, 10.0, HOST), listed(10.0, LLAMA)), Cycle(1.0, 6.0, 5, 2)])
     before = reader.version()
+    connection.execute("INSERT INTO event (at_ms, machine_id, type, detail) VALUES (1, 1, 'online', '{}')")
     assert reader.version() == before
-    writer.write(of_one(listed(11.0)))
-    assert reader.version() != before
+    writer.write([item])
+    assert (reader.version() != before) == (item is not REGISTRY)
 
 
 def test_a_sample_is_one_row_and_one_for_each_gpu_with_null_for_unknown_and_zero_for_zero(
