@@ -46,6 +46,14 @@ def test_no_page_is_wider_than_the_screen(look: Look, fleet_server: RunningServe
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_the_dense_table_needs_no_scrolling_on_a_usual_screen(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server).open("/?view=table")
+    page.locator(".machines tr").last.wait_for()
+    assert page.evaluate("(one => one.scrollWidth - one.clientWidth)(document.querySelector('.scroll'))") == 0
+
+
 def test_all_can_be_done_with_the_keyboard(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open()
     page.keyboard.press("Tab")

@@ -90,7 +90,7 @@ def test_the_filter_lives_in_the_url(look: Look, fleet_server: RunningServer) ->
     expect(page.get_by_text("No machine is like that")).to_be_visible()
     page = look(fleet_server).open("/?role=cpu-host")
     expect(page.locator("li.card h2")).to_have_text(["app-host"])
-    page.get_by_label("Role").select_option("")
+    page.locator("select[name=role]").select_option("")
     page.get_by_role("button", name="1 offline").click()
     expect(page.locator("li.card h2")).to_have_text(["attic"])
     assert "status=offline" in page.url
@@ -115,6 +115,28 @@ def test_a_dense_table_shows_the_same(look: Look, fleet_server: RunningServer) -
     assert "view=table" in page.url
     page.reload()
     expect(page.get_by_role("row")).to_have_count(1 + len(NAMED))
+
+
+def test_a_click_on_a_head_of_the_table_sorts_by_it_and_another_turns_it_round(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server).open("/?view=table")
+    machines = page.get_by_role("rowheader")
+    head = page.get_by_role("columnheader", name="VRAM")
+    head.get_by_role("button").click()
+    expect(machines.first).to_have_text("spark")
+    expect(head).to_have_attribute("aria-sort", "descending")
+    expect(page.get_by_label("Sort by")).to_have_value("vram")
+    head.get_by_role("button").click()
+    expect(machines.last).to_have_text("spark")
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    assert "sort=-vram" in page.url
+    page.reload()
+    expect(machines.last).to_have_text("spark")
+    page.get_by_role("button", name="Machine").click()
+    expect(machines).to_have_text(sorted(NAMED))
+    expect(page.locator("th[aria-sort]")).to_have_text("Machine")
+    assert "sort" not in page.url
 
 
 def test_the_summary_says_where_vram_is_free_and_what_just_happened(
@@ -165,6 +187,8 @@ def test_two_hundred_machines_are_all_there_and_stay_quick_to_filter(
     DemoFleet(server, fakes).declare(200, wait=False)
     page = look(server).open()
     expect(page.locator("li.card")).to_have_count(200, timeout=20_000)
+    problems = page.get_by_role("region", name="Problems")
+    expect(problems).to_contain_text(re.compile(r"box-08(, node-\d+){7} and 17 more: GPU 1 cannot be read"))
     page.get_by_label("Search").fill("node-199")
     expect(page.locator("li.card")).to_have_count(1)
 

@@ -6,7 +6,7 @@ import re
 from http.client import HTTPConnection
 
 import requests
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.fakes import FakeFleet, wait_until
 from tests.page.conftest import Look
@@ -101,7 +101,7 @@ def test_problems_stand_where_people_look(look: Look, fleet_server: RunningServe
     for text in (
         "broken.yaml:2",
         "render-01: Ollama: connection refused: start Ollama there with OLLAMA_HOST=0.0.0.0",
-        "render-01: its disk is 97 % full",
+        "render-01: the disk is 97 % full",
         "box-08: GPU 1 cannot be read",
     ):
         expect(problems).to_contain_text(text)
@@ -111,6 +111,26 @@ def test_problems_stand_where_people_look(look: Look, fleet_server: RunningServe
     with page.expect_response("**/api/infrastructure"):
         pass
     expect(problems.get_by_role("listitem")).to_have_count(4)
+
+
+def test_moments_in_what_the_server_says_are_in_the_zone_of_the_reader(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    watched = look(fleet_server)
+
+    def stall(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        message = "the poller is stalled; the last poll cycle ended at 2026-07-01T22:30:05.123Z"
+        body["poller"] |= {"state": "stalled", "message": message}
+        body["machines"][0] |= {"status": "unknown", "status_reason": message}
+        route.fulfill(response=answer, json=body)
+
+    watched.page.route("**/api/infrastructure", stall)
+    page = watched.open()
+    there = "the last poll cycle ended at 2 Jul 2026, 00:30:05"
+    expect(page.get_by_role("region", name="Problems")).to_contain_text(there)
+    expect(page.locator(".card .reason", has_text=there)).to_be_visible()
 
 
 def test_on_a_phone_the_machines_come_before_the_filter(look: Look, fleet_server: RunningServer) -> None:

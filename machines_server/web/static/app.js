@@ -14,6 +14,7 @@ const ROUTES = [
   [MACHINE, "Machine", () => import("./machine.js")],
 ];
 const FEW = 3;
+const MANY = 8;
 const AHEAD_MS = 1000;
 const THEMES = ["system", "light", "dark"];
 
@@ -103,13 +104,12 @@ function showBanner() {
 
 function showProblems() {
   const here = MACHINE.exec(location.pathname)?.[1];
-  const name = here && decoded(here).toLowerCase();
-  const problems = problemsOf(state).filter(({ machine }) => !name || !machine || machine.toLowerCase() === name);
+  const problems = problemsOf(state, here && decoded(here));
   parts.problems.hidden = problems.length === 0;
   remake(parts.problems, problems, () => {
-    const lines = problems.map(({ severity, machine, where, what }) =>
+    const lines = problems.map(({ severity, machines, where, what }) =>
       h("li", { class: severity }, h("b", null, severity === "error" ? "Error" : "Warning"), " ",
-        machine ? machineLink(machine) : where && h("code", null, where), (machine || where) && ": ", what));
+        machines.length ? machineLinks(machines) : where && h("code", null, where), (machines.length > 0 || where) && ": ", what));
     const others = lines.splice(FEW);
     return [
       h("h2", null, problems.length === 1 ? "1 problem" : `${problems.length} problems`),
@@ -118,6 +118,11 @@ function showProblems() {
         h("summary", null, `${others.length} more`), h("ul", null, others)),
     ];
   });
+}
+
+function machineLinks(names) {
+  const links = names.slice(0, MANY).flatMap((name, at) => [at > 0 && ", ", machineLink(name)]);
+  return names.length > MANY ? [...links, ` and ${names.length - MANY} more`] : links;
 }
 
 /** While the server is away, other pages can be looked at: their scripts are there. */

@@ -1,11 +1,14 @@
 // One machine in the fleet: as a card, or as a row of the dense table.
 import { copier, h, remake, say } from "./dom.js";
-import { gib, number, percent } from "./format.js";
+import { gib, localTimes, number, percent } from "./format.js";
 import { CPU, makeGauges, makeGpus, RAM } from "./meters.js";
 import { bar, brokenGpu, knowsModels, leasedOf, machineLink, modelChips, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
 import { hasPast, sparkline, watch } from "./spark.js";
 
-export const TABLE_HEADS = ["Machine", "Status", "VRAM", "Loaded models", "CPU", "RAM", "Role", "Last hour"];
+/** Each with what a click on it sorts by. */
+export const TABLE_HEADS = [
+  ["Machine", "name"], ["Status", "status"], ["VRAM", "vram"], ["Loaded models", "models"], ["CPU", "cpu"], ["RAM", "ram"], ["Role", "role"], ["Last hour", null],
+];
 
 const copyCard = copier(() =>
   h("li", { class: "card" }, h("h2", { "data-part": "title" }),
@@ -35,7 +38,7 @@ export function card(first) {
     hasPast(spark, machine.last_seen !== null);
     remake(badge, status, () => statusBadge(status));
     remake(about, [machine.role, machine.tags], () => [h("span", null, machine.role), ...tagChips(machine)]);
-    say(reason, machine.status_reason ?? "");
+    say(reason, localTimes(machine.status_reason ?? ""));
     say(hint, status !== "online" && machine.ollama.message ? `Ollama: ${machine.ollama.message}` : "");
     gauges.root.hidden = machine.sampled_at === null;
     gauges.show(telemetry);
@@ -74,7 +77,7 @@ export function row(first) {
     const { telemetry, status } = machine;
     root.className = `is-${status}`;
     hasPast(spark, machine.last_seen !== null);
-    say(reason, machine.status_reason ?? "");
+    say(reason, localTimes(machine.status_reason ?? ""));
     reason.title = reason.textContent;
     remake(badge, status, () => statusBadge(status));
     say(role, machine.role);

@@ -13,15 +13,20 @@ import { welcome } from "./welcome.js";
 const EVENTS = 5;
 const BEST = 3;
 const MODELS = 6;
-const SORTS = {
-  name: ["Name", (one, other) => byName(one, other)],
-  status: ["Status", (one, other) => STATUSES.indexOf(one.status) - STATUSES.indexOf(other.status)],
-  vram: ["Free VRAM", (one, other) => free(other) - free(one)],
-  cpu: ["CPU", (one, other) => (other.telemetry.cpu_percent ?? -1) - (one.telemetry.cpu_percent ?? -1)],
-  models: ["Loaded models", (one, other) => other.loaded_models.length - one.loaded_models.length],
-};
 const NAMES = new Intl.Collator(undefined, { numeric: true });
 const byName = (one, other) => NAMES.compare(one.name, other.name);
+const most = (value) => (one, other) => value(other) - value(one);
+/** What each is called, and the order that one wants first. */
+const SORTS = {
+  name: ["Name", byName],
+  status: ["Status", (one, other) => STATUSES.indexOf(one.status) - STATUSES.indexOf(other.status)],
+  vram: ["Free VRAM", most((machine) => free(machine))],
+  models: ["Loaded models", most((machine) => machine.loaded_models.length)],
+  cpu: ["CPU", most((machine) => machine.telemetry.cpu_percent ?? -1)],
+  ram: ["RAM used", most((machine) => machine.telemetry.ram_used_gb ?? -1)],
+  role: ["Role", (one, other) => NAMES.compare(one.role, other.role)],
+};
+const FALLING = ["vram", "models", "cpu", "ram"];
 const free = (machine) => (machine.status === "online" ? freest(machine)?.free ?? -1 : -2);
 
 /** What can be chosen from, by name of the filter: the values that the fleet has. */
@@ -58,6 +63,12 @@ export function open(main) {
   }
   controls.onChange = choose;
 
+  /** The other way round, when it is sorted by that already. */
+  function sortBy(name) {
+    const { name: now, isReversed } = sortOf(query);
+    choose("sort", name === now && !isReversed ? `-${name}` : name === "name" ? "" : name);
+  }
+
   function update(isNew) {
     if (isNew) {
       draw();
@@ -82,6 +93,7 @@ export function open(main) {
     const wanted = chosen(machines, query);
     say(count, countText(wanted.length, machines.length));
     place(wanted, query.get("view") === "table" ? row : card);
+    list.showSort?.(sortOf(query));
   }
 
   async function askLatest() {
@@ -101,7 +113,7 @@ export function open(main) {
       for (const one of shown.values()) forget(one.root);
       shown = new Map();
       shownAs = make;
-      list = make === row ? makeTable() : makeCards();
+      list = make === row ? makeTable(sortBy) : makeCards();
     }
     const holder = list.querySelector("tbody") ?? list;
     const names = new Set(wanted.map((machine) => machine.name));
@@ -144,9 +156,15 @@ function chosen(machines, query) {
     const text = [machine.name, machine.network.hostname, ...machine.models, ...Object.values(FACETS).flatMap((values) => values(machine))].join("\n").toLowerCase();
     return words.every((word) => text.includes(word));
   });
-  const sort = query.get("sort");
-  const [, compare] = SORTS[Object.hasOwn(SORTS, sort) ? sort : "name"];
-  return wanted.sort((one, other) => compare(one, other) || byName(one, other));
+  const { name, isReversed } = sortOf(query);
+  const [, compare] = SORTS[name];
+  return wanted.sort((one, other) => (isReversed ? compare(other, one) : compare(one, other)) || byName(one, other));
+}
+
+/** What the URL asks to sort by, {name, isReversed}: "-cpu" is the least first. */
+function sortOf(query) {
+  const [, minus, name] = /^(-?)(.*)$/s.exec(query.get("sort") ?? "");
+  return Object.hasOwn(SORTS, name) ? { name, isReversed: minus !== "" } : { name: "name", isReversed: false };
 }
 
 /** {root, show(machines, status)}: the buttons stay what they are, so that none loses the focus. */
@@ -217,8 +235,6 @@ function makeControls(query) {
   const search = h("input", { type: "search", name: "q", value: query.get("q") ?? "", placeholder: "name, host, model…", input: change });
   const selects = Object.keys(FACETS).map((name) => h("select", { name, change }));
   const sort = h("select", { name: "sort", change }, Object.entries(SORTS).map(([value, [text]]) => h("option", { value: value === "name" ? "" : value }, text)));
-  sort.value = query.get("sort") ?? "";
-  if (sort.selectedIndex < 0) sort.value = "";
   const view = h("button", { type: "button", "aria-pressed": String(query.get("view") === "table") }, "Dense table");
   view.addEventListener("click", () => {
     const isTable = view.getAttribute("aria-pressed") === "true";
@@ -233,6 +249,8 @@ function makeControls(query) {
         selects.map((select) => h("label", null, LABELS[select.name], select)),
         h("label", null, "Sort by ", sort), view)));
   found.show = (machines) => {
+    const { name: sorted } = sortOf(query);
+    sort.value = sorted === "name" ? "" : sorted;
     for (const select of selects) {
       const value = query.get(select.name) ?? "";
       const values = [...new Set([...machines.flatMap(FACETS[select.name]), value].filter(Boolean))].sort((one, other) => one.localeCompare(other));
@@ -250,6 +268,15 @@ function makeCards() {
   return cards;
 }
 
-const makeTable = () =>
-  h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Machines" },
-    h("table", null, h("thead", null, h("tr", null, TABLE_HEADS.map((head) => h("th", { scope: "col" }, head)))), h("tbody")));
+/** The dense table; `showSort` says in its heads by which column it is sorted. */
+function makeTable(sortBy) {
+  const heads = TABLE_HEADS.map(([text, sort]) =>
+    h("th", { scope: "col", "data-sort": sort }, sort ? h("button", { type: "button", click: () => sortBy(sort) }, text) : text));
+  const table = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Machines" },
+    h("table", null, h("thead", null, h("tr", null, heads)), h("tbody")));
+  table.showSort = ({ name, isReversed }) => {
+    const direction = FALLING.includes(name) === isReversed ? "ascending" : "descending";
+    for (const head of heads) head.ariaSort = head.dataset.sort === name ? direction : null;
+  };
+  return table;
+}

@@ -10,6 +10,9 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 export const clock = (ms) => CLOCK.format(ms);
 export const absolute = (ms) => ABSOLUTE.format(ms);
 
+/** A sentence of the server with its moments (RFC 3339) in the reader's zone. */
+export const localTimes = (text) => text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (moment) => absolute(Date.parse(moment)));
+
 /** A number with so many decimals at most; what nobody knows is a dash. */
 export function number(value, decimals = 0) {
   if (value === null || value === undefined) return UNKNOWN;

@@ -1,7 +1,7 @@
 // What stands of one machine now: who it is, its endpoints, its hardware, its models.
 import { path } from "./api.js";
 import { h, remake, remakeEach, say } from "./dom.js";
-import { ago, bytes, gib, number, span } from "./format.js";
+import { ago, bytes, gib, localTimes, number, span } from "./format.js";
 import { serverNow, state } from "./live.js";
 import { CPU, DISK, makeGauges, makeGpus, RAM } from "./meters.js";
 import { knowsModels, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
@@ -56,7 +56,7 @@ export function makePresent() {
       tagChips(machine),
       h("span", null, `${machine.network.hostname}, declared in `, h("code", null, machine._config_file)),
     ]);
-    say(reason, machine.status_reason ?? "");
+    say(reason, localTimes(machine.status_reason ?? ""));
     hardware.className = gpuCard.className = `card is-${status}`;
     none.hidden = machine.sampled_at !== null;
     say(none, machine.network.sidecar === false ? "No sidecar is declared." : "No sample yet.");

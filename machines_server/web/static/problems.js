@@ -1,10 +1,25 @@
 // What a person should mend, from what the server says.
+import { localTimes } from "./format.js";
 
 const LOW_SHARE = 0.95;
 const STORM = 5;
 
-/** Worst first: {severity: "error" | "warning", machine or where, what}. */
-export function problemsOf({ fleet, health, expired, faults }) {
+/**
+ * Worst first: {severity: "error" | "warning", machines: [name, ...], where, what}; with `name`, of that machine alone.
+ * What is the same on many machines is one problem.
+ */
+export function problemsOf(state, name) {
+  const isMeant = ({ machine }) => !name || !machine || machine.toLowerCase() === name.toLowerCase();
+  const found = new Map();
+  for (const { severity, machine, where, what } of listed(state).filter(isMeant)) {
+    const key = JSON.stringify([severity, where, what]);
+    if (!found.has(key)) found.set(key, { severity, machines: [], where, what: localTimes(what) });
+    if (machine) found.get(key).machines.push(machine);
+  }
+  return [...found.values()].sort((one, other) => (one.severity > other.severity) - (one.severity < other.severity));
+}
+
+function listed({ fleet, health, expired, faults }) {
   const found = [];
   const { poller, errors, machines } = fleet;
   if (poller.state !== "running" || poller.message)
@@ -19,13 +34,13 @@ export function problemsOf({ fleet, health, expired, faults }) {
       found.push({ severity: "warning", machine: machine.name, what: `Ollama: ${ollama.message}` });
     const { disk_used_gb: used, disk_total_gb: total } = telemetry;
     if (status === "online" && total && used / total >= LOW_SHARE)
-      found.push({ severity: "warning", machine: machine.name, what: `its disk is ${Math.floor((used / total) * 100)} % full` });
+      found.push({ severity: "warning", machine: machine.name, what: `the disk is ${Math.floor((used / total) * 100)} % full` });
     for (const [reason, gpus] of byReason((status === "online" && telemetry.gpu_unreadable) || []))
       found.push({ severity: "warning", machine: machine.name, what: `GPU ${gpus.join(", ")} cannot be read: ${reason}` });
   }
   if (expired >= STORM)
     found.push({ severity: "warning", where: "leases", what: `${expired} ran out in the last 10 minutes without being released; agents may be dying` });
-  return found.sort((one, other) => (one.severity > other.severity) - (one.severity < other.severity));
+  return found;
 }
 
 function byReason(unreadable) {
