@@ -42,21 +42,28 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
             time.sleep(WARM_UP_S)
             used_s, began_at = cpu_s(pid), time.time()
             cycles = _cycles(path, FOR_S)
-            share = (cpu_s(pid) - used_s) / (time.time() - began_at)
-    with closing(sqlite3.connect(path)) as connection:
-        (good,) = connection.execute(
-            "SELECT count(*) FROM sample WHERE up = 1 AND at_ms > ?", [began_at * 1000]
-        ).fetchone()
-        (bad,) = connection.execute(
-            "SELECT count(*) FROM sample WHERE up = 0 AND at_ms > ?", [began_at * 1000]
-        ).fetchone()
-    starts = sorted(cycles)
-    missed = round((starts[-1] - starts[0]) / INTERVAL_S) - (len(starts) - 1)
+            ended_at = time.time()
+            share = (cpu_s(pid) - used_s) / (ended_at - began_at)
     lasted = sorted(cycles.values())
-    ours = f"{missed} of {len(starts)} cycles missed, {bad} of {good + bad} samples failed"
+    # The last may still have been under way.
+    due = int((ended_at - lasted[-1] - min(cycles)) / INTERVAL_S) + 1
+    missed = max(0, due - len(cycles))
+    whole = [at for at in cycles if at > began_at]
+    good = _good_samples(path, min(whole), max(at + cycles[at] for at in whole)) if whole else 0
+    lost = HOSTS * len(whole) - good
+    ours = f"{missed} of {due} cycles missed, {lost} of {HOSTS * len(whole)} samples"
     more = f"; a cycle {median(lasted):.1f} s, longest {lasted[-1]:.1f}; {share:.0%} of the core"
     what = f"{HOSTS} hosts in one {INTERVAL_S} s cycle on one core"
-    return [Line(what, ours + more, "", None, "none missed", missed == 0 and bad == 0)]
+    return [Line(what, ours + more, "", None, "none missed", missed == 0 and lost == 0)]
+
+
+def _good_samples(path: Path, from_s: float, to_s: float) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        (count,) = connection.execute(
+            "SELECT count(*) FROM sample WHERE up = 1 AND at_ms BETWEEN ? AND ?", (from_s * 1000, to_s * 1000)
+        ).fetchone()
+    found: int = count
+    return found
 
 
 def _cycles(path: Path, for_s: float) -> dict[float, float]:

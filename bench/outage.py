@@ -12,38 +12,45 @@ from statistics import median
 from typing import Any
 
 from bench.answers import sidecar_answers
+from bench.lives import Mode, Phase
 from bench.simulation import Simulation, simulated
-from bench.table import Line, Times, limited, note, server, wait_until
+from bench.table import Asker, Line, Times, limited, note, server, wait_until
 
 CANARIES = 4
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Kill half of the hosts, some rounds over; meanwhile watch some live ones closely."""
-    hosts, rounds, interval_s, timeout_s = (300, 1, 2, 1) if quick else (1000, 3, 5, 2)
+    """Kill half of the hosts, some rounds over, and have half of them hang; watch some live ones closely."""
+    hosts, rounds, interval_s, timeout_s = (300, 1, 2, 1) if quick else (1000, 2, 5, 2)
     settings = {"MACHINES_POLL_INTERVAL_S": str(interval_s), "MACHINES_POLL_TIMEOUT_S": str(timeout_s)}
+    half = hosts // 2
     with simulated(hosts) as fleet, _canaries() as canaries:
         machines = fleet.declare(folder / "machines")
         for canary in canaries:
             canary.declare(machines)
-        note(f"{hosts // 2} of {hosts} fake hosts die at once, {rounds} times")
+        note(f"{half} of {hosts} fake hosts die at once, {rounds} times, and hang once")
         with server(folder, machines, **settings) as (_, port):
             _wait_for(port, "online", range(hosts), 60)
             time.sleep(2 * interval_s)  # both workers have read all files by then
-            for canary in canaries:
-                canary.watch(port)
             slowest, typical = [], []
-            for turn in range(rounds):
-                time.sleep(interval_s * (turn + 0.5) / rounds)  # another moment of the cycle each time
-                died_at = fleet.kill(0, hosts // 2)
-                seen_s = [at - died_at for at in _wait_for(port, "offline", range(hosts // 2), 30)]
+            for turn in range(rounds + 1):
+                time.sleep(
+                    interval_s * turn / (rounds + 1)
+                )  # first just after they were polled, the worst moment
+                hang = turn == rounds
+                if hang:
+                    for canary in canaries:
+                        canary.watch(port)
+                died_at = fleet.put(0, half, Phase(mode=Mode.SILENT)) if hang else fleet.kill(0, half)
+                seen_s = [at - died_at for at in _wait_for(port, "offline", range(half), 30)]
                 slowest.append(max(seen_s))
                 typical.append(median(seen_s))
-                time.sleep(2 * interval_s)  # they hang, and the canaries are watched
-                _revive(fleet, port)
+                time.sleep((4 if hang else 1) * interval_s)
+                if not hang:
+                    _revive(fleet, port)
             late_ms = Times([ms for canary in canaries for ms in canary.late_ms()])
-    dead = f"{hosts // 2} of {hosts} hosts die -> offline, slowest"
-    live = f"a live host's sample seen while {hosts // 4} hang, latest"
+    dead = f"{half} of {hosts} hosts die -> offline, slowest"
+    live = f"a live host's sample seen while {half} hang, latest"
     return [
         limited(dead, max(slowest), "s", interval_s + timeout_s + 0.5, f", median {median(typical):.2f} s"),
         limited(live, max(late_ms.ms) / 1000, "s", 0.5, f", {late_ms}"),
@@ -53,6 +60,19 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
 def _revive(fleet: Simulation, port: int) -> None:
     fleet.revive(0, fleet.count // 2)
     _wait_for(port, "online", range(fleet.count), 30)
+
+
+def _wait_for_cycle(port: int) -> None:
+    """Until a poll cycle has just ended."""
+    health = Asker(port, "/health")
+
+    def last() -> str:
+        ended_at: str = json.loads(health.ask())["poller"]["last_cycle_at"]
+        return ended_at
+
+    before = last()
+    while last() == before:
+        time.sleep(0.02)
 
 
 def _wait_for(port: int, status: str, numbers: range, within_s: float) -> list[float]:
@@ -79,29 +99,41 @@ def _wait_for(port: int, status: str, numbers: range, within_s: float) -> list[f
 
 
 class _Canary(ThreadingHTTPServer):
-    """A host that numbers its answers (as its uptime), so that each can be told when it is seen."""
+    """A host that numbers its answers, so that each can be told when it is seen; a sidecar or an Ollama.
+
+    The number is what a sidecar says for its uptime, and an Ollama for the size of a model.
+    """
 
     daemon_threads = True
 
     def __init__(self, number: int) -> None:
         super().__init__(("127.0.0.1", 0), _CanaryHandler)
-        self.name = f"canary{number}"
-        self.answered: dict[int, float] = {}
+        self.name, self.is_ollama = f"canary{number}", number % 2 == 1
+        self._answered: dict[int, float] = {}
         self._seen: dict[int, float] = {}
         self._ended = threading.Event()
         self._watcher: threading.Thread
 
     def declare(self, folder: Path) -> None:
-        network = {"hostname": "127.0.0.1", "sidecar_port": self.server_port, "ollama": False}
+        ours = {"port": self.server_port, "sidecar": False}
+        theirs = {"sidecar_port": self.server_port, "ollama": False}
+        network = {"hostname": "127.0.0.1"} | (ours if self.is_ollama else theirs)
         machine = {"name": self.name, "role": "canary", "hardware": {}, "network": network, "models": []}
         (folder / f"{self.name}.yaml").write_text(json.dumps(machine))
 
-    def next_answer(self) -> bytes:
-        body = sidecar_answers()[0].partition(b"\r\n\r\n")[2]
-        number = len(self.answered) + 1
-        content = json.dumps(json.loads(body) | {"uptime_s": number}).encode()
-        self.answered[number] = time.monotonic()
+    def next_answer(self, path: str) -> bytes:
+        if path == "/api/tags":
+            return b'{"models": []}'
+        number = len(self._answered) + 1
+        content = self._numbered(number)
+        self._answered[number] = time.monotonic()
         return content
+
+    def _numbered(self, number: int) -> bytes:
+        if self.is_ollama:
+            return json.dumps({"models": [{"name": "counter", "size": number}]}).encode()
+        body = sidecar_answers()[0].partition(b"\r\n\r\n")[2]
+        return json.dumps(json.loads(body) | {"uptime_s": number}).encode()
 
     def watch(self, port: int) -> None:
         self._watcher = threading.Thread(target=self._watch, args=[port], daemon=True)
@@ -111,15 +143,24 @@ class _Canary(ThreadingHTTPServer):
         with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
             while not self._ended.wait(0.02):
                 connection.request("GET", f"/api/machines/{self.name}")
-                telemetry: dict[str, Any] = json.loads(connection.getresponse().read())["telemetry"]
-                self._seen.setdefault(int(telemetry.get("uptime_s", 0)), time.monotonic())
+                machine: dict[str, Any] = json.loads(connection.getresponse().read())
+                models = machine["ollama"]["models"]
+                number = models[0]["size_bytes"] if models else machine["telemetry"].get("uptime_s", 0)
+                self._seen.setdefault(number, time.monotonic())
 
     def late_ms(self) -> list[float]:
-        """How long after it was given each answer was seen; those before it was watched do not count."""
+        """How long after it was given each answer, or a later one, was seen; those before it was watched do
+        not count, nor does one of the last second that was not seen yet.
+        """
         self._ended.set()
         self._watcher.join()
-        first = min(self._seen)
-        return [(at - self.answered[number]) * 1000 for number, at in self._seen.items() if number > first]
+        ended, first = time.monotonic(), min(self._seen)
+        late = []
+        for number, at in self._answered.items():
+            seen = min((moment for other, moment in self._seen.items() if other >= number), default=ended)
+            if number > first and (seen < ended or ended - at > 1):
+                late.append((seen - at) * 1000)
+        return late
 
 
 class _CanaryHandler(BaseHTTPRequestHandler):
@@ -127,7 +168,7 @@ class _CanaryHandler(BaseHTTPRequestHandler):
     server: _Canary
 
     def do_GET(self) -> None:
-        content = self.server.next_answer()
+        content = self.server.next_answer(self.path)
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n"
         self.wfile.write(head.encode() + content)
 

@@ -18,10 +18,11 @@ PACE_S, PACED_S = 0.01, 10.0
 P99_MS = 5.0
 MACHINES, AGENTS, LEASES = 10, 64, 1000
 QUESTIONS = {
-    "all hold it": "/api/route?model=llama3.1:70b",
-    "nobody fits": "/api/route?model=llama3.1:70b&min_free_vram_gb=100",
-    "cold": "/api/route?model=phi3:mini&cold=true",
+    "all hold it": ("/api/route?model=llama3.1:70b", 200),
+    "nobody fits": ("/api/route?model=llama3.1:70b&min_free_vram_gb=100", 503),
+    "cold": ("/api/route?model=phi3:mini&cold=true", 200),
 }
+"""Each with the status of its answer."""
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
@@ -38,16 +39,19 @@ def _advice(folder: Path, fleet: Simulation, asked_s: float, paced_s: float) -> 
     lines = []
     with server(folder, fleet.declare(folder / "machines")) as (_, port):
         wait_until(answers(port, "/api/route?model=llama3.1:70b"), 60, "the first poll")
-        for what, path in QUESTIONS.items():
-            lines.append(_asked(port, path, f"{fleet.count} machines, {what}, back to back", 0.0, asked_s))
-        what, path = next(iter(QUESTIONS.items()))
+        for what, question in QUESTIONS.items():
+            lines.append(
+                _asked(port, question, f"{fleet.count} machines, {what}, back to back", 0.0, asked_s)
+            )
+        what, question = next(iter(QUESTIONS.items()))
         paced = f"{fleet.count} machines, {what}, each {PACE_S * 1000:g} ms"
-        lines.append(_asked(port, path, paced, PACE_S, paced_s))
+        lines.append(_asked(port, question, paced, PACE_S, paced_s))
     return lines
 
 
-def _asked(port: int, path: str, what: str, pause_s: float, for_s: float) -> Line:
-    asker = Asker(port, path, allowed=(200, 503), connections=CONNECTIONS)
+def _asked(port: int, question: tuple[str, int], what: str, pause_s: float, for_s: float) -> Line:
+    path, status = question
+    asker = Asker(port, path, status, connections=CONNECTIONS)
     until = time.monotonic() + for_s
     while time.monotonic() < until:
         asker.ask()

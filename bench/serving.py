@@ -1,5 +1,6 @@
 """Serving while polling: `/api/infrastructure` to 16 connections at once, as `wrk` counts."""
 
+import json
 import re
 import subprocess
 import time
@@ -8,7 +9,7 @@ from statistics import median
 
 from bench.peers import NOT_HERE, is_there
 from bench.simulation import simulated
-from bench.table import Line, note, server
+from bench.table import Asker, Line, note, server
 
 MACHINES, CONNECTIONS = 100, 16
 REQUESTS_PER_S, P99_MS = 3000, 20
@@ -27,9 +28,18 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
         note(f"{CONNECTIONS} connections ask for {MACHINES} machines, {rounds} times {round_s} s")
         _wrk(port, "/api/infrastructure", 1)  # warm-up
         results = [_wrk(port, "/api/infrastructure", round_s) for _ in range(rounds)]
+        _check(port)
     rate, p50, p99 = (median(values) for values in zip(*results, strict=True))
     said = f"{rate:.0f} req/s, {p50:.1f} ms, p99 {p99:.1f}"
     return [Line(what, said, "", None, to_reach, rate >= REQUESTS_PER_S and p99 <= P99_MS)]
+
+
+def _check(port: int) -> None:
+    """Raises RuntimeError unless all machines were polled meanwhile."""
+    body = json.loads(Asker(port, "/api/infrastructure").ask())
+    online = sum(machine["status"] == "online" for machine in body["machines"])
+    if online != MACHINES or body["poller"]["state"] != "running":
+        raise RuntimeError(f"{online} machines are online; {body['poller']}")
 
 
 def _wrk(port: int, path: str, for_s: int) -> tuple[float, float, float]:

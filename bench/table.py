@@ -81,11 +81,11 @@ class Times:
 class Asker:
     """Asks one server over kept-alive connections in turn, and keeps how long each answer took."""
 
-    def __init__(self, port: int, path: str, allowed: Sequence[int] = (200,), connections: int = 1) -> None:
+    def __init__(self, port: int, path: str, status: int = 200, connections: int = 1) -> None:
         """Raises RuntimeError at an answer with another status."""
         self._connections = cycle([HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(connections)])
         self._first = connections
-        self._path, self._allowed, self._ms = path, allowed, list[float]()
+        self._path, self._status, self._ms = path, status, list[float]()
 
     def ask(self, times: int = 1) -> bytes:
         """The last answer of `times`."""
@@ -97,7 +97,7 @@ class Asker:
             response = connection.getresponse()
             body = response.read()
             self._ms.append((time.perf_counter() - began) * 1000)
-            if response.status not in self._allowed:
+            if response.status != self._status:
                 raise RuntimeError(f"{self._path}: {response.status} {body!r}")
         return body
 
