@@ -155,23 +155,32 @@ class History:
             "ratio": ratio(seconds),
         }
 
-    def models(self, parameters: Parameters, loaded: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """Every model that is declared, or was ever loaded; `loaded` says which machine holds what now."""
+    def models(
+        self,
+        parameters: Parameters,
+        loaded: Mapping[str, Sequence[str]],
+        on_disk: Mapping[str, Sequence[str]],
+    ) -> dict[str, Any]:
+        """Every model that is declared, on a disk, or was ever loaded.
+
+        `loaded` says which machine holds what now, `on_disk` what it could load.
+        """
         now = time.time()
         from_at, to_at = _range(parameters, now)
         models: dict[str, dict[str, Any]] = {}
 
         def of(model: str) -> dict[str, Any]:
-            new: dict[str, Any] = {"model": model, "declared": [], "loaded": [], "last_loaded": None}
-            new["residency_s"] = 0.0
+            new: dict[str, Any] = {"model": model, "declared": [], "on_disk": [], "loaded": []}
+            new |= {"last_loaded": None, "residency_s": 0.0}
             return models.setdefault(canonical(model) or model, new)
 
         for machine in self._registry(now):
             for model in machine.models:
                 of(model)["declared"].append(machine.name)
-        for name, held in loaded.items():
-            for model in held:
-                of(model)["loaded"].append(name)
+        for key, by_machine in (("on_disk", on_disk), ("loaded", loaded)):
+            for name, models_there in by_machine.items():
+                for model in models_there:
+                    of(model)[key].append(name)
         for row in sorted(self._reader.residency(from_at, to_at), key=lambda row: row.last_seen):
             found = of(row.model)
             found["last_loaded"] = {"machine": row.machine, "at": rfc3339(row.last_seen)}

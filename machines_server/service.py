@@ -168,9 +168,13 @@ class Service:
         """The same, by files and polls that may be a moment behind, not by a cycle."""
         return self._current(at_once=False).fleet
 
-    def loaded(self) -> Mapping[str, list[str]]:
-        """The models that each machine holds now."""
-        return {live.machine.name: live.loaded_models for live in self._current().fleet.lives}
+    def models(self) -> dict[str, Mapping[str, list[str]]]:
+        """The models that each machine holds now, as `loaded`, and what is `on_disk` there."""
+        fleet = self._current().fleet
+        return {
+            "loaded": {live.machine.name: live.loaded_models for live in fleet.lives},
+            "on_disk": {live.machine.name: fleet.stored_models(live) for live in fleet.lives},
+        }
 
     def registry(self, now: float) -> Registry:
         """The machines that are declared now (epoch seconds)."""

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from machines_server.core.leases import Lease, listed_as
 from machines_server.core.live import Live
-from machines_server.core.model_names import model_key
+from machines_server.core.model_names import model_key, spelled_as
 from machines_server.core.sample import Library, LoadedModel, ModelSize, StoredModel
 from machines_server.core.status import Status
 
@@ -43,6 +43,12 @@ class Fleet:
         """A model, by its key, on the disk of that machine."""
         library = self.library(live)
         return library.by_key.get(key) if library else None
+
+    def stored_models(self, live: Live) -> list[str]:
+        """The names of what is on the disk of that machine, as its file spells them, sorted."""
+        library = self.library(live)
+        stored = library.models if library else ()
+        return sorted({spelled_as(one.model, live.machine.models) for one in stored})
 
     def digests(self, key: str) -> set[str]:
         """What the model of that key is anywhere in the fleet; machines may have different versions of it."""

@@ -37,7 +37,7 @@ def make_history_api(service: Service, history: History) -> Blueprint:
 
     @api.get("/api/models")
     def models() -> Response:
-        return Response(orjson.dumps(history.models(_asked("from", "to"), service.loaded())), mimetype=JSON)
+        return Response(orjson.dumps(history.models(_asked("from", "to"), **service.models())), mimetype=JSON)
 
     return api
 

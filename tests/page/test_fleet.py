@@ -44,10 +44,10 @@ def test_a_card_shows_load_gpus_models_and_the_last_hour(look: Look, fleet_serve
     chip = workstation.locator(".chip", has_text="llama3.1:70b")
     expect(chip).to_contain_text("42 GiB · 10%/90% CPU/GPU · 8,192 ctx · never leaves")
     expect(workstation.locator(".chip", has_text="nomic-embed-text")).to_contain_text(
-        re.compile(r"leaves in \d+ min")
+        re.compile(r"leaves in \d+\smin")
     )
     expect(
-        workstation.get_by_role("img", name=re.compile("Last hour: CPU .* %, highest minute .* %; VRAM"))
+        workstation.get_by_role("img", name=re.compile("Last hour: CPU .*%, highest minute .*%; VRAM"))
     ).to_be_visible()
     expect(card(page, "box-08")).to_contain_text("GPU 1 cannot be read: NVML: GPU is lost")
     expect(card(page, "app-host").locator(".gpu")).to_have_count(0)
@@ -56,10 +56,13 @@ def test_a_card_shows_load_gpus_models_and_the_last_hour(look: Look, fleet_serve
 def test_what_is_old_is_marked_as_old_with_reason_and_hint(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open()
     attic = card(page, "attic")
-    expect(attic.locator(".old")).to_contain_text(re.compile(r"Values from \d+ (s|min) ago"))
+    expect(attic.locator(".old")).to_contain_text(re.compile(r"Values from \d+\s(s|min) ago"))
     expect(attic.locator(".reason").first).to_contain_text("sidecar: connection refused")
     expect(attic.locator(".reason").last).to_contain_text("OLLAMA_HOST=0.0.0.0")
+    expect(attic.locator(".reason").last).to_contain_text("make run-sidecar")
     expect(card(page, "render-01").locator(".reason").first).to_contain_text("ollama: connection refused")
+    since = card(page, "attic").locator(".since")
+    expect(since).to_have_attribute("title", re.compile(r"^since \d+ \w+ \d{4}, \d\d:\d\d:\d\d$"))
 
 
 def test_a_lease_takes_its_part_of_the_free_vram(server: RunningServer, fakes: FakeFleet, look: Look) -> None:
@@ -110,8 +113,10 @@ def test_a_dense_table_shows_the_same(look: Look, fleet_server: RunningServer) -
     page = look(fleet_server).open()
     page.get_by_role("button", name="Dense table").click()
     row = page.get_by_role("row", name=re.compile("^workstation"))
-    for text in ("online", "gpu-host", "12 %", "23.5 free of 24 GiB", "llama3.1:70b, nomic-embed-text"):
+    for text in ("online", "gpu-host", "primary", "12 %", "23.5 free of 24 GiB", "0.5 used", "38 °C", "24 W"):
         expect(row).to_contain_text(text)
+    for text in ("llama3.1:70b", "10%/90% CPU/GPU", "8,192 ctx", "never leaves", "leaves in"):
+        expect(row.get_by_role("list", name="loaded models")).to_contain_text(text)
     assert "view=table" in page.url
     page.reload()
     expect(page.get_by_role("row")).to_have_count(1 + len(NAMED))
@@ -144,7 +149,7 @@ def test_the_summary_says_where_vram_is_free_and_what_just_happened(
 ) -> None:
     page = look(fleet_server).open()
     summary = page.locator(".summary")
-    expect(summary).to_contain_text(re.compile(r"VRAM: \d+ of \d+ GiB free; most on one GPU:"))
+    expect(summary).to_contain_text(re.compile(r"VRAM: \d+ of \d+\sGiB free; most on one GPU:"))
     expect(summary.get_by_role("listitem").first).to_have_text("59 GiB on spark GPU 0")
     summary.get_by_role("button", name=re.compile("^llama3.1:70b .1$")).click()
     expect(page.locator(".card")).to_have_count(1)

@@ -28,6 +28,16 @@ def test_the_present_says_how_each_endpoint_is(look: Look, fleet_server: Running
         expect(page.locator("main")).to_contain_text(text)
 
 
+def test_what_is_selected_to_be_copied_stays_selected(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open("/machines/render-01")
+    facts = page.locator(".facts", has_text="OLLAMA_HOST")
+    facts.evaluate("one => getSelection().selectAllChildren(one)")
+    selected = "getSelection().toString().length"
+    before, at = page.evaluate(selected), facts.locator("time").first.get_attribute("datetime")
+    expect(facts.locator("time").first).not_to_have_attribute("datetime", at or "")
+    assert page.evaluate(selected) >= before - 2 > 0  # "9 s ago" is shorter than "10 s ago"
+
+
 def test_charts_tell_of_load_and_of_each_gpu(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open("/machines/workstation?span=24h")
     assert len(charts(page, "CPU")) == 1
@@ -109,7 +119,7 @@ def test_who_has_a_lease_for_how_much_and_how_long(
     assert server.post("/api/leases", wanted).status_code == 201
     page = look(server).open("/machines/workstation")
     expect(page.locator("section", has=page.get_by_role("heading", name="Leases"))).to_contain_text(
-        re.compile(r"llama3.1:70b for night shift: 4 GiB of GPU 1, ends in (9|10) min")
+        re.compile(r"llama3.1:70b for night shift: 4\sGiB of GPU 1, ends in (9|10)\smin")
     )
 
 

@@ -4,11 +4,12 @@ import gzip
 import json
 import re
 from http.client import HTTPConnection
+from pathlib import Path
 
 import requests
 from playwright.sync_api import Route, expect
 
-from tests.fakes import FakeFleet, wait_until
+from tests.fakes import GIB, FakeFleet, http, machine_yaml, tags_body, wait_until
 from tests.page.conftest import Look
 from tests.page.demo_fleet import MARKUP, DemoFleet
 from tests.running import RunningServer
@@ -24,6 +25,18 @@ def test_a_model_says_where_it_is_and_where_it_could_run(look: Look, fleet_serve
     expect(page.locator("main")).to_contain_text(MARKUP)
     page.get_by_label("Search").fill("phi3")
     expect(page.locator(".scroll tbody tr")).to_have_count(1)
+
+
+def test_what_is_on_a_disk_could_be_loaded_there(server: RunningServer, fakes: FakeFleet, look: Look) -> None:
+    ollama = fakes.ollama()
+    ollama.answers["/api/tags"] = http(tags_body(("mistral:7b", "d1", 4 * GIB)))
+    server.write("box.yaml", machine_yaml("box", fakes.sidecar(), ollama))
+    wait_until(lambda: server.get("/api/models").json()["models"])
+    page = look(server).open("/models")
+    expect(
+        page.get_by_role("row", name=re.compile("^mistral:7b")).get_by_role("cell").nth(1)
+    ).to_contain_text("box")
+    page.close()
 
 
 def test_of_many_places_of_a_model_a_few_are_shown_and_the_rest_is_folded(
@@ -52,7 +65,9 @@ def test_of_many_places_of_a_model_a_few_are_shown_and_the_rest_is_folded(
 
 def test_a_server_without_machines_has_no_empty_tables(server: RunningServer, look: Look) -> None:
     page = look(server).open("/models")
-    expect(page.locator("main")).to_contain_text("No model is declared, and none was ever loaded.")
+    expect(page.locator("main")).to_contain_text(
+        "No model is declared or on a disk, and none was ever loaded."
+    )
     expect(page.get_by_role("table")).to_have_count(0)
     page = look(server).open("/events")
     expect(page.locator("main")).to_contain_text("Nothing has happened yet.")
@@ -105,12 +120,23 @@ def test_problems_stand_where_people_look(look: Look, fleet_server: RunningServe
         "box-08: GPU 1 cannot be read",
     ):
         expect(problems).to_contain_text(text)
-    expect(problems.get_by_role("listitem")).to_have_count(3)
-    problems.get_by_text("1 more").click()
     expect(problems.get_by_role("listitem")).to_have_count(4)
-    with page.expect_response("**/api/infrastructure"):
-        pass
-    expect(problems.get_by_role("listitem")).to_have_count(4)
+
+
+def test_many_problems_are_folded_and_stay_open_for_who_opened_them(tmp_path: Path, look: Look) -> None:
+    server = RunningServer(tmp_path)
+    for number in range(7):
+        server.write(f"broken{number}.yaml", "name: broken\nrole: [")
+    with server:
+        page = look(server).open()
+        problems = page.get_by_role("region", name="Problems")
+        expect(problems.get_by_role("listitem")).to_have_count(5)
+        problems.get_by_text("2 more").click()
+        expect(problems.get_by_role("listitem")).to_have_count(7)
+        server.write("seventh.yaml", machine_yaml("seventh", None, None))
+        expect(page.locator("li.card")).to_have_count(1)
+        expect(problems.get_by_role("listitem")).to_have_count(7)
+        page.close()
 
 
 def test_moments_in_what_the_server_says_are_in_the_zone_of_the_reader(

@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 
 from machines_server.config import load_settings
 from machines_server.core.registry import Endpoint, Registry
-from machines_server.core.sample import Cycle, HostSample, LoadedModel, State
+from machines_server.core.sample import Cycle, HostSample, Library, LoadedModel, State, StoredModel
 from machines_server.wsgi import make_app
 from tests.store.test_history import Database
-from tests.store.test_samples import of_one, polled
+from tests.store.test_samples import machine, of_one, polled
 
 HOUR = 3600
 
@@ -175,8 +175,14 @@ def test_models_say_where_declared_where_loaded_and_where_last_seen(past: Past) 
         result = polled(Endpoint.OLLAMA, at, listed)
         sidecar = polled(Endpoint.SIDECAR, at, HostSample())
         past.database.writer.write(of_one(sidecar, result))
+    stored = tuple(StoredModel(name) for name in ("mistral:7b", "phi3:latest"))
+    both = Registry((machine("one"), machine("two")), loaded_at=past.now)
+    past.database.writer.write(
+        [both, Library("two", "http://127.0.0.1:11434/api/tags", past.now - 50, stored)]
+    )
     models = {model["model"]: model for model in past.get("/api/models?from=-1h")["models"]}
-    assert list(models) == ["llama3.1:70b", "phi3"]
+    assert list(models) == ["llama3.1:70b", "mistral:7b", "phi3"]
+    assert [models[name]["on_disk"] for name in models] == [[], ["two"], ["two"]]
     llama = models["llama3.1:70b"]
     assert (llama["declared"], llama["loaded"], llama["last_loaded"]["machine"]) == (["two"], [], "one")
     assert llama["residency_s"] == pytest.approx(5)

@@ -13,7 +13,7 @@ const ROUTES = [
   [/^\/events$/, "Events", () => import("./events.js")],
   [MACHINE, "Machine", () => import("./machine.js")],
 ];
-const FEW = 3;
+const FEW = 5;
 const MANY = 8;
 const AHEAD_MS = 1000;
 const THEMES = ["system", "light", "dark"];
@@ -110,7 +110,7 @@ function showProblems() {
     const lines = problems.map(({ severity, machines, where, what }) =>
       h("li", { class: severity }, h("b", null, severity === "error" ? "Error" : "Warning"), " ",
         machines.length ? machineLinks(machines) : where && h("code", null, where), (machines.length > 0 || where) && ": ", what));
-    const others = lines.splice(FEW);
+    const others = lines.splice(lines.length > FEW + 1 ? FEW : lines.length);
     return [
       h("h2", null, problems.length === 1 ? "1 problem" : `${problems.length} problems`),
       h("ul", null, lines),

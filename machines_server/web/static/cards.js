@@ -1,8 +1,8 @@
 // One machine in the fleet: as a card, or as a row of the dense table.
 import { copier, h, remake, say } from "./dom.js";
 import { gib, localTimes, number, percent } from "./format.js";
-import { CPU, makeGauges, makeGpus, RAM } from "./meters.js";
-import { bar, brokenGpu, knowsModels, leasedOf, machineLink, modelChips, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
+import { CPU, gpuText, makeGauges, makeGpus, RAM } from "./meters.js";
+import { bar, brokenGpu, hintText, knowsModels, leasedOf, machineLink, modelChips, sayOld, saySince, statusBadge, tagChips } from "./parts.js";
 import { hasPast, sparkline, watch } from "./spark.js";
 
 /** Each with what a click on it sorts by. */
@@ -39,7 +39,7 @@ export function card(first) {
     remake(badge, status, () => statusBadge(status));
     remake(about, [machine.role, machine.tags], () => [h("span", null, machine.role), ...tagChips(machine)]);
     say(reason, localTimes(machine.status_reason ?? ""));
-    say(hint, status !== "online" && machine.ollama.message ? `Ollama: ${machine.ollama.message}` : "");
+    say(hint, hintText(machine));
     gauges.root.hidden = machine.sampled_at === null;
     gauges.show(telemetry);
     gpus.show(machine);
@@ -49,8 +49,8 @@ export function card(first) {
   }
 
   function tick() {
-    say(since, sinceText(machine));
-    say(old, oldText(machine));
+    saySince(since, machine);
+    sayOld(old, machine);
     [...(models.firstChild?.children ?? [])].forEach((chip, at) => chip.tick(machine.ollama.models[at]));
   }
 
@@ -78,27 +78,31 @@ export function row(first) {
     root.className = `is-${status}`;
     hasPast(spark, machine.last_seen !== null);
     say(reason, localTimes(machine.status_reason ?? ""));
-    reason.title = reason.textContent;
+    reason.title = hintText(machine);
     remake(badge, status, () => statusBadge(status));
-    say(role, machine.role);
+    remake(role, [machine.role, machine.tags], () => [h("span", null, machine.role, " "), ...tagChips(machine)]);
     say(cpu, percent(telemetry.cpu_percent));
     say(ram, `${number(telemetry.ram_used_gb, 1)} of ${gib(telemetry.ram_total_gb, 0)}`);
     const leased = leasedOf(machine);
     remake(vram, [telemetry.gpu, telemetry.gpu_unreadable, [...leased]], () => [
       ...(telemetry.gpu ?? []).map((gpu) => denseGpu(gpu, leased.get(gpu.uuid) ?? 0)), ...(telemetry.gpu_unreadable ?? []).map(brokenGpu)]);
-    say(models, knowsModels(machine) ? machine.loaded_models.join(", ") : "not known");
+    remake(models, knowsModels(machine) && machine.ollama.models.map((model) => ({ ...model, expires_at: null })), () =>
+      (knowsModels(machine) ? modelChips(machine) : "not known"));
   }
 
   function tick() {
-    say(since, sinceText(machine));
-    say(old, oldText(machine));
+    saySince(since, machine);
+    sayOld(old, machine);
+    [...(models.firstChild?.children ?? [])].forEach((chip, at) => chip.tick?.(machine.ollama.models[at]));
   }
 
   return { root, spark, show, tick };
 }
 
-function denseGpu({ index, vram_total_gb: total, vram_used_gb: used, vram_free_gb: free }, leased) {
+function denseGpu(gpu, leased) {
+  const { index, vram_total_gb: total, vram_used_gb: used, vram_free_gb: free } = gpu;
   const promised = Math.min(leased, free);
   const text = `${number(free - promised, 1)} free of ${gib(total, 0)}${promised ? `, ${number(promised, 1)} leased` : ""}`;
-  return h("div", { class: "dense" }, bar([["used", used / total], ["leased", promised / total]]), h("span", null, `GPU ${index}: ${text}`));
+  return h("div", { class: "dense" }, bar([["used", used / total], ["leased", promised / total]]), h("span", null, `GPU ${index}: ${text}`),
+    h("span", { class: "quiet more", title: gpu.model ?? "" }, `${number(used, 1)} used · ${gpuText(gpu)}`));
 }

@@ -9,6 +9,7 @@ import { between, moment, tickTexts } from "./spans.js";
 const HEIGHT = 170;
 const AXIS_WIDTH = 52; // the same in all charts, so that one moment is one place
 const LEAST_DRAG = 4;
+const LEAST_POLLS = 10; // a span with fewer would show next to nothing
 const AVERAGE = 3; // the last of the columns, so that its line is drawn over the band
 const FONT = "12px system-ui, sans-serif";
 
@@ -107,7 +108,7 @@ export async function makeCharts(host, onSpan) {
       return {
         width: widthOf(),
         height: HEIGHT,
-        padding: [8, 10, 0, 0],
+        padding: [8, 30, 0, 0],
         legend: { show: false },
         scales: {
           x: { time: true, range: () => [frame.from, frame.to] },
@@ -196,7 +197,8 @@ export async function makeCharts(host, onSpan) {
     function select({ select: { left, width } }) {
       const [from, to] = [left, left + width].map((at) => plot.posToVal(at, "x"));
       plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
-      if (width >= LEAST_DRAG) onSpan(Math.floor(from), Math.ceil(to));
+      const more = Math.max(0, LEAST_POLLS * frame.interval - (to - from)) / 2;
+      if (width >= LEAST_DRAG) onSpan(Math.floor(from - more), Math.ceil(to + more));
     }
 
     /** Bands of models lie exactly under the time in which they were there. */

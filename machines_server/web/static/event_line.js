@@ -1,7 +1,7 @@
 // One event, as it is listed on several pages.
 import { pageOf, path } from "./api.js";
 import { h } from "./dom.js";
-import { ago, number, span } from "./format.js";
+import { ago, localTimes, number, span } from "./format.js";
 import { STATUSES } from "./live.js";
 import { machineLink, statusBadge } from "./parts.js";
 
@@ -15,7 +15,7 @@ const WORDS = {
 export function eventLine(event, now) {
   const at = Math.round(Date.parse(event.at) / 1000);
   const moment = path(pageOf(event.machine), { from: at - AROUND_S, to: at + AROUND_S });
-  const what = STATUSES.includes(event.type) ? [statusBadge(event.type), " ", event.reason ?? ""] : [WORDS[event.type] ?? event.type, " ", detail(event)];
+  const what = STATUSES.includes(event.type) ? [statusBadge(event.type), " ", localTimes(event.reason ?? "")] : [WORDS[event.type] ?? event.type, " ", detail(event)];
   return h("li", { class: "event" }, h("a", { class: "moment", href: moment }, ago(event.at, now)), " ", machineLink(event.machine), " ", what);
 }
 

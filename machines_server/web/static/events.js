@@ -22,6 +22,7 @@ export function open(main) {
   const machine = h("select", { name: "machine", change: choose });
   const type = h("select", { name: "type", change: choose }, h("option", { value: "" }, "any"), TYPES.map((one) => h("option", { value: one }, one)));
   const until = h("input", { type: "datetime-local", name: "to", change: choose });
+  if (!TYPES.includes(query.get("type"))) query.delete("type"); // nor does this page make another type
   type.value = query.get("type") ?? "";
   if (!Number.isFinite(Number(query.get("to")))) query.delete("to"); // another form than this page makes
   if (query.get("to")) until.value = localText(Number(query.get("to")));

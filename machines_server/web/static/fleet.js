@@ -153,7 +153,7 @@ function chosen(machines, query) {
       const value = query.get(name);
       if (value && !values(machine).includes(value)) return false;
     }
-    const text = [machine.name, machine.network.hostname, ...machine.models, ...Object.values(FACETS).flatMap((values) => values(machine))].join("\n").toLowerCase();
+    const text = [machine.name, machine.network.hostname, ...machine.models, ...(machine.telemetry.gpu ?? []).map(({ model }) => model), ...Object.values(FACETS).flatMap((values) => values(machine))].join("\n").toLowerCase();
     return words.every((word) => text.includes(word));
   });
   const { name, isReversed } = sortOf(query);

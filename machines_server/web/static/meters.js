@@ -84,8 +84,12 @@ function showGpu(parts, gpu, leased) {
   say(parts.leased, `${number(promised, 1)} leased`);
   say(parts.free, `${number(free - promised, 1)} free`);
   say(parts.total, ` of ${gib(total, 0)}`);
-  say(parts.more, `${percent(gpu.utilisation)} busy · ${number(gpu.temperature_c)} °C · ${number(gpu.power_w)} W`);
+  say(parts.more, gpuText(gpu));
 }
+
+/** How busy, how warm and how hungry a GPU is. */
+export const gpuText = (gpu) =>
+  `${percent(gpu.utilisation)} busy · ${number(gpu.temperature_c)}\u00a0°C · ${number(gpu.power_w)}\u00a0W`;
 
 /** Let a part of a bar take its share, of 1; what it shows stands beside it as text. */
 function fillTo(part, share) {

@@ -2,13 +2,13 @@
 import { get, path, sentence } from "./api.js";
 import { navigate } from "./app.js";
 import { ageTimes, h, remake, remakeEach, say } from "./dom.js";
-import { age, ago, gib, number, span } from "./format.js";
+import { age, ago, gib, localTimes, number, span } from "./format.js";
 import { serverNow, state, STATUSES } from "./live.js";
 import { freest, machineLink } from "./parts.js";
 
 const REFRESH_MS = 30_000;
 const FEW = 6;
-const HEADS = ["Model", "In memory", "Declared, not loaded", "Last seen in memory", "In memory, last 24 h, all machines"];
+const HEADS = ["Model", "In memory", "Could be loaded", "Last seen in memory", "In memory, last 24 h, all machines"];
 const ASKED = ["model", "min_free_vram_gb", "min_context", "role", "tag", "cold"];
 
 export function open(main) {
@@ -50,7 +50,7 @@ export function open(main) {
     if (!models) return;
     const machines = new Map(state.fleet.machines.map((machine) => [machine.name, machine]));
     const wanted = models.filter(({ model }) => model.toLowerCase().includes(search.value.toLowerCase()));
-    if (!failed) say(message, wanted.length ? "" : models.length ? "No model has such a name." : "No model is declared, and none was ever loaded.");
+    if (!failed) say(message, wanted.length ? "" : models.length ? "No model has such a name." : "No model is declared or on a disk, and none was ever loaded.");
     table.hidden = wanted.length === 0;
     remakeEach(rows, wanted, modelKey, modelRow);
     wanted.forEach(({ loaded, last_loaded: last, residency_s: resident }, at) => {
@@ -73,14 +73,21 @@ export function open(main) {
   return { update };
 }
 
-const modelKey = ({ model, declared, loaded }) => JSON.stringify([model, declared, loaded]);
+const modelKey = ({ model, declared, on_disk: onDisk, loaded }) => JSON.stringify([model, declared, onDisk, loaded]);
 
-function modelRow({ model, declared, loaded }) {
+/** Where a model could be loaded is where it is declared or on the disk. */
+function modelRow({ model, declared, on_disk: onDisk, loaded }) {
   const ask = path("/models", { model });
-  const rest = declared.filter((name) => !loaded.includes(name));
+  const rest = [...new Set([...declared, ...onDisk])].filter((name) => !loaded.includes(name));
   return h("tr", null, h("th", { scope: "row" }, h("a", { href: ask }, model)),
-    h("td", null, places(loaded)), h("td", null, places(rest)),
+    h("td", null, places(byRoom(loaded))), h("td", null, places(byRoom(rest))),
     h("td"), h("td"));
+}
+
+/** The machines with the most free VRAM first, as it was when the row was made. */
+function byRoom(names) {
+  const rooms = new Map(state.fleet.machines.map((machine) => [machine.name, machine.status === "online" ? freest(machine)?.free ?? 0 : -1]));
+  return [...names].sort((one, other) => (rooms.get(other) ?? -2) - (rooms.get(one) ?? -2) || one.localeCompare(other));
 }
 
 /** Machines, each with room for what `room` says of it now; many are folded. */
@@ -162,7 +169,7 @@ function makeRouter(query) {
 }
 
 function verdictOf({ machine, url, model, warm, message }) {
-  if (!machine) return h("p", { class: "verdict none" }, message);
+  if (!machine) return h("p", { class: "verdict none" }, localTimes(message));
   return h("p", { class: "verdict" }, "It would go to ", h("b", null, machineLink(machine)),
     warm ? ", where the model is in memory: " : ", which must load it first: ", h("code", null, `${url} ${model}`));
 }
@@ -176,7 +183,7 @@ function showTables(root, { candidates, rejected }) {
   const bodies = root.querySelectorAll("tbody");
   if (candidates.length)
     fillRows(bodies[0], candidates, ({ warmth, warm, free_vram_gb: free, leases, reason }) =>
-      [(warmth ?? (warm ? "warm" : "cold")).replace("_", " "), gib(free), number(leases), reason ?? "–"]);
+      [(warmth ?? (warm ? "warm" : "cold")).replace("_", " "), gib(free), number(leases), reason ? localTimes(reason) : "–"]);
   if (rejected.length)
     remakeEach(bodies[bodies.length - 1], byReason(rejected), JSON.stringify, ([reason, names]) =>
       h("tr", null, h("th", { scope: "row" }, names.length > 1 && h("p", { class: "quiet" }, `${names.length} machines`), places(names)), h("td", null, reason)));
@@ -186,7 +193,7 @@ function showTables(root, { candidates, rejected }) {
 function byReason(rejected) {
   const found = new Map();
   for (const { name, code, reason } of rejected) {
-    const why = STATUSES.includes(code) ? `${code}: ${reason}` : reason;
+    const why = localTimes(STATUSES.includes(code) ? `${code}: ${reason}` : reason);
     found.set(why, [...(found.get(why) ?? []), name]);
   }
   return [...found];

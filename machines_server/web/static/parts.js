@@ -20,11 +20,27 @@ const badges = new Map(Object.entries(SHAPES).map(([status, d]) => [status, copi
 /** The status as shape, word and colour. */
 export const statusBadge = (status) => badges.get(status)().root;
 
-/** "for 3 h 5 min", or nothing where no transition is known. */
-export function sinceText(machine) {
+/** Say "for 3 h 5 min", absolute on hover, or nothing where no transition is known. */
+export function saySince(element, machine) {
   const event = state.since.get(machine.name);
-  if (!event || event.type !== machine.status) return "";
-  return `for ${span((knownNow() - Date.parse(event.at)) / 1000)}`;
+  const isKnown = event?.type === machine.status;
+  say(element, isKnown ? `for ${span((knownNow() - Date.parse(event.at)) / 1000)}` : "");
+  sayTitle(element, isKnown ? `since ${absolute(Date.parse(event.at))}` : "");
+}
+
+function sayTitle(element, title) {
+  if (element.title !== title) element.title = title;
+}
+
+/** What usually mends a sidecar that does not answer. */
+export const sidecarHint = ({ status_reason: reason }) =>
+  reason?.startsWith("sidecar: connection refused") ? "run `make run-sidecar` on that host, or set network.sidecar: false" : "";
+
+/** What usually mends a machine, where that is known. */
+export function hintText(machine) {
+  if (machine.status === "online") return "";
+  const [sidecar, ollama] = [sidecarHint(machine), machine.ollama.message];
+  return [sidecar && `Sidecar: ${sidecar}.`, ollama && `Ollama: ${ollama}`].filter(Boolean).join(" ");
 }
 
 /** Whether it is known what the Ollama of a machine holds. */
@@ -70,13 +86,12 @@ const copyChip = copier(() => h("li", { class: "chip" }, h("a", { "data-part": "
 
 /** A loaded model: name, size, where it runs, context, and when it leaves, as `tick` says it anew. */
 function modelChip(model) {
-  const size = [bytes(model.size_bytes), model.processor, model.context_length && `${number(model.context_length)} ctx`];
+  const size = [bytes(model.size_bytes), model.processor, model.context_length && `${number(model.context_length)}\u00a0ctx`];
   const { root: chip, link, more } = copyChip();
   link.href = path("/models", { model: model.name });
   say(link, model.name);
   chip.tick = ({ expires_at: expires }) => {
-    const title = expires ? absolute(Date.parse(expires)) : "";
-    if (more.title !== title) more.title = title;
+    sayTitle(more, expires ? absolute(Date.parse(expires)) : "");
     const left = expires ? (Date.parse(expires) - serverNow()) / 1000 : null;
     const leaves = left === null ? "never leaves" : left > 0 ? `leaves in ${span(left)}` : "in use";
     say(more, [...size, leaves].filter(Boolean).join(" · "));
@@ -93,8 +108,10 @@ export const tagsOf = ({ tags }) =>
 
 export const tagChips = (machine) => tagsOf(machine).map((tag) => h("span", { class: "tag" }, tag));
 
-/** Values of a machine whose sidecar does not answer are its last ones, and say so. */
-export function oldText({ status, sampled_at: sampledAt, last_seen: lastSeen }) {
-  if (status === "online" || !lastSeen) return "";
-  return sampledAt ? `Values from ${age(sampledAt, serverNow())}` : `Last answered ${age(lastSeen, serverNow())}`;
+/** Values of a machine whose sidecar does not answer are its last ones, and say so; absolute on hover. */
+export function sayOld(element, { status, sampled_at: sampledAt, last_seen: lastSeen }) {
+  const isOld = status !== "online" && lastSeen !== null;
+  const [what, at] = sampledAt ? ["Values from", sampledAt] : ["Last answered", lastSeen];
+  say(element, isOld ? `${what} ${age(at, serverNow())}` : "");
+  sayTitle(element, isOld ? absolute(Date.parse(at)) : "");
 }

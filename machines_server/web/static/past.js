@@ -220,7 +220,7 @@ function makeControls(choose) {
     { class: "spans" },
     h("div", { class: "buttons", role: "group", "aria-label": "Span up to now" }, buttons),
     form,
-    h("p", { class: "quiet" }, "Or drag over a chart."),
+    h("p", { class: "quiet by-mouse" }, "Or drag over a chart."),
   );
   return { root, show };
 }

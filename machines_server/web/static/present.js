@@ -1,10 +1,10 @@
 // What stands of one machine now: who it is, its endpoints, its hardware, its models.
 import { path } from "./api.js";
-import { h, remake, remakeEach, say } from "./dom.js";
-import { ago, bytes, gib, localTimes, number, span } from "./format.js";
+import { ageTimes, h, remake, remakeEach, say } from "./dom.js";
+import { age, ago, bytes, gib, localTimes, number, setMoment, span } from "./format.js";
 import { serverNow, state } from "./live.js";
 import { CPU, DISK, makeGauges, makeGpus, RAM } from "./meters.js";
-import { knowsModels, oldText, sinceText, statusBadge, tagChips } from "./parts.js";
+import { knowsModels, sayOld, saySince, sidecarHint, statusBadge, tagChips } from "./parts.js";
 
 const MODEL_HEADS = ["Model", "Size", "In VRAM", "Processor", "Context", "Leaves memory"];
 
@@ -63,6 +63,11 @@ export function makePresent() {
     gauges.root.hidden = machine.sampled_at === null;
     gauges.show(telemetry);
     remake(more, telemetry, () => moreFacts(telemetry));
+    const { network, ollama, sampled_at: sampledAt, last_seen: lastSeen } = machine;
+    const moments = [sampledAt, lastSeen].filter((moment) => moment !== null);
+    // Made anew only for other words: who selects some, to copy them, must not lose them each second.
+    remake(endpoints, [network, ollama.state, ollama.message, status, moments.length], () => endpointFacts(machine));
+    endpoints.querySelectorAll("time").forEach((time, at) => setMoment(time, moments[at]));
     gpus.show(machine);
     gpuCard.hidden = gpus.root.hidden;
     remake(
@@ -113,13 +118,9 @@ export function makePresent() {
   }
 
   function tick() {
-    say(since, sinceText(machine));
-    say(old, oldText(machine));
-    remake(
-      endpoints,
-      [machine.network, machine.ollama.state, machine.ollama.message, machine.status, Math.floor(serverNow() / 1000)],
-      () => endpointFacts(machine),
-    );
+    saySince(since, machine);
+    sayOld(old, machine);
+    ageTimes(endpoints, (moment) => age(moment, serverNow()));
     const held = state.leases.filter((lease) => lease.machine === machine.name);
     leaseCard.hidden = held.length === 0;
     remakeEach(leases, held, ({ lease, holder }) => lease + holder, leaseLine);
@@ -145,7 +146,8 @@ function moreFacts({ load_avg: load, uptime_s: uptime, ram_available_gb: availab
   ];
 }
 
-function endpointFacts({ network, status, sampled_at: sampledAt, last_seen: lastSeen, ollama }) {
+function endpointFacts(machine) {
+  const { network, status, sampled_at: sampledAt, last_seen: lastSeen, ollama } = machine;
   const now = serverNow();
   let sidecar = "declared absent";
   if (network.sidecar !== false) {
@@ -155,7 +157,8 @@ function endpointFacts({ network, status, sampled_at: sampledAt, last_seen: last
       offline: "does not answer; ",
       unknown: "not known now; ",
     }[status];
-    sidecar = [answers, sampledAt ? ["latest sample ", ago(sampledAt, now)] : "no sample yet"];
+    const advice = sidecarHint(machine);
+    sidecar = [answers, advice && `${advice}; `, sampledAt ? ["latest sample ", ago(sampledAt, now)] : "no sample yet"];
   }
   return [
     fact("Sidecar", sidecar),
