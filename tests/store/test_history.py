@@ -18,10 +18,11 @@ from machines_server.core.rollup import TIER_STEPS_S, Fold, fold
 from machines_server.core.sample import GpuSample, HostSample, LoadedModel, PollResult, Sample, State
 from machines_server.store.connection import backup, open_writer
 from machines_server.store.history import HistoryReader
-from machines_server.store.migrate import known_migrations, migrate
+from machines_server.store.migrate import migrate
 from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import SampleWriter
 from tests.store.folds import rollups_that_differ
+from tests.store.older import as_version
 from tests.store.test_samples import REGISTRY, machine, of_one, polled
 
 START = 1_700_000_000 // 3600 * 3600
@@ -178,27 +179,6 @@ def test_nothing_is_deleted_before_the_coarser_is_made_from_it(tmp_path: Path) -
         database.connection.close()
 
 
-def as_version_4(newer: Path, path: Path) -> None:
-    """The same past in a database of version 4, which had no rollups of ten minutes."""
-    migrate(path, known_migrations()[:4])
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ATTACH ? AS newer", (str(newer),))
-        tables = connection.execute(
-            "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name != 'schema_migrations'"
-        ).fetchall()
-        for (table,) in tables:
-            names = connection.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,)).fetchall()
-            columns = ", ".join(name for (name,) in names)
-            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}")
-        connection.execute("DELETE FROM main.retention WHERE tier = '10m'")
-        connection.execute(
-            "INSERT OR IGNORE INTO main.rollup_due"
-            " SELECT 3600, at_s / 3600 * 3600, machine_id FROM newer.rollup_due WHERE tier = 600"
-        )
-        connection.execute("DELETE FROM main.rollup_due WHERE tier = 600")
-        connection.commit()
-
-
 def test_a_past_without_ten_minutes_is_answered_the_same_while_they_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +207,7 @@ def test_a_past_without_ten_minutes_is_answered_the_same_while_they_are_made(
         ]
 
     expected = [[folded(values, from_s, step) for values in (cpu, vram)] for step, from_s in froms.items()]
-    as_version_4(before.path, tmp_path / "telemetry.db")
+    as_version(4, before.path, tmp_path / "telemetry.db")
     database = Database(tmp_path / "telemetry.db", kept)
     assert database.rows("SELECT count(*) FROM sample_10m") == [(0,)]
     assert answers(before) == expected

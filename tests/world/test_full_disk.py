@@ -1,27 +1,34 @@
 """A disk that is full or may not be written, and a wall clock that is set: our faults, and nobody else's."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from bench.fill import Host, Stretch, fill
 from machines_server.core.rollup import TIER_STEPS_S
+from machines_server.errors import StoreError
+from machines_server.store.migrate import known_migrations, migrate
 from machines_server.store.rollups import Retention
 from tests.fakes import FakeFleet, wait_until
 from tests.running import RunningServer, command
 from tests.store.folds import rollups_that_differ
-from tests.world.scene import INTERVAL_S, assert_whole, declare, last_event, rows, scene, tell
+from tests.store.older import as_version, columns_of
+from tests.world.scene import ALLOWED, INTERVAL_S, Watch, assert_whole, declare, last_event, rows, scene, tell
 
 pytestmark = pytest.mark.slow
 
 FULL_S = 8.0
+BLOCK, SHM_BYTES = 4096, 32768
+"""Of the disk, and what SQLite needs before it writes anything."""
 KEEP_ALL = Retention(raw_s=1e9, minute_s=1e9, hour_s=1e9)
 
 
@@ -31,11 +38,13 @@ class Disk:
     def __init__(self, path: Path) -> None:
         self.path, self.data = path, path / "var"
 
-    def fill(self) -> None:
-        """Leave no block free."""
-        with (self.path / "ballast").open("ab", buffering=0) as ballast, suppress(OSError):
-            while True:
-                ballast.write(b"x" * 4096)
+    def fill(self, room: int = 0) -> None:
+        """Leave no block free, or `room` bytes."""
+        with (self.path / "ballast").open("ab", buffering=0) as ballast:
+            with suppress(OSError):
+                while True:
+                    ballast.write(b"x" * BLOCK)
+            ballast.truncate(ballast.tell() - room)
 
     def free(self) -> None:
         """Take away what filled it."""
@@ -90,9 +99,7 @@ def test_the_disk_is_full_while_it_polls(
 def _with_rollups_due(disk: Disk) -> Iterator[Path]:
     """A database with a past whose rollups are still to be rolled up."""
     path = disk.data / "telemetry.db"
-    now_s = int(time.time())
-    hosts = [Host(f"old{number}") for number in range(4)]
-    fill(path, hosts, [Stretch(now_s - 6 * 3600, now_s - 3600, 20)], retention=KEEP_ALL)
+    _a_past(path)
     with closing(sqlite3.connect(path)) as connection:
         for tier, step_s in TIER_STEPS_S.items():
             for samples in ("sample", "gpu_sample"):
@@ -111,8 +118,7 @@ def test_the_disk_is_full_while_it_rolls_up(
     hosts = declare(tmp_path, fakes)
     with _with_rollups_due(disk) as path:
         before, told = rows(path), last_event(path)
-        disk.fill()
-        os.truncate(disk.path / "ballast", (disk.path / "ballast").stat().st_size - 600_000)
+        disk.fill(600_000)
         with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server:
             wait_until(lambda: "full" in str(server.get("/health").json()["store"]["message"]), 30)
             word = server.get("/health").json()["store"]["message"]
@@ -137,27 +143,135 @@ def _due(path: Path) -> int:
     return int(due)
 
 
+def _a_past(path: Path) -> None:
+    """Five hours of four hosts, the last an hour ago, with all rollups."""
+    now_s = int(time.time())
+    hosts = [Host(f"old{number}") for number in range(4)]
+    fill(path, hosts, [Stretch(now_s - 6 * 3600, now_s - 3600, 20)], retention=KEEP_ALL)
+
+
+class Older:
+    """A database of an earlier version, and what of it must still be there in any later one."""
+
+    def __init__(self, folder: Path, version: int) -> None:
+        self.path, self.version = folder / f"version{version}.db", version
+        if not (folder / "newer.db").exists():
+            _a_past(folder / "newer.db")
+        as_version(version, folder / "newer.db", self.path)
+        with closing(sqlite3.connect(self.path)) as connection:
+            self._columns = columns_of(connection)
+        del self._columns["rollup_due"]  # a migration may say that more is to be made
+        self._content = self._read(self.path)
+        assert self._content["sample"]
+
+    def copy_to(self, path: Path) -> None:
+        """Put it where a server looks for its database."""
+        for there in path.parent.glob(f"{path.name}*"):
+            there.unlink()
+        shutil.copy(self.path, path)
+
+    def version_of(self, path: Path, aside: Path) -> int:
+        """The version of a database, which may be in use, that is whole and has all that this one has."""
+        for end in ("", "-wal"):  # read where there is room for it
+            if (there := path.with_name(path.name + end)).exists():
+                shutil.copy(there, aside.with_name(aside.name + end))
+        with closing(sqlite3.connect(aside)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            (version,) = connection.execute("SELECT max(version) FROM schema_migrations").fetchone()
+            schema = connection.execute(_SCHEMA).fetchall()
+        assert self._read(aside) == self._content
+        assert schema == _schema_of(version, aside.with_name("schema.db"))
+        return int(version)
+
+    def _read(self, path: Path) -> dict[str, list[Any]]:
+        with closing(sqlite3.connect(path)) as connection:
+            return {
+                table: connection.execute(
+                    f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1, 2"
+                ).fetchall()
+                for table, columns in self._columns.items()
+            }
+
+
+_SCHEMA = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
+
+
+def _schema_of(version: int, path: Path) -> list[Any]:
+    """What a new database of that version is made of."""
+    path.unlink(missing_ok=True)
+    migrate(path, known_migrations()[:version])
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(_SCHEMA).fetchall()
+
+
+def _fault_of_migrating(path: Path) -> str | None:
+    try:
+        migrate(path)
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def test_wherever_a_migration_meets_a_full_disk_it_leaves_a_whole_version_and_all_rows(
+    tmp_path: Path, disk: Disk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, newest, older = disk.data / "telemetry.db", len(known_migrations()), Older(tmp_path, 2)
+    disk.data.mkdir(mode=0o700)
+    stopped_at: dict[int, int] = {}
+    for room in range(SHM_BYTES, 100 * BLOCK, BLOCK):
+        older.copy_to(path)
+        disk.fill(room)
+        if fault := _fault_of_migrating(path):
+            assert "full" in fault
+            stopped_at[room] = older.version_of(path, tmp_path / "copy.db")
+        disk.free()
+        assert len(migrate(path)) == newest - stopped_at.get(room, newest)
+        assert older.version_of(path, tmp_path / "copy.db") == newest
+        if room not in stopped_at:
+            break
+    assert set(stopped_at.values()) == set(range(older.version, newest))
+    tell(
+        capsys,
+        f"disk full at {len(stopped_at)} moments of a migration from version {older.version}: every time the"
+        " database was whole, had all rows, and was brought up to date once there was room",
+    )
+
+
 def test_the_disk_is_full_while_the_database_is_brought_up_to_date(
     tmp_path: Path, disk: Disk, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    path, newest, older = disk.data / "telemetry.db", len(known_migrations()), Older(tmp_path, 4)
     disk.data.mkdir(mode=0o700)
     (disk.data / "poller.lock").write_bytes(b" " * 16384)
-    disk.fill()
+    older.copy_to(path)
+    before, told = rows(path), last_event(path)
+    disk.fill(SHM_BYTES + 3 * BLOCK)
     settings = {"MACHINES_DATA_DIR": str(disk.data)}
     refused = command("migrate", MACHINES_DIR=str(tmp_path), **settings)
     assert refused.returncode != 0
     assert "Traceback" not in refused.stderr
     assert "full" in refused.stderr
     declare(tmp_path, fakes)
-    with RunningServer(tmp_path, **settings) as server:
+    with RunningServer(tmp_path, **settings) as server, Watch(server) as watch:
         wait_until(lambda: "full" in str(server.get("/health").json()["store"]["message"]), 20)
         assert {one["status"] for one in server.fleet().values()} == {"unknown"}
+        assert older.version_of(path, tmp_path / "copy.db") == older.version
         disk.free()
         began = time.monotonic()
         wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
         well_s = time.monotonic() - began
-    assert_whole(disk.data / "telemetry.db", set())
-    tell(capsys, f"disk full during a migration: {refused.stderr.strip()!r}, online {well_s:.1f} s after")
+        wait_until(lambda: not _due(path), 20)
+    assert watch.seen() <= ALLOWED
+    assert watch.failures == []
+    assert_whole(path, before, told)
+    with closing(sqlite3.connect(path)) as connection:
+        assert rollups_that_differ(connection) == []
+        assert connection.execute("SELECT max(version) FROM schema_migrations").fetchone() == (newest,)
+    tell(
+        capsys,
+        f"disk full during a migration: {refused.stderr.strip()!r}, {len(before)} samples of version"
+        f" {older.version} all there, online {well_s:.1f} s after",
+    )
 
 
 def test_the_data_folder_becomes_read_only_and_all_workers_die(
