@@ -16,6 +16,7 @@ import pytest
 from bench.fill import Host, Stretch, fill
 from machines_server.core.rollup import TIER_STEPS_S
 from machines_server.errors import StoreError
+from machines_server.store.connection import open_reader
 from machines_server.store.migrate import known_migrations, migrate
 from machines_server.store.rollups import Retention
 from tests.fakes import FakeFleet, wait_until
@@ -87,11 +88,14 @@ def test_the_disk_is_full_while_it_polls(
         ended = time.monotonic()
         disk.free()
         well_s = seen.wait_until_well(ended)
+        gap_s = seen.longest_gap_s(began)
+        assert gap_s < 2 * INTERVAL_S
         assert seen.unwritten(began, ended) == []
+        assert seen.watch.failures == []
         tell(
             capsys,
             f"disk full: {word!r}, unknown after {unknown_s:.1f} s, well {well_s:.1f} s after there was room,"
-            " every sample polled meanwhile is there",
+            f" no host unasked for more than {gap_s:.1f} s, every sample polled meanwhile is there",
         )
 
 
@@ -115,29 +119,35 @@ def _with_rollups_due(disk: Disk) -> Iterator[Path]:
 def test_the_disk_is_full_while_it_rolls_up(
     tmp_path: Path, disk: Disk, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hosts = declare(tmp_path, fakes)
+    declare(tmp_path, fakes)
     with _with_rollups_due(disk) as path:
-        before, told = rows(path), last_event(path)
+        before, told, to_do = rows(path), last_event(path), _due(path)
         disk.fill(600_000)
-        with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server:
+        with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server, Watch(server) as watch:
             wait_until(lambda: "full" in str(server.get("/health").json()["store"]["message"]), 30)
             word = server.get("/health").json()["store"]["message"]
-            assert {one["status"] for one in server.fleet().values()} <= {"online", "unknown"}
+            left = _due(path)
+            assert 0 < left < to_do
             disk.free()
             began = time.monotonic()
             wait_until(lambda: server.get("/health/ready").ok, 20)
             wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
             well_s = time.monotonic() - began
             wait_until(lambda: not _due(path), 60)
+        assert watch.seen() <= ALLOWED
+        assert watch.failures == []
         assert_whole(path, before, told)
         with closing(sqlite3.connect(path)) as connection:
             assert rollups_that_differ(connection) == []
-    assert hosts
-    tell(capsys, f"disk full during rollups: {word!r}, well {well_s:.1f} s after; every rollup is exact")
+    tell(
+        capsys,
+        f"disk full during rollups, when {left} were due of {to_do} at first: {word!r}, well {well_s:.1f} s"
+        " after; every rollup is exact",
+    )
 
 
 def _due(path: Path) -> int:
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(open_reader(path)) as connection:
         past_s = time.time() - 2 * 3600
         (due,) = connection.execute("SELECT count(*) FROM rollup_due WHERE at_s < ?", (past_s,)).fetchone()
     return int(due)
@@ -312,7 +322,7 @@ def test_a_data_folder_that_is_read_only_from_the_start(
     declare(tmp_path, fakes)
     disk.data.mkdir(mode=0o700)
     disk.set_read_only(is_so=True)
-    with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server:
+    with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server, Watch(server) as watch:
         wait_until(lambda: server.get("/health").json()["store"]["message"], 10)
         word = server.get("/health").json()["store"]["message"]
         assert "cannot be written" in word
@@ -320,4 +330,8 @@ def test_a_data_folder_that_is_read_only_from_the_start(
         disk.set_read_only(is_so=False)
         began = time.monotonic()
         wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
-        tell(capsys, f"read-only from the start: {word!r}, online {time.monotonic() - began:.1f} s after")
+        well_s = time.monotonic() - began
+    assert watch.seen() <= ALLOWED
+    assert watch.failures == []
+    assert_whole(disk.data / "telemetry.db", set())
+    tell(capsys, f"read-only from the start: {word!r}, online {well_s:.1f} s after")
