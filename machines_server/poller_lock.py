@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 _MAX_FAULT = 500
 _SIZE = 16384
-"""Room for two faults even if JSON needs twelve bytes for every character."""
+"""Room for two faults even if JSON needs twelve bytes for every character, and for that of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that polls, since when (epoch seconds), and what it could not do: `poll`, `store`.
+    """The process that polls, since when (epoch seconds), and what is wrong: `poll`, `store`, `clock`.
 
     `folder` is that of its machine files, None when it has not said.
     """

@@ -342,12 +342,14 @@ class Service:
         if leader and leader.folder not in (None, self._real_config_dir):
             fault = f"process {leader.pid} polls the machine files of another folder, {leader.folder}"
             judged = PollerState("stopped", fault)
+        faults = leader.faults if leader else {}
+        said = [fault for fault in (judged.fault, faults.get("clock"), faults.get("poll")) if fault]
         return judged, {
             "state": judged.state,
             "last_cycle_at": rfc3339(cycle.ended_at) if cycle else None,
             "interval_s": cycle.interval_s if cycle else self._interval_s,
             "cycle_s": round(cycle.ended_at - cycle.started_at, 3) if cycle else None,
-            "message": judged.fault or (leader.faults.get("poll") if leader else None),
+            "message": "; ".join(said) or None,
         }
 
     def _limit_s(self, cycle: Cycle | None) -> float:

@@ -33,6 +33,7 @@ class Polled:
     service: Service
     writer: SampleWriter
     machine: Machine
+    lock: PollerLock
 
     def poll(self, cpu_percent: float, machine: Machine | None = None) -> None:
         """One answer of a sidecar, the first one's if not said, is written and may be looked for."""
@@ -73,7 +74,7 @@ def polled(tmp_path: Path) -> Iterator[Polled]:
     with closing(open_writer(settings.telemetry_db)) as connection:
         writer = SampleWriter(connection, 12, Rollups(connection, Retention(3600, 3600, 3600)))
         writer.write([Registry((machine,), loaded_at=time.time())])
-        polled = Polled(make_service(settings), writer, machine)
+        polled = Polled(make_service(settings), writer, machine, lock)
         polled.poll(1)
         polled.end_cycle()
         yield polled
@@ -116,3 +117,17 @@ def test_a_new_machine_is_part_of_advice_at_once(tmp_path: Path, polled: Polled)
     live = polled.service.recent_fleet().live("two")
     assert live
     assert live.verdict.status is Status.ONLINE
+
+
+def test_health_names_every_fault_of_the_poller(polled: Polled) -> None:
+    assert polled.service.health()["poller"]["message"] is None
+    clock, sockets = "the wall clock was set by +3600 s", "could not open a connection"
+    polled.lock.note({"clock": clock, "poll": sockets})
+    health = polled.service.health()["poller"]
+    assert (health["state"], health["message"]) == ("running", f"{clock}; {sockets}")
+    an_hour_ago = time.time() - 3600
+    polled.writer.write([Cycle(an_hour_ago, an_hour_ago, 0.1, 0.05)])
+    wait_until(lambda: polled.service.health()["poller"]["state"] == "stalled", 5)
+    message = polled.service.health()["poller"]["message"]
+    assert message.startswith("the poller is stalled")
+    assert message.endswith(f"; {clock}; {sockets}")

@@ -70,6 +70,7 @@ class Poller:
         self._librarian = Librarian()
         self._known = Registry()
         self._known_lock = threading.Lock()
+        self._clock_set_at = float("-inf")
         self._stop = self._ending = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
@@ -157,6 +158,9 @@ class Poller:
         ended_at = started_at + (time.monotonic() - began)
         self._sink.put(Cycle(started_at, ended_at, self._timing.interval_s, self._timing.timeout_s))
         self._note("poll", faults[0].reason if faults else None)
+        # It stands for an interval, so that who looks once in each sees it.
+        if began - self._clock_set_at >= self._timing.interval_s:
+            self._note("clock", None)
 
     def _poll(
         self, machines: Iterable[Machine], fetcher: Fetcher, answers: Answers | None = None
@@ -190,10 +194,12 @@ class Poller:
             if not self._lock.is_held():
                 log.error("the file of the poller's lock was deleted, so another process may poll")
                 return
-            if abs(time.time() - time.monotonic() - offset) > _STEP_S:
+            by_s = time.time() - time.monotonic() - offset
+            if abs(by_s) > _STEP_S:
                 # The scheduler waits for a moment of the wall clock, which may now be hours away.
-                offset = time.time() - time.monotonic()
-                log.warning("the wall clock was set; polling goes on at once")
+                offset += by_s
+                self._clock_set_at = time.monotonic()
+                self._note("clock", f"the wall clock was set by {by_s:+.0f} s; polling goes on at once")
                 job.modify(next_run_time=datetime.now(UTC) + timedelta(seconds=TICK_S))
             if time.monotonic() - looked_at >= LOOK_S:
                 before = self._known

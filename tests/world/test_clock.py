@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeFleet, wait_until
+from tests.fakes import FakeFleet
 from tests.world.scene import INTERVAL_S, declare, scene, tell
 
 HOUR_S, DAY_S = 3600, 86_400
@@ -42,10 +42,12 @@ def test_the_wall_clock_is_set(
         before = seen.note_committed()
         began = time.monotonic()
         clock.set(step_s)
-        wait_until(lambda: "the wall clock was set" in seen.server.log.read_text(), 10)
+        word = seen.wait_for_word(f"the wall clock was set by {step_s:+} s", began, 10)
         noticed = time.monotonic()
         well_s = seen.wait_until_well(noticed)
         time.sleep(5 * INTERVAL_S)
+        assert seen.server.get("/health").json()["poller"]["message"] is None
+        assert f"the wall clock was set by {step_s:+} s" in seen.server.log.read_text()
         gap_s = seen.longest_gap_s(began)
         assert gap_s <= 3 * INTERVAL_S
         assert seen.watch.failures == []
@@ -55,10 +57,10 @@ def test_the_wall_clock_is_set(
         assert machine["sampled_at"].startswith(stamped)
         clock.set(0)  # and back
         back = time.monotonic()
-        wait_until(lambda: seen.server.log.read_text().count("the wall clock was set") >= 2, 10)
+        seen.wait_for_word(f"the wall clock was set by {-step_s:+} s", back, 10)
         seen.wait_until_well(back)
         tell(
             capsys,
-            f"clock set by {step_s:+} s: well {well_s:.1f} s after it was noticed, shown meanwhile"
+            f"clock set by {step_s:+} s: {word!r}, well {well_s:.1f} s after it was noticed, shown meanwhile"
             f" {sorted(seen.watch.seen(began))}, no host unasked for more than {gap_s:.1f} s",
         )
