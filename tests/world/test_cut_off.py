@@ -5,13 +5,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.fakes import wait_until
 from tests.world.namespaces import Cable, Network, ServerInside, host, ip, why_not
+from tests.world.scene import tell
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(reason := why_not()), reason=str(reason))]
 
@@ -19,6 +21,8 @@ INTERVAL_S, TIMEOUT_S = 2.0, 1.5
 WITHIN_S = INTERVAL_S + TIMEOUT_S + 0.5
 LOOK_S = 0.2
 """What our own looking adds at most, on a busy machine."""
+RESENT_S = 0.2
+"""No packet that is lost is sent again sooner."""
 HEALTHY, WIRED, ROUTED, REBORN, TAKEN = "healthy", "wired", "routed", "reborn", "taken"
 
 
@@ -106,8 +110,7 @@ def _cut_and_mend(
     said = world.machine(name)["status_reason"]
     mend()
     online_s = world.seconds_to(name, "online")
-    with capsys.disabled():
-        print(f"\n{case}: offline after {offline_s:.2f} s, online after {online_s:.2f} s; {said}")  # noqa: T201
+    tell(capsys, f"{case}: offline after {offline_s:.2f} s, online after {online_s:.2f} s; {said}")
     assert offline_s <= WITHIN_S + LOOK_S
     assert online_s <= WITHIN_S + LOOK_S
 
@@ -155,12 +158,13 @@ def test_a_host_that_is_started_anew(world: World, capsys: pytest.CaptureFixture
         ip(*link, "up")
         world.start(REBORN, uptime_s=7)
 
-    _cut_and_mend(world, capsys, "host rebooted", REBORN, go_down, come_up, "")
+    _cut_and_mend(world, capsys, "host rebooted", REBORN, go_down, come_up, "no connection within 1.5 s")
     (event,) = world.server.get(f"/api/events?machine={REBORN}&type=host_rebooted").json()["events"]
     assert event["uptime_s"] == 7
 
 
 def test_an_address_that_another_host_takes(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    since = time.time()
     ip("-n", world.network.server, "link", "del", world.links[TAKEN][0])
     world.namespaces[TAKEN] = other = world.network.namespace("other")
     world.processes[TAKEN].push(lambda *_: None)
@@ -176,35 +180,74 @@ def test_an_address_that_another_host_takes(world: World, capsys: pytest.Capture
 
     wait_until(is_the_other, 20)
     took_s = time.monotonic() - began
-    with capsys.disabled():
-        print(f"\naddress taken: the other host's values after {took_s:.2f} s; meanwhile {sorted(seen)}")  # noqa: T201
+    offline = _offline(world, TAKEN, since)
+    tell(
+        capsys,
+        f"address taken: {offline}, online with the other host's values {took_s:.2f} s after that had it;"
+        f" meanwhile {sorted(seen)}",
+    )
+    assert {("online", 9.0)} <= seen <= {("online", 1.0), ("offline", 1.0), ("online", 9.0)}
     assert took_s <= WITHIN_S + LOOK_S
 
 
-def _missed(world: World, cycles: int) -> int:
-    """How many of so many cycles the wired host missed."""
-    now_s = time.time()
+class Lived(NamedTuple):
+    """How many cycles a host missed, how long its polls took, and when it was offline, in words."""
+
+    missed: int
+    fastest_s: float
+    slowest_s: float
+    offline: str
+
+    def __str__(self) -> str:
+        polls = f"polls of {self.fastest_s:.2f} to {self.slowest_s:.2f} s"
+        return f"{self.missed} cycles missed, {polls}, {self.offline}"
+
+
+def _live(world: World, cycles: int) -> Lived:
+    """So many cycles of the wired host, nearly all of which must have been polled."""
+    began = time.time()
     time.sleep(cycles * INTERVAL_S)
-    answer = world.server.get(f"/api/machines/{WIRED}/history?metric=up&from={now_s}&to=now&step=1").json()
-    points = answer["series"][0]["points"]
-    return sum(round(n * (1 - average)) for _, average, _, _, n in points)
+    path = f"/api/machines/{WIRED}/history?metric=up,poll_s&from={began}&to=now&step=1"
+    up, took = (one["points"] for one in world.server.get(path).json()["series"])
+    polled = sum(n for *_, n in up)
+    assert abs(polled - cycles) <= 2, up  # the last may not have ended, `from` may be a second earlier
+    return Lived(
+        missed=sum(round(n * (1 - average)) for _, average, _, _, n in up),
+        fastest_s=min(least for _, _, least, _, _ in took[1:]),  # the first may have begun before
+        slowest_s=max(most for _, _, _, most, _ in took[1:]),
+        offline=_offline(world, WIRED, began),
+    )
+
+
+def _offline(world: World, name: str, since: float) -> str:
+    """When a host was said to be offline since then (epoch seconds), and for how long."""
+    events = world.server.get(f"/api/events?machine={name}&from={since}&type=offline,online").json()["events"]
+    ats = [(one["type"], datetime.fromisoformat(one["at"]).timestamp()) for one in reversed(events)]
+    offline = [at for type_, at in ats if type_ == "offline"]
+    if not offline:
+        return "never offline"
+    back = [at for type_, at in ats if type_ == "online" and at > offline[0]]
+    until = f", online {back[0] - offline[0]:.2f} s later" if back else ""
+    return f"first offline after {offline[0] - since:.2f} s{until}"
 
 
 def test_a_cable_that_loses_a_third(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.cable.loss, cycles = 0.3, 20
-    missed = _missed(world, cycles)
+    lived = _live(world, cycles)
     world.cable.loss = 0.0
     online_s = world.seconds_to(WIRED, "online")
-    with capsys.disabled():
-        print(f"\n30 % loss: {missed} of {cycles} cycles missed; online {online_s:.2f} s after its end")  # noqa: T201
-    assert missed < cycles / 2
+    tell(capsys, f"30 % loss, {cycles} cycles: {lived}; online {online_s:.2f} s after its end")
+    assert lived.missed < cycles / 2
+    assert lived.slowest_s > RESENT_S
     assert online_s <= WITHIN_S + LOOK_S
 
 
 def test_a_cable_that_delays(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.cable.delay_s, cycles = 0.25, 8
-    missed = _missed(world, cycles)
+    lived = _live(world, cycles)
     world.cable.delay_s = 0.0
-    with capsys.disabled():
-        print(f"\n500 ms there and back: {missed} of {cycles} cycles missed")  # noqa: T201
-    assert missed == 0
+    online_s = world.seconds_to(WIRED, "online")
+    tell(capsys, f"500 ms there and back, {cycles} cycles: {lived}; online {online_s:.2f} s after its end")
+    assert (lived.missed, lived.offline) == (0, "never offline")
+    assert lived.fastest_s >= 0.5
+    assert online_s <= LOOK_S
