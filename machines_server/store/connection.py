@@ -14,7 +14,6 @@ WAL_BYTES = 8 * 2**20
 """What the write-ahead log is cut back to whenever no reader needs more of it."""
 _TRIM_TIMEOUT_MS = 20
 _LITTLE_ROOM_BYTES = 2**20
-COORDINATION_TIMEOUT_MS = 10_000
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -48,7 +47,7 @@ def trim_wal(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
 
-def open_coordination(path: Path) -> sqlite3.Connection:
+def open_coordination(path: Path, timeout_ms: int) -> sqlite3.Connection:
     """A connection of one of many processes that write, under a rollback journal; makes the file if need be.
 
     Its threads take turns.
@@ -59,7 +58,7 @@ def open_coordination(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{path} cannot be opened for writing: {error}") from error
     with translated(path):
-        connection.execute(f"PRAGMA busy_timeout = {COORDINATION_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA busy_timeout = {timeout_ms}")
         connection.execute("PRAGMA journal_mode = TRUNCATE")
         connection.execute("PRAGMA synchronous = NORMAL")
     return connection

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -46,6 +46,10 @@ _FIELDS = {
 _COLUMNS = ", ".join(_FIELDS.values())
 EXPIRED_S = 600.0
 """For so long it is remembered that a lease ran out."""
+PATIENT_MS, IMPATIENT_MS, LATELY_S = 3000, 100, 10.0
+"""How long a question waits while another program locks the file, and how long when one has lately waited in
+vain: whoever waits, or waits for one who does, has one of the server's few threads."""
+_READ, _WRITE = "read", "write"
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -79,12 +83,14 @@ class LeaseBook:
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
         self._has_turn = False
+        self._patience_ms = PATIENT_MS
+        self._locked: dict[str, tuple[float, str]] = {}
 
     def read(self) -> Book:
         """What holds now."""
         if inode(self._path) is None:
             return Book()
-        with self._lock, self._open() as connection:
+        with self._alone(_READ), self._open() as connection:
             return _read(connection)
 
     def expired(self) -> int:
@@ -95,7 +101,7 @@ class LeaseBook:
             "SELECT (SELECT count(*) FROM expired WHERE ended_at_ms > :from_ms) + (SELECT count(*) FROM lease"
             f" WHERE {_LEFT_MS} <= 0 AND :now_ms + {_LEFT_MS} > :from_ms)"
         )
-        with self._lock, self._open() as connection:
+        with self._alone(_READ), self._open() as connection:
             (count,) = connection.execute(sql, _now()).fetchone()
             return int(count)
 
@@ -131,10 +137,30 @@ class LeaseBook:
 
     @contextmanager
     def _writing(self, fleet: Fleet) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._turn(), self._open() as connection, transaction(connection):
+        with self._alone(_WRITE), self._turn(), self._open() as connection, transaction(connection):
             self._learn(connection, fleet)
             _sweep(connection)
             yield connection
+
+    @contextmanager
+    def _alone(self, purpose: str) -> Iterator[None]:
+        """One thread after the other; those who waited for one that found the file locked have waited enough.
+
+        Each for its own purpose: another program that is about to write lets us read.
+        """
+        came_at = time.monotonic()
+        with self._lock:
+            locked_at, fault = self._locked.get(purpose, (float("-inf"), ""))
+            if locked_at >= came_at:
+                raise StoreError(fault)
+            was_locked = any(came_at - at < LATELY_S for at, _ in self._locked.values())
+            self._be_patient(IMPATIENT_MS if was_locked else PATIENT_MS)
+            try:
+                yield
+            except StoreError as error:
+                if _code(error) == sqlite3.SQLITE_BUSY:
+                    self._locked[purpose] = time.monotonic(), str(error)
+                raise
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -194,7 +220,7 @@ class LeaseBook:
                         self._connection, self._inode = self._connect(), inode(self._path)
                 yield self._connection
         except StoreError as error:
-            if getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            if _code(error) in _DAMAGED:
                 self._close()
                 aside = self._path.with_name(f"{self._path.name}.damaged")
                 log.error("%s; it is moved to %s, and its leases are lost", error, aside.name)
@@ -203,13 +229,24 @@ class LeaseBook:
 
     def _connect(self) -> sqlite3.Connection:
         # Not to be read only: somebody may have been killed in the middle, which only a writer can undo.
-        migrate(self._path, known_migrations(_FOLDER), open_coordination, open_coordination)
-        return open_coordination(self._path)
+        opened = partial(open_coordination, timeout_ms=self._patience_ms)
+        migrate(self._path, known_migrations(_FOLDER), opened, opened)
+        return opened(self._path)
+
+    def _be_patient(self, patience_ms: int) -> None:
+        if patience_ms != self._patience_ms:
+            self._patience_ms = patience_ms
+            if self._connection is not None:
+                self._connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _code(error: StoreError) -> int:
+    return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
 
 
 _FOLDER = files("machines_server.migrations") / "coordination"

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from machines_server.core.leases import Lease, Warmth
 from machines_server.core.loading import LATEST_LOADS, LoadTime
 from machines_server.core.model_names import model_key
 from machines_server.errors import ConflictError, StoreError, UnknownLeaseError
-from machines_server.store.leases import Book, LeaseBook, Request
+from machines_server.store.leases import PATIENT_MS, Book, LeaseBook, Request
 from tests.core.fleets import LLAMA, a_fleet, a_live, a_model, ask
 from tests.fakes import wait_until
 
@@ -160,6 +161,28 @@ def test_the_file_may_be_deleted_at_any_time(path: Path) -> None:
     assert book.read() == Book()
     lease = reserve(book)
     assert [one.id for one in LeaseBook(path).read().leases] == [lease.id]
+
+
+def test_while_another_program_locks_the_file_all_who_ask_wait_together_and_not_in_turn(path: Path) -> None:
+    book = LeaseBook(path)
+    reserve(book)
+
+    def ask(number: int) -> str:
+        try:
+            return book.read().leases[0].id if number % 2 else reserve(book).id
+        except StoreError as error:
+            return str(error)
+
+    locked = "coordination.db: database is locked"
+    with ThreadPoolExecutor(20) as threads:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for within_s in (PATIENT_MS / 1000 + 2, 2):  # who comes later waits hardly at all
+                began = time.monotonic()
+                assert list(threads.map(ask, range(20))) == [locked] * 20
+                assert time.monotonic() - began < within_s
+        assert locked not in threads.map(ask, range(20))
+    assert len(book.read().leases) == 11
 
 
 @pytest.mark.parametrize("when", ["before it is opened", "while it is open"])

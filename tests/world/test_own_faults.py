@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tests.world.scene import HOSTS, INTERVAL_S, TIMEOUT_S, declare, scene, tell
 pytestmark = pytest.mark.slow
 
 LOCKED_S, STOPPED_S, KILLS = 30.0, 3 * INTERVAL_S + 0.5, 60
+LEASES_LOCKED_S, ASKERS, CLIENT_TIMEOUT_S = 10.0, 24, 10.0
+"""More ask than the server has threads; the time-out is the one of our client."""
 UNKNOWN_AFTER_S = 2 * INTERVAL_S + TIMEOUT_S + 2
 
 
@@ -46,6 +49,47 @@ def test_a_database_locked_for_long_by_another_program(
             f"database locked {LOCKED_S:g} s ({kind}): unknown after {unknown_s:.1f} s, {word!r}, "
             f"well {well_s:.1f} s after it ended, every sample of the {LOCKED_S:g} s is there",
         )
+
+
+@pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
+def test_leases_locked_by_another_program(
+    tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    with scene(tmp_path, declare(tmp_path, fakes)) as seen, ThreadPoolExecutor(ASKERS) as askers:
+        body = {"model": "phi3:mini", "ttl_s": 600}
+        wait_until(lambda: seen.server.post("/api/leases", body).status_code == 201)
+
+        def ask(number: int) -> tuple[str, int, str, float]:
+            began = time.monotonic()
+            if number % 2:
+                what, answer = "lease", seen.server.post("/api/leases", body)
+            else:
+                what, answer = "advice", seen.server.get("/api/route?model=phi3:mini")
+            return what, answer.status_code, answer.json().get("message", ""), time.monotonic() - began
+
+        began, answers = time.monotonic(), list[tuple[str, int, str, float]]()
+        with closing(sqlite3.connect(seen.server.data / "coordination.db", isolation_level=None)) as other:
+            other.execute(f"BEGIN {kind}")
+            while time.monotonic() < began + LEASES_LOCKED_S:
+                answers += askers.map(ask, range(ASKERS))
+            other.execute("ROLLBACK")
+        refused = (503, "The database cannot be used: coordination.db: database is locked.")
+        advice = {"IMMEDIATE": (200, ""), "EXCLUSIVE": refused}[kind]
+        assert {one[:3] for one in answers} == {("lease", *refused), ("advice", *advice)}
+        slowest_s = max(took_s for *_, took_s in answers)
+        assert slowest_s < CLIENT_TIMEOUT_S
+        assert {status for _, status, _, _ in askers.map(ask, range(ASKERS))} == {200, 201}
+        assert seen.server.get("/api/leases").json()["total"] == 1 + ASKERS // 2
+        assert seen.watch.seen(began) == {"online"}
+        assert seen.watch.failures == []
+        assert seen.longest_gap_s(began) < 2 * INTERVAL_S
+        tell(
+            capsys,
+            f"leases locked {LEASES_LOCKED_S:g} s ({kind}): {len(answers)} answers, slowest {slowest_s:.1f} s"
+            f", advice {advice}, leases {refused}; well at once, all machines online throughout",
+        )
+    with closing(sqlite3.connect(seen.server.data / "coordination.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_a_polling_process_that_is_stopped_for_three_intervals(
