@@ -24,6 +24,8 @@ LOCKED_S, STOPPED_S, KILLS = 30.0, 3 * INTERVAL_S + 0.5, 60
 LEASES_LOCKED_S, ASKERS, CLIENT_TIMEOUT_S = 10.0, 24, 10.0
 """More ask than the server has threads; the time-out is the one of our client."""
 UNKNOWN_AFTER_S = 2 * INTERVAL_S + TIMEOUT_S + 2
+OF_KILLED_POLLERS = {"poller: no poller is running", "poller: the poller is stalled"}
+"""All that /health may say while pollers are killed: it is of ourselves, and true."""
 
 
 @pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
@@ -184,10 +186,14 @@ def test_a_worker_is_killed_every_second_for_a_minute(
         assert len(failures) <= KILLS, failures  # at most the answer that was being given
         assert answers > KILLS
         assert gap_s < 4 * INTERVAL_S
+        assert len(pollers) > 1
+        said = {fault.partition(";")[0] for fault in seen.watch.said(began)}
+        assert said <= OF_KILLED_POLLERS
         unknown = sum("unknown" in fleet.values() for _, fleet in seen.watch.statuses)
         tell(
             capsys,
             f"a worker killed {KILLS} times in {ended - began:.0f} s: {len(failures)} of {answers} answers "
             f"failed, {len(pollers)} processes polled, no host unasked for more than {gap_s:.1f} s, "
-            f"{unknown} of {len(seen.watch.statuses)} looks saw unknown, well {well_s:.1f} s after the last",
+            f"{unknown} of {len(seen.watch.statuses)} looks saw unknown, /health said {sorted(said)},"
+            f" well {well_s:.1f} s after the last",
         )
