@@ -166,6 +166,37 @@ def test_file_descriptors_of_what_polls_run_out(
         )
 
 
+def test_file_descriptors_of_a_worker_that_answers_run_out(
+    tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scene(tmp_path, declare(tmp_path, fakes)) as seen:
+        poller, before = seen.server.poller_pid(), _workers(seen.server)
+        starved = min(before - {poller})
+        began = time.monotonic()
+        with without_descriptors(starved):
+            (other,) = wait_until(lambda: _workers(seen.server) - before, 10)
+            took_s = time.monotonic() - began
+            answers = seen.watch.answers
+            wait_until(lambda: seen.watch.answers > answers + 40, 15)
+        assert _workers(seen.server) == before - {starved} | {other}
+        assert "Too many open files" in seen.server.log.read_text()
+        seen.wait_until_well(time.monotonic())
+        assert seen.server.poller_pid() == poller
+        assert seen.watch.seen(began) == {"online"}
+        assert seen.watch.failures == []
+        assert seen.watch.said(began) == set()
+        assert seen.longest_gap_s(began) < 2 * INTERVAL_S
+        tell(
+            capsys,
+            f"a worker that answers without file descriptors: another in its place after {took_s:.1f} s, none"
+            f" of {seen.watch.answers} answers failed, all machines online throughout",
+        )
+
+
+def _workers(server: RunningServer) -> set[int]:
+    return {worker.pid for worker in psutil.Process(server.process.pid).children()}
+
+
 def test_a_worker_is_killed_every_second_for_a_minute(
     tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
