@@ -57,7 +57,7 @@ LIBRARIES: dict[str, set[str]] = {
     "route_parameters": {"pydantic"},
     "routing": {"orjson"},
     "poll": {"pycurl", "orjson", "msgspec", "apscheduler"},
-    "store": {"orjson"},
+    "store": {"orjson", "msgspec"},
     "service": {"orjson"},
     "client": {"requests"},
     **{name: set() for name in STANDARD_LIBRARY_ONLY},
