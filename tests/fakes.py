@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -101,7 +103,7 @@ class FakeEndpoint:
     """One listening address; `answer` is sent to every request, and None is silence.
 
     `answers` has what is sent for a path instead. A `script`, if there is one, answers all; the connection is
-    closed when it ends.
+    closed when it ends. With `tls` it speaks nothing else.
     """
 
     def __init__(
@@ -111,8 +113,10 @@ class FakeEndpoint:
         port: int,
         answer: bytes | None,
         script: Script | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._fleet, self.address, self.port, self.answer = fleet, address, port, answer
+        self._tls = tls
         self.answers: dict[str, bytes | None] = {}
         self._script = script
         self.connected = 0
@@ -145,7 +149,7 @@ class FakeEndpoint:
         self._fleet.run(self._stop())
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.address, self.port)
+        self._server = await asyncio.start_server(self._serve, self.address, self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
@@ -180,6 +184,22 @@ class FakeEndpoint:
             writer.transport.abort()
 
 
+class DeafEndpoint(FakeEndpoint):
+    """Its queue of connections is full and nobody takes them from it, so the kernel drops what comes."""
+
+    async def _start(self) -> None:
+        self._listening = socket.create_server((self.address, self.port), backlog=0)
+        self.port = self._listening.getsockname()[1]
+        self._queue = [socket.socket() for _ in range(8)]
+        for waiting in self._queue:
+            waiting.setblocking(False)
+            waiting.connect_ex(self._listening.getsockname())
+
+    async def _stop(self) -> None:
+        for one in (*self._queue, self._listening):
+            one.close()
+
+
 class FakeFleet:
     """Runs fake endpoints in one thread, as a context manager."""
 
@@ -202,15 +222,27 @@ class FakeFleet:
         self._thread.join()
         self._loop.close()
 
-    def listen(self, answer: bytes | None, address: str = "127.0.0.1", port: int = 0) -> FakeEndpoint:
+    def listen(
+        self,
+        answer: bytes | None,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> FakeEndpoint:
         """A new endpoint that sends `answer` (a whole HTTP answer) to every request."""
-        endpoint = FakeEndpoint(self, address, port, answer)
+        endpoint = FakeEndpoint(self, address, port, answer, tls=tls)
         self._endpoints.append(endpoint)
         return endpoint
 
     def scripted(self, script: Script, address: str = "127.0.0.1") -> FakeEndpoint:
         """A new endpoint that lets `script` answer every request."""
         endpoint = FakeEndpoint(self, address, 0, None, script)
+        self._endpoints.append(endpoint)
+        return endpoint
+
+    def deaf(self, address: str = "127.0.0.1") -> FakeEndpoint:
+        """A new endpoint that never takes a connection."""
+        endpoint = DeafEndpoint(self, address, 0, None)
         self._endpoints.append(endpoint)
         return endpoint
 

@@ -3,13 +3,14 @@
 import asyncio
 import gzip
 import json
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.answers import ollama_answer, sidecar_answers
 from machines_server.core.registry import Endpoint
 from machines_server.core.sample import State
-from tests.fakes import Script, gpu_body, http, ollama_body, sidecar_body
+from tests.fakes import FakeEndpoint, FakeFleet, Script, gpu_body, http, ollama_body, sidecar_body
 from tests.scripts import CHUNKED, OK, drip, pour, reset, say
 
 GIGABYTE = 10**9
@@ -24,7 +25,7 @@ class Misbehaviour:
     """What both endpoints of a machine do, and what is said of each: a state, and a part of the reason."""
 
     name: str
-    script: Callable[[Endpoint], Script]
+    listen: Callable[[FakeFleet, Endpoint], FakeEndpoint]
     state: State
     reason: str
     ollama_reason: str | None = None
@@ -34,22 +35,38 @@ class Misbehaviour:
         return self.ollama_reason or self.reason if endpoint is Endpoint.OLLAMA else self.reason
 
 
-def misbehaviours() -> list[Misbehaviour]:
-    """All that open a connection; names and closed ports misbehave elsewhere."""
-    return [*_transport(), *_statuses(), *_bodies(), *_json(), *_values()]
+def misbehaviours(tls: ssl.SSLContext) -> list[Misbehaviour]:
+    """All of them, but for names and closed ports, which misbehave elsewhere; `tls` is what speaks TLS."""
+    return [*_connections(tls), *_transport(), *_statuses(), *_bodies(), *_json(), *_values()]
 
 
 def _both(name: str, script: Script, state: State, reason: str) -> Misbehaviour:
-    return Misbehaviour(name, lambda _: script, state, reason)
+    return Misbehaviour(name, lambda fakes, _: fakes.scripted(script), state, reason)
 
 
 def _answering(name: str, answer: bytes, reason: str, ollama_reason: str | None = None) -> Misbehaviour:
-    return Misbehaviour(name, lambda _: say(answer), State.ERROR, reason, ollama_reason)
+    return Misbehaviour(
+        name, lambda fakes, _: fakes.scripted(say(answer)), State.ERROR, reason, ollama_reason
+    )
 
 
 async def _silence(writer: asyncio.StreamWriter) -> None:
     while not writer.transport.is_closing():
         await asyncio.sleep(0.2)
+
+
+def _connections(tls: ssl.SSLContext) -> list[Misbehaviour]:
+    return [
+        Misbehaviour(
+            "never accepts", lambda fakes, _: fakes.deaf(), State.UNREACHABLE, "no connection within 0.5 s"
+        ),
+        Misbehaviour(
+            "speaks TLS",
+            lambda fakes, endpoint: fakes.listen(good_answer(endpoint), tls=tls),
+            State.ERROR,
+            "connection closed without an answer",
+        ),
+    ]
 
 
 def _transport() -> list[Misbehaviour]:
@@ -140,10 +157,10 @@ def _json() -> list[Misbehaviour]:
 
 def _values() -> list[Misbehaviour]:
     def values(name: str, sidecar: bytes, reason: str, ollama: bytes, ollama_reason: str) -> Misbehaviour:
-        def script(endpoint: Endpoint) -> Script:
-            return say(http(ollama if endpoint is Endpoint.OLLAMA else sidecar))
+        def listen(fakes: FakeFleet, endpoint: Endpoint) -> FakeEndpoint:
+            return fakes.scripted(say(http(ollama if endpoint is Endpoint.OLLAMA else sidecar)))
 
-        return Misbehaviour(name, script, State.ERROR, reason, ollama_reason)
+        return Misbehaviour(name, listen, State.ERROR, reason, ollama_reason)
 
     gpu = gpu_body(0, used_gb=1)
     long, control, range_ = "m" * 10**6, "a\x07\x1b[31mb", "out of range"
@@ -194,6 +211,17 @@ def _values() -> list[Misbehaviour]:
     ]
 
 
-def good_answer(endpoint: Endpoint) -> bytes:
+SCRIPT = "<script>alert(1)</script>"
+"""A name that is none, and legal."""
+
+
+def harmless(endpoint: Endpoint) -> bytes:
+    """An answer that is good, with SCRIPT for a name in it."""
+    if endpoint is Endpoint.SIDECAR:
+        return http(sidecar_body(gpu_body(0, used_gb=1, model=SCRIPT)))
+    return http(ollama_body(SCRIPT))
+
+
+def good_answer(endpoint: Endpoint, models: tuple[str, ...] = ("phi3:mini",)) -> bytes:
     """What a host that is well says."""
-    return sidecar_answers()[0] if endpoint is Endpoint.SIDECAR else ollama_answer(("phi3:mini",), 0.0, 0)
+    return sidecar_answers()[0] if endpoint is Endpoint.SIDECAR else ollama_answer(models, 0.0, 0)
