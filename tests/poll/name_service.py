@@ -46,7 +46,8 @@ def answer_names(delay_s: float) -> None:
         if select.select([service], [], [], due_s)[0]:
             query, client = service.recvfrom(512)
             if b"\x04slow\0" in query or b"\x04none\0" in query:
-                heapq.heappush(waiting, (time.monotonic() + delay_s, query, client))
+                late_s = delay_s if b"\x04slow\0" in query else 0.0
+                heapq.heappush(waiting, (time.monotonic() + late_s, query, client))
         while waiting and waiting[0][0] <= time.monotonic():
             _, query, client = heapq.heappop(waiting)
             service.sendto(_reply(query), client)
