@@ -1,17 +1,15 @@
 """Real requests to real sockets: each ends in time, with a body or with the reason why there is none."""
 
 import socket
-import ssl
-import subprocess
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
+import pycurl
 import pytest
 
 from machines_server.poll.fetch import Failure, Fetcher
 from machines_server.poll.transfer import MAX_BODY_BYTES
+from tests.certificates import authority, signed
 from tests.fakes import FakeFleet, Script, http, wait_until
 from tests.poll.fetching import TIMEOUT_S, ask, failure
 from tests.running import free_port
@@ -244,31 +242,30 @@ def test_a_redirect_is_not_followed(fetcher: Fetcher, fakes: FakeFleet, status: 
     assert elsewhere.connected == 0
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "elsewhere.example"])
-def test_a_certificate_that_nobody_vouches_for_is_refused(
-    fetcher: Fetcher, fakes: FakeFleet, tmp_path: Path, name: str
+@pytest.mark.parametrize(
+    ("name", "trusts", "reason"),
+    [
+        ("IP:127.0.0.1", True, None),
+        ("IP:127.0.0.1", False, "certificate"),
+        ("IP:127.0.0.2", True, "certificate subject name"),
+        ("DNS:elsewhere.example", True, "certificate subject name"),
+    ],
+)
+def test_a_certificate_must_be_vouched_for_and_have_the_name_that_was_asked(
+    fetcher: Fetcher, fakes: FakeFleet, tmp_path: Path, name: str, trusts: bool, reason: str | None
 ) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    words += ["-keyout", str(key), "-out", str(certificate), "-subj", f"/CN={name}", "-days", "1"]
-    subprocess.run(words, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def shake_hands() -> None:
-            with suppress(OSError), context.wrap_socket(listening.accept()[0], server_side=True):
-                pass
-
-        threading.Thread(target=shake_hands, daemon=True).start()
-        failed, reason = failure(fetcher, f"https://127.0.0.1:{listening.getsockname()[1]}/")
-    assert failed is Failure.BAD_ANSWER
-    assert "certificate" in (reason or "")
-    # Plain HTTP is what machine files declare, and a server that speaks TLS there does not answer it.
-    assert (
-        failure(fetcher, fakes.scripted(say(b"\x15\x03\x01\x00\x02\x02\x46")).url())[1]
-        == "not an HTTP answer"
-    )
+    trusted = authority(tmp_path)
+    host = fakes.listen(http(b"{}"), tls=signed(tmp_path, trusted, name))
+    url = host.url().replace("http", "https")
+    if trusts:  # machine files declare plain HTTP, so there is no setting for this
+        fetcher._transfer(url).curl.setopt(pycurl.CAINFO, str(trusted))
+    (ended,) = ask(fetcher, url)
+    if reason is None:
+        assert (ended.failure, ended.body) == (None, b"{}")
+    else:
+        assert ended.failure is Failure.BAD_ANSWER
+        assert reason in (ended.reason or "")
+        assert host.requests == []
 
 
 def test_the_largest_body_is_one_mebibyte(fetcher: Fetcher, fakes: FakeFleet) -> None:
