@@ -2,6 +2,7 @@
 
 import json
 import random
+from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import cache, lru_cache
 from typing import Any
@@ -13,6 +14,8 @@ VARIANTS = 16
 """Different answers of each kind, so that values change as those of real hosts do."""
 SERIES = 18
 SIZES = {MODEL: 40 * GIB, OTHER_MODEL: 3 * GIB}
+LEAVES_IN_S = 3600
+"""How long a model stays where the clock is off."""
 DIGESTS = {MODEL: "a" * 64, OTHER_MODEL: "b" * 64}
 
 
@@ -36,14 +39,15 @@ def sidecar_answers() -> list[bytes]:
 
 @lru_cache(maxsize=256)
 def ollama_answer(models: tuple[str, ...], clock_ahead_s: float, now_s: int) -> bytes:
-    """What an Ollama that holds `models` says; with a Date header if its clock is off."""
+    """What an Ollama that holds `models` says; a clock that is off shows in its Date header and their end."""
+    leaves_at = datetime.fromtimestamp(now_s + clock_ahead_s + LEAVES_IN_S, UTC).isoformat()
     listed = [
         {
             "name": model,
             "model": model,
             "size": SIZES[model],
             "digest": DIGESTS[model],
-            "expires_at": "2318-12-04T10:11:12.123456789Z",
+            "expires_at": leaves_at if clock_ahead_s else "2318-12-04T10:11:12.123456789Z",
             "size_vram": SIZES[model],
             "context_length": 8192,
         }

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections import defaultdict
 from contextlib import closing
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -17,10 +18,12 @@ from statistics import median
 import psutil
 import pytest
 
+from bench.answers import LEAVES_IN_S
 from bench.lives import Kind, Mode, kind_of, life_of, phase_at, spans
 from bench.simulation import simulated
 from machines_server.store.connection import WAL_BYTES
 from tests.running import RunningServer
+from tests.store.folds import rollups_that_differ
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +33,7 @@ INTERVAL_S, TIMEOUT_S = 0.75, 0.3
 LATE_S = INTERVAL_S + TIMEOUT_S + 0.5
 """How long after its cause a change may come, as is promised."""
 GROWTH = 1.05
-SMALLEST = {"rss": 2**20, "open files": 5, "threads": 2, "wal": WAL_BYTES}
+SMALLEST = {"rss": 2**20, "rss of all": 3 * 2**20, "open files": 5, "threads": 2, "wal": WAL_BYTES}
 """A difference below this is no growth; the write-ahead log grows and is cut back all the time."""
 
 
@@ -45,6 +48,7 @@ def test_nothing_grows_and_the_history_is_the_script(
             began_at = fleet.live(SPAN_S, in_s=10)
             used = _watch(server, poller, began_at)
             assert server.poller_pid() == poller.pid
+            _check_clocks(server)
             log = server.log.read_text()
     tenth, end = used[len(used) // 10 : len(used) // 5], used[-len(used) // 10 :]
     said = []
@@ -59,6 +63,8 @@ def test_nothing_grows_and_the_history_is_the_script(
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM poll_span").fetchone() == (1,)
         assert _samples_that_differ(connection, began_at) == []
+        _check_readings(connection, began_at)
+        assert rollups_that_differ(connection) == []
         for kind, differ in (("status", _statuses_that_differ), ("models", _models_that_differ)):
             assert differ(connection, began_at) == {}, kind
 
@@ -67,12 +73,15 @@ def _watch(server: RunningServer, poller: psutil.Process, began_at: float) -> li
     """What the poller uses, every second of the script, while clients ask."""
     time.sleep(max(0.0, began_at - time.time()))
     used, wal = [], server.data / "telemetry.db-wal"
+    main = psutil.Process(server.process.pid)
+    everybody = [main, *main.children(recursive=True)]
     while time.time() < began_at + SPAN_S:
         for path in ("infrastructure", "machines/host3/history?metric=cpu_percent", "events", "models"):
             assert server.get(f"/api/{path}").ok
         used.append(
             {
                 "rss": poller.memory_info().rss,
+                "rss of all": sum(one.memory_info().rss for one in everybody),
                 "open files": poller.num_fds(),
                 "threads": poller.num_threads(),
                 "wal": wal.stat().st_size,
@@ -80,6 +89,33 @@ def _watch(server: RunningServer, poller: psutil.Process, began_at: float) -> li
         )
         time.sleep(1.0)
     return used
+
+
+def _check_clocks(server: RunningServer) -> None:
+    """A model's end is told by our clock, whatever the clock of its host says."""
+    fleet, now = server.fleet(), time.time()
+    for number in (one for one in range(HOSTS) if kind_of(one) is Kind.WRONG_CLOCK):
+        (model,) = fleet[f"host{number}"]["ollama"]["models"]
+        leaves_at = datetime.fromisoformat(model["expires_at"]).timestamp()
+        assert abs(leaves_at - now - LEAVES_IN_S) < 10, (number, model)
+
+
+def _check_readings(connection: sqlite3.Connection, began_at: float) -> None:
+    """There is nearly a sample of each cycle; what is steady, noisy or slow is so in the history."""
+    expected = SPAN_S / INTERVAL_S
+    rows = connection.execute(
+        "SELECT name, count(*), count(DISTINCT cpu_percent), min(poll_s) / 1000.0"
+        " FROM sample JOIN machine ON machine.id = machine_id WHERE at_ms / 1000.0 > ? GROUP BY name",
+        (began_at + LATE_S,),
+    ).fetchall()
+    assert len(rows) == HOSTS
+    for name, count, values, quickest_s in rows:
+        number = int(name.removeprefix("host"))
+        kind = kind_of(number)
+        assert count > 0.98 * expected - 2, (name, count, expected)
+        assert (values == 1) == (kind is Kind.STEADY), (name, values)
+        if kind is Kind.SLOW:
+            assert quickest_s >= life_of(number, SPAN_S)[0].delay_s - 0.001, (name, quickest_s)
 
 
 def _samples_that_differ(connection: sqlite3.Connection, began_at: float) -> list[tuple[str, float, int]]:
