@@ -215,10 +215,11 @@ class Fetcher:
                 transfer.chunks.clear()
                 return Fetched(url, took_s, body, date=transfer.date)
             return Fetched(url, took_s, failure=Failure.BAD_ANSWER, reason=f"HTTP status {status}")
-        failure, reason = self._explain(curl, code)
+        failure, reason = self._explain(transfer, code)
         return Fetched(url, took_s, failure=failure, reason=reason)
 
-    def _explain(self, curl: pycurl.Curl, code: int) -> tuple[Failure, str]:
+    def _explain(self, transfer: Transfer, code: int) -> tuple[Failure, str]:
+        curl = transfer.curl
         number = curl.getinfo(pycurl.OS_ERRNO)
         if code in (pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT) or (
             code == pycurl.E_COULDNT_CONNECT and number in _OWN_ERRNOS
@@ -228,7 +229,7 @@ class Fetcher:
         if code == pycurl.E_OPERATION_TIMEDOUT:
             if self._stalled:
                 return Failure.OWN, _STALLED
-            if curl.getinfo(pycurl.REQUEST_SIZE) > 0:  # it was sent, so there was a connection
+            if transfer.was_connected:
                 return Failure.SILENT, f"no answer within {self._timeout_s:g} s on an open connection"
             return Failure.UNREACHABLE, f"no connection within {self._timeout_s:g} s"
         if code == pycurl.E_COULDNT_CONNECT:

@@ -73,7 +73,7 @@ class Transfer:
         self.chunks: list[bytes] = []
         self.date: bytes | None = None
         """What the answer's Date header says."""
-        self._taken = 0
+        self._taken, self._opened = 0, 0
         self.curl = curl = pycurl.Curl()
         curl.setopt(pycurl.URL, url)
         curl.setopt(pycurl.HTTPHEADER, ["Accept: application/json", "Accept-Encoding: identity"])
@@ -85,6 +85,7 @@ class Transfer:
         curl.setopt(pycurl.DNS_CACHE_TIMEOUT, -1)
         curl.setopt(pycurl.MAXFILESIZE, MAX_BODY_BYTES)
         curl.setopt(pycurl.WRITEFUNCTION, self._take)
+        curl.setopt(pycurl.SOCKOPTFUNCTION, self._note_opened)
         if parts.path == "/api/ps":  # a call for each header costs as much as all else in Python
             curl.setopt(pycurl.HEADERFUNCTION, self._hear)
         shard.handles += 1
@@ -93,7 +94,7 @@ class Transfer:
     def start(self, timeout_s: float, resolver: Resolver) -> None:
         """Send the request; it may take `timeout_s`."""
         self.chunks.clear()
-        self._taken, self.date = 0, None
+        self._taken, self._opened, self.date = 0, 0, None
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, round(timeout_s * 1000)))
         if self.needs_look_up:
             addresses = resolver.addresses(self.host)
@@ -102,6 +103,19 @@ class Transfer:
             self._addresses = addresses
             self.curl.setopt(pycurl.RESOLVE, [f"{self.host}:{self._port}:{','.join(addresses)}"])
         self.shard.multi.add_handle(self.curl)
+
+    @property
+    def was_connected(self) -> bool:
+        """Whether the request that has ended had a connection at its end.
+
+        One that was kept may turn out to be closed only when the request is sent; libcurl then opens another.
+        """
+        is_connecting = self._opened > 0 and self.curl.getinfo(pycurl.NUM_CONNECTS) == 0
+        return self.curl.getinfo(pycurl.REQUEST_SIZE) > 0 and not is_connecting
+
+    def _note_opened(self, _fd: int, _purpose: int) -> int:
+        self._opened += 1
+        return pycurl.SOCKOPT_OK
 
     def _take(self, chunk: bytes) -> int | None:
         """Keep what arrives; an older libcurl caps only a length that was announced."""

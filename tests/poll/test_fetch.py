@@ -147,6 +147,18 @@ def test_a_host_that_takes_no_connection_is_unreachable_within_the_deadline(
     assert time.monotonic() - started < 5 * IN_TIME_S
 
 
+def test_a_host_that_ended_and_then_takes_no_connection_is_not_called_silent(
+    fetcher: Fetcher, fakes: FakeFleet
+) -> None:
+    deaf = fakes.deaf()
+    deaf.stop()
+    host = fakes.listen(http(b"{}"), port=deaf.port)
+    assert ask(fetcher, host.url())[0].failure is None
+    host.stop()
+    deaf.start()
+    assert failure(fetcher, host.url()) == (Failure.UNREACHABLE, f"no connection within {TIMEOUT_S:g} s")
+
+
 @pytest.mark.parametrize("scheme", ["ftp", "gopher", "dict", "telnet"])
 def test_no_other_protocol_is_spoken(fetcher: Fetcher, fakes: FakeFleet, scheme: str) -> None:
     host = fakes.listen(http(b"{}"))
