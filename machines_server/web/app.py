@@ -21,7 +21,7 @@ from machines_server.web.api import make_api
 from machines_server.web.dashboard import make_dashboard
 from machines_server.web.errors import JSON, error_response
 from machines_server.web.history_api import make_history_api
-from machines_server.web.ready import ReadyAnswers
+from machines_server.web.ready import NO_GUESS, ReadyAnswers
 from machines_server.web.routing_api import make_routing_api
 
 MAX_BODY_BYTES = 2**20
@@ -36,6 +36,7 @@ def create_app(service: Service, history: History, routing: Routing) -> Flask:
     ready = {"/api/infrastructure": service.infrastructure, "/api/machines": service.machines}
     app.wsgi_app = ReadyAnswers(app.wsgi_app, ready)  # type: ignore[method-assign]  # as Flask's docs have it
     app.before_request(_refuse_other_sites)
+    app.after_request(_take_it_for_what_it_is)
     app.register_blueprint(make_dashboard())
     app.register_blueprint(make_api(service))
     app.register_blueprint(make_history_api(service, history))
@@ -58,6 +59,12 @@ def _refuse_other_sites() -> None:
         return
     if origin.partition("://")[2] != request.host:
         raise BadRequest(f"A page of another site ({origin}) sent this; only pages of {request.host} may.")
+
+
+def _take_it_for_what_it_is(response: Response) -> Response:
+    """No browser may guess that JSON or CSV, with whatever hosts say in it, is HTML."""
+    response.headers.set(*NO_GUESS)
+    return response
 
 
 _MESSAGES = {

@@ -6,6 +6,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from machines_server.service import Body
 from machines_server.web.errors import JSON
 
+NO_GUESS = ("X-Content-Type-Options", "nosniff")
+
 
 class ReadyAnswers:
     """WSGI around an application: to plain questions for these paths it says what that would answer.
@@ -24,7 +26,7 @@ class ReadyAnswers:
         body = find()
         etag = f'W/"{body.etag}"'
         known = environ.get("HTTP_IF_NONE_MATCH", "")
-        headers = [("ETag", etag), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding")]
+        headers = [("ETag", etag), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding"), NO_GUESS]
         if known == etag:
             start_response("304 NOT MODIFIED", headers)
             return []

@@ -151,6 +151,13 @@ def test_errors_are_json(client: FlaskClient, method: str, path: str, status: in
         assert "GET" in response.headers["Allow"]
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/infrastructure", "/api/machines?x=1", "/health", "/nothing", "/api/models"]
+)
+def test_no_browser_may_guess_that_an_answer_is_html(client: FlaskClient, path: str) -> None:
+    assert client.get(path).headers.getlist("X-Content-Type-Options") == ["nosniff"]
+
+
 def test_head_and_options_are_answered_without_a_body(client: FlaskClient) -> None:
     head = client.head("/api/infrastructure")
     assert (head.status_code, head.data) == (200, b"")
