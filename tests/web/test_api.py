@@ -15,12 +15,14 @@ from werkzeug.test import TestResponse
 from machines_server.config import load_settings
 from machines_server.core.registry import Endpoint
 from machines_server.core.sample import Cycle, HostSample, PollResult, State
+from machines_server.core.times import rfc3339
 from machines_server.registry_files import RegistryFiles
 from machines_server.store.connection import open_writer
 from machines_server.store.migrate import migrate
 from machines_server.store.rollups import Retention, Rollups
 from machines_server.store.samples import SampleWriter
 from machines_server.wsgi import make_app
+from tests.fakes import wait_until
 
 FILE = """
 name: one
@@ -111,6 +113,7 @@ def test_an_unchanged_answer_is_304_and_a_changed_one_is_not(
 def test_the_content_keeps_its_stamp_until_it_changes(client: FlaskClient, machines: Path) -> None:
     before = body(client, "/api/infrastructure")["generated_at"]
     assert body(client, "/api/infrastructure")["generated_at"] == before
+    wait_until(lambda: rfc3339(time.time()) > before)  # stamps are to the millisecond
     (machines / "two.yaml").write_text(FILE.replace("one", "two"))
     assert body(client, "/api/infrastructure")["generated_at"] > before
 
