@@ -1,21 +1,20 @@
 """The questions that every door may ask, answered as ready bytes of JSON."""
 
-import gzip
 import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property
-from hashlib import blake2b
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from machines_server.bodies import NOTHING, Body, declared_keys, etag_of, view
 from machines_server.core.fleet import Fleet
-from machines_server.core.live import Latest, Live, changes_at, live_keys, what_stands
+from machines_server.core.live import Latest, Live, changes_at, what_stands
 from machines_server.core.registry import Endpoint, Machine, Registry
 from machines_server.core.sample import Cycle
 from machines_server.core.snapshot import Snapshot
@@ -46,19 +45,6 @@ class Store(Protocol):
 
     def cycle(self) -> Cycle | None:
         """The latest finished cycle."""
-
-
-@dataclass(frozen=True)
-class Body:
-    """A ready answer; `etag` is the same for the same content, whichever process gives it."""
-
-    json: bytes
-    etag: str
-
-    @cached_property
-    def packed(self) -> bytes:
-        """The same compressed by gzip, once for all who can read that: a tenth."""
-        return gzip.compress(self.json, compresslevel=4, mtime=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,8 +93,8 @@ class _Bodies:
 
     of: _Built | None = None
     generated_at: float = 0.0
-    fleet: Body = Body(b"", "")
-    declared: Body = Body(b"", "")
+    fleet: Body = NOTHING
+    declared: Body = NOTHING
     views: Mapping[Live, bytes] = field(default_factory=dict)
 
 
@@ -152,8 +138,8 @@ class Service:
         live = self._current().fleet.live(name)
         if live is None:
             return None
-        json = self._bodies.views.get(live) or _view(live)
-        return Body(json, _etag(json))
+        json = self._bodies.views.get(live) or view(live)
+        return Body(json, etag_of(json))
 
     def file(self, name: str) -> str | None:
         """The file of one machine as it is in force, as YAML, or None if there is no such file."""
@@ -305,7 +291,7 @@ class Service:
     def _render(self, built: _Built) -> _Bodies:
         """What has not changed since the last time is not made again: most machines, and the files."""
         fleet, registry, before = built.fleet, built.registry, self._bodies
-        views = {live: before.views.get(live) or _view(live) for live in fleet.lives}
+        views = {live: before.views.get(live) or view(live) for live in fleet.lives}
         problems = [asdict(problem) for problem in registry.problems]
         content = {
             "machines": [orjson.Fragment(view) for view in views.values()],
@@ -314,7 +300,7 @@ class Service:
             "poller": built.poller,
         }
         json = orjson.dumps(content)
-        etag = _etag(json)
+        etag = etag_of(json)
         generated_at = before.generated_at if etag == before.fleet.etag else built.built_at
         is_known = before.of is not None and before.of.registry is registry
         return _Bodies(
@@ -327,13 +313,13 @@ class Service:
 
     def _declared(self, registry: Registry, problems: list[dict[str, Any]]) -> Body:
         content = {
-            "machines": [_declared(machine) for machine in registry],
+            "machines": [declared_keys(machine) for machine in registry],
             "total": len(registry),
             "config_dir": str(self._config_dir),
             "errors": problems,
         }
         json = orjson.dumps(content)
-        return Body(json, _etag(json))
+        return Body(json, etag_of(json))
 
     def _poller(
         self, cycle: Cycle | None, leader: Holder | None, now: float
@@ -356,19 +342,6 @@ class Service:
         if cycle is None:
             return too_old_after_s(self._interval_s, self._timeout_s)
         return too_old_after_s(cycle.interval_s, cycle.timeout_s)
-
-
-def _declared(machine: Machine) -> dict[str, Any]:
-    fragments = {key: orjson.Fragment(value) for key, value in machine.declared_json.items()}
-    return fragments | {"_config_file": machine.file}
-
-
-def _view(live: Live) -> bytes:
-    return orjson.dumps(_declared(live.machine) | live_keys(live))
-
-
-def _etag(body: bytes) -> str:
-    return blake2b(body, digest_size=12).hexdigest()
 
 
 @cache

@@ -3,7 +3,8 @@
 import orjson
 from flask import Blueprint, Response, request
 
-from machines_server.service import Body, Service
+from machines_server.bodies import Body
+from machines_server.service import Service
 from machines_server.web.errors import JSON, error_response
 
 YAML = "application/yaml; charset=utf-8"

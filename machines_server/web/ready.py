@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from machines_server.service import Body
+from machines_server.bodies import Body
 from machines_server.web.errors import JSON
 
 NO_GUESS = ("X-Content-Type-Options", "nosniff")
