@@ -4,40 +4,66 @@ VENV := .venv
 BIN := $(VENV)/bin
 SIDECAR_BIN := .venv-sidecar/bin
 VENDOR := machines_server/web/static/vendor
+LOCKS := $(wildcard locks/*.txt)
+SBOM ?= build/sbom
 
-.PHONY: run run-server run-sidecar test test-slow check bench bench-quick screenshots vendor clean
+# The user's pip settings say where packages come from; the lock files say what is installed.
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_BINARY PIP_NO_DEPS
+ENVIRONMENT := sh tools/environment.sh
+INSTALL := $(ENVIRONMENT) install
+export PIP_USER := 0
+export PIP_CONSTRAINT := /dev/null
+export PIP_REQUIRE_HASHES := 0
 
-run: $(VENV)/.ready  ## this machine's sidecar and server in the foreground; Ctrl-C ends both
+# Compiling every module again in each of the processes of a test run would take a third of its time.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: run run-server run-sidecar test test-tools test-slow fuzz check javascript bench bench-quick screenshots vendor lock audit clean
+
+run: $(VENV)/.ready  ## Run this machine's sidecar and server in the foreground; Ctrl-C ends both
 	@BIN=$(BIN) exec sh tools/run.sh
 
-run-server: $(VENV)/.ready  ## the server alone
+run-server: $(VENV)/.ready  ## Run the server alone
 	@exec $(BIN)/machines-server serve
 
-run-sidecar: .venv-sidecar/.ready  ## the sidecar alone, with nothing but its own few packages
+run-sidecar: .venv-sidecar/.ready  ## Run the sidecar alone, with only the few packages that it needs
 	@exec $(SIDECAR_BIN)/python -m sidecar
 
-test: $(VENV)/.ready-dev  ## the whole test suite
-	$(BIN)/python -W error -m pytest $(PYTEST_ARGS)
+test: tools-in-ci $(VENV)/.ready-dev  ## Run the tests in four processes, or some in one: PYTEST_ARGS='-n 0 -k name'
+	$(BIN)/python -W error -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.ready-dev  ## the tests that take minutes: hosts cut off, faults of our own, a soak
+test-tools:  ## Install the programs that the tests need (Debian, Ubuntu)
+	@sh tools/test_tools.sh
+
+tools-in-ci: FORCE
+	-@if [ "$$CI" = true ] && [ "$$(id -u)" -eq 0 ]; then sh tools/test_tools.sh; fi
+
+test-slow: $(VENV)/.ready-dev  ## Run the tests that take minutes: unreachable hosts, faults of the server, a soak
 	$(BIN)/python -W error -m pytest -m slow $(PYTEST_ARGS)
 
-check: $(VENV)/.ready-dev  ## format, lint, types, tests: what CI runs
+fuzz: $(VENV)/.ready-dev  ## Send arbitrary bytes to each target for 20 s, or for MACHINES_TEST_FUZZ_S seconds
+	$(BIN)/python -W error -m pytest tests/fuzz -m fuzz -s $(PYTEST_ARGS)
+
+check: $(VENV)/.ready-dev  ## Check format, lint and types, and run the tests, as CI does
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory javascript
 	@$(MAKE) --no-print-directory test
 
-bench: $(VENV)/.ready  ## the benchmarks, beside the peers that are installed; BENCH=history for one alone
+javascript: tools-in-ci  ## Check format and lint of the page's JavaScript; skipped without node or npm
+	@sh tools/javascript.sh
+
+bench: $(VENV)/.ready  ## Run the benchmarks, and those of other programs if installed; BENCH=history runs one
 	@$(BIN)/python -m bench $(BENCH)
 
-bench-quick: $(VENV)/.ready  ## the same with small fleets and one round each, in less than 90 s
+bench-quick: $(VENV)/.ready  ## Run the benchmarks with small fleets and one round each, in less than 90 s
 	@$(BIN)/python -m bench --quick $(BENCH)
 
-screenshots: $(VENV)/.ready-dev  ## the pictures of the page in docs/, with a fleet made up for them
+screenshots: $(VENV)/.ready-dev  ## Take the screenshots in docs/ with a demonstration fleet
 	@$(BIN)/python -m tools.screenshots
 
-vendor:  ## the chart library of the dashboard from its package again; fails if its files are not those of SHA256SUMS
+vendor:  ## Download the page's chart library again; fails if its files differ from SHA256SUMS
 	@set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; mkdir "$$new/files"; \
 	npm pack --silent --pack-destination "$$new" uplot@1.6.32 >"$$new/name"; \
 	tar -xzf "$$new"/uplot-1.6.32.tgz -C "$$new"; \
@@ -46,21 +72,33 @@ vendor:  ## the chart library of the dashboard from its package again; fails if 
 	(cd "$$new/files" && sha256sum uPlot.LICENSE uPlot.iife.min.js uPlot.min.css >SHA256SUMS); \
 	diff $(VENDOR)/SHA256SUMS "$$new/files/SHA256SUMS"; cp "$$new"/files/* $(VENDOR)/
 
-clean:  ## the environments and caches; never var/ nor machines/
-	rm -rf $(VENV) .venv-sidecar build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+lock: $(VENV)/.ready-dev  ## Write the lock files from the requirements; LOCK_ARGS=--upgrade takes the newest versions
+	@$(BIN)/python -m tools.lock $(LOCK_ARGS)
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+audit: $(VENV)/.ready-dev  ## List the locked packages (CycloneDX) and fail if one has a known vulnerability
+	@mkdir -p $(SBOM)
+	@for lock in $(LOCKS); do \
+		$(BIN)/cyclonedx-py requirements --no-validate --output-file $(SBOM)/$$(basename $$lock .txt).json $$lock || exit; done
+	@$(BIN)/pip-audit --progress-spinner off --disable-pip --vulnerability-service osv $(AUDIT_ARGS) $(LOCKS:%=--requirement %)
 
-$(VENV)/.ready: $(VENV)/bin/python setup.cfg pyproject.toml requirements.txt sidecar/requirements.txt constraints.txt
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+clean:  ## Delete the environments and caches, never var/ or machines/
+	rm -rf $(VENV) .venv-sidecar node_modules build machines_client/.build *.egg-info machines_client/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.made .venv-sidecar/.made: FORCE
+	@PYTHON='$(PYTHON)' $(ENVIRONMENT) make $(@D)
+
+FORCE:
+
+$(VENV)/.ready: setup.cfg pyproject.toml requirements.txt sidecar/requirements.txt locks/build.txt locks/server.txt $(VENV)/.made
+	$(INSTALL) $(@D) --require-hashes --only-binary :all: --requirement locks/build.txt
+	$(INSTALL) $(@D) --require-hashes --no-build-isolation --requirement locks/server.txt
+	$(INSTALL) $(@D) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+$(VENV)/.ready-dev: $(VENV)/.ready locks/dev.txt
+	$(INSTALL) $(@D) --require-hashes --no-build-isolation --requirement locks/dev.txt
 	@touch $@
 
-.venv-sidecar/.ready: sidecar/requirements.txt constraints.txt
-	$(PYTHON) -m venv .venv-sidecar
-	$(SIDECAR_BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: --constraint constraints.txt --requirement sidecar/requirements.txt
+.venv-sidecar/.ready: locks/sidecar.txt .venv-sidecar/.made
+	$(INSTALL) $(@D) --require-hashes --only-binary :all: --requirement locks/sidecar.txt
 	@touch $@

@@ -1,1 +1,1 @@
-"""Benchmarks: what `make bench` runs; nothing of it is installed."""
+"""Benchmarks: what `make bench` runs; none of it is installed."""

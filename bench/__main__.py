@@ -1,4 +1,4 @@
-"""Runs the benchmarks and prints one table; all that they write is in a temporary folder."""
+"""Runs the benchmarks and prints one table; they write only into a temporary folder."""
 
 import os
 import platform
@@ -12,15 +12,15 @@ from typing import Protocol
 
 import click
 
-from bench import history, large, outage, page, poll, route, scrape, serving
+from bench import dispatch, history, large, outage, page, poll, route, scrape, serving
 from bench.table import Line, note, show
 
 
 class Bench(Protocol):
-    """One benchmark: it may write into `folder`, and takes far less time if it is to be quick."""
+    """A benchmark; it may write into `folder`, and takes far less time if `quick`."""
 
     def __call__(self, folder: Path, *, quick: bool) -> list[Line]:
-        """The lines that it adds to the table."""
+        """Run it, and return its lines of the table."""
 
 
 BENCHES: dict[str, Bench] = {
@@ -29,6 +29,7 @@ BENCHES: dict[str, Bench] = {
     "outage": outage.bench,
     "serving": serving.bench,
     "route": route.bench,
+    "dispatch": dispatch.bench,
     "page": page.bench,
     "history": history.bench,
     "scrape": scrape.bench,
@@ -46,7 +47,7 @@ def main(names: tuple[str, ...], *, quick: bool) -> None:
         with TemporaryDirectory(prefix="machines-bench-") as folder:
             try:
                 lines += BENCHES[name](Path(folder), quick=quick)
-            except Exception as error:  # noqa: BLE001  the others are to be seen all the same
+            except Exception as error:  # noqa: BLE001  one failure must not stop the others
                 traceback.print_exc()
                 lines.append(Line(name, f"failed: {error}"))
                 failed = True

@@ -1,4 +1,4 @@
-"""What fake hosts answer: whole HTTP answers, made ahead so that the fakes cost little."""
+"""The HTTP responses of fake hosts, built in advance so that sending them costs little."""
 
 import json
 import random
@@ -7,15 +7,15 @@ from email.utils import formatdate
 from functools import cache, lru_cache
 from typing import Any
 
-from bench.lives import MODEL, OTHER_MODEL
+from bench.scripts import MODEL, OTHER_MODEL
+from machines_server.core.sample import GIB
 
-GIB = 2**30
 VARIANTS = 16
-"""Different answers of each kind, so that values change as those of real hosts do."""
+"""How many different responses of each kind there are, so that values change as on real hosts."""
 SERIES = 18
-SIZES = {MODEL: 40 * GIB, OTHER_MODEL: 3 * GIB}
+MODEL_BYTES = {MODEL: 40 * GIB, OTHER_MODEL: 3 * GIB}
 LEAVES_IN_S = 3600
-"""How long a model stays where the clock is off."""
+"""After how many seconds a model leaves memory on a host whose clock is wrong."""
 DIGESTS = {MODEL: "a" * 64, OTHER_MODEL: "b" * 64}
 
 
@@ -31,24 +31,28 @@ def machine_file(number: int, sidecar_port: int, ollama_port: int) -> str:
     return json.dumps(machine | {"network": network, "models": [MODEL, OTHER_MODEL]})
 
 
+ANY_HOST = b"GPU-000000"
+"""The beginning of a GPU's UUID, which a host replaces by its own number."""
+
+
 @cache
 def sidecar_answers() -> list[bytes]:
-    """What a sidecar says, with two GPUs."""
+    """Responses of a sidecar with two GPUs."""
     return [_http(_sidecar(random.Random(number)), "application/json") for number in range(VARIANTS)]
 
 
 @lru_cache(maxsize=256)
 def ollama_answer(models: tuple[str, ...], clock_ahead_s: float, now_s: int) -> bytes:
-    """What an Ollama that holds `models` says; a clock that is off shows in its Date header and their end."""
+    """The response of an Ollama that holds `models`; its Date header and expiry times show a wrong clock."""
     leaves_at = datetime.fromtimestamp(now_s + clock_ahead_s + LEAVES_IN_S, UTC).isoformat()
     listed = [
         {
             "name": model,
             "model": model,
-            "size": SIZES[model],
+            "size": MODEL_BYTES[model],
             "digest": DIGESTS[model],
             "expires_at": leaves_at if clock_ahead_s else "2318-12-04T10:11:12.123456789Z",
-            "size_vram": SIZES[model],
+            "size_vram": MODEL_BYTES[model],
             "context_length": 8192,
         }
         for model in models
@@ -59,17 +63,17 @@ def ollama_answer(models: tuple[str, ...], clock_ahead_s: float, now_s: int) -> 
 
 @cache
 def tags_answer() -> bytes:
-    """What an Ollama has on its disk."""
+    """The response of an Ollama that lists the models on its disk."""
     listed = [
         {"name": model, "model": model, "size": size, "digest": DIGESTS[model]}
-        for model, size in SIZES.items()
+        for model, size in MODEL_BYTES.items()
     ]
     return _http({"models": listed}, "application/json")
 
 
 @cache
 def text_answers() -> list[bytes]:
-    """What Prometheus and VictoriaMetrics scrape: as many series as our two answers have values."""
+    """What Prometheus and VictoriaMetrics scrape: as many series as our two responses have values."""
     chance = random.Random(1)
     return [
         _http(
@@ -90,7 +94,7 @@ def _sidecar(chance: random.Random) -> dict[str, Any]:
         gpus.append(
             {
                 "index": index,
-                "uuid": f"GPU-{index}",
+                "uuid": f"{ANY_HOST.decode()}-{index}",
                 "model": "24GB consumer GPU",
                 "memory_kind": "dedicated",
                 "vram_total_bytes": 24 * GIB,
@@ -102,6 +106,7 @@ def _sidecar(chance: random.Random) -> dict[str, Any]:
             }
         )
     used = chance.randrange(128 * GIB)
+    disk = chance.randrange(8000 * GIB)
     return {
         "version": 1,
         "hostname": "host",
@@ -114,7 +119,8 @@ def _sidecar(chance: random.Random) -> dict[str, Any]:
         "ram_used_bytes": used,
         "ram_available_bytes": 128 * GIB - used,
         "disk_total_bytes": 8000 * GIB,
-        "disk_used_bytes": chance.randrange(8000 * GIB),
+        "disk_used_bytes": disk,
+        "disk_available_bytes": 8000 * GIB - disk,
         "uptime_s": 12345,
         "gpu": gpus,
         "gpu_unreadable": [],

@@ -1,10 +1,14 @@
-"""Debian's Chromium, driven by playwright."""
+"""Chromium, driven by playwright: Debian's, Chrome, or the one that playwright installed."""
 
 import shutil
+from pathlib import Path
 
 from playwright.sync_api import Browser, Playwright
 
-CHROMIUM = shutil.which("chromium")
+# The headless shell opens a page with an eighth of the work of the whole browser.
+_PROGRAM = (
+    shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("google-chrome")
+)
 _QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -15,6 +19,11 @@ _QUIET = (
 )
 
 
-def launch(playwright: Playwright) -> Browser:
-    """A browser that asks nobody but whom it is sent to."""
-    return playwright.chromium.launch(executable_path=CHROMIUM, args=list(_QUIET))
+def is_installed(playwright: Playwright) -> bool:
+    """Return whether there is a browser to launch."""
+    return _PROGRAM is not None or Path(playwright.chromium.executable_path).exists()
+
+
+def launch(playwright: Playwright, *arguments: str) -> Browser:
+    """Start a browser that connects only to what it is told to open."""
+    return playwright.chromium.launch(executable_path=_PROGRAM, args=[*_QUIET, *arguments])

@@ -1,4 +1,4 @@
-"""Fills a database with a past, through the same code that writes it in life, as fast as that goes."""
+"""Fills a database with a history, using the production code, as fast as it can write."""
 
 import json
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from machines_server.core.registry import Endpoint, Machine, Registry
+from machines_server.core.machine import Endpoint, Machine, Registry
 from machines_server.core.sample import (
     GIB,
     Cycle,
@@ -18,40 +18,44 @@ from machines_server.core.sample import (
     HostSample,
     LoadedModel,
     PollResult,
+    RuntimeState,
     Sample,
     State,
 )
-from machines_server.store.connection import open_writer
-from machines_server.store.migrate import migrate
-from machines_server.store.rollups import Retention, Rollups
-from machines_server.store.samples import SampleWriter
+from machines_server.store.sqlite.connection import open_writer
+from machines_server.store.sqlite.migrate import migrate
+from machines_server.store.sqlite.telemetry.rollups import Rollups
+from machines_server.store.sqlite.telemetry.samples import SampleWriter
+from machines_server.store.values import Retention
 
 DAY_S = 86_400
 DEFAULT_RETENTION = Retention(raw_s=2 * DAY_S, minute_s=30 * DAY_S, hour_s=730 * DAY_S)
-MODEL = LoadedModel("llama3.1:70b", "a" * 64, 40 * GIB, 40 * GIB, 8192, "2318-12-04T10:11:12Z")
+LOADED_MODEL = LoadedModel("llama3.1:70b", "a" * 64, 40 * GIB, 40 * GIB, 8192, "2318-12-04T10:11:12Z")
+SIDECAR = Endpoint("sidecar", "127.0.0.1", 3039, reports_host=True)
+OLLAMA = Endpoint("ollama", "127.0.0.1", 11434)
 OnSample = Callable[[Sample], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """A part of the past, in epoch seconds, in which a cycle was run every `interval_s`."""
+class Period:
+    """A period of the past (epoch seconds) with a cycle every `interval_s`."""
 
     from_s: int
     to_s: int
     interval_s: int
 
 
-def stretches(now_s: int, past: Sequence[tuple[float, int]]) -> list[Stretch]:
-    """The past up to now: from so many days ago on a cycle every so many seconds, the oldest first."""
+def periods(now_s: int, past: Sequence[tuple[float, int]]) -> list[Period]:
+    """Periods up to now from pairs of how many days ago each began and its interval, oldest first."""
     froms_s = [now_s - round(days * DAY_S) for days, _ in past]
     return [
-        Stretch(from_s, to_s, interval_s)
+        Period(from_s, to_s, interval_s)
         for (_, interval_s), from_s, to_s in zip(past, froms_s, [*froms_s[1:], now_s], strict=True)
     ]
 
 
 class Host:
-    """A host whose values are random, but move as those of real ones do; unknown and offline at times."""
+    """A host with random values that change as on a real one, and that are sometimes unknown."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -61,13 +65,13 @@ class Host:
         self.gpus = [f"GPU-{self._random.randrange(16**8):08x}-{index}" for index in range(2)]
 
     def machine(self) -> Machine:
-        """The host as its file declares it."""
+        """The host as a machine file declares it."""
         declared = {
             "name": self.name,
             "role": "bench",
             "hardware": {},
             "network": {"hostname": "127.0.0.1"},
-            "models": [MODEL.model],
+            "models": [LOADED_MODEL.model],
         }
         return Machine(
             name=self.name,
@@ -75,26 +79,28 @@ class Host:
             role="bench",
             hostname="127.0.0.1",
             port=11434,
-            sidecar_port=3039,
-            has_ollama=True,
-            has_sidecar=True,
-            models=(MODEL.model,),
+            endpoints={one.kind: one for one in (SIDECAR, OLLAMA)},
+            models=(LOADED_MODEL.model,),
             declared=declared,
             declared_json={key: json.dumps(value) for key, value in declared.items()},
         )
 
     def sample(self, at: float) -> Sample:
-        """What a cycle that begins at `at` learns of it; one hour in fifty it is off."""
+        """The sample of the cycle that begins at `at`; in one hour of fifty the host is off."""
         offline = self._offline_hours.setdefault(int(at // 3600), self._random.random() < 0.02)
         state = State.UNREACHABLE if offline else State.OK
         reason = "connection refused" if offline else None
         took = 0.003 + 0.01 * self._random.random()
-        answers = (None, None) if offline else (self._host(at), (MODEL,))
+        host, models = (
+            (None, None)
+            if offline
+            else (RuntimeState(host=self._host(at)), RuntimeState(models=(LOADED_MODEL,)))
+        )
         return Sample(
             self.name,
             {
-                endpoint: PollResult(self.name, endpoint, "", state, at + took, took, reason, answer)
-                for endpoint, answer in zip(Endpoint, answers, strict=True)
+                endpoint.kind: PollResult(self.name, endpoint, state, at + took, took, reason, answer)
+                for endpoint, answer in ((SIDECAR, host), (OLLAMA, models))
             },
         )
 
@@ -112,6 +118,7 @@ class Host:
             ram_available_bytes=128 * GIB - ram,
             disk_used_bytes=disk,
             disk_total_bytes=8000 * GIB,
+            disk_available_bytes=8000 * GIB - disk,
             uptime_s=round(at % 10_000_000, 1),
             gpu=tuple(self._gpu(index, uuid) for index, uuid in enumerate(self.gpus)),
         )
@@ -136,14 +143,14 @@ class Host:
 def fill(
     path: Path,
     hosts: Sequence[Host],
-    past: Sequence[Stretch],
+    past: Sequence[Period],
     *,
     retention: Retention = DEFAULT_RETENTION,
     on_sample: OnSample | None = None,
 ) -> int:
-    """Write the past of `hosts`, an hour in one write, with rollups and retention; returns how many samples.
+    """Write the history of `hosts`, an hour at a time, with rollups; returns the number of samples.
 
-    `on_sample` is shown every one of them.
+    Each sample is passed to `on_sample`.
     """
     migrate(path)
     connection = open_writer(path)
@@ -170,13 +177,13 @@ def fill(
     return written
 
 
-def _hours(past: Sequence[Stretch]) -> Iterator[tuple[int, list[tuple[float, int]]]]:
-    """The end of every hour, and when its cycles began; never on a full second, as in life."""
-    for stretch in past:
-        for from_s in range(stretch.from_s, stretch.to_s, 3600):
-            to_s = min(from_s + 3600, stretch.to_s)
-            ats = range(from_s, to_s, stretch.interval_s)
-            yield to_s, [(at + 0.137, stretch.interval_s) for at in ats]
+def _hours(past: Sequence[Period]) -> Iterator[tuple[int, list[tuple[float, int]]]]:
+    """The end of every hour, and when its cycles began: never on a full second, as in production."""
+    for period in past:
+        for from_s in range(period.from_s, period.to_s, 3600):
+            to_s = min(from_s + 3600, period.to_s)
+            ats = range(from_s, to_s, period.interval_s)
+            yield to_s, [(at + 0.137, period.interval_s) for at in ats]
 
 
 @click.command()
@@ -185,13 +192,13 @@ def _hours(past: Sequence[Stretch]) -> Iterator[tuple[int, list[tuple[float, int
 @click.option("--days", default=365.0, show_default=True)
 @click.option("--interval", default=5, show_default=True, help="Seconds between two cycles.")
 def main(file: Path, machines: int, days: float, interval: int) -> None:
-    """Write FILE with the past of some machines, up to now; a year at 5 s takes some ten minutes."""
+    """Write a database FILE with the history of machines up to now; a year at 5 s takes about ten minutes."""
     if file.exists():
         click.echo(f"{file} exists already", err=True)
         sys.exit(2)
     hosts = [Host(f"bench{number}") for number in range(machines)]
     began = time.monotonic()
-    written = fill(file, hosts, stretches(int(time.time()), [(days, interval)]))
+    written = fill(file, hosts, periods(int(time.time()), [(days, interval)]))
     took_s = time.monotonic() - began
     click.echo(f"{written} samples in {took_s:.1f} s, {file.stat().st_size / 2**20:.1f} MiB")
 

@@ -1,9 +1,9 @@
-"""Fake hosts by the thousand in one process: each has an address of its own with a sidecar and an Ollama.
+"""Thousands of fake hosts in one process, each with its own address, sidecar and Ollama.
 
-`python -m bench.fleet FIRST COUNT SIDECAR_PORT OLLAMA_PORT` says `ready`. Then each line of its standard
-input is JSON: `{"hosts": [from, to], "phase": {...}}` puts hosts into a phase at once, and it says `done`;
-`{"span_s": 600, "at": 1234.5}` has all live their scripted lives from that moment (epoch seconds) on.
-It ends when its standard input does.
+`python -m bench.fleet FIRST COUNT SIDECAR_PORT OLLAMA_PORT` prints `ready`. Then it reads commands, one JSON
+object per line: `{"hosts": [from, to], "phase": {...}}` puts hosts into a phase at once, after which it
+prints `done`; `{"span_s": 600, "at": 1234.5}` starts the scripts of all hosts at that time (epoch seconds).
+It exits when its standard input is closed.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from typing import Any
 
 import click
 
-from bench.answers import address, ollama_answer, sidecar_answers, tags_answer, text_answers
-from bench.lives import Mode, Phase, life_of
+from bench.answers import ANY_HOST, address, ollama_answer, sidecar_answers, tags_answer, text_answers
+from bench.scripts import Mode, Phase, script_of
 
 
 class Host:
-    """One fake host, in a phase of its life."""
+    """One fake host, which behaves as its current phase says."""
 
     def __init__(self, number: int, sidecar_port: int, ollama_port: int) -> None:
         self.number, self.phase = number, Phase()
@@ -31,7 +31,7 @@ class Host:
         self.transports: set[asyncio.Transport] = set()
 
     async def enter(self, phase: Phase) -> None:
-        """Do from now on what the phase says."""
+        """Switch to a phase."""
         self.phase = phase
         if phase.mode == Mode.DEAD:
             for server in self._servers:
@@ -49,7 +49,8 @@ class Host:
         if b"application/json" not in request:
             return random.choice(text_answers())
         answers = sidecar_answers()
-        return random.choice(answers) if self.phase.is_noisy else answers[0]
+        answer = random.choice(answers) if self.phase.is_noisy else answers[0]
+        return answer.replace(ANY_HOST, b"GPU-%06d" % self.number)
 
     def _ollama(self, request: bytes) -> bytes:
         if request.startswith(b"GET /api/ps"):
@@ -59,7 +60,7 @@ class Host:
 
 
 class _Connection(asyncio.Protocol):
-    """Answers what one connection asks, as its host's phase has it."""
+    """Answers the requests of one connection as the phase of its host says."""
 
     def __init__(self, host: Host, answer: Any) -> None:
         self._host, self._answer = host, answer
@@ -89,12 +90,12 @@ class _Connection(asyncio.Protocol):
             self._transport.write(self._answer(request))
 
 
-async def _live(hosts: list[Host], span_s: float, began_at: float) -> None:
-    """Every host through its life, phase after phase."""
+async def _run_scripts(hosts: list[Host], span_s: float, began_at: float) -> None:
+    """Take every host through the phases of its script."""
     moments = sorted(
         (phase.from_s, host.number, phase, host)
         for host in hosts
-        for phase in life_of(host.number, span_s)
+        for phase in script_of(host.number, span_s)
     )  # fmt: skip
     for from_s, _, phase, host in moments:
         await asyncio.sleep(max(0.0, began_at + from_s - time.time()))
@@ -110,14 +111,16 @@ async def _serve(first: int, count: int, sidecar_port: int, ollama_port: int) ->
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
-    living: list[asyncio.Task[None]] = []
+    running: list[asyncio.Task[None]] = []
     while line := await reader.readline():
-        told = json.loads(line)
-        if "span_s" in told:
-            living.append(asyncio.create_task(_live(list(hosts.values()), told["span_s"], told["at"])))
+        command = json.loads(line)
+        if "span_s" in command:
+            running.append(
+                asyncio.create_task(_run_scripts(list(hosts.values()), command["span_s"], command["at"]))
+            )
             continue
-        phase = Phase(**told["phase"] | {"models": tuple(told["phase"]["models"])})
-        for number in range(*told["hosts"]):
+        phase = Phase(**command["phase"] | {"models": tuple(command["phase"]["models"])})
+        for number in range(*command["hosts"]):
             if number in hosts:
                 await hosts[number].enter(phase)
         click.echo("done")
@@ -129,7 +132,7 @@ async def _serve(first: int, count: int, sidecar_port: int, ollama_port: int) ->
 @click.argument("sidecar_port", type=int)
 @click.argument("ollama_port", type=int)
 def main(first: int, count: int, sidecar_port: int, ollama_port: int) -> None:
-    """Be COUNT hosts from number FIRST on."""
+    """Run COUNT fake hosts, numbered from FIRST."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     asyncio.run(_serve(first, count, sidecar_port, ollama_port))

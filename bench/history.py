@@ -1,4 +1,4 @@
-"""Reading the past: one metric over a week and a year, through HTTP, beside Prometheus; and its size."""
+"""Reads one metric over a week and a year, over HTTP and beside Prometheus, and measures its size on disk."""
 
 import json
 import sqlite3
@@ -8,32 +8,32 @@ from math import isclose
 from pathlib import Path
 from urllib.parse import quote
 
-from bench.fill import DAY_S, Host, fill, stretches
+from bench.fill import DAY_S, Host, fill, periods
 from bench.peers import NOT_HERE, is_there, prometheus
 from bench.prometheus import Series
-from bench.table import Asker, Line, compared, limited, note, server
-from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS
-from machines_server.core.rollup import TIER_STEPS_S
+from bench.table import Line, TimedRequests, compared, limited, note, server
+from machines_server.core.past.metrics import GPU_METRICS, MACHINE_METRICS
+from machines_server.core.past.rollup import TIER_STEPS_S
 
 ROUNDS, IN_A_ROUND = 12, 50
 DAYS = 365
 PAST = ((DAYS, 300), (30, 30), (9, 5))
-"""So many days ago begins a time with a cycle every so many seconds; each tier is full all the same."""
+"""How many days ago each period began, and its interval in seconds; every tier is full all the same."""
 METRIC = "cpu_percent"
 WEEK_STEPS_S = {"auto": 1800, "2040": 2040}
-"""The step that `auto` takes, and one that only minutes fit into, which is not judged."""
+"""The step that `auto` chooses, and one that only the tier of minutes divides, which has no goal."""
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Fill a year of one machine into `folder`, ask for parts of it, and weigh it; not when `quick`."""
+    """Write a year of one machine, read parts of it and measure its size; skipped when `quick`."""
     if quick:
-        note("the past is left out: to fill it takes a minute")
+        note("history is skipped, since writing it takes a minute")
         return []
     now_s = int(time.time())
     week = Series(now_s - 8 * DAY_S)
     path = folder / "var" / "telemetry.db"
     began = time.monotonic()
-    samples = fill(path, [Host("bench0")], stretches(now_s, PAST), on_sample=week.add)
+    samples = fill(path, [Host("bench0")], periods(now_s, PAST), on_sample=week.add)
     said = ", ".join(f"from {days} days ago every {interval_s} s" for days, interval_s in PAST)
     note(
         f"{DAYS} days of one machine, {samples} samples, written in {time.monotonic() - began:.0f} s: {said}"
@@ -48,22 +48,24 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
             note(f"the last 8 days, {week.values} values, given to Prometheus")
             peer = stack.enter_context(prometheus(store))[1]
         lines = [_week(port, peer, now_s, asked) for asked in WEEK_STEPS_S]
-        year = Asker(port, f"/api/machines/bench0/history?metric={METRIC}&from=-{DAYS}d")
+        year = TimedRequests(port, f"/api/machines/bench0/history?metric={METRIC}&from=-{DAYS}d")
         year.ask(ROUNDS * IN_A_ROUND)
         lines.append(Line(f"one metric, {DAYS} days, step auto", str(year.times())))
     return lines + _sizes(path, store if peer else None, week.values)
 
 
 def _week(port: int, peer_port: int | None, now_s: int, asked: str) -> Line:
-    """The same week from both, in turns, and whether they say the same."""
+    """Read the same week from both, in turns; raises RuntimeError if their answers differ."""
     step_s = WEEK_STEPS_S[asked]
     to_s = now_s // step_s * step_s
     from_s = (to_s - 7 * DAY_S) // step_s * step_s
-    ours = Asker(port, f"/api/machines/bench0/history?metric={METRIC}&from={from_s}&to={to_s}&step={asked}")
-    # Prometheus names a window by its end, we by its beginning.
+    ours = TimedRequests(
+        port, f"/api/machines/bench0/history?metric={METRIC}&from={from_s}&to={to_s}&step={asked}"
+    )
+    # Prometheus labels a window by its end, we by its beginning.
     query = quote(f"avg_over_time({METRIC}[{step_s}s])")
     span = f"start={from_s + step_s}&end={to_s}&step={step_s}"
-    theirs = Asker(peer_port, f"/api/v1/query_range?query={query}&{span}") if peer_port else None
+    theirs = TimedRequests(peer_port, f"/api/v1/query_range?query={query}&{span}") if peer_port else None
     for _ in range(ROUNDS):
         points = json.loads(ours.ask(IN_A_ROUND))["series"][0]["points"]
         if theirs:
@@ -76,13 +78,13 @@ def _week(port: int, peer_port: int | None, now_s: int, asked: str) -> Line:
     if averages.keys() != said.keys() or not all(
         isclose(averages[at], said[at], abs_tol=1e-4) for at in said
     ):
-        raise RuntimeError("we and Prometheus differ about the same samples")
+        raise RuntimeError("our answer and that of Prometheus differ for the same samples")
     ratio = ours.times().median / theirs.times().median
     return _line(asked, what, ours, f"Prometheus {theirs.times()}", ratio)
 
 
-def _line(asked: str, what: str, ours: Asker, peer: str, ratio: float | None) -> Line:
-    """What a user gets who asks for no step is to be half of the peer's; another step is only shown."""
+def _line(asked: str, what: str, ours: TimedRequests, peer: str, ratio: float | None) -> Line:
+    """The line of a step; only the step that `auto` chooses has a goal."""
     if asked == "auto":
         return compared(what, str(ours.times()), peer, ratio, 0.5)
     return Line(what, str(ours.times()), peer, ratio)

@@ -12,22 +12,22 @@ import psutil
 from bench.poll import polling
 from bench.simulation import simulated
 from bench.table import Line, cpu_s, note, wait_until
-from machines_server.store.connection import open_reader
+from machines_server.store.sqlite.connection import open_reader
 
 HOSTS, FOR_S, INTERVAL_S, TIMEOUT_S = 8000, 30, 5, 2
-BEGIN_S, WARM_UP_S = 180, 25
-"""The most that it may take to read 8,000 machine files and open 16,000 connections, until the first cycle
-ends; and how long after that every Ollama is asked what is on its disk."""
+FIRST_CYCLE_S, WARM_UP_S = 180, 25
+"""How long the first cycle may take, which reads 8,000 files and opens 16,000 connections; and for how long
+afterwards every Ollama is asked for the models on its disk."""
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Whether 8,000 hosts can be polled on one core, with the fake hosts on the others; not when `quick`."""
+    """Poll 8,000 hosts on one core, with the fake hosts on the others; skipped when `quick`."""
     if quick:
-        note(f"{HOSTS} hosts are left out")
+        note(f"{HOSTS} hosts are skipped")
         return []
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        return [Line(f"{HOSTS} hosts on one core", "this machine has but one")]
+        return [Line(f"{HOSTS} hosts on one core", "this machine has only one")]
     with simulated(HOSTS) as fleet:
         for pid in fleet.pids:
             psutil.Process(pid).cpu_affinity(cores[1:])
@@ -38,14 +38,14 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
         machines = fleet.declare(folder / "machines")
         with polling(folder, machines, INTERVAL_S, TIMEOUT_S, *prefix) as pid:
             path = folder / "var" / "telemetry.db"
-            wait_until(lambda: _latest(path) is not None, BEGIN_S, "the first cycle has ended")
+            wait_until(lambda: _latest(path) is not None, FIRST_CYCLE_S, "the first cycle has ended")
             time.sleep(WARM_UP_S)
             used_s, began_at = cpu_s(pid), time.time()
             cycles = _cycles(path, FOR_S)
             ended_at = time.time()
             share = (cpu_s(pid) - used_s) / (ended_at - began_at)
     lasted = sorted(cycles.values())
-    # The last may still have been under way.
+    # The last cycle may not have ended yet.
     due = int((ended_at - lasted[-1] - min(cycles)) / INTERVAL_S) + 1
     missed = max(0, due - len(cycles))
     whole = [at for at in cycles if at > began_at]
@@ -67,7 +67,7 @@ def _good_samples(path: Path, from_s: float, to_s: float) -> int:
 
 
 def _cycles(path: Path, for_s: float) -> dict[float, float]:
-    """Every cycle that ended meanwhile: when it began, and how long it took."""
+    """The cycles that end within `for_s`: when each began, and how long it took."""
     cycles: dict[float, float] = {}
     until = time.monotonic() + for_s
     while time.monotonic() < until:

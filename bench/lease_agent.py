@@ -1,8 +1,8 @@
-"""One agent of many: takes and releases leases as fast as it is served, and prints what it saw.
+"""One of many agents: takes and releases leases as fast as the server answers.
 
 `python -m bench.lease_agent PORT COUNT SEED` waits for a line on its standard input. For each lease it prints
-a line of JSON: where and how much, and when it was asked for, got and given back; in monotonic seconds, which
-all processes of a machine count alike. After a 503 it asks again.
+a line of JSON: the machine and the GiB, and when the lease was requested, granted and released, in monotonic
+seconds, which are the same for all processes of a machine. After a 503 it tries again.
 """
 
 import json
@@ -13,8 +13,9 @@ from http.client import HTTPConnection
 
 import click
 
-MODEL = "llama3.1:70b"
-GIVE_UP_S = 60.0
+from bench.scripts import MODEL
+
+MAX_LEASE_WAIT_S = 60.0
 
 
 def _ask(
@@ -41,7 +42,7 @@ def main(port: int, count: int, seed: int) -> None:
             "ttl_s": 120,
             "holder": str(seed),
         }
-        deadline = time.monotonic() + GIVE_UP_S
+        deadline = time.monotonic() + MAX_LEASE_WAIT_S
         while True:
             asked = time.monotonic()
             status, lease = _ask(connection, "POST", "/api/leases", wanted)

@@ -1,4 +1,4 @@
-"""Half of a fleet dies at once: how soon that is said, and how soon the others' samples are seen."""
+"""Half of a fleet dies at once: how soon that is reported, and how soon the others' samples are visible."""
 
 import json
 import threading
@@ -12,43 +12,42 @@ from statistics import median
 from typing import Any
 
 from bench.answers import sidecar_answers
-from bench.lives import Mode, Phase
+from bench.scripts import Mode, Phase
 from bench.simulation import Simulation, simulated
-from bench.table import Asker, Line, Times, limited, note, server, wait_until
+from bench.table import Line, TimedRequests, Times, limited, note, server, wait_until
 
-CANARIES = 4
+NUMBERED_HOSTS = 4
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Kill half of the hosts, some rounds over, and have half of them hang; watch some live ones closely."""
+    """Kill half of the hosts several times, then let half of them hang while watching some live ones."""
     hosts, rounds, interval_s, timeout_s = (300, 1, 2, 1) if quick else (1000, 2, 5, 2)
     settings = {"MACHINES_POLL_INTERVAL_S": str(interval_s), "MACHINES_POLL_TIMEOUT_S": str(timeout_s)}
     half = hosts // 2
-    with simulated(hosts) as fleet, _canaries() as canaries:
+    with simulated(hosts) as fleet, _numbered_hosts() as numbered_hosts:
         machines = fleet.declare(folder / "machines")
-        for canary in canaries:
-            canary.declare(machines)
+        for numbered_host in numbered_hosts:
+            numbered_host.declare(machines)
         note(f"{half} of {hosts} fake hosts die at once, {rounds} times, and hang once")
         with server(folder, machines, **settings) as (_, port):
             _wait_for(port, "online", range(hosts), 60)
             time.sleep(2 * interval_s)  # both workers have read all files by then
             slowest, typical = [], []
             for turn in range(rounds + 1):
-                time.sleep(
-                    interval_s * turn / (rounds + 1)
-                )  # first just after they were polled, the worst moment
+                _wait_for_cycle(port)  # just after they were polled is the worst case
+                time.sleep(interval_s * turn / (rounds + 1))
                 hang = turn == rounds
                 if hang:
-                    for canary in canaries:
-                        canary.watch(port)
-                died_at = fleet.put(0, half, Phase(mode=Mode.SILENT)) if hang else fleet.kill(0, half)
+                    for numbered_host in numbered_hosts:
+                        numbered_host.watch(port)
+                died_at = fleet.set_phase(0, half, Phase(mode=Mode.SILENT)) if hang else fleet.kill(0, half)
                 seen_s = [at - died_at for at in _wait_for(port, "offline", range(half), 30)]
                 slowest.append(max(seen_s))
                 typical.append(median(seen_s))
                 time.sleep((4 if hang else 1) * interval_s)
                 if not hang:
                     _revive(fleet, port)
-            late_ms = Times([ms for canary in canaries for ms in canary.late_ms()])
+            late_ms = Times([ms for numbered_host in numbered_hosts for ms in numbered_host.late_ms()])
     dead = f"{half} of {hosts} hosts die -> offline, slowest"
     live = f"a live host's sample seen while {half} hang, latest"
     return [
@@ -63,8 +62,8 @@ def _revive(fleet: Simulation, port: int) -> None:
 
 
 def _wait_for_cycle(port: int) -> None:
-    """Until a poll cycle has just ended."""
-    health = Asker(port, "/health")
+    """Wait until a poll cycle has just ended."""
+    health = TimedRequests(port, "/health")
 
     def last() -> str:
         ended_at: str = json.loads(health.ask())["poller"]["last_cycle_at"]
@@ -76,7 +75,7 @@ def _wait_for_cycle(port: int) -> None:
 
 
 def _wait_for(port: int, status: str, numbers: range, within_s: float) -> list[float]:
-    """When each of these hosts was first seen in that status (monotonic)."""
+    """Wait for the hosts to have a status; returns when each was first seen in it (monotonic)."""
     waiting, seen = {f"host{number}" for number in numbers}, list[float]()
     etag = ""
     with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
@@ -98,16 +97,16 @@ def _wait_for(port: int, status: str, numbers: range, within_s: float) -> list[f
     return seen
 
 
-class _Canary(ThreadingHTTPServer):
-    """A host that numbers its answers, so that each can be told when it is seen; a sidecar or an Ollama.
+class _NumberedHost(ThreadingHTTPServer):
+    """A sidecar or an Ollama that numbers its responses, so that each can be recognised in our answers.
 
-    The number is what a sidecar says for its uptime, and an Ollama for the size of a model.
+    The number is the uptime that a sidecar reports, and the size of a model that an Ollama reports.
     """
 
     daemon_threads = True
 
     def __init__(self, number: int) -> None:
-        super().__init__(("127.0.0.1", 0), _CanaryHandler)
+        super().__init__(("127.0.0.1", 0), _NumberedHandler)
         self.name, self.is_ollama = f"canary{number}", number % 2 == 1
         self._answered: dict[int, float] = {}
         self._seen: dict[int, float] = {}
@@ -149,8 +148,9 @@ class _Canary(ThreadingHTTPServer):
                 self._seen.setdefault(number, time.monotonic())
 
     def late_ms(self) -> list[float]:
-        """How long after it was given each answer, or a later one, was seen; those before it was watched do
-        not count, nor does one of the last second that was not seen yet.
+        """How long after each response it, or a later one, was visible.
+
+        Those before the watch do not count, nor those of the last second that are not visible yet.
         """
         self._ended.set()
         self._watcher.join()
@@ -163,9 +163,9 @@ class _Canary(ThreadingHTTPServer):
         return late
 
 
-class _CanaryHandler(BaseHTTPRequestHandler):
+class _NumberedHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Canary
+    server: _NumberedHost
 
     def do_GET(self) -> None:
         content = self.server.next_answer(self.path)
@@ -177,13 +177,13 @@ class _CanaryHandler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _canaries() -> Iterator[list[_Canary]]:
-    canaries = [_Canary(number) for number in range(CANARIES)]
-    for canary in canaries:
-        threading.Thread(target=canary.serve_forever, daemon=True).start()
+def _numbered_hosts() -> Iterator[list[_NumberedHost]]:
+    numbered_hosts = [_NumberedHost(number) for number in range(NUMBERED_HOSTS)]
+    for numbered_host in numbered_hosts:
+        threading.Thread(target=numbered_host.serve_forever, daemon=True).start()
     try:
-        yield canaries
+        yield numbered_hosts
     finally:
-        for canary in canaries:
-            canary.shutdown()
-            canary.server_close()
+        for numbered_host in numbered_hosts:
+            numbered_host.shutdown()
+            numbered_host.server_close()

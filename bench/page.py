@@ -1,4 +1,4 @@
-"""The page in a browser: how much it loads at first, and how soon 100 machines are drawn."""
+"""The page in a browser: how much it loads, and how soon 100 machines are drawn."""
 
 import time
 from importlib.util import find_spec
@@ -11,10 +11,10 @@ from bench.table import Line, Times, limited, note, server
 
 MACHINES, ROUNDS = 100, 10
 DRAWN_MS, FIRST_LOAD_KB = 200, 150
-LOOK_S = 0.7
-"""Seldom: the page is at work meanwhile, and a look takes part of its time."""
-AHEAD_S = 2.0
-"""What it then fetches for other pages counts as well."""
+DRAWN_CHECK_INTERVAL_S = 0.7
+"""Interval between checks; each check takes time from the page."""
+PREFETCH_S = 2.0
+"""How long the page stays open, since what it prefetches counts as well."""
 _WATCH = """
 new MutationObserver((_, observer) => {
   if (document.querySelectorAll("li.card").length < MACHINES) return;
@@ -29,9 +29,10 @@ _DRAWN_MS = """() => {
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Open the page anew some times, each in a browser that has cached nothing."""
+    """Open the page several times, each time with an empty cache."""
     what = f"{MACHINES} machines drawn after their data came"
-    if not is_there("chromium") or find_spec("playwright") is None:
+    has_browser = is_there("chromium-headless-shell") or is_there("chromium")
+    if not has_browser or find_spec("playwright") is None:
         return [Line(what, NOT_HERE.format("Chromium or playwright"), "", None, f"<= {DRAWN_MS} ms")]
     from playwright.sync_api import sync_playwright
 
@@ -44,7 +45,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
         with sync_playwright() as playwright:
             browser = launch(playwright)
             for left in reversed(range(3 if quick else ROUNDS)):
-                drawn, loaded_kb = _opened(browser, port, 0.0 if left else AHEAD_S)
+                drawn, loaded_kb = _opened(browser, port, 0.0 if left else PREFETCH_S)
                 drawn_ms.append(drawn)
             browser.close()
     times = Times(drawn_ms)
@@ -55,7 +56,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
 
 
 def _opened(browser: Any, port: int, stays_s: float) -> tuple[float, float]:
-    """Milliseconds from the first answer about the fleet until all is drawn; kilobytes until it is closed."""
+    """Milliseconds from the first answer about the fleet until all is drawn, and kilobytes loaded in all."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.add_init_script(_WATCH)
     sizes = []
@@ -63,7 +64,7 @@ def _opened(browser: Any, port: int, stays_s: float) -> tuple[float, float]:
     page.goto(f"http://127.0.0.1:{port}/")
     drawn = None
     while drawn is None:
-        time.sleep(LOOK_S)
+        time.sleep(DRAWN_CHECK_INTERVAL_S)
         drawn = page.evaluate(_DRAWN_MS)
     time.sleep(stays_s)
     page.close()

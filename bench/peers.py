@@ -1,4 +1,4 @@
-"""The peers, as Debian packages them, each run with its defaults as far as it is measured."""
+"""Runs the peers as Debian packages them, with their defaults for all that is measured."""
 
 import json
 import os
@@ -14,12 +14,12 @@ NOT_HERE = "{} is not installed"
 
 
 def is_there(*commands: str) -> bool:
-    """Whether all these commands are installed."""
+    """Return whether all these commands are installed."""
     return all(shutil.which(command) for command in commands)
 
 
 def scrape_config(count: int, ports: Iterable[int], interval_s: int, timeout_s: int) -> str:
-    """What has Prometheus or VictoriaMetrics scrape both endpoints of every host; JSON is YAML."""
+    """A configuration with which Prometheus or VictoriaMetrics scrapes both endpoints of every host."""
     targets = [f"{address(number)}:{port}" for number in range(count) for port in ports]
     jobs = [{"job_name": "hosts", "static_configs": [{"targets": targets}]}]
     times = {"scrape_interval": f"{interval_s}s", "scrape_timeout": f"{timeout_s}s"}
@@ -28,7 +28,7 @@ def scrape_config(count: int, ports: Iterable[int], interval_s: int, timeout_s: 
 
 @contextmanager
 def prometheus(folder: Path, config: str = "") -> Iterator[tuple[int, int]]:
-    """A Prometheus on the store in `folder`; gives its process id and its port."""
+    """Run Prometheus with its store in `folder`; yields its process id and port."""
     port, file = free_port(), folder.with_suffix(".yml")
     file.write_text(config)
     command = [
@@ -44,7 +44,7 @@ def prometheus(folder: Path, config: str = "") -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def victoria_metrics(folder: Path, config: str) -> Iterator[tuple[int, int]]:
-    """A VictoriaMetrics that scrapes into `folder`; gives its process id and its port."""
+    """Run VictoriaMetrics with its store in `folder`; yields its process id and port."""
     port, file = free_port(), folder.with_suffix(".yml")
     file.write_text(config)
     command = [
@@ -52,7 +52,7 @@ def victoria_metrics(folder: Path, config: str) -> Iterator[tuple[int, int]]:
         f"-promscrape.config={file}",
         f"-storageDataPath={folder}",
         f"-httpListenAddr=127.0.0.1:{port}",
-        "-search.latencyOffset=0s",  # it does not answer of the last half minute otherwise
+        "-search.latencyOffset=0s",  # otherwise its answers lack the last half minute
     ]
     with running(command, folder.with_suffix(".log"), **os.environ) as process:
         wait_until(answers(port, "/health"), 30, "VictoriaMetrics is ready")
@@ -61,7 +61,7 @@ def victoria_metrics(folder: Path, config: str) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def node_exporter(folder: Path) -> Iterator[tuple[int, int]]:
-    """A node_exporter of this machine; gives its process id and its port."""
+    """Run node_exporter on this machine; yields its process id and port."""
     port = free_port()
     command = ["prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}"]
     with running(command, folder / "node_exporter.log", **os.environ) as process:

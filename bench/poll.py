@@ -1,4 +1,4 @@
-"""Polling 1,000 hosts: CPU and resident memory, beside peers that scrape the same hosts at the same time."""
+"""Polls 1,000 hosts: CPU and memory, beside peers that scrape the same hosts at the same time."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from bench.table import Line, compared, cpu_s, limited, machines_server, note, r
 class _Plan:
     """How much is measured, in hosts and seconds.
 
-    A minute in all, so that a round of rollups is in it; in the first 35 s we also ask every Ollama, once,
-    what is on its disk.
+    It takes over a minute, so that rollups are included. In the first 35 s every Ollama is asked once
+    for the models on its disk as well.
     """
 
     hosts: int = 1000
@@ -43,9 +43,9 @@ QUICK = _Plan(hosts=300, interval_s=2, timeout_s=1, warm_up_s=5, windows=1, wind
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Poll a fleet while the peers scrape it as often, all in the same windows of time.
+    """Poll a fleet while the peers scrape it at the same interval, all measured in the same windows of time.
 
-    One after the other they would be measured on a machine that is now faster, now slower.
+    Measured one after the other, they would see the machine at different speeds.
     """
     plan = QUICK if quick else _Plan()
     peers = {
@@ -76,7 +76,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """CPU in microseconds per host and cycle, of each window; and what is resident at the end."""
+    """CPU microseconds per host and cycle in each window, and resident memory at the end."""
 
     cpu_us: list[float]
     rss_mb: float
@@ -96,7 +96,7 @@ def _cpu_line(hosts: int, ours: _Measured, name: str, peer: _Measured | None) ->
 
 
 def _check_ours(folder: Path, plan: _Plan) -> None:
-    """Raises RuntimeError unless every cycle ended, but for two at the beginning, and every host answered."""
+    """Raise RuntimeError unless every host was sampled in every cycle but two at the beginning."""
     with closing(sqlite3.connect(folder / "var" / "telemetry.db")) as connection:
         (spans,) = connection.execute("SELECT count(*) FROM poll_span").fetchone()
         (good,) = connection.execute("SELECT count(*) FROM sample WHERE up = 1").fetchone()
@@ -107,7 +107,7 @@ def _check_ours(folder: Path, plan: _Plan) -> None:
 
 @contextmanager
 def polling(folder: Path, machines: Path, interval_s: int, timeout_s: int, *prefix: str) -> Iterator[int]:
-    """`machines-server poll`, run by the command `prefix` if there is one; its process id."""
+    """Run `machines-server poll`, through the command `prefix` if given; yields its process id."""
     settings = os.environ | {
         "MACHINES_DIR": str(machines),
         "MACHINES_DATA_DIR": str(folder / "var"),
@@ -133,7 +133,7 @@ def _measured(pids: Mapping[str, int], plan: _Plan) -> dict[str, _Measured]:
 
 
 def _check_peer(port: int, endpoints: int) -> None:
-    """Raises RuntimeError unless a peer has reached every endpoint."""
+    """Raise RuntimeError unless the peer has reached every endpoint."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         connection.request("GET", "/api/v1/query?query=sum(up)")
         found = json.loads(connection.getresponse().read())["data"]["result"]

@@ -1,20 +1,19 @@
-"""The samples of one machine as Prometheus would have stored them."""
+"""The samples of one machine in the form in which Prometheus stores them."""
 
 import subprocess
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-from machines_server.core.metrics import GPU_METRICS, MACHINE_METRICS, METRICS, Metric
-from machines_server.core.registry import Endpoint
-from machines_server.core.sample import HostSample, Sample
+from machines_server.core.past.metrics import GPU_METRICS, MACHINE_METRICS, METRICS, Metric
+from machines_server.core.sample import Sample
 
 BLOCKS = "18h"
-"""As large as Prometheus makes them with its default retention of 15 days."""
+"""The size of blocks that Prometheus chooses for its default retention of 15 days."""
 
 
 class Series:
-    """Every value of every metric of one machine, as Prometheus would have scraped it."""
+    """All values of all metrics of one machine, as if Prometheus had scraped them."""
 
     def __init__(self, from_s: float) -> None:
         self._from_s = from_s
@@ -22,14 +21,14 @@ class Series:
         self.values = 0
 
     def add(self, sample: Sample) -> None:
-        """Take a sample, if it is not too old."""
+        """Add a sample unless it is too old."""
         if sample.at < self._from_s:
             return
         at = round(sample.at, 3)
         self._add("up", None, at, float(sample.up))
         self._add("poll_s", None, at, round(sample.poll_s, 3))
-        host = sample.results[Endpoint.SIDECAR].answer
-        if isinstance(host, HostSample):
+        result = sample.host_result
+        if result and result.answer and (host := result.answer.host):
             for metric in MACHINE_METRICS[2:]:
                 self._add(metric.name, None, at, getattr(host, metric.column))
             for gpu in host.gpu:
@@ -44,7 +43,7 @@ class Series:
             self.values += 1
 
     def write_blocks(self, folder: Path) -> None:
-        """The store of a Prometheus that has scraped them all."""
+        """Write them as the store of a Prometheus."""
         text = folder.with_suffix(".txt")
         with text.open("w") as out:
             for metric in METRICS.values():

@@ -1,4 +1,4 @@
-"""What a scrape costs the host that is scraped: our sidecar beside node_exporter."""
+"""What a scrape costs the scraped host: our sidecar beside node_exporter."""
 
 import os
 import sys
@@ -15,14 +15,14 @@ from bench.peers import NOT_HERE, is_there, node_exporter
 from bench.table import Line, answers, compared, cpu_s, free_port, limited, note, running, wait_until
 
 PER_S = 20
-"""Far more than in life, so that the operating system's account, in steps of 10 ms, is fine enough."""
+"""Far more than in production, because the operating system counts CPU time in steps of 10 ms."""
 SELDOM_S = 5
-"""As a server asks, with its defaults."""
+"""The interval of a server with default settings."""
 JSON, TEXT = "application/json", "*/*"
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Scrape both, in rounds, at the same pace."""
+    """Scrape both in rounds at the same rate."""
     rounds, round_s, seldom_s = (1, 3, 5) if quick else (3, 5, 20)
     note(f"the sidecar and its peer are scraped {PER_S} times a second, {rounds} rounds of {round_s} s each")
     with ExitStack() as stack:
@@ -49,7 +49,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
     ]
     theirs = seldom_ms[peer_pid] if peer_pid else None
     seldom = Line(
-        f"CPU for one scrape each {SELDOM_S} s, all else in them counted",
+        f"CPU for one scrape every {SELDOM_S} s, with all other work in that time",
         f"{seldom_ms[pid]:.1f} ms",
         f"node_exporter {theirs:.1f} ms" if theirs else peer,
         seldom_ms[pid] / theirs if theirs else None,
@@ -63,7 +63,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
 
 @contextmanager
 def _sidecar(folder: Path) -> Iterator[tuple[int, int]]:
-    """Our sidecar of this machine; its process id and port."""
+    """Run our sidecar on this machine; yields its process id and port."""
     port = free_port()
     settings = os.environ | {"SIDECAR_HOST": "127.0.0.1", "SIDECAR_PORT": str(port)}
     with running([sys.executable, "-m", "sidecar"], folder / "sidecar.log", **settings) as process:
@@ -73,7 +73,7 @@ def _sidecar(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def _seldom_ms(servers: Mapping[int, tuple[int, str]], for_s: int) -> dict[int, float]:
-    """CPU milliseconds of each process for each scrape, at the pace of life."""
+    """CPU milliseconds of each process per scrape, at the rate of production."""
     before = {pid: cpu_s(pid) for pid in servers}
     scrapes = for_s // SELDOM_S
     for _ in range(scrapes):
@@ -92,7 +92,7 @@ def _scrape(connection: HTTPConnection, accept: str) -> None:
 
 
 def _cost_ms(pid: int, port: int, for_s: float, accept: str) -> float:
-    """CPU milliseconds per scrape; all that the process did meanwhile is counted."""
+    """CPU milliseconds per scrape, including everything else that the process did."""
     before, scrapes, until = cpu_s(pid), 0, time.monotonic() + for_s
     with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         while (now := time.monotonic()) < until:

@@ -1,4 +1,4 @@
-"""Serving while polling: `/api/infrastructure` to 16 connections at once, as `wrk` counts."""
+"""Serving while polling: `/api/infrastructure` over 16 connections, measured with `wrk`."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from statistics import median
 
 from bench.peers import NOT_HERE, is_there
 from bench.simulation import simulated
-from bench.table import Asker, Line, note, server
+from bench.table import Line, TimedRequests, note, server
 
 MACHINES, CONNECTIONS = 100, 16
 REQUESTS_PER_S, P99_MS = 3000, 20
@@ -17,7 +17,7 @@ _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Ask as fast as 16 connections can, over some rounds of more than a poll cycle each."""
+    """Send requests over 16 connections as fast as possible, in rounds longer than a poll cycle."""
     rounds, round_s = (1, 4) if quick else (5, 6)
     what = f"/api/infrastructure, {MACHINES} machines, {CONNECTIONS} connections"
     to_reach = f">= {REQUESTS_PER_S} req/s, p99 <= {P99_MS} ms"
@@ -35,8 +35,8 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
 
 
 def _check(port: int) -> None:
-    """Raises RuntimeError unless all machines were polled meanwhile."""
-    body = json.loads(Asker(port, "/api/infrastructure").ask())
+    """Raise RuntimeError unless all machines are online and polled."""
+    body = json.loads(TimedRequests(port, "/api/infrastructure").ask())
     online = sum(machine["status"] == "online" for machine in body["machines"])
     if online != MACHINES or body["poller"]["state"] != "running":
         raise RuntimeError(f"{online} machines are online; {body['poller']}")

@@ -1,4 +1,4 @@
-"""A simulated fleet, as benchmarks and tests use it: fake hosts, and the files that declare them."""
+"""A simulated fleet for benchmarks and tests: fake hosts, and the files that declare them."""
 
 import json
 import subprocess
@@ -10,15 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.answers import address, machine_file
-from bench.lives import Mode, Phase
+from bench.scripts import Mode, Phase
 from bench.table import free_port
 
 HOSTS_PER_PROCESS = 2700
-"""Each has two listening sockets and up to four connections, and 20,000 open files are a common limit."""
+"""A host takes up to six file descriptors, and 20,000 per process are a common limit."""
 
 
 class Simulation:
-    """A fleet that runs; every host is up and noisy until told otherwise."""
+    """A running fleet; every host is up, with changing readings, until told otherwise."""
 
     def __init__(self, count: int, processes: list["subprocess.Popen[str]"], ports: tuple[int, int]) -> None:
         self.count, self.ports = count, ports
@@ -26,37 +26,37 @@ class Simulation:
         self._processes = processes
 
     def declare(self, folder: Path, count: int | None = None) -> Path:
-        """Write the machine files of the first `count` hosts, or of all; gives the folder."""
+        """Write the machine files of the first `count` hosts, or of all; returns the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(self.count if count is None else count):
             (folder / f"host{number}.yaml").write_text(machine_file(number, *self.ports))
         return folder
 
-    def put(self, first: int, end: int, phase: Phase) -> float:
-        """Put hosts `first` up to before `end` into a phase at once; gives when the last was (monotonic)."""
-        self._tell({"hosts": [first, end], "phase": asdict(phase)})
+    def set_phase(self, first: int, end: int, phase: Phase) -> float:
+        """Put hosts `first` to `end` - 1 into a phase; returns when all were in it (monotonic)."""
+        self._send({"hosts": [first, end], "phase": asdict(phase)})
         for process in self._processes:
             assert process.stdout
             process.stdout.readline()
         return time.monotonic()
 
     def kill(self, first: int, end: int) -> float:
-        """Half of these hosts refuse connections from now on, the others say nothing more."""
+        """Let half of these hosts refuse connections, and the others be silent."""
         half = (first + end) // 2
-        self.put(first, half, Phase(mode=Mode.DEAD))
-        return self.put(half, end, Phase(mode=Mode.SILENT))
+        self.set_phase(first, half, Phase(mode=Mode.DEAD))
+        return self.set_phase(half, end, Phase(mode=Mode.SILENT))
 
-    def live(self, span_s: float, in_s: float = 1.0) -> float:
-        """Have all live their scripts from `in_s` on; gives that moment in epoch seconds."""
+    def run_scripts(self, span_s: float, in_s: float = 1.0) -> float:
+        """Start the scripts of all hosts in `in_s` seconds; returns that time in epoch seconds."""
         at = time.time() + in_s
-        self._tell({"span_s": span_s, "at": at})
+        self._send({"span_s": span_s, "at": at})
         return at
 
     def revive(self, first: int, end: int) -> float:
-        """These hosts answer again."""
-        return self.put(first, end, Phase())
+        """Let these hosts answer again."""
+        return self.set_phase(first, end, Phase())
 
-    def _tell(self, what: object) -> None:
+    def _send(self, what: object) -> None:
         for process in self._processes:
             assert process.stdin
             process.stdin.write(json.dumps(what) + "\n")
@@ -65,15 +65,15 @@ class Simulation:
 
 @contextmanager
 def simulated(count: int) -> Iterator[Simulation]:
-    """So many fake hosts on 127.0.0.0/8."""
+    """Run fake hosts on addresses of 127.0.0.0/8."""
     ports = free_port(), free_port()
     with ExitStack() as stack:
         processes = []
         for first in range(0, count, HOSTS_PER_PROCESS):
             numbers = first, min(HOSTS_PER_PROCESS, count - first)
-            words = [sys.executable, "-m", "bench.fleet", *map(str, (*numbers, *ports))]
+            command = [sys.executable, "-m", "bench.fleet", *map(str, (*numbers, *ports))]
             process = stack.enter_context(
-                subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )
             assert process.stdin
             stack.callback(process.stdin.close)

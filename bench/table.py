@@ -1,4 +1,4 @@
-"""The lines of the printed table, and the processes and folders that a benchmark uses."""
+"""The lines of the printed table, and what benchmarks need to run and question a server."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What was measured, beside the peer in the same run and what is to be reached."""
+    """One measurement, with that of the peer in the same run and the goal."""
 
     what: str
     ours: str
@@ -27,16 +27,16 @@ class Line:
     ratio: float | None = None
     to_reach: str = ""
     is_reached: bool | None = None
-    """None where nothing is to be reached, or where the peer is not there to compare with."""
+    """None without a goal, or without the peer to compare with."""
 
 
 def compared(what: str, ours: str, peer: str, ratio: float | None, at_most: float) -> Line:
-    """A line whose figure is the ratio to the peer, None if the peer is not there."""
+    """A line with a goal for the ratio to the peer, which is None if the peer is not installed."""
     return Line(what, ours, peer, ratio, f"<= {at_most:g} x", None if ratio is None else ratio <= at_most)
 
 
 def limited(what: str, value: float, unit: str, at_most: float, more: str = "", peer: str = "") -> Line:
-    """A line whose figure is `value`; `more` is said after it."""
+    """A line with a goal for `value`, which `more` follows in the table."""
     return Line(what, f"{value:.3g} {unit}{more}", peer, None, f"<= {at_most:g} {unit}", value <= at_most)
 
 
@@ -54,41 +54,41 @@ def show(lines: Sequence[Line]) -> None:
 
 
 def note(text: str) -> None:
-    """Say what is going on, apart from the table."""
+    """Print progress on standard error."""
     click.echo(f"... {text}", err=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long the same thing lasted, many times, in milliseconds."""
+    """How long repetitions of the same thing took, in milliseconds."""
 
     ms: Sequence[float]
 
     @property
     def median(self) -> float:
-        """Half of them were faster."""
+        """The median."""
         return median(self.ms)
 
     @property
     def p99(self) -> float:
-        """All but one in a hundred were faster."""
+        """The 99th percentile."""
         return quantiles(self.ms, n=100)[98]
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ms, p99 {self.p99:.2f}"
 
 
-class Asker:
-    """Asks one server over kept-alive connections in turn, and keeps how long each answer took."""
+class TimedRequests:
+    """Sends the same request over kept-alive connections in turn, and records how long each took."""
 
     def __init__(self, port: int, path: str, status: int = 200, connections: int = 1) -> None:
-        """Raises RuntimeError at an answer with another status."""
+        """`status` is what every answer must have."""
         self._connections = cycle([HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(connections)])
         self._first = connections
         self._path, self._status, self._ms = path, status, list[float]()
 
     def ask(self, times: int = 1) -> bytes:
-        """The last answer of `times`."""
+        """Send the request `times` times; returns the last body. Raises RuntimeError for another status."""
         body = b""
         for _ in range(times):
             began = time.perf_counter()
@@ -102,12 +102,12 @@ class Asker:
         return body
 
     def times(self) -> Times:
-        """What was measured after the first answer of each connection, which warms up and does not count."""
+        """The times recorded, without the first request of each connection, which is a warm-up."""
         return Times(self._ms[self._first :])
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -116,7 +116,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ended with the block."""
+    """Run a process until the end of the block."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     try:
@@ -131,7 +131,7 @@ def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[s
 
 
 def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> None:
-    """Until it is true; raises RuntimeError when it takes longer."""
+    """Wait until a condition holds; raises RuntimeError after `within_s`."""
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:
@@ -140,7 +140,7 @@ def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> Non
 
 
 def answers(port: int, path: str) -> Callable[[], bool]:
-    """Whether a server answers 200 there."""
+    """A condition: the server answers a path with 200."""
 
     def answered() -> bool:
         connection = HTTPConnection("127.0.0.1", port, timeout=5)
@@ -156,13 +156,13 @@ def answers(port: int, path: str) -> Callable[[], bool]:
 
 
 def machines_server(word: str) -> list[str]:
-    """The command line of `machines-server`."""
+    """The command line of a command of machines-server."""
     return [sys.executable, "-m", "machines_server", word]
 
 
 @contextmanager
 def server(folder: Path, machines: Path, **settings: str) -> Iterator[tuple[int, int]]:
-    """`machines-server serve` with its defaults, writing into `folder`; its process id and port."""
+    """Run `machines-server serve` with default settings in `folder`; yields its process id and port."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     environment = os.environ | {
@@ -176,7 +176,7 @@ def server(folder: Path, machines: Path, **settings: str) -> Iterator[tuple[int,
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of a process and its children, as the operating system accounts for them."""
+    """CPU seconds that a process and its children have used, as the operating system counts them."""
     process = psutil.Process(pid)
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
     return sum(one.user + one.system for one in times)

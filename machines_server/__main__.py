@@ -1,5 +1,5 @@
 """`python -m machines_server` is `machines-server`."""
 
-from machines_server.cli import main
+from machines_server.cli.main import main
 
 main()

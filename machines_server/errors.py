@@ -2,21 +2,35 @@
 
 MachinesError
  +-- SettingsError       a setting that does not parse or is out of range
- +-- BadAnswerError      an endpoint answered with something that cannot be used
- +-- StoreError          the database cannot do what was asked
- |    +-- MigrationError     its schema is not the one this version knows
- +-- BadParameterError   a parameter of a question that cannot be used
- +-- UnknownMachineError no machine has, or had, that name
- +-- NoMachineError      no machine is fit for what was asked
- +-- UnknownLeaseError   a lease that has ended, or never was
- +-- ConflictError       what is asked does not go together with what is
- +-- ServerError         a running server could not be asked, or said no
-      +-- RefusedError       it did not take the question: wrong usage
+ +-- BadAnswerError      an endpoint's answer cannot be used
+ +-- StoreError          the database cannot be read or written
+ |    +-- DamagedStoreError  its file is damaged
+ |    +-- LockedError        another program has it locked
+ |    +-- MigrationError     this version cannot use its schema
+ |    +-- UnfitError         the file system, or SQLite, lacks what it needs
+ +-- BadParameterError   a parameter of a request is invalid
+ +-- UnknownMachineError no machine has or had that name
+ +-- NoMachineError      no machine is fit for the request
+ +-- UnknownLeaseError   the lease has ended or never existed
+ +-- ConflictError       the request conflicts with the current state
+ +-- TooMuchError        answering would mean reading too much
+ +-- TooManyError        a limit is reached; there may be room later
+ +-- ServerError         a running server could not be reached, or refused
+      +-- BadRequestError    the request is invalid
 """
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from machines_server.core.reasons import Reason
+from machines_server.core.text import clip, quoted
+
+if TYPE_CHECKING:  # importing it takes as long as a tenth of a short command
+    from machines_server.core.routing.answer import Rejection
 
 
 class MachinesError(Exception):
-    """Base of all; the text is a sentence for the person who must act."""
+    """The base class; its text is a sentence for the person who must act."""
 
 
 class SettingsError(MachinesError):
@@ -24,52 +38,111 @@ class SettingsError(MachinesError):
 
 
 class BadAnswerError(MachinesError):
-    """An endpoint answered with something that cannot be used; the text says what."""
+    """An endpoint's answer cannot be used; `reason` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
 
 
 class StoreError(MachinesError):
-    """The database cannot do what was asked: locked, full, damaged, missing."""
+    """A store cannot be read or written: it is locked, full, damaged or missing."""
+
+
+class DamagedStoreError(StoreError):
+    """A database file is damaged, until somebody applies the `remedy`."""
+
+    remedy = (
+        "restore a backup, or set MACHINES_ON_DAMAGE=new and restart to have it renamed and a new one created"
+    )
+
+
+class LockedError(StoreError):
+    """Another program has locked a database for too long."""
 
 
 class MigrationError(StoreError):
-    """The schema of the database is not one that this version can use."""
+    """This version cannot use the schema of a database."""
+
+
+class UnfitError(StoreError):
+    """The file system, or SQLite, lacks what a database needs; the text says what to do."""
 
 
 class BadParameterError(MachinesError):
-    """A parameter of a question that cannot be used."""
+    """A parameter of a request is invalid; `did_you_mean` has similar valid values, closest first."""
 
-    def __init__(self, parameter: str, why: str) -> None:
-        super().__init__(f"The parameter {parameter} {why}.")
-        self.parameter = parameter
+    def __init__(self, parameter: str, why: str, did_you_mean: Sequence[str] = ()) -> None:
+        self.parameter, self.did_you_mean = clip(parameter), did_you_mean
+        super().__init__(f"The parameter {self.parameter} {why}.{_suggestion(did_you_mean)}")
 
 
 class UnknownMachineError(MachinesError):
-    """No machine has, or had, that name."""
+    """No machine has or had that name; `did_you_mean` has similar names, closest first."""
+
+    def __init__(self, message: str, did_you_mean: Sequence[str] = ()) -> None:
+        super().__init__(f"{message}{_suggestion(did_you_mean)}")
+        self.did_you_mean = did_you_mean
 
 
 class NoMachineError(MachinesError):
-    """No machine is fit; `rejected`, the JSON of a list, says why for each, nearest miss first."""
+    """No machine is fit; `rejected` says why for each, nearest miss first.
 
-    def __init__(self, message: str, rejected: bytes, retry_after_s: float | None) -> None:
-        super().__init__(message)
-        self.rejected, self.retry_after_s = rejected, retry_after_s
+    Retrying after `retry_after_s` may help, unless it is None. If no machine has the model, `did_you_mean`
+    lists similar names, closest first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        rejected: "Sequence[Rejection]",
+        retry_after_s: float | None,
+        did_you_mean: Sequence[str] = (),
+    ) -> None:
+        super().__init__(f"{message}{_suggestion(did_you_mean)}")
+        self.rejected, self.retry_after_s, self.did_you_mean = rejected, retry_after_s, did_you_mean
 
 
 class UnknownLeaseError(MachinesError):
-    """A lease that has ended, or never was."""
+    """The lease has ended or never existed."""
+
+    def __init__(self, lease: str) -> None:
+        super().__init__(f"There is no lease {quoted(lease)}: it has expired or was released.")
 
 
 class ConflictError(MachinesError):
-    """What is asked does not go together with what is; `code` says in one word why."""
+    """The request conflicts with the current state; `code` is the snake_case reason."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
+class TooMuchError(MachinesError):
+    """Answering would mean reading too much; the text says how to ask for less."""
+
+
+class TooManyError(MachinesError):
+    """A limit, named by `code`, is reached; there may be room after `retry_after_s` seconds."""
+
+    def __init__(self, code: str, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.code, self.retry_after_s = code, retry_after_s
+
+
 class ServerError(MachinesError):
-    """A running server could not be asked, or said no."""
+    """A running server could not be reached, or refused the request."""
 
 
-class RefusedError(ServerError):
-    """A running server did not take the question as it was put."""
+class BadRequestError(ServerError):
+    """The request is invalid, so a running server refused it or would refuse it."""
+
+
+def _suggestion(names: Sequence[str]) -> str:
+    return f" Did you mean {' or '.join(map(clip, names))}?" if names else ""
+
+
+def described(error: OSError) -> str:
+    """The system's error message, with the file concerned."""
+    reason = error.strerror or type(error).__name__
+    return reason if error.filename is None else f"{error.filename}: {reason}"

@@ -1,3 +1,3 @@
-"""The machines-server sidecar: what CPU, memory and GPUs of this host are doing, on GET /metrics."""
+"""The machines-server sidecar: reports the CPU, memory and GPUs of this host on GET /metrics."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m sidecar`, `machines-sidecar`: puts the parts together and runs until it is told to end."""
+"""`python -m sidecar` or `machines-sidecar`: puts the parts together and runs until it is stopped."""
 
 import errno
 import logging
@@ -6,76 +6,101 @@ import os
 import signal
 import socket
 import sys
+import threading
+import traceback
 from types import FrameType
 
+from host_facts.host import Host
 from sidecar import __version__
+from sidecar.app import App
+from sidecar.exposure import warnings
 from sidecar.gpu_watch import GpuWatch
-from sidecar.host import Host
+from sidecar.hosts import HostRule
+from sidecar.logs import start_log
 from sidecar.sampler import Sampler
-from sidecar.server import App, Server, listen
-from sidecar.settings import PREFIX, Settings, SettingsError, read_settings, unknown_variables
+from sidecar.server import Server, listen
+from sidecar.settings import PREFIX, BadSettingError, Settings, read_settings, unknown_variables
 
-SETTINGS = "SIDECAR_HOST, SIDECAR_PORT, SIDECAR_SAMPLE_INTERVAL_S"
+SETTINGS = ", ".join(f"{PREFIX}{field.upper()}" for field in Settings.__slots__)
 
 log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Exit status: 0 when told to end, 2 for a setting that cannot be used."""
+    """Run the sidecar; exit status 0 when stopped, 1 when a thread died, 2 for an invalid setting."""
     if len(sys.argv) > 1:
         sys.stderr.write(f"machines-sidecar {__version__} takes no arguments, only settings: {SETTINGS}\n")
         return 0 if sys.argv[1:] in (["--help"], ["--version"]) else 2
     try:
         settings = read_settings(os.environ)
-    except SettingsError as error:
+    except BadSettingError as error:
         sys.stderr.write(f"machines-sidecar: {error}\n")
         return 2
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    start_log()
     for name in unknown_variables(os.environ):
-        log.warning("%s is no setting of the sidecar's and has no effect", name)
+        log.warning("%s is not a setting of the sidecar and has no effect", name)
     try:
         listening = listen(settings.host, settings.port)
     except (OSError, UnicodeError) as error:
         sys.stderr.write(f"machines-sidecar: {_cannot_listen(settings, error)}\n")
         return 2
-    _run(settings, listening)
-    return 0
+    return _run(settings, listening)
 
 
-def _run(settings: Settings, listening: socket.socket) -> None:
+def _run(settings: Settings, listening: socket.socket) -> int:
     gpus = GpuWatch(settings.sample_interval_s)
     sampler = Sampler(Host(), gpus, settings.sample_interval_s)
-    server = Server(listening, App(sampler))
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+    hosts = HostRule(settings.allowed_hosts)
+    server = Server(listening, App(sampler, hosts))
+    address, port = listening.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.stop()
+
+    died: list[str | None] = []
+
+    def stop_after_failure(death: threading.ExceptHookArgs) -> None:
+        name = death.thread.name if death.thread else None
+        died.append(name)
+        log.critical(
+            "the thread %s died (%s): the sidecar exits, so that it can be restarted", name, _place(death)
+        )
+        server.stop()
+
+    threading.excepthook = stop_after_failure
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _end)
+        hosts.learn_own_name()
         gpus.start()
         sampler.start()
         log.info("machines-sidecar %s listens on http://%s:%d/metrics", __version__, shown, port)
+        for warning in warnings(address, is_root=_is_root()):
+            log.warning("%s", warning)
         server.run()
     finally:
         gpus.stop()
         sampler.stop()
         server.close()
+    return 1 if died else 0
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
-    """Leave the server's loop; a second signal must not cut short what ends the child."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _pass_over)
-    raise SystemExit(0)
+def _place(death: threading.ExceptHookArgs) -> str:
+    """The exception and where it was raised, in one line."""
+    frame = traceback.extract_tb(death.exc_traceback)[-1:]
+    where = "".join(f" at {one.filename}:{one.lineno}" for one in frame)
+    return f"{death.exc_type.__name__}: {death.exc_value}{where}"
 
 
-def _pass_over(_number: int, _frame: FrameType | None) -> None:
-    """Not SIG_IGN, of which Python complains when the second signal came before the first was handled."""
+def _is_root() -> bool:
+    return sys.platform != "win32" and os.geteuid() == 0
 
 
 def _cannot_listen(settings: Settings, error: OSError | UnicodeError) -> str:
     where = f"port {settings.port} of {settings.host}"
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"{where} is in use: end what listens there, or set {PREFIX}PORT to another port"
+        return f"{where} is in use: stop what listens there, or set {PREFIX}PORT to another port"
     reason = getattr(error, "strerror", None) or error
     return f"cannot listen on {where}: {reason}; see {PREFIX}HOST and {PREFIX}PORT"
 

@@ -1,4 +1,4 @@
-"""One sample as Prometheus text; imported at the first text scrape: prometheus_client takes 11 MiB."""
+"""One sample as Prometheus text; imported at the first text scrape, since prometheus_client takes 11 MiB."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,21 +10,22 @@ from prometheus_client.registry import Collector
 from sidecar import __version__
 from sidecar.payload import Gpu, Sample
 
-PREFIX = "machines_sidecar_"
+METRIC_PREFIX = "machines_sidecar_"
 
-# (name, key of the sample, how many of the key's units make the base unit, help)
-HOST_METRICS = (
+# (metric name, key in the sample, divisor to get the base unit, help text)
+HOST_FAMILIES = (
     ("cpu_usage_ratio", "cpu_percent", 100, "Share of CPU time that was not idle, over the window."),
     ("cpu_window_seconds", "window_s", 1, "Span over which the CPU usage was measured."),
     ("cpus", "cpu_count", 1, "Logical CPUs."),
     ("ram_total_bytes", "ram_total_bytes", 1, "Memory of the host."),
     ("ram_used_bytes", "ram_used_bytes", 1, "Memory in use."),
     ("ram_available_bytes", "ram_available_bytes", 1, "Memory that programs can have without swapping."),
-    ("disk_total_bytes", "disk_total_bytes", 1, "Size of the system disk."),
-    ("disk_used_bytes", "disk_used_bytes", 1, "System disk in use."),
+    ("disk_total_bytes", "disk_total_bytes", 1, "Size of the file system that holds the host's data."),
+    ("disk_used_bytes", "disk_used_bytes", 1, "The part of it in use."),
+    ("disk_available_bytes", "disk_available_bytes", 1, "What a user can still write there."),
     ("uptime_seconds", "uptime_s", 1, "Time since the host booted."),
 )
-GPU_METRICS = (
+GPU_FAMILIES = (
     ("gpu_memory_total_bytes", "vram_total_bytes", 1, "Memory of the GPU."),
     ("gpu_memory_used_bytes", "vram_used_bytes", 1, "Memory of the GPU in use."),
     ("gpu_memory_free_bytes", "vram_free_bytes", 1, "Memory of the GPU that is free."),
@@ -39,28 +40,28 @@ def render(sample: Sample, accept: str) -> tuple[bytes, str]:
     """The text of `sample` in the version that the Accept header asks for, and its content type."""
     try:
         encode, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # it trips over a version that is no number
+    except (TypeError, ValueError):  # it raises for a version that is not a number
         encode, content_type = choose_encoder("")
     return encode(_OneSample(sample)), content_type
 
 
 class _OneSample(Collector):
-    """What is None in the sample has no series."""
+    """Yields the metrics of one sample, without those that are None."""
 
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
 
     def collect(self) -> Iterator[Metric]:
         sample = self._sample
-        info = InfoMetricFamily(f"{PREFIX}build", "Version of the sidecar.")
+        info = InfoMetricFamily(f"{METRIC_PREFIX}build", "Version of the sidecar.")
         info.add_metric([], {"version": __version__})
         yield info
         values: dict[str, object] = {**sample}
-        for name, key, units, text in HOST_METRICS:
+        for name, key, units, text in HOST_FAMILIES:
             yield from _gauge(name, text, (), [((), values[key], units)])
         periods = zip(("1m", "5m", "15m"), sample["load_avg"] or (), strict=False)
         loads = [((period,), load, 1) for period, load in periods]
-        yield from _gauge("load_average", "Processes that run or wait to.", ("period",), loads)
+        yield from _gauge("load_average", "Processes that run or wait to run.", ("period",), loads)
         yield from self._gpus()
 
     def _gpus(self) -> Iterator[Metric]:
@@ -71,7 +72,7 @@ class _OneSample(Collector):
         kinds = [((*_gpu_labels(gpu), gpu["memory_kind"]), 1, 1) for gpu in gpus]
         help_kind = "Whether the GPU has memory of its own (dedicated) or shares the host's (unified)."
         yield from _gauge("gpu_info", help_kind, (*GPU_LABELS, "memory_kind"), kinds)
-        for name, key, units, text in GPU_METRICS:
+        for name, key, units, text in GPU_FAMILIES:
             rows = [(_gpu_labels(gpu), {**gpu}[key], units) for gpu in gpus]
             yield from _gauge(name, text, GPU_LABELS, rows)
 
@@ -87,8 +88,8 @@ def _gpu_labels(gpu: Gpu) -> tuple[str, ...]:
 def _gauge(
     name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], object, int]]
 ) -> Iterator[Metric]:
-    """One metric family of the rows that have a value; none at all when no row has."""
-    family = GaugeMetricFamily(PREFIX + name, text, labels=labels)
+    """One metric family with the rows that have a value; nothing if no row has."""
+    family = GaugeMetricFamily(METRIC_PREFIX + name, text, labels=labels)
     for label_values, value, units in rows:
         if isinstance(value, int | float):
             family.add_metric(label_values, value / units)

@@ -1,7 +1,11 @@
-"""The process that talks to the NVIDIA driver: one JSON line per reading, until its parent is gone.
+"""The process that calls the NVIDIA driver: prints one JSON line per reading until its parent is gone.
 
-It is a process of its own because a driver call may hang for ever, because a driver may crash whoever
-calls it, and because after an upgrade of the driver only a fresh process gets the matching library.
+Cards are read one after the other, each in its own thread, so that a card that hangs affects only itself. If
+it holds a lock for which all others wait there are no readings; the process still reports which cards are
+late, and the parent replaces it by one that skips the first of them.
+
+It is a separate process because a driver call may hang forever, because a driver may crash its caller, and
+because only a new process gets the matching library after an upgrade of the driver.
 """
 
 import json
@@ -16,72 +20,89 @@ from typing import Any
 import pynvml
 
 from sidecar.gpu import Cards
+from sidecar.repeated_call import max_silence_s
 
-# How long a lost card waits for NVML to be started again, at first in intervals, in the end in seconds.
-FIRST_RESTART = 10
-LAST_RESTART_S = 60.0
+# How long to wait before NVML is restarted for a lost card: at first, in intervals, and at most.
+FIRST_RESTART_INTERVALS = 10
+MAX_RESTART_S = 60.0
+# A call that has hung for this long will not return, but a new process may succeed.
+MAX_HANG_S = 60.0
 
-Say = Callable[[dict[str, Any]], None]
+SendLine = Callable[[dict[str, Any]], None]
 
 
 def main() -> int:
-    """Arguments: the interval in seconds, and a JSON list of the UUIDs of the cards known so far."""
+    """Run until the parent is gone.
+
+    Arguments: the interval in seconds; as JSON the UUIDs of the known cards; as JSON, by number of the card,
+    for how many seconds cards are not to be read.
+    """
     interval_s = float(sys.argv[1])
+    skipped = {int(number): seconds for number, seconds in json.loads(sys.argv[3]).items()}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    say = _private_stdout()
+    send = _private_stdout()
     try:
         pynvml.nvmlInit()
-        _watch(Cards(json.loads(sys.argv[2])), interval_s, say)
+        _watch(Cards(json.loads(sys.argv[2]), max_silence_s(interval_s), skipped), interval_s, send)
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded) as error:
-        say({"error": f"NVML: {error}", "no_driver": True})
+        send({"error": f"NVML: {error}", "no_driver": True})
     except pynvml.NVMLError as error:
-        say({"error": f"NVML: {error}", "no_driver": False})
+        send({"error": f"NVML: {error}", "no_driver": False})
     return 0
 
 
-def _watch(cards: Cards, interval_s: float, say: Say) -> None:
-    """Read and say for ever; return when a fresh process is the only hope, raise NVMLError likewise."""
-    first_s = min(FIRST_RESTART * interval_s, LAST_RESTART_S)
+def _watch(cards: Cards, interval_s: float, send: SendLine) -> None:
+    """Read and send forever; returns, or raises NVMLError, when only a new process may succeed."""
+    first_s = min(FIRST_RESTART_INTERVALS * interval_s, MAX_RESTART_S)
     restart_s = first_s
     restart_at: float | None = None
     while True:
         reading = cards.read()
-        say({"gpu": reading.gpu, "gpu_unreadable": reading.gpu_unreadable, "cards": cards.uuids})
-        if not reading.gpu and (reading.lost or not cards.uuids):
+        status = {"late": cards.late, "skipped": cards.skipped}
+        if reading.is_new:
+            found = {"gpu": reading.gpu, "gpu_unreadable": reading.gpu_unreadable, "cards": cards.uuids}
+            send({**found, **status})
+        else:
+            send(status)
+        if reading.is_new and not reading.gpu and (reading.lost or not cards.uuids):
+            return
+        if cards.overdue_s > MAX_HANG_S:
             return
         if not reading.lost:
             restart_s, restart_at = first_s, None
         elif restart_at is None:
             restart_at = time.monotonic() + restart_s
         elif time.monotonic() >= restart_at:
+            if cards.late:  # restarting would hang as well
+                return
             pynvml.nvmlShutdown()
             pynvml.nvmlInit()
-            restart_s = min(2 * restart_s, LAST_RESTART_S)
+            restart_s = min(2 * restart_s, MAX_RESTART_S)
             restart_at = time.monotonic() + restart_s
         time.sleep(interval_s)
 
 
-def _private_stdout() -> Say:
-    """Write lines where the parent listens; what the driver prints goes to stderr instead."""
+def _private_stdout() -> SendLine:
+    """A function that writes lines to the parent; what the driver prints goes to standard error instead."""
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def say(message: dict[str, Any]) -> None:
+    def send(message: dict[str, Any]) -> None:
         try:
             pipe.write(json.dumps(message) + "\n")
             pipe.flush()
-        except OSError:  # nobody listens any more
+        except OSError:  # the parent is gone
             os._exit(0)
 
-    return say
+    return send
 
 
 def _end_with_parent() -> None:
-    """The parent holds the other end of stdin, so its end is seen here, even while a driver call hangs."""
+    """Exit when standard input is closed, as it is when the parent ends, even while a driver call hangs."""
     os.read(0, 1)
     os._exit(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # skip the clean-up, in which a library may wait for a call that hangs

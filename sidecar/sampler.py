@@ -1,5 +1,6 @@
-"""The one thread that reads the hardware, and the bytes of its latest sample."""
+"""The thread that reads the hardware, and its latest sample, encoded."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -7,22 +8,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from sidecar.host import Host
+from host_facts.host import Host
 from sidecar.payload import Gpus, Sample, assemble, to_json
+from sidecar.plausible import without_implausible
 
-FIRST_WINDOW_S = 0.2
-GPU_RETRY_S = 0.05
+log = logging.getLogger(__name__)
+
+FIRST_CPU_WINDOW_S = 0.2
+GPU_WAIT_S = 0.05
 
 
 class GpuSource(Protocol):
-    """Who knows the GPUs; answers at once, and None as long as nothing is known yet."""
+    """Returns the state of the GPUs without waiting; None as long as nothing is known."""
 
     def current(self) -> Gpus | None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """One sample, its JSON bytes, and when its reading began on the monotonic clock."""
+class EncodedSample:
+    """One sample with its JSON, and when reading it began, on the monotonic clock."""
 
     at: float
     sample: Sample
@@ -30,7 +34,7 @@ class Taken:
 
 
 class Sampler:
-    """Takes a sample every `interval_s`; any thread may ask for the latest."""
+    """Takes a sample every `interval_s`; any thread may read the latest."""
 
     def __init__(
         self, host: Host, gpus: GpuSource, interval_s: float, clock: Callable[[], float] = time.monotonic
@@ -41,18 +45,19 @@ class Sampler:
         self._stale_after_s = max(5.0, 5 * interval_s)
         self._clock = clock
         self._started_at = clock()
-        self._latest: Taken | None = None
+        self._latest: EncodedSample | None = None
+        self._odd: list[str] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     @property
-    def latest(self) -> Taken | None:
+    def latest(self) -> EncodedSample | None:
         """The latest sample; None before the first."""
         return self._latest
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the thread hangs: what it last took is too old to be shown."""
+        """Whether the thread is stuck, so that its latest sample is too old to be shown."""
         latest = self._latest
         since = latest.at if latest else self._started_at
         return self._clock() - since > self._stale_after_s
@@ -61,19 +66,20 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; one that hangs in a system call is left behind as a daemon."""
+        """Stop the thread; if it is stuck in a system call it is left behind as a daemon."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=1)
 
     def _run(self) -> None:
         self._host.read()
-        wait_s = min(FIRST_WINDOW_S, self._interval_s)
+        wait_s = min(FIRST_CPU_WINDOW_S, self._interval_s)
         due = self._clock() + wait_s
         while not self._stopping.wait(wait_s):
             gpus = self._gpus.current()
             if gpus is None:
-                wait_s = GPU_RETRY_S
+                wait_s = GPU_WAIT_S
+                due = self._clock() + wait_s
                 continue
             self._take(gpus)
             now = self._clock()
@@ -82,6 +88,10 @@ class Sampler:
 
     def _take(self, gpus: Gpus) -> None:
         at = self._clock()
+        gpus, odd = without_implausible(gpus)
+        if odd and odd != self._odd:
+            log.warning("impossible readings of the NVIDIA driver are left out: %s", "; ".join(odd))
+        self._odd = odd
         sampled_at = datetime.now(UTC)
         sample = assemble(self._host.hostname(), sampled_at, self._host.read(), gpus)
-        self._latest = Taken(at, sample, to_json(sample))
+        self._latest = EncodedSample(at, sample, to_json(sample))

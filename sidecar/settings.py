@@ -1,26 +1,29 @@
-"""What the environment says: SIDECAR_HOST, SIDECAR_PORT, SIDECAR_SAMPLE_INTERVAL_S."""
+"""The settings, from environment variables whose names begin with SIDECAR_."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from sidecar.hosts import is_allowed_host
+
 PREFIX = "SIDECAR_"
 
 
-class SettingsError(ValueError):
-    """A variable has a value that is not allowed; the text names the variable, the value and what is."""
+class BadSettingError(ValueError):
+    """A variable has an invalid value; the text names the variable, the value and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the sidecar listens and how often it reads the hardware."""
+    """Where the sidecar listens, how often it reads the hardware, and which other Host names it answers."""
 
     host: str = "0.0.0.0"  # noqa: S104 - the server asks from another host
     port: int = 3039
     sample_interval_s: float = 1.0
+    allowed_hosts: tuple[str, ...] = ()
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings that `environ` gives; an empty one is the default; SettingsError if one is wrong."""
+    """Read the settings; an empty variable means the default. Raises BadSettingError."""
     defaults = Settings()
     return Settings(
         host=_host(environ.get(f"{PREFIX}HOST") or defaults.host),
@@ -28,11 +31,12 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         sample_interval_s=_interval(
             environ.get(f"{PREFIX}SAMPLE_INTERVAL_S") or str(defaults.sample_interval_s)
         ),
+        allowed_hosts=_allowed_hosts(environ.get(f"{PREFIX}ALLOWED_HOSTS") or ""),
     )
 
 
 def unknown_variables(environ: Iterable[str]) -> list[str]:
-    """The names in `environ` that look like a setting of the sidecar's but are none."""
+    """The variables that have the prefix of the sidecar's settings but are none of them."""
     known = {f"{PREFIX}{field.upper()}" for field in Settings.__slots__}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
@@ -59,5 +63,12 @@ def _interval(text: str) -> float:
     return seconds
 
 
-def _refused(name: str, value: str, allowed: str) -> SettingsError:
-    return SettingsError(f"{PREFIX}{name}={value!r} is not allowed: give {allowed}")
+def _allowed_hosts(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip().lower().rstrip(".") for name in text.split(",") if name.strip())
+    if not all(map(is_allowed_host, names)):
+        raise _refused("ALLOWED_HOSTS", text, "a list of host names, or .example.com for a whole domain")
+    return names
+
+
+def _refused(name: str, value: str, allowed: str) -> BadSettingError:
+    return BadSettingError(f"{PREFIX}{name}={value!r} is not allowed: give {allowed}")

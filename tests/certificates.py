@@ -4,6 +4,8 @@ import ssl
 import subprocess
 from pathlib import Path
 
+from tests.tools import tool
+
 
 def authority(folder: Path) -> Path:
     """An authority that vouches for others; its certificate, whose key lies beside it."""
@@ -22,7 +24,7 @@ def signed(folder: Path, by: Path, name: str) -> ssl.SSLContext:
 def _made(folder: Path, name: str, extension: str, *words: str) -> Path:
     certificate = folder / f"{name}.pem"
     command = [
-        "openssl",
+        tool("openssl"),
         "req",
         "-x509",
         "-newkey",

@@ -8,95 +8,47 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
-FIXTURES = Path(__file__).parent / "fixtures"
-GIB = 2**30
+from tests.bodies import http, ollama_body, sidecar_body
+from tests.ports import hold_port
+
 T = TypeVar("T")
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
-def gpu_body(index: int, *, used_gb: float, total_gb: float = 24, **changes: Any) -> dict[str, Any]:
-    """One GPU as a sidecar reports it."""
-    used, total = round(used_gb * GIB), round(total_gb * GIB)
-    return {
-        "index": index,
-        "uuid": f"GPU-{index}",
-        "model": "24GB consumer GPU",
-        "memory_kind": "dedicated",
-        "vram_total_bytes": total,
-        "vram_used_bytes": used,
-        "vram_free_bytes": total - used,
-        "utilisation": 47,
-        "temperature_c": 61,
-        "power_w": 212.5,
-    } | changes
+_TURNS = 10
+"""Of the event loop: more than it takes to serve what was accepted."""
 
 
-def sidecar_body(*gpus: dict[str, Any], **changes: Any) -> bytes:
-    """What a sidecar's /metrics answers, with `changes` at the top level."""
-    body = {
-        "version": 1,
-        "hostname": "host",
-        "sampled_at": "2026-11-23T17:00:00.123Z",
-        "window_s": 1.0,
-        "cpu_percent": 12.4,
-        "load_avg": [1.1, 0.9, 0.7],
-        "cpu_count": 32,
-        "ram_total_bytes": 128 * GIB,
-        "ram_used_bytes": 38 * GIB,
-        "ram_available_bytes": 90 * GIB,
-        "disk_total_bytes": 8000 * GIB,
-        "disk_used_bytes": 10 * GIB,
-        "uptime_s": 12345,
-        "gpu": list(gpus),
-        "gpu_unreadable": [],
-    }
-    return json.dumps(body | changes).encode()
+_ACCEPTED, _QUEUE = 4, 1024
+"""Of an endpoint's connections so many are accepted in one turn, since many endpoints run out of descriptors
+when each accepts all that have come before it serves any, and so many wait for it."""
 
 
-def ollama_body(*names: str, **changes: Any) -> bytes:
-    """What an Ollama's /api/ps answers when it holds these models."""
-    models = [
-        {
-            "name": name,
-            "model": name,
-            "size": 4 * GIB,
-            "digest": f"{number:064x}"[::-1],
-            "expires_at": "2318-12-04T10:11:12.123456789Z",
-            "size_vram": 4 * GIB,
-            "context_length": 4096,
-        }
-        | changes
-        for number, name in enumerate(names, 1)
-    ]
-    return json.dumps({"models": models}).encode()
+class _Connection(asyncio.StreamReaderProtocol):
+    """One connection; its endpoint holds it until it is closed, so that none is collected before."""
+
+    def __init__(self, endpoint: "FakeEndpoint") -> None:
+        super().__init__(asyncio.StreamReader(), endpoint.serve)
+        self._endpoint = endpoint
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop, when TLS has been agreed on if there is any."""
+        self._made = cast(asyncio.Transport, transport)
+        self._endpoint.open.add(self._made)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called by the event loop, which then closes the socket."""
+        self._endpoint.open.discard(self._made)
+        super().connection_lost(error)
 
 
-def tags_body(*models: tuple[str, str, int]) -> bytes:
-    """What an Ollama's /api/tags answers with these models on disk: name, digest, bytes."""
-    return json.dumps(
-        {
-            "models": [
-                {
-                    "name": name,
-                    "model": name,
-                    "modified_at": "2026-11-23T17:00:00.123456789+01:00",
-                    "size": size,
-                    "digest": digest,
-                    "details": {"format": "gguf", "quantization_level": "Q4_K_M"},
-                }
-                for name, digest, size in models
-            ]
-        }
-    ).encode()
-
-
-def http(body: bytes, status: str = "200 OK") -> bytes:
-    """A whole HTTP answer."""
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+async def _settle() -> None:
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 class FakeEndpoint:
@@ -115,7 +67,8 @@ class FakeEndpoint:
         script: Script | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._fleet, self.address, self.port, self.answer = fleet, address, port, answer
+        self._fleet, self.address, self.answer = fleet, address, answer
+        self.port = port or fleet.hold_port(address)
         self._tls = tls
         self.answers: dict[str, bytes | None] = {}
         self._script = script
@@ -123,7 +76,8 @@ class FakeEndpoint:
         self.asked_at: list[float] = []
         self.requests: list[bytes] = []
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._stopped = False
+        self.open: set[asyncio.Transport] = set()
         self.start()
 
     def url(self, path: str = "/", host: str | None = None) -> str:
@@ -138,7 +92,7 @@ class FakeEndpoint:
     @property
     def open_connections(self) -> int:
         """How many connections are open now; `connected` is how many there have ever been."""
-        return len(self._writers)
+        return len(self.open)
 
     def start(self) -> None:
         """Accept connections."""
@@ -146,24 +100,34 @@ class FakeEndpoint:
 
     def stop(self) -> None:
         """Refuse connections and close those that are open, as a process that ends does."""
-        self._fleet.run(self._stop())
+        self._fleet.run(self.close())
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.address, self.port, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._stopped = False
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        listening = socket.create_server((self.address, self.port), family=family)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self), sock=listening, ssl=self._tls, backlog=_ACCEPTED
+        )
+        listening.listen(_QUEUE)
 
-    async def _stop(self) -> None:
+    async def close(self) -> None:
+        """Do what `stop` does, in the thread of the fleet."""
+        self._stopped = True
         if self._server is not None:
+            # asyncio leaves open what it accepted just before its server is closed.
+            asyncio.get_running_loop().remove_reader(self._server.sockets[0].fileno())
+            await _settle()
             self._server.close()
-            for writer in self._writers:
-                writer.transport.abort()
+            for transport in self.open:
+                transport.abort()
             self._server = None
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer what comes over one connection."""
         self.connected += 1
         try:
-            while True:
+            while not self._stopped:
                 self.requests.append(await reader.readuntil(b"\r\n\r\n"))
                 self.asked_at.append(time.monotonic())
                 if self._script is not None:
@@ -180,7 +144,6 @@ class FakeEndpoint:
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             return None
         finally:
-            self._writers.discard(writer)
             writer.transport.abort()
 
 
@@ -189,13 +152,13 @@ class DeafEndpoint(FakeEndpoint):
 
     async def _start(self) -> None:
         self._listening = socket.create_server((self.address, self.port), backlog=0)
-        self.port = self._listening.getsockname()[1]
         self._queue = [socket.socket() for _ in range(8)]
         for waiting in self._queue:
             waiting.setblocking(False)
             waiting.connect_ex(self._listening.getsockname())
 
-    async def _stop(self) -> None:
+    async def close(self) -> None:
+        """Do what `stop` does, in the thread of the fleet."""
         for one in (*self._queue, self._listening):
             one.close()
 
@@ -207,6 +170,9 @@ class FakeFleet:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fakes", daemon=True)
         self._endpoints: list[FakeEndpoint] = []
+        self._held: list[socket.socket] = []
+        self._ports: dict[int, set[str]] = {}
+        """Those that are held, with the addresses that share them; none for one that is not shared."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -215,12 +181,25 @@ class FakeFleet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        for endpoint in self._endpoints:
-            endpoint.stop()
-        self.run(self._cancel_all())
+        self.run(self._close_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        for holder in self._held:
+            holder.close()
+
+    def hold_port(self, address: str) -> int:
+        """A port at which `address` can listen, stop and listen again; other addresses may share it."""
+        shares = address != "0.0.0.0" and ":" not in address
+        for port, addresses in self._ports.items():
+            if shares and addresses and address not in addresses:
+                addresses.add(address)
+                return port
+        holder = hold_port(address)
+        self._held.append(holder)
+        new: int = holder.getsockname()[1]
+        self._ports[new] = {address} if shares else set()
+        return new
 
     def listen(
         self,
@@ -257,13 +236,21 @@ class FakeFleet:
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run one coroutine in the fleet's thread."""
         future: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        future.result(timeout=10)
+        future.result(timeout=60)
 
-    async def _cancel_all(self) -> None:
+    async def _close_all(self) -> None:
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
+        await _settle()  # what is cancelled before it has begun closes nothing
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        for endpoint in self._endpoints:
+            for transport in endpoint.open:
+                transport.abort()
+        while any(endpoint.open for endpoint in self._endpoints):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the last one is closed in this turn
 
 
 def machine_yaml(
@@ -288,7 +275,7 @@ def machine_yaml(
     return json.dumps({"name": name, "role": "test", "hardware": {}, "network": network, "models": models})
 
 
-def wait_until(condition: Callable[[], T], within_s: float = 10.0) -> T:
+def wait_until(condition: Callable[[], T], within_s: float = 30.0) -> T:
     """The first true value of `condition`; fails when it takes longer than `within_s`."""
     deadline = time.monotonic() + within_s
     while not (value := condition()):

@@ -2,8 +2,8 @@
 
 import os
 import re
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,16 +13,9 @@ from typing import Any
 
 import requests
 
-from machines_server.poller_lock import holder
+from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from tests.fakes import wait_until
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.ports import free_port
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
@@ -43,6 +36,13 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
         timeout=60,
         check=False,
     )
+
+
+def copy_checkout(folder: Path) -> None:
+    """Copy to a new `folder` what of this checkout is not made by us."""
+    root = Path(__file__).parent.parent
+    made = [line.strip("/") for line in (root / ".gitignore").read_text().splitlines()]
+    shutil.copytree(root, folder, symlinks=True, ignore=shutil.ignore_patterns(".git", *made))
 
 
 class RunningServer:
@@ -75,18 +75,15 @@ class RunningServer:
                 stdout=log,
             )
         if self._command == "serve":
-            wait_until(self._answers, 20)
+            try:
+                wait_until(self._answers, 60)
+            except BaseException:  # nobody else ends it: there is no __exit__ without an __enter__
+                self._end()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
+        self._end()
 
     def get(self, path: str, **options: Any) -> requests.Response:
         """GET a path of this server."""
@@ -108,9 +105,19 @@ class RunningServer:
 
     def poller_pid(self) -> int:
         """The process that polls."""
-        leader = wait_until(lambda: holder(self.data / "poller.lock"))
+        leader = wait_until(lambda: PollerLock(self.data / "poller.lock").leader())
         assert leader is not None
         return leader.pid
+
+    def _end(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -120,7 +127,7 @@ class RunningServer:
             return False
 
 
-def wait_for_status(server: RunningServer, name: str, status: str, within_s: float = 10) -> dict[str, Any]:
+def wait_for_status(server: RunningServer, name: str, status: str, within_s: float = 30) -> dict[str, Any]:
     """The machine once it has that status."""
     seen: dict[str, Any] = {}
 

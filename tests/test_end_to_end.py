@@ -1,42 +1,23 @@
 """The whole way: machine files in, live truth out; real gunicorn, real SQLite, real sockets."""
 
 import json
-import os
-import signal
 import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Sized
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-import requests
 
-from tests.fakes import FakeFleet, gpu_body, http, machine_yaml, ollama_body, sidecar_body, wait_until
+from tests.bodies import gpu_body, http, ollama_body, sidecar_body
+from tests.fakes import FakeFleet, machine_yaml, wait_until
+from tests.guide import route
 from tests.running import RunningServer, wait_for_status
 
 EXAMPLES = Path(__file__).parent.parent / "machines" / "examples"
-INTERVAL_S, TIMEOUT_S = 1.0, 0.5
-
-
-def route(url: str, model: str) -> tuple[str, str]:
-    """A router as people write it: the most free VRAM among the online machines that hold the model."""
-    candidates = []
-    for machine in requests.get(f"{url}/api/infrastructure", timeout=10).json()["machines"]:
-        if machine["status"] != "online" or model not in machine.get("loaded_models", []):
-            continue
-        gpus = machine.get("telemetry", {}).get("gpu", [])
-        free = max((gpu["vram_free_gb"] for gpu in gpus), default=0)
-        candidates.append((free, machine["name"], machine["network"]["hostname"]))
-    if not candidates:
-        raise RuntimeError(model)
-    _, name, hostname = max(candidates)
-    return name, hostname
 
 
 def _more_than(there: Sized, number: int) -> bool:
@@ -127,14 +108,25 @@ def test_one_look_alike_or_hostile_answer_changes_only_its_machine(
     server: RunningServer, fakes: FakeFleet
 ) -> None:
     good = machine_yaml("good", fakes.sidecar(), fakes.ollama("phi3:mini"))
-    bad = machine_yaml(
-        "bad", fakes.listen(http(b"<html>")), fakes.listen(http(b'{"models": [{"model": 7}]}'))
-    )
+    bad = machine_yaml("bad", fakes.listen(http(b"<html>")), fakes.listen(http(b'{"models": {"model": 7}}')))
     server.write("good.yaml", good)
     server.write("bad.yaml", bad)
     machine = wait_for_status(server, "bad", "offline")
-    assert machine["status_reason"] == "sidecar: HTML, not JSON; ollama: models[0].model: 7 is not a text"
+    assert machine["status_reason"] == "sidecar: HTML, not JSON; ollama: models: not a list of objects"
     assert wait_for_status(server, "good", "online")
+
+
+def test_one_odd_entry_costs_one_entry_and_never_the_machine(server: RunningServer, fakes: FakeFleet) -> None:
+    gpus = gpu_body(0, used_gb=1), gpu_body(1, used_gb=1, utilisation=808334905, temperature_c=4294967295)
+    models = b'{"models": [{"model": 7}, {"name": "m", "size": -1, "expires_at": 1795453200}]}'
+    odd = machine_yaml("odd", fakes.sidecar(*gpus), fakes.listen(http(models)))
+    server.write("odd.yaml", odd)
+    machine = wait_for_status(server, "odd", "online")
+    assert machine["loaded_models"] == ["m"]
+    assert machine["ollama"]["models"][0]["size_bytes"] is None
+    assert [gpu["utilisation"] for gpu in machine["telemetry"]["gpu"]] == [47, None]
+    assert "models[0].model: 7 is not a text" in machine["ollama"]["message"]
+    assert "gpu[1].utilisation: 808334905 is out of range" in machine["status_reason"]
 
 
 def test_fifty_broken_files_beside_two_good_ones(server: RunningServer, fakes: FakeFleet) -> None:
@@ -169,6 +161,7 @@ def test_a_file_that_breaks_stays_in_force_in_every_worker_and_over_a_restart(
         assert server.get("/api/machines").json()["machines"] == []
 
 
+@pytest.mark.alone
 def test_three_hundred_machines_of_which_two_hundred_are_dead_or_silent(
     tmp_path: Path, fakes: FakeFleet
 ) -> None:
@@ -211,101 +204,6 @@ def test_a_live_hosts_sample_is_seen_while_others_hang(tmp_path: Path, fakes: Fa
         answered = time.monotonic()
         wait_for_status(server, "live", "online", within_s=5)
         assert time.monotonic() - answered < 2
-
-
-def test_when_the_polling_worker_is_killed_another_polls_within_an_interval(
-    server: RunningServer, fakes: FakeFleet
-) -> None:
-    sidecar = fakes.sidecar()
-    server.write("one.yaml", machine_yaml("one", sidecar, fakes.ollama()))
-    wait_for_status(server, "one", "online")
-    statuses: list[str] = []
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.05):
-            try:
-                statuses.append(server.fleet()["one"]["status"])
-            except requests.ConnectionError:
-                continue  # it was being answered by the worker that was killed
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    before = len(sidecar.asked_at) - 1  # a new machine is polled at once, and so may be close to a cycle
-    for _ in range(6):
-        asked = len(sidecar.asked_at)
-        os.kill(server.poller_pid(), signal.SIGKILL)
-        wait_until(partial(_more_than, sidecar.asked_at, asked + 1))
-    ended.set()
-    watcher.join()
-    assert set(statuses) == {"online"}
-    gaps = [later - earlier for earlier, later in pairwise(sidecar.asked_at[before:])]
-    assert max(gaps) < 2 * INTERVAL_S + 1, gaps  # one cycle may be lost, not two
-    assert sum(gap < INTERVAL_S / 2 for gap in gaps) <= 6, gaps  # at most one early poll for each take-over
-    connection = sqlite3.connect(server.data / "telemetry.db")
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    connection.close()
-
-
-def test_the_worker_that_polls_takes_no_connections(server: RunningServer) -> None:
-    port = int(server.settings["MACHINES_PORT"])
-    for _ in range(3):
-        poller = server.poller_pid()
-        time.sleep(1.5)  # the workers that answer are there
-        sessions = [requests.Session() for _ in range(16)]
-        for session in sessions:
-            assert session.get(f"{server.url}/health", timeout=10).ok
-        served = psutil.Process(poller).net_connections()
-        assert not [one for one in served if one.status == "ESTABLISHED" and one.laddr.port == port]
-        for session in sessions:
-            session.close()
-        os.kill(poller, signal.SIGKILL)
-        wait_until(partial(_is_another, server, poller))
-
-
-def _is_another(server: RunningServer, poller: int) -> bool:
-    return server.poller_pid() != poller
-
-
-def test_a_poller_that_stops_makes_machines_unknown_and_never_offline(
-    tmp_path: Path, fakes: FakeFleet
-) -> None:
-    with RunningServer(tmp_path, MACHINES_POLLER="off") as server:
-        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
-        assert server.fleet()["one"]["status"] == "unknown"
-        assert server.get("/health/ready").status_code == 503
-        settings = {name: value for name, value in server.settings.items() if name != "MACHINES_POLLER"}
-        with RunningServer(tmp_path, command="poll", **settings) as poller:
-            wait_for_status(server, "one", "online")
-            assert server.get("/health/ready").status_code == 200
-            poller.process.send_signal(signal.SIGSTOP)
-            stalled = wait_for_status(server, "one", "unknown")
-            assert "stalled" in stalled["status_reason"]
-            assert stalled["loaded_models"] == []
-            assert server.get("/health").json()["poller"]["state"] == "stalled"
-            poller.process.send_signal(signal.SIGCONT)
-            wait_for_status(server, "one", "online")
-        wait_until(lambda: server.get("/health").json()["poller"]["state"] == "stopped")
-        assert server.fleet()["one"]["status"] == "unknown"
-        refused = server.get("/health/ready")
-        assert (refused.status_code, refused.json()["error"]) == (503, "not_ready")
-
-
-def test_a_stopped_poller_does_not_blame_the_hosts_when_it_goes_on(tmp_path: Path, fakes: FakeFleet) -> None:
-    with RunningServer(tmp_path, MACHINES_POLLER="off") as server:
-        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
-        settings = {name: value for name, value in server.settings.items() if name != "MACHINES_POLLER"}
-        with RunningServer(tmp_path, command="poll", **settings) as poller:
-            wait_for_status(server, "one", "online")
-            for _ in range(2):
-                poller.process.send_signal(signal.SIGSTOP)
-                time.sleep(3 * INTERVAL_S)
-                poller.process.send_signal(signal.SIGCONT)
-                statuses = set()
-                until = time.monotonic() + INTERVAL_S
-                while time.monotonic() < until:
-                    statuses.add(server.fleet()["one"]["status"])
-                assert statuses <= {"online", "unknown"}
 
 
 def test_a_database_that_another_program_locks_turns_no_machine_offline(
@@ -371,34 +269,6 @@ def test_a_database_that_is_deleted_while_it_runs_is_made_anew(
     wait_for_status(server, "one", "online")
     wait_until(lambda: server.get("/health/ready").ok)
     assert "was moved away or deleted" in server.log.read_text()
-
-
-def test_two_servers_with_different_folders_on_one_database_say_so(tmp_path: Path, fakes: FakeFleet) -> None:
-    with RunningServer(tmp_path) as first:
-        first.poller_pid()
-        (tmp_path / "other").mkdir()
-        other = {"MACHINES_DATA_DIR": str(first.data)}
-        with RunningServer(tmp_path / "other", **other) as second:
-            second.write("two.yaml", machine_yaml("two", fakes.sidecar(), fakes.ollama()))
-            machine = wait_for_status(second, "two", "unknown")
-            assert f"polls the machine files of another folder, {first.machines}" in machine["status_reason"]
-            assert second.get("/health/ready").status_code == 503
-            assert second.get("/health").json()["poller"]["state"] == "stopped"
-            wait_until(lambda: "each needs a MACHINES_DATA_DIR of its own" in second.log.read_text())
-        assert first.get("/health/ready").ok
-
-
-def test_a_lock_file_that_is_deleted_leaves_one_poller(server: RunningServer, fakes: FakeFleet) -> None:
-    sidecar = fakes.sidecar()
-    server.write("one.yaml", machine_yaml("one", sidecar, fakes.ollama()))
-    wait_for_status(server, "one", "online")
-    (server.data / "poller.lock").unlink()
-    wait_until(lambda: "lock was deleted" in server.log.read_text())
-    asked = len(sidecar.asked_at)
-    wait_until(partial(_more_than, sidecar.asked_at, asked + 5))
-    gaps = [after - before for before, after in pairwise(sidecar.asked_at[asked + 2 :])]
-    assert min(gaps) > INTERVAL_S / 2, gaps  # two pollers would ask twice as often
-    assert wait_for_status(server, "one", "online")
 
 
 def test_connections_that_say_nothing_keep_nobody_out(server: RunningServer) -> None:

@@ -11,60 +11,57 @@ import pytest
 from tests.running import clean_environment
 
 ROOT = Path(__file__).parents[1]
-SERVER, SIDECAR = "machines_server", "sidecar"
+SERVER, SIDECAR, CLIENT = "machines_server", "sidecar", "machines_client"
+SHARED = "host_facts", "log_limit"
+"""What both of them import."""
 
 ANYTHING = {""}
-COMPOSITION = ("__main__", "cli", "doctor", "gunicorn_conf", "wsgi")
-"""What puts the parts together may import anything."""
 MAY_IMPORT: dict[str, set[str]] = {
-    "core": {"core"},
-    "errors": set(),
-    "config": {"errors"},
-    "logs": {"core"},
-    "system": {"core"},
-    "allocator": set(),
-    "poller_lock": set(),
-    "yaml_document": {"core", "errors"},
-    "machine_file": {"core", "errors", "yaml_document"},
-    "parse_aside": {"core", "machine_file", "yaml_document"},
-    "yaml_dump": {"yaml_document"},
-    "folder_watch": set(),
-    "registry_files": {"core", "errors", "folder_watch", "machine_file", "yaml_document"},
-    "poll": {"core", "errors", "poll", "poller_lock"},
-    "store": {"core", "errors", "store"},
-    "auth": {"core", "errors", "auth"},
-    "bodies": {"core"},
-    "service": {"bodies", "core", "errors", "store", "registry_files", "poller_lock", "system", "yaml_dump"},
-    "history": {"core", "errors", "store", "registry_files"},
-    "route_parameters": {"core", "errors"},
-    "routing": {"core", "errors", "store", "route_parameters"},
-    "web": {"bodies", "core", "errors", "service", "history", "routing", "auth", "web"},
-    "mcp_tools": {"core", "errors", "service", "history", "routing"},
+    "core": set(),
+    "errors": {"core"},
+    "failure_log": set(),
+    "settings": {"core", "errors"},
+    "contract": {"core", "errors"},
+    "inventory": {"core", "errors"},
+    "runtimes": {"core", "errors"},
+    "poll": {"core", "errors", "failure_log", "runtimes", "store.api"},
+    "store": set(),
+    "store.values": {"core"},
+    "store.api": {"core", "store.values"},
+    "store.sqlite": {"core", "errors", "failure_log", "store.api", "store.values"},
+    "services": {"contract", "core", "errors", "failure_log", "inventory", "store.api", "store.values"},
+    "web": {"contract", "core", "errors", "services"},
     "client": set(),
-    "cli_client": {"core", "errors", "client"},
-    "cli_history": {"core", "errors", "cli_client"},
-    "cli_pick": {"errors", "cli_client", "client"},
-    **dict.fromkeys(COMPOSITION, ANYTHING),
+    "cli": {"client", "core", "errors"},
+    "cli.checks": ANYTHING,
+    "cli.database": ANYTHING,
+    "cli.doctor": ANYTHING,
+    "cli.installation": ANYTHING,
+    "cli.main": ANYTHING,
+    "cli.serve": ANYTHING,
+    "process": ANYTHING,
+    "__main__": ANYTHING,
 }
-"""By part of the package (a module or a folder), the parts that it may import."""
+"""By room (a folder or a module), the rooms and modules that it may import beside itself."""
+COMPOSITION = {name for name, allowed in MAY_IMPORT.items() if allowed is ANYTHING}
 
-STANDARD_LIBRARY_ONLY = ("core", "errors", "poller_lock", "logs", "allocator")
 LIBRARIES: dict[str, set[str]] = {
-    "config": {"pydantic", "pydantic_settings"},
-    "system": {"psutil"},
-    "yaml_document": {"ruamel"},
-    "yaml_dump": {"ruamel"},
-    "machine_file": {"pydantic", "pydantic_core"},
-    "route_parameters": {"pydantic"},
-    "routing": {"orjson"},
-    "poll": {"pycurl", "orjson", "msgspec", "apscheduler"},
-    "store": {"orjson", "msgspec"},
-    "bodies": {"orjson"},
-    "service": {"orjson"},
-    "client": {"requests"},
-    **{name: set() for name in STANDARD_LIBRARY_ONLY},
+    "core": set(),
+    "errors": set(),
+    "failure_log": set(),
+    "settings": {"pydantic"},
+    "contract": {"msgspec", "pydantic"},
+    "inventory": {"pydantic", "pydantic_core", "ruamel"},
+    "runtimes": {"msgspec", "orjson"},
+    "poll": {"apscheduler", "orjson", "pycurl"},
+    "store.api": set(),
+    "store.values": set(),
+    "store.sqlite": {"msgspec", "orjson"},
+    "store": set(),
+    "services": {"host_facts", "msgspec"},
+    "client": {"machines_client"},
 }
-"""The foreign libraries of the parts that have a few and no others."""
+"""The only libraries beside Python's own of the rooms that have a few."""
 
 
 def modules(package: str) -> list[Path]:
@@ -81,61 +78,91 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def part(path: Path) -> str:
-    """The module or folder of the package that a file belongs to."""
-    return path.relative_to(ROOT / SERVER).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    """The name of a module within the package."""
+    return ".".join(path.relative_to(ROOT / SERVER).with_suffix("").parts)
+
+
+def rule_of(name: str) -> str:
+    """The room with rules of its own that a module belongs to: the innermost one."""
+    while name and name not in MAY_IMPORT:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def is_in(name: str, rooms: set[str]) -> bool:
+    """Whether a module belongs to one of the rooms."""
+    return any(f"{name}.".startswith(f"{room}.") for room in rooms)
 
 
 def of_server(path: Path) -> set[str]:
-    """The parts of the server that a file imports, without its own package's version."""
-    found = {name.split(".")[1] for name in imported(path) if name.startswith(f"{SERVER}.")}
+    """The modules of the server that a file imports, and what it takes of them."""
+    found = {name.partition(".")[2] for name in imported(path) if name.startswith(f"{SERVER}.")}
     return found - {"__version__"}
 
 
+SHARED_FILES = [path for package in SHARED for path in modules(package)]
+CLIENT_FILES = sorted((ROOT / CLIENT).glob("*.py"))  # a build leaves copies in a folder below
 SERVER_FILES = [path for path in modules(SERVER) if path != ROOT / SERVER / "__init__.py"]
 
 
-@pytest.mark.parametrize("path", SERVER_FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_part_imports_only_what_lies_below_it(path: Path) -> None:
-    allowed = MAY_IMPORT.get(part(path))
-    assert allowed is not None, f"say in {__name__} what {part(path)} may import"
-    if allowed is not ANYTHING:
-        assert of_server(path) - {part(path)} <= allowed
+@pytest.mark.parametrize("path", SERVER_FILES, ids=name_of)
+def test_a_room_imports_only_what_lies_below_it(path: Path) -> None:
+    rule = rule_of(name_of(path))
+    assert rule, f"say in {__name__} what {name_of(path)} may import"
+    if MAY_IMPORT[rule] is not ANYTHING:
+        allowed = MAY_IMPORT[rule] | {rule}
+        assert not {name for name in of_server(path) if not is_in(name, allowed)}
 
 
-@pytest.mark.parametrize("path", SERVER_FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_part_uses_only_its_own_libraries(path: Path) -> None:
+@pytest.mark.parametrize("path", SERVER_FILES, ids=name_of)
+def test_a_room_uses_only_its_own_libraries(path: Path) -> None:
     foreign = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {SERVER}
-    if part(path) in LIBRARIES:
-        assert foreign <= LIBRARIES[part(path)]
+    assert foreign <= LIBRARIES.get(rule_of(name_of(path)), foreign)
     assert not foreign & {"tests", "sidecar"}
 
 
-def test_poll_store_and_files_know_nothing_of_each_other() -> None:
-    groups = {
-        "poll": {"poll"},
-        "store": {"store"},
-        "files": {"registry_files", "machine_file", "yaml_document", "parse_aside", "folder_watch"},
-    }
-    for path in SERVER_FILES:
-        for group, parts in groups.items():
-            if part(path) in parts:
-                others = set().union(*(found for other, found in groups.items() if other != group))
-                assert not of_server(path) & others, path
+def test_each_room_and_module_that_a_rule_names_is_there() -> None:
+    there = {name_of(path) for path in SERVER_FILES}
+    rooms = {name.rpartition(".")[0] for name in there if "." in name} | there
+    rooms |= {name.partition(".")[0] for name in rooms}
+    for name in {*MAY_IMPORT, *LIBRARIES, *set().union(*MAY_IMPORT.values())} - {""}:
+        assert name in rooms, f"there is no {name}"
 
 
 def test_the_rules_have_no_circle() -> None:
     done: set[str] = set()
-    while left := {one for one in MAY_IMPORT if MAY_IMPORT[one] is not ANYTHING} - done:
-        ready = {one for one in left if MAY_IMPORT[one] - {one} <= done}
+    rules = {
+        name: {rule_of(one) for one in MAY_IMPORT[name]} - {name}
+        for name in MAY_IMPORT
+        if name not in COMPOSITION
+    }
+    while left := set(rules) - done:
+        ready = {one for one in left if rules[one] - COMPOSITION <= done}
         assert ready, f"a circle among {sorted(left)}"
         done |= ready
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    there = {name_of(path).removesuffix(".__init__"): path for path in SERVER_FILES}
+    needs = {
+        name: {
+            next((one for one in (found, found.rpartition(".")[0]) if one in there), name)
+            for found in of_server(path)
+        }
+        - {name}
+        for name, path in there.items()
+    }
+    while ready := {name for name, needed in needs.items() if not needed & set(needs)}:
+        for name in ready:
+            del needs[name]
+    assert not needs, f"a circle among {sorted(needs)}"
+
+
 def test_nobody_imports_what_puts_the_parts_together_but_its_own_kind() -> None:
     for path in SERVER_FILES:
-        if part(path) not in COMPOSITION:
-            assert not of_server(path) & set(COMPOSITION), path
+        if rule_of(name_of(path)) not in COMPOSITION:
+            assert not {name for name in of_server(path) if is_in(name, COMPOSITION - {"process"})}, path
 
 
 def test_sidecar_and_server_never_import_each_other() -> None:
@@ -143,6 +170,19 @@ def test_sidecar_and_server_never_import_each_other() -> None:
         assert not [name for name in imported(path) if name.split(".")[0] in (SERVER, "tests", "migrations")]
     for path in modules(SERVER):
         assert not [name for name in imported(path) if name.split(".")[0] in (SIDECAR, "tests")]
+
+
+def test_what_both_import_knows_neither_of_them() -> None:
+    for package in SHARED:
+        for path in modules(package):
+            foreign = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names
+            assert foreign <= {package, "psutil"}, path
+
+
+def test_the_client_knows_nothing_of_the_server_and_needs_requests_or_httpx() -> None:
+    for path in CLIENT_FILES:
+        foreign = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {CLIENT}
+        assert foreign <= ({"httpx"} if path.name.startswith("async_") else {"requests", "urllib3"}), path
 
 
 def at_import(tree: ast.Module) -> Iterator[ast.AST]:
@@ -163,7 +203,9 @@ READS = {"load_settings", "read_settings", "getenv", "environ", "open", "connect
 
 
 @pytest.mark.parametrize(
-    "path", [*SERVER_FILES, *modules(SIDECAR)], ids=lambda path: str(path.relative_to(ROOT))
+    "path",
+    [*SERVER_FILES, *modules(SIDECAR), *SHARED_FILES, *CLIENT_FILES],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_nothing_is_read_at_import_but_by_gunicorns_settings(path: Path) -> None:
     used = set()
@@ -175,7 +217,7 @@ def test_nothing_is_read_at_import_but_by_gunicorns_settings(path: Path) -> None
             used.add(called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", ""))
         elif isinstance(node, ast.Attribute) and node.attr == "environ":
             used.add("environ")
-    allowed = {"load_settings"} if path == ROOT / SERVER / "gunicorn_conf.py" else set()
+    allowed = {"load_settings"} if path == ROOT / SERVER / "process" / "gunicorn_conf.py" else set()
     assert used & READS == allowed
 
 
@@ -196,7 +238,7 @@ assert not seen, seen
 def test_importing_everything_starts_no_thread_and_opens_nothing(tmp_path: Path) -> None:
     names = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in [*modules(SERVER), *modules(SIDECAR)]
+        for path in [*modules(SERVER), *modules(SIDECAR), *SHARED_FILES, *CLIENT_FILES]
         if path.name not in ("__main__.py", "gunicorn_conf.py", "gpu_child.py")
     ]
     done = subprocess.run(

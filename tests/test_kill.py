@@ -7,22 +7,25 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import requests
 
-from bench.fill import DAY_S, Host, Stretch, fill
-from machines_server.core.metrics import MACHINE_METRICS
-from machines_server.core.registry import Endpoint
-from machines_server.core.sample import HostSample, PollResult, Sample, State
-from machines_server.store.connection import open_reader, open_writer
-from machines_server.store.rollups import Retention, Rollups
-from machines_server.store.samples import SampleWriter
-from tests.fakes import FakeFleet, gpu_body, machine_yaml, wait_until
+from bench.fill import DAY_S, Host, Period, fill
+from machines_server.core.past.metrics import MACHINE_METRICS
+from machines_server.core.sample import HostSample, PollResult, RuntimeState, Sample, State
+from machines_server.store.sqlite.connection import open_reader, open_writer
+from machines_server.store.sqlite.telemetry.rollups import Rollups
+from machines_server.store.sqlite.telemetry.samples import SampleWriter
+from machines_server.store.values import Retention
+from tests.bodies import gpu_body
+from tests.core.machines import SIDECAR
+from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.running import RunningServer
-from tests.store.folds import rollups_that_differ
+from tests.store.sqlite.telemetry.folds import rollups_that_differ
 
 KILLS = int(os.environ.get("MACHINES_TEST_KILLS", "12"))
 KEEP_ALL = Retention(raw_s=1e9, minute_s=1e9, hour_s=1e9)
@@ -46,9 +49,9 @@ def add_old_samples(path: Path, from_s: int, to_s: int) -> int:
 
 
 def _old(name: str, at: float) -> Sample:
-    answer = HostSample(cpu_percent=at % 97, uptime_s=at)
-    result = PollResult(name, Endpoint.SIDECAR, "", State.OK, at, 0.01, None, answer)
-    return Sample(name, {Endpoint.SIDECAR: result})
+    answer = RuntimeState(host=HostSample(cpu_percent=at % 97, uptime_s=at))
+    result = PollResult(name, SIDECAR, State.OK, at, 0.01, None, answer)
+    return Sample(name, {"sidecar": result})
 
 
 def acknowledged(connection: sqlite3.Connection, since_ms: int) -> tuple[int, int]:
@@ -64,7 +67,7 @@ def test_a_poller_that_is_killed_at_any_moment_loses_nothing_that_was_seen(
     chance = random.Random(KILLS)
     path = tmp_path / "var" / "telemetry.db"
     server = RunningServer(
-        tmp_path, command="poll", MACHINES_POLL_INTERVAL_S="0.5", MACHINES_POLL_TIMEOUT_S="0.3"
+        tmp_path, command="poll", MACHINES_POLL_INTERVAL_S="0.7", MACHINES_POLL_TIMEOUT_S="0.6"
     )
     for number in range(MACHINES):
         sidecar = fakes.sidecar(gpu_body(0, used_gb=number))
@@ -76,11 +79,13 @@ def test_a_poller_that_is_killed_at_any_moment_loses_nothing_that_was_seen(
         server.process.kill()
         server.process.wait()
     old_samples = left = add_old_samples(path, old_until_s - (KILLS + 2) * 3600, old_until_s)
-    seen, runs_that_deleted = (0, 0), 0
+    seen, samples, runs_that_deleted = (0, 0), 0, 0
     for kill in range(KILLS):
         server.settings["MACHINES_RETENTION_RAW"] = f"{KILLS - kill + 1}h"  # so that each deletes an hour
         with server, closing(open_reader(path)) as watching:
-            until = time.monotonic() + chance.uniform(0.4, 2.0)
+            if kill % 3:  # the others may be killed while they start
+                wait_until(partial(_has_more_samples, watching, since_ms, samples))
+            until = time.monotonic() + chance.uniform(0.1, 1.4)
             while time.monotonic() < until:
                 seen = acknowledged(watching, since_ms)
                 time.sleep(0.005)
@@ -105,6 +110,10 @@ def test_a_poller_that_is_killed_at_any_moment_loses_nothing_that_was_seen(
     assert runs_that_deleted > KILLS / 4
 
 
+def _has_more_samples(connection: sqlite3.Connection, since_ms: int, samples: int) -> bool:
+    return acknowledged(connection, since_ms)[1] > samples
+
+
 def _samples(path: Path, since_ms: int) -> int:
     with closing(sqlite3.connect(path)) as connection:
         try:
@@ -114,10 +123,11 @@ def _samples(path: Path, since_ms: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_reading_a_year_of_the_past_delays_no_cycle(tmp_path: Path, fakes: FakeFleet) -> None:
     path = tmp_path / "var" / "telemetry.db"
     now_s = int(time.time())
-    past = [Stretch(now_s - 365 * DAY_S, now_s - 2 * DAY_S, 1800), Stretch(now_s - 2 * DAY_S, now_s, 30)]
+    past = [Period(now_s - 365 * DAY_S, now_s - 2 * DAY_S, 1800), Period(now_s - 2 * DAY_S, now_s, 30)]
     fill(path, [Host("old")], past)
     machines = tmp_path / "machines"
     machines.mkdir()

@@ -14,10 +14,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
-from tests.fakes import FakeFleet, gpu_body, machine_yaml, wait_until
+from tests.bodies import gpu_body
+from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.running import RunningServer, clean_environment, wait_for_status
 
 LLAMA = "llama3.1:70b"
@@ -188,16 +190,16 @@ def test_a_killed_worker_leaves_no_half_lease_and_loses_none(server: RunningServ
     takers = [threading.Thread(target=take, args=[number]) for number in range(4)]
     for taker in takers:
         taker.start()
-    for _ in range(8):
-        before = len(got)
-        wait_until(lambda before=before: len(got) > before + 5, 20)  # type: ignore[misc]
-        pids = subprocess.run(
-            ["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=True
-        ).stdout.split()
-        os.kill(int(pids[before % len(pids)]), signal.SIGKILL)
-    ended.set()
-    for taker in takers:
-        taker.join()
+    try:
+        for _ in range(8):
+            before = len(got)
+            wait_until(lambda before=before: len(got) > before + 5, 20)  # type: ignore[misc]  # bound by default
+            workers = psutil.Process(server.process.pid).children()
+            workers[before % len(workers)].kill()
+    finally:
+        ended.set()
+        for taker in takers:
+            taker.join()
     with closing(sqlite3.connect(server.data / "coordination.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     there = {one["lease"]: one for one in held(server)}

@@ -2,19 +2,18 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 import requests
 
 from tests.fakes import wait_until
-from tests.running import clean_environment, free_port
-from tests.test_docs import example_answer, shape
+from tests.ports import free_port
+from tests.readme import example_answer, shape
+from tests.running import clean_environment, copy_checkout
+from tests.tools import tool
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,20 +22,12 @@ def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port that refuses: it is taken and does not listen, so that nobody else can either."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        yield nobody.getsockname()[1]
-
-
 def test_make_run_shows_this_machine_live_as_the_readme_says_and_ends_without_a_trace(
-    tmp_path: Path, closed_port: int
+    tmp_path: Path,
 ) -> None:
     machines = tmp_path / "machines"
     machines.mkdir()
-    sidecar_port, ollama_port, port = free_port(), closed_port, free_port()
+    sidecar_port, ollama_port, port = free_port(), free_port(), free_port()
     text = (ROOT / "machines" / "localhost.yaml").read_text()
     ports = f"hostname: 127.0.0.1\n  port: {ollama_port}\n  sidecar_port: {sidecar_port}"
     (machines / "localhost.yaml").write_text(text.replace("hostname: 127.0.0.1", ports))
@@ -53,7 +44,12 @@ def test_make_run_shows_this_machine_live_as_the_readme_says_and_ends_without_a_
     del environment["PYTHONWARNINGS"]  # what pip warns of is not ours
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["make", "run"], cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True
+            [tool("make"), f"PYTHON={sys.executable}", "run"],
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     try:
         url = f"http://127.0.0.1:{port}"
@@ -89,12 +85,12 @@ def test_make_run_shows_this_machine_live_as_the_readme_says_and_ends_without_a_
 
 
 def test_make_run_sidecar_works_with_nothing_but_the_sidecars_packages(tmp_path: Path) -> None:
-    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "checkout"], check=True)
+    copy_checkout(tmp_path / "checkout")
     port = free_port()
     environment = clean_environment(SIDECAR_PORT=str(port), SIDECAR_HOST="127.0.0.1")
     del environment["PYTHONWARNINGS"]  # what pip warns of is not ours
     process = subprocess.Popen(
-        ["make", f"PYTHON={sys.executable}", "run-sidecar"],
+        [tool("make"), f"PYTHON={sys.executable}", "run-sidecar"],
         cwd=tmp_path / "checkout",
         env=environment,
         start_new_session=True,
@@ -122,14 +118,14 @@ def test_make_run_sidecar_works_with_nothing_but_the_sidecars_packages(tmp_path:
         check=True,
     ).stdout
     names = {line.partition("==")[0].lower().replace("_", "-") for line in packages.splitlines()}
-    assert names <= {"nvidia-ml-py", "prometheus-client", "psutil", "waitress", "pip", "setuptools", "wheel"}
+    assert names <= {"h11", "nvidia-ml-py", "prometheus-client", "psutil", "pip", "setuptools", "wheel"}
 
 
 def test_the_installed_package_brings_its_migrations_and_both_commands(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "checkout"], check=True)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
-    subprocess.run([*pip, str(tmp_path / "checkout")], check=True)
+    copy_checkout(tmp_path / "checkout")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(site), str(tmp_path / "checkout")], check=True)
     assert {"machines-server", "machines-sidecar"} <= {path.name for path in (site / "bin").iterdir()}
     environment = clean_environment(PYTHONPATH=str(site), MACHINES_DATA_DIR=str(tmp_path / "var"))
 

@@ -1,107 +1,16 @@
 """A day in the life of a fleet: at each step the advice is right, and the events tell the same story."""
 
-import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
-from tests.fakes import GIB, FakeFleet, gpu_body, http, sidecar_body, tags_body, wait_until
+from tests.bodies import GIB, sha
+from tests.day import LLAMA, QWEN, Day, Host, Story, loaded
+from tests.fakes import FakeFleet, wait_until
+from tests.guide import route as route_of_the_guide
 from tests.running import RunningServer
-from tests.test_end_to_end import route as route_of_the_guide
-
-LLAMA, QWEN = "llama3.1:70b", "qwen2.5:32b"
-Story = list[tuple[str, str]]
-
-
-class Host:
-    """One machine of the fleet, told what to say."""
-
-    def __init__(self, day: "Day", name: str, used_gb: list[float] | None, **declared: Any) -> None:
-        self.day, self.name = day, name
-        self.sidecar = day.fakes.sidecar()
-        self.ollama = day.fakes.ollama()
-        self.ollama.answers["/api/tags"] = http(tags_body())
-        if used_gb is not None:
-            self.uses(*used_gb)
-        network = {"hostname": "127.0.0.1", "port": self.ollama.port, "sidecar_port": self.sidecar.port}
-        self.declared = {
-            "name": name,
-            "role": "test",
-            "hardware": {},
-            "models": [],
-            "network": network,
-        } | declared
-        self.declare()
-
-    def declare(self, **changes: Any) -> None:
-        """Write the machine's file."""
-        self.declared |= changes
-        self.day.server.write(f"{self.name}.yaml", json.dumps(self.declared))
-
-    def uses(self, *used_gb: float) -> None:
-        """So much VRAM is used on each GPU of 24 GiB."""
-        gpus = (gpu_body(index, used_gb=gb, uuid=f"{self.name}-{index}") for index, gb in enumerate(used_gb))
-        self.sidecar.answer = http(sidecar_body(*gpus))
-
-    def holds(self, *models: dict[str, Any]) -> None:
-        """What Ollama lists from now on."""
-        self.ollama.answer = http(json.dumps({"models": models}).encode())
-
-    def stores(self, *models: tuple[str, str, int]) -> None:
-        """What is on its disk."""
-        self.ollama.answers["/api/tags"] = http(tags_body(*models))
-
-
-def loaded(
-    name: str = LLAMA, *, gb: float = 20, on_gpu: float = 1.0, leaves_in_s: float = 3600, **more: Any
-) -> dict[str, Any]:
-    """A model as /api/ps lists it."""
-    leaves = datetime.now(UTC) + timedelta(seconds=leaves_in_s)
-    values = {"name": name, "model": name, "digest": f"digest of {name}", "size": round(gb * GIB)}
-    values |= {
-        "size_vram": round(gb * on_gpu * GIB),
-        "context_length": 8192,
-        "expires_at": leaves.isoformat(),
-    }
-    return values | more
-
-
-class Day:
-    """A server, its hosts, and what it advises."""
-
-    def __init__(self, server: RunningServer, fakes: FakeFleet) -> None:
-        self.server, self.fakes = server, fakes
-
-    def asked(self, model: str = LLAMA, **question: Any) -> dict[str, Any]:
-        """The answer now, by machine: `best`, then the warmth, or the code, of each."""
-        body = self.server.get("/api/route", params={"model": model} | question).json()
-        self.body: dict[str, Any] = body
-        found = {one["name"]: one["code"] for one in body["rejected"]}
-        found |= {one["name"]: one["warmth"] for one in body.get("candidates", ())}
-        return {"best": body.get("machine")} | found
-
-    def becomes(self, expected: dict[str, Any], model: str = LLAMA, **question: Any) -> dict[str, Any]:
-        """Wait until that is the answer, and give it whole."""
-        try:
-            wait_until(lambda: self.asked(model, **question) == expected, 15)
-        except AssertionError:
-            raise AssertionError(f"not {expected} but {self.asked(model, **question)}: {self.body}") from None
-        return self.body
-
-    def reason(self, name: str) -> str:
-        """Why the last answer put that machine where it is."""
-        everyone = [*self.body.get("candidates", ()), *self.body["rejected"]]
-        found: str = next(one["reason"] for one in everyone if one["name"] == name)
-        return found
-
-    def story(self) -> Story:
-        """All events, oldest first."""
-        events = self.server.get("/api/events", params={"limit": 500}).json()["events"]
-        return [(one["machine"], one["type"]) for one in reversed(events)]
 
 
 @pytest.fixture
@@ -114,7 +23,7 @@ def test_a_model_comes_spills_expires_and_goes_and_a_host_dies_and_comes_back(da
     first = Host(day, "first", [4.0, 2.0], models=[LLAMA])
     second = Host(day, "second", [1.0])
     day.becomes({"best": None, "first": "model_not_loaded", "second": "model_not_loaded"})
-    assert "could load it" in day.reason("first")
+    assert "declared for it" in day.reason("first")
 
     first.uses(22.0, 2.0)
     first.holds(loaded())
@@ -186,7 +95,7 @@ def test_files_and_other_names_count_as_soon_as_they_are_there(day: Day) -> None
     assert day.reason("named") == "its site is krakow, not warsaw"
 
     alias = Host(day, "alias", [1.0])
-    alias.holds(loaded("mine:latest", digest=f"digest of {LLAMA}", gb=1))
+    alias.holds(loaded("mine:latest", digest=sha(LLAMA), gb=1))
     body = day.becomes({"best": "alias", "named": "warm", "alias": "warm"})
     assert body["model"] == "mine:latest"
     day.becomes({"best": "named", "named": "warm", "alias": "excluded"}, exclude="ALIAS")
@@ -210,7 +119,7 @@ def wait_for(day: Day, there: Callable[[Story], bool]) -> Story:
 
 def test_a_lease_for_a_cold_model_is_loaded_once_and_counted_once(day: Day) -> None:
     host = Host(day, "host", [2.0], models=[QWEN])
-    host.stores((QWEN, f"digest of {QWEN}", 12 * GIB))
+    host.stores((QWEN, sha(QWEN), 12 * GIB))
     other = Host(day, "other", [1.0])
     cold = {"best": "host", "host": "cold", "other": "model_not_there"}
     wait_until(
@@ -232,10 +141,15 @@ def test_a_lease_for_a_cold_model_is_loaded_once_and_counted_once(day: Day) -> N
     body = day.becomes({"best": "host", "host": "loading", "other": "model_not_there"}, QWEN, cold="true")
     assert body["candidates"][0]["free_vram_gb"] == 7.0
     wanted = {"model": QWEN, "cold": True, "min_free_vram_gb": 10}
+    refused = requests.post(f"{day.server.url}/api/leases", json=wanted, timeout=10)
+    assert (refused.status_code, refused.json()["rejected"][0]["code"]) == (503, "leased")
+    wanted["min_free_vram_gb"] = 6
     joined = requests.post(f"{day.server.url}/api/leases", json=wanted, timeout=10).json()
-    assert (joined["machine"], joined["warm"], joined["gpus"]) == ("host", False, [])
+    assert (joined["machine"], joined["warm"]) == ("host", False)
+    assert joined["gpus"] == [{"uuid": "host-0", "index": 0, "vram_gb": 6.0}]
     requests.delete(f"{day.server.url}/api/leases/{joined['lease']}", timeout=10)
 
+    day.is_polled_since("host", made.json()["created_at"])
     host.uses(16.0)  # the model came, and takes less than was promised
     host.holds(loaded(QWEN, gb=14))
     body = day.becomes({"best": "host", "host": "warm", "other": "model_not_loaded"}, QWEN)
@@ -253,7 +167,7 @@ def test_a_lease_for_a_cold_model_is_loaded_once_and_counted_once(day: Day) -> N
     assert (one["needs_gb"], one["needs_from"], one["load_from"]) == (14.0, "learned", "learned")
     assert 0 < one["load_s"] < 30
 
-    other.stores((QWEN, f"digest of {QWEN}", 12 * GIB))
+    other.stores((QWEN, sha(QWEN), 12 * GIB))
     other.holds(loaded("phi3:mini", gb=22))
     other.uses(23.0)  # a model that is not known to be on its disk: it is asked again what there is
     wait_until(lambda: day.asked(QWEN, cold="true").get("other") == "cold", 20)

@@ -1,7 +1,7 @@
-"""Takes pictures of the page with a demonstration fleet: `make screenshots`.
+"""Takes screenshots of the page with a demonstration fleet: `make screenshots`.
 
-With a folder and a number of machines it takes many more there, to look at: every page, in light and dark,
-on a phone and on a desktop.
+With a folder and a number of machines it takes screenshots of every page there, in light and dark, on a phone
+and on a desktop, for review.
 """
 
 import sys
@@ -17,12 +17,12 @@ from tests.fakes import FakeFleet
 from tests.page.demo_fleet import DemoFleet, give_past
 from tests.running import RunningServer
 
-Scheme = Literal["light", "dark"]
-SCHEMES: tuple[Scheme, ...] = ("light", "dark")
-SETTLE_S = 2.5
-"""Sparklines and charts come after the page."""
+ColorScheme = Literal["light", "dark"]
+COLOR_SCHEMES: tuple[ColorScheme, ...] = ("light", "dark")
+DRAWING_S = 2.5
+"""How long to wait for sparklines and charts."""
 DOCS = Path(__file__).parent.parent / "docs"
-SIZES = {"desktop": (1440, 900), "phone": (360, 780)}
+WINDOW_SIZES = {"desktop": (1440, 900), "phone": (360, 780)}
 PAGES = {
     "fleet": "/",
     "table": "/?view=table",
@@ -33,7 +33,7 @@ PAGES = {
 
 
 def main(folder: Path | None, count: int) -> None:
-    """Two pictures for the documentation, or all into `folder`."""
+    """Take the two screenshots of the documentation, or all into `folder`."""
     with TemporaryDirectory() as temporary, FakeFleet() as fakes, sync_playwright() as playwright:
         root = Path(temporary)
         (root / "var").mkdir()
@@ -50,23 +50,23 @@ def main(folder: Path | None, count: int) -> None:
             browser.close()
 
 
-def _plan(folder: Path | None) -> list[tuple[str, Scheme, str, Path]]:
+def _plan(folder: Path | None) -> list[tuple[str, ColorScheme, str, Path]]:
     if folder is None:
         return [(page, "light", "desktop", DOCS / f"{page}.png") for page in ("fleet", "machine")]
     return [
         (page, scheme, size, folder / f"{page}-{scheme}-{size}.png")
         for page in PAGES
-        for scheme in SCHEMES
-        for size in SIZES
+        for scheme in COLOR_SCHEMES
+        for size in WINDOW_SIZES
     ]
 
 
-def _take(browser: Browser, url: str, scheme: Scheme, size: str, file: Path) -> None:
-    width, height = SIZES[size]
+def _take(browser: Browser, url: str, scheme: ColorScheme, size: str, file: Path) -> None:
+    width, height = WINDOW_SIZES[size]
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     page.goto(url)
     page.wait_for_selector("main :is(h1, h2):visible")
-    time.sleep(SETTLE_S)
+    time.sleep(DRAWING_S)
     page.screenshot(path=file, full_page="/machines/" in url and file.parent != DOCS)
     page.close()
 

@@ -1,22 +1,21 @@
-"""online, degraded, offline or unknown: what the latest polls and the clock allow us to say of a machine."""
+"""online, degraded, offline or unknown: the status of a machine, from its latest polls and the clock."""
 
-from collections.abc import Container, Mapping, Set
+from collections.abc import Collection, Container, Mapping
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from machines_server.core.registry import Endpoint
+from machines_server.core.machine import Endpoint
 from machines_server.core.sample import Cycle, State
 from machines_server.core.times import rfc3339
 
 NOT_YET, NOT_ASKED = "not polled yet", "this server could not ask it"
-_ENDPOINTS = tuple(Endpoint)
 
 BUSY_GRACE_S = 60.0
-"""How long a busy Ollama's last model list stands."""
+"""How long the last model list of a busy model server stays valid."""
 
 
 class Status(StrEnum):
-    """What is said of a machine."""
+    """The status of a machine."""
 
     ONLINE = "online"
     DEGRADED = "degraded"
@@ -29,39 +28,39 @@ class Ended(Protocol):
 
     @property
     def state(self) -> State:
-        """In one word."""
+        """The outcome."""
 
     @property
     def reason(self) -> str | None:
-        """In a sentence, unless it was answered."""
+        """Why, in a sentence; None for a good answer without oddities."""
 
 
 class Verdict(NamedTuple):
-    """The status of a machine and, unless all is well, one sentence why."""
+    """The status of a machine and, unless all is well, one sentence that says why."""
 
     status: Status
     reason: str | None = None
 
 
 def too_old_after_s(interval_s: float, timeout_s: float) -> float:
-    """How long a poll, or a finished cycle, speaks for the present."""
+    """The age in seconds beyond which a poll, or a finished cycle, says nothing about the present."""
     return 2 * interval_s + timeout_s
 
 
 def is_fresh(at: float | None, now: float, limit_s: float) -> bool:
-    """Whether `at` lies within `limit_s` of `now`; on either side, since wall clocks are set back too."""
+    """Return whether `at` is within `limit_s` of `now`, before or after it: wall clocks are also set back."""
     return at is not None and abs(now - at) <= limit_s
 
 
 class PollerState(NamedTuple):
-    """running, stalled or stopped; unless it runs, `fault` is one sentence for it."""
+    """running, stalled or stopped; unless it is running, `fault` says why in one sentence."""
 
-    state: str
+    state: Literal["running", "stalled", "stopped"]
     fault: str | None = None
 
 
 def judge_poller(cycle: Cycle | None, leads_since: float | None, now: float, limit_s: float) -> PollerState:
-    """Whether somebody polls, from the latest finished cycle and since when a process has had the lock."""
+    """The state of the poller, from the latest finished cycle and the time since which the lock is held."""
     if cycle is not None and is_fresh(cycle.ended_at, now, limit_s):
         return PollerState("running")
     last = (
@@ -75,44 +74,41 @@ def judge_poller(cycle: Cycle | None, leads_since: float | None, now: float, lim
 
 
 def judge(
-    declared: Set[Endpoint],
-    seen: Mapping[Endpoint, Ended],
+    declared: Collection[Endpoint],
+    seen: Mapping[str, Ended],
     poller_fault: str | None,
-    before: Container[Endpoint] = (),
+    before: Container[str] = (),
 ) -> Verdict:
     """The status of a machine that has the `declared` endpoints.
 
-    `seen` holds the latest poll of each endpoint, without those that are too old to speak for the present.
-    `poller_fault` says why nobody polls, if nobody does; `before` are endpoints that were polled at any time.
-    An endpoint that is busy did not answer.
+    `seen` has, by kind, the latest poll of each endpoint that is recent enough to count. `poller_fault` says
+    why nobody polls, if nobody does; `before` has the kinds that were polled at any time. An endpoint that is
+    busy did not answer.
     """
     if poller_fault:
         return Verdict(Status.UNKNOWN, poller_fault)
     if not declared:
         return Verdict(Status.OFFLINE, "neither a sidecar nor Ollama is declared for this machine")
+    polled = [(one, seen[one.kind]) for one in declared if one.kind in seen]
     reason = "; ".join(
-        f"{endpoint}: {seen[endpoint].reason}"
-        for endpoint in _ENDPOINTS
-        if endpoint in seen and seen[endpoint].state is not State.OK
+        f"{one.kind}: {ended.reason}" for one, ended in polled if ended.state is not State.OK or ended.reason
     )
-    if _answered(seen, Endpoint.SIDECAR):
+    answered = [one for one, ended in polled if ended.state is State.OK]
+    if any(one.reports_host for one in answered):
         return Verdict(Status.ONLINE, reason or None)
-    if waiting := [endpoint for endpoint in Endpoint if endpoint in declared - seen.keys()]:
-        why = "; ".join(
-            f"{' and '.join(some)}: {reason}"
-            for reason, some in (
-                (NOT_YET, [endpoint for endpoint in waiting if endpoint not in before]),
-                (NOT_ASKED, [endpoint for endpoint in waiting if endpoint in before]),
-            )
-            if some
-        )
-        return Verdict(Status.UNKNOWN, why)
-    if not _answered(seen, Endpoint.OLLAMA):
+    if waiting := [one.kind for one in declared if one.kind not in seen]:
+        return Verdict(Status.UNKNOWN, _why_waiting(waiting, before))
+    if not answered:
         return Verdict(Status.OFFLINE, reason)
-    if Endpoint.SIDECAR in declared:
+    if any(one.reports_host for one in declared):
         return Verdict(Status.DEGRADED, reason)
-    return Verdict(Status.ONLINE)
+    return Verdict(Status.ONLINE, reason or None)
 
 
-def _answered(seen: Mapping[Endpoint, Ended], endpoint: Endpoint) -> bool:
-    return endpoint in seen and seen[endpoint].state is State.OK
+def _why_waiting(waiting: Collection[str], before: Container[str]) -> str:
+    """Why there is no recent poll of these kinds."""
+    never = [kind for kind in waiting if kind not in before]
+    not_lately = [kind for kind in waiting if kind in before]
+    return "; ".join(
+        f"{' and '.join(kinds)}: {why}" for why, kinds in ((NOT_YET, never), (NOT_ASKED, not_lately)) if kinds
+    )

@@ -2,11 +2,18 @@
 
 import re
 from datetime import UTC, datetime
+from typing import overload
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_LAST_S = 253_370_764_799  # the end of the year 9998: a span may be rounded up by a step, of at most a year
+_FIRST_S = -62_135_596_800  # start of the year 1
+LATEST_S = 253_370_764_799
+"""The end of the year 9998, the latest time that a request may have; ranges grow by at most a year."""
 
 
+@overload
+def rfc3339(at: float) -> str: ...
+@overload
+def rfc3339(at: float | None) -> str | None: ...
 def rfc3339(at: float | None) -> str | None:
     """Epoch seconds as RFC 3339 in UTC with milliseconds and `Z`; None stays None."""
     if at is None:
@@ -14,8 +21,15 @@ def rfc3339(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def checked_time(at: float) -> float:
+    """Return epoch seconds that `rfc3339` can format; anything else raises ValueError or TypeError."""
+    if not _FIRST_S <= at <= LATEST_S:
+        raise ValueError(f"{at} is not a time between the years 1 and 9998")
+    return at
+
+
 def parse_time(text: str, now: float) -> float:
-    """`now`, `-90s`, `-24h`, `-7d`, epoch seconds or RFC 3339, as epoch seconds; raises ValueError."""
+    """Epoch seconds for `now`, `-90s`, `-24h`, `-7d`, epoch seconds or RFC 3339; raises ValueError."""
     if text == "now":
         return now
     if match := re.fullmatch(r"-([0-9]{1,9})([smhdw])", text):
@@ -24,14 +38,14 @@ def parse_time(text: str, now: float) -> float:
         at = float(text)
     else:
         at = _parse_rfc3339(text)
-    if not 0 <= at <= _LAST_S:
+    if not 0 <= at <= LATEST_S:
         raise ValueError("use a time between 1970 and 9998")
     return at
 
 
 def _parse_rfc3339(text: str) -> float:
     try:
-        # In a query a + that was not encoded has become a space.
+        # An unencoded + in a query string arrives as a space.
         when = datetime.fromisoformat(text.replace(" ", "+"))
         if when.tzinfo is not None:
             return when.timestamp()

@@ -1,23 +1,30 @@
-"""One poll cycle: every endpoint of every machine is asked, and each answer or reason becomes a result."""
+"""One poll cycle: ask every endpoint of every machine, and turn each answer or failure into a result."""
 
-import logging
+import threading
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-from machines_server.core.registry import Endpoint, Machine
-from machines_server.core.sample import Answer, PollResult, Sample, State
+from machines_server.core.machine import Endpoint, Machine
+from machines_server.core.reasons import Reason
+from machines_server.core.sample import PollResult, Sample, State
 from machines_server.errors import BadAnswerError
-from machines_server.poll.fetch import Failure, Fetched, Fetcher
-from machines_server.poll.parse import parse_ollama, parse_sidecar
+from machines_server.failure_log import logger_of_failures
+from machines_server.poll.failures import UNREADABLE, Failure
+from machines_server.poll.fetch import Fetched, Fetcher
+from machines_server.runtimes.base import Kinds, Reading, Runtime
+from machines_server.runtimes.hints import hint
+from machines_server.runtimes.kinds import KINDS
+from machines_server.store.api import Sink
 
-log = logging.getLogger(__name__)
+log = logger_of_failures(__name__)
 
 _SAME_CLOCK_S = 3.0
-_REMEMBERED_BYTES = 2**16
-_STATES = {
+_NO_CLOCK_S = 100 * 365 * 86_400.0
+"""A clock further off is ignored: without a battery, clocks start in 1970."""
+_STATE_AFTER = {
     Failure.UNREACHABLE: State.UNREACHABLE,
     Failure.SILENT: State.BUSY,
     Failure.BAD_ANSWER: State.ERROR,
@@ -26,51 +33,79 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class OwnFault:
-    """An endpoint that we could not ask: of the host nothing is known."""
+    """This server could not ask an endpoint, which is no fault of the host."""
 
     machine: str
     endpoint: Endpoint
     reason: str
 
 
-class Answers:
-    """Reads what hosts answer; what an Ollama says again, byte for byte, is the very same answer."""
+class AnswerReader:
+    """Reads the answers of all endpoints by kind, one at a time; keep one instance for all polls.
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[bytes, Answer]] = {}
+    Threads share it, since an answer is compared with the previous one, whichever of them that reached.
+    """
 
-    def read(self, endpoint: Endpoint, url: str, body: bytes) -> Answer:
-        """The answer of an endpoint; raises BadAnswerError."""
-        if endpoint is Endpoint.SIDECAR:  # which never says the same again
-            return parse_sidecar(body)
-        known, answer = self._known.get(url, (b"", None))
-        if answer is None or known != body:
-            answer = parse_ollama(body)
-            if len(body) <= _REMEMBERED_BYTES:
-                self._known[url] = body, answer
-        return answer
+    def __init__(self, kinds: Kinds = KINDS) -> None:
+        self._kinds, self._lock = kinds, threading.Lock()
+        self._runtimes: dict[str, Runtime] = {}
+        self._logged: dict[tuple[str, str], set[str]] = {}
 
-    def keep_only(self, urls: Container[str]) -> None:
-        """Forget what others answered."""
-        if any(url not in urls for url in self._known):
-            self._known = {url: known for url, known in self._known.items() if url in urls}
+    def url(self, endpoint: Endpoint) -> str:
+        """Where an endpoint is polled."""
+        return endpoint.url + self._kinds[endpoint.kind].path
+
+    def needs_date(self, endpoint: Endpoint) -> bool:
+        """Return whether the Date header of its answers is needed."""
+        return self._kinds[endpoint.kind].needs_date
+
+    def read(self, endpoint: Endpoint, url: str, body: bytes) -> Reading:
+        """Read the answer of an endpoint; raises BadAnswerError."""
+        with self._lock:
+            runtime = self._runtimes.get(url)
+            if runtime is None:
+                runtime = self._runtimes[url] = self._kinds[endpoint.kind]()
+            return runtime.read(body)
+
+    def remark(self, machine: str, endpoint: Endpoint, url: str, reading: Reading) -> str | None:
+        """What is odd about an answer, or None; logged when the set of odd fields changes."""
+        odd, key = reading.oddities, (url, machine)
+        with self._lock:
+            is_new = bool(odd) and self._logged.get(key) != odd.kinds
+            if odd:
+                self._logged[key] = odd.kinds
+            else:
+                self._logged.pop(key, None)
+        if is_new:
+            log.warning("machine %s: %s: %s", machine, endpoint.kind, odd)
+        return str(odd) if odd else None
+
+    def hint(self, machine: Machine, endpoint: Endpoint, state: State, reason: Reason) -> str | None:
+        """How to fix a failure."""
+        return hint(self._kinds[endpoint.kind], endpoint, machine.file, state, reason.code)
+
+    def forget_removed(self, machines: Iterable[Machine]) -> None:
+        """Forget what was read at URLs that none of these machines has."""
+        urls = {self.url(endpoint) for machine in machines for endpoint in machine.endpoints.values()}
+        with self._lock:
+            self._runtimes = {url: runtime for url, runtime in self._runtimes.items() if url in urls}
+            self._logged = {key: kinds for key, kinds in self._logged.items() if key[0] in urls}
 
 
 def poll_all(
-    machines: Iterable[Machine], fetcher: Fetcher, answers: Answers | None = None
+    machines: Iterable[Machine], fetcher: Fetcher, answers: AnswerReader
 ) -> Iterator[PollResult | Sample | OwnFault | None]:
-    """Results as they come, a Sample when all of a machine's endpoints have ended, None while waiting.
-
-    `answers` is what was read in the cycles before.
-    """
-    answers = answers or Answers()
+    """Yield results as they arrive, a Sample when a machine is complete, and None while waiting."""
     asked: dict[str, list[tuple[Machine, Endpoint]]] = {}
+    dated = set()
     for machine in machines:
-        for endpoint, url in machine.endpoints.items():
+        for endpoint in machine.endpoints.values():
+            url = answers.url(endpoint)
             asked.setdefault(url, []).append((machine, endpoint))
-    answers.keep_only(asked)
-    done: dict[str, dict[Endpoint, PollResult]] = {}
-    for fetched in fetcher.fetch(asked):
+            if answers.needs_date(endpoint):
+                dated.add(url)
+    ended: dict[str, dict[str, PollResult]] = {}
+    for fetched in fetcher.fetch(asked, dated):
         if fetched is None:
             yield None
             continue
@@ -78,55 +113,101 @@ def poll_all(
             result = _result(machine, endpoint, fetched, answers)
             yield result
             if isinstance(result, PollResult):
-                results = done.setdefault(machine.name, {})
-                results[endpoint] = result
+                results = ended.setdefault(machine.name, {})
+                results[endpoint.kind] = result
                 if len(results) == len(machine.endpoints):
-                    yield Sample(machine.name, done.pop(machine.name))
+                    del ended[machine.name]
+                    yield Sample(machine.name, {kind: results[kind] for kind in machine.endpoints})
+
+
+def poll_into(
+    sink: Sink,
+    polled: Iterator[PollResult | Sample | OwnFault | None],
+    note: Callable[[PollResult], None],
+    is_ending: Callable[[], bool],
+) -> list[OwnFault] | None:
+    """Put what `poll_all` yields into a sink; `note` sees each result first.
+
+    Returns the endpoints that this server could not ask, or None if it was stopped before the end.
+    """
+    faults = []
+    for one in polled:
+        if is_ending():
+            return None
+        match one:
+            case PollResult():
+                note(one)
+                sink.put(one)
+            case Sample():
+                sink.put(one)
+            case OwnFault():
+                faults.append(one)
+    return faults
 
 
 def _result(
-    machine: Machine, endpoint: Endpoint, fetched: Fetched, answers: Answers
+    machine: Machine, endpoint: Endpoint, fetched: Fetched, answers: AnswerReader
 ) -> PollResult | OwnFault:
-    reason = fetched.reason
     if fetched.failure is Failure.OWN:
-        return OwnFault(machine.name, endpoint, reason or "")
-    state, answer = State.OK, None
-    if fetched.failure is not None:
-        state = _STATES[fetched.failure]
-    else:
-        try:
-            answer = answers.read(endpoint, fetched.url, fetched.body)
-        except BadAnswerError as error:
-            state, reason = State.ERROR, str(error)
-        except Exception:  # an answer that nobody foresaw must not end the cycle of all others
-            log.exception("an answer of %s could not be read", fetched.url)
-            return OwnFault(machine.name, endpoint, "this server failed to read its answer; its log says why")
+        return OwnFault(machine.name, endpoint, fetched.reason.text if fetched.reason else "")
     at = time.time()
+    if fetched.failure is not None:
+        reason = fetched.reason or UNREADABLE
+        return _failed(machine, endpoint, fetched, answers, at, _STATE_AFTER[fetched.failure], reason)
+    try:
+        reading = answers.read(endpoint, fetched.url, fetched.body)
+        odd = answers.remark(machine.name, endpoint, fetched.url, reading)
+    except BadAnswerError as error:
+        return _failed(machine, endpoint, fetched, answers, at, State.ERROR, error.reason)
+    except Exception:  # a bug in reading one answer must not stop the cycle
+        log.exception("an answer of %s could not be read", fetched.url)
+        return _failed(machine, endpoint, fetched, answers, at, State.ERROR, UNREADABLE)
     return PollResult(
         machine=machine.name,
         endpoint=endpoint,
-        url=fetched.url,
-        state=state,
+        state=State.OK,
         at=at,
         took_s=fetched.took_s,
-        reason=reason,
-        answer=answer,
+        reason="; ".join(filter(None, (fetched.remark, odd))) or None,
+        answer=reading.state,
         clock_ahead_s=_clock_ahead_s(fetched.date, at),
     )
 
 
+def _failed(
+    machine: Machine,
+    endpoint: Endpoint,
+    fetched: Fetched,
+    answers: AnswerReader,
+    at: float,
+    state: State,
+    reason: Reason,
+) -> PollResult:
+    return PollResult(
+        machine=machine.name,
+        endpoint=endpoint,
+        state=state,
+        at=at,
+        took_s=fetched.took_s,
+        reason=reason.text,
+        hint=answers.hint(machine, endpoint, state, reason),
+    )
+
+
 def _clock_ahead_s(date: bytes | None, at: float) -> float | None:
-    """How far the clock of a host is before ours; its Date header has whole seconds."""
-    told = None if date is None else _told(date)
-    if told is None:
+    """How far a host's clock is ahead of ours, from its Date header in whole seconds; None if unknown."""
+    host_time = None if date is None else _epoch_s(date)
+    if host_time is None:
         return None
-    ahead_s = told - at
+    ahead_s = host_time - at
+    if abs(ahead_s) > _NO_CLOCK_S:
+        return None
     return 0.0 if abs(ahead_s) < _SAME_CLOCK_S else ahead_s
 
 
 @lru_cache(maxsize=64)
-def _told(date: bytes) -> float | None:
-    """A Date header as epoch seconds, None if it is none; most hosts of a cycle say the same."""
+def _epoch_s(date: bytes) -> float | None:
+    """A Date header as epoch seconds, or None if invalid; most hosts of a cycle send the same."""
     try:
         return parsedate_to_datetime(date.decode("ascii").strip()).timestamp()
     except (ValueError, OverflowError):

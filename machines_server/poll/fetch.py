@@ -1,39 +1,42 @@
-"""Many URLs at once: for each a body or the reason why there is none, within one deadline, in one thread.
+"""Fetches many URLs at once in one thread: each yields a body, or the reason why there is none, in time.
 
-libcurl's multi interface, driven by `socket_action` and epoll: measured at a tenth of the CPU of a thread
-pool with requests, and it has what safety needs: a deadline over the whole request, a cap on the body, no
+It drives libcurl's multi interface with `socket_action` and epoll. That takes a tenth of the CPU of a thread
+pool with requests, and offers what safety needs: a deadline for the whole request, a limit on the body, no
 redirects.
 """
 
-import errno
 import select
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from itertools import chain, islice
+from pathlib import Path
 
 import pycurl
 
+from machines_server.core import reasons
+from machines_server.core.reasons import Reason
+from machines_server.failure_log import logger_of_failures
+from machines_server.poll.failures import (
+    NOT_READ_IN_TIME,
+    NOT_SET_UP,
+    TOO_MANY_NAMES,
+    UNREADABLE,
+    Failure,
+    failure_of,
+)
 from machines_server.poll.resolve import Resolver
-from machines_server.poll.transfer import HANDLES_PER_MULTI, MAX_BODY_BYTES, Shard, Transfer
+from machines_server.poll.transfer import HANDLES_PER_MULTI, Shard, Transfer, request_headers
 
-_BATCH = 256
-_MAX_WAIT_S = 0.2
+log = logger_of_failures(__name__)
+
+_STARTS_PER_STEP = 256
+_MAX_STEP_WAIT_S = 0.2
 _RESOLVE_WAIT_S = 0.02
+_PATIENCE_SHARE = 0.5
+"""The part of the deadline for which a request waits for a better address than the known one."""
 _STALL_S, _STALL_SHARE = 0.5, 0.5
-"""Who has been kept from running for so long, or for that share of the deadline, may have missed answers."""
-_OWN_ERRNOS = frozenset({0, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
-"""0 is what libcurl leaves when there was not even a socket."""
-
-
-class Failure(Enum):
-    """Why there is no body."""
-
-    UNREACHABLE = "no connection"
-    SILENT = "a connection, but no whole answer in time"
-    BAD_ANSWER = "an answer that is not the one asked for"
-    OWN = "we could not ask, so nothing is known of the host"
+"""A process that did not run for this long, or for this part of the deadline, may have missed answers."""
 
 
 @dataclass(slots=True)
@@ -44,33 +47,48 @@ class Fetched:
     took_s: float
     body: bytes = b""
     failure: Failure | None = None
-    reason: str | None = None
+    reason: Reason | None = None
     date: bytes | None = None
     """The Date header of the answer."""
+    remark: str | None = None
+    """What an operator should know of a good answer."""
 
 
 class Fetcher:
-    """Keeps connections and handles from one round of requests to the next; used by one thread."""
+    """Keeps connections and handles from one round of requests to the next; for one thread."""
 
-    def __init__(self, timeout_s: float) -> None:
-        """`timeout_s` spans a whole request: name look-up, connect, headers, body."""
+    def __init__(
+        self, timeout_s: float, resolver: Resolver | None = None, ca_file: Path | None = None
+    ) -> None:
+        """`timeout_s` spans a whole request: name look-up, connect, headers, body.
+
+        `ca_file` has the certificates of the authorities to trust, instead of the system's.
+        """
         self._timeout_s = timeout_s
         self._stall_s = min(_STALL_S, _STALL_SHARE * timeout_s)
+        self._ca_file = ca_file
+        # Read now, not when first needed: importlib would remember a failure for lack of file descriptors.
+        self._headers = request_headers()
         self._epoll = select.epoll()
-        self._resolver = Resolver()
+        self._resolver = resolver or Resolver()
         self._shards: list[Shard] = []
+        self._doubtful: set[Shard] = set()
+        """Shards in which a request failed to start: libcurl may keep a handle that pycurl thinks refused."""
         self._transfers: dict[str, Transfer] = {}
+        self._dated: Collection[str] = ()
         self._unresolved: list[tuple[Transfer, float]] = []
         self._under_way: set[Transfer] = set()
         self._stalled = False
 
-    def fetch(self, urls: Iterable[str]) -> Iterator[Fetched | None]:
-        """One result per URL as they come, and None whenever a step brought none.
+    def fetch(self, urls: Iterable[str], dated: Collection[str] = ()) -> Iterator[Fetched | None]:
+        """Yield one result per URL as it arrives, and None after each step without a result.
 
-        Handles and connections of URLs that are no longer asked for are closed. A caller may stop in the
-        middle: what is still under way is given up.
+        `dated` are the URLs whose Date header is needed: reading headers costs as much as everything else in
+        Python. Handles and connections of URLs that are no longer requested are closed. If the caller stops
+        early, the requests under way are abandoned.
         """
         wanted = dict.fromkeys(urls)
+        self._dated = dated
         self._keep_only(wanted)
         self._stalled = False
         self._ticked_at, self._waited_s = time.monotonic(), 0.0
@@ -80,7 +98,7 @@ class Fetcher:
         try:
             while True:
                 quiet = True
-                for result in chain(self._take(islice(waiting, _BATCH)), self._step()):
+                for result in chain(self._prepare(islice(waiting, _STARTS_PER_STEP)), self._step()):
                     left -= 1
                     quiet = False
                     yield result
@@ -98,7 +116,7 @@ class Fetcher:
         self._epoll.close()
 
     def _give_up(self) -> None:
-        """Leave no handle under way: libcurl would not take it a second time."""
+        """Remove every handle that is under way: libcurl does not accept one twice."""
         self._unresolved.clear()
         for transfer in self._under_way:
             transfer.shard.multi.remove_handle(transfer.curl)
@@ -108,7 +126,8 @@ class Fetcher:
         kept = {one.host for url, one in self._transfers.items() if url in wanted}
         self._resolver.forget_all_but(kept)
         # libcurl closes a connection that it keeps alive only together with the CurlMulti.
-        self._close({one.shard for url, one in self._transfers.items() if url not in wanted})
+        self._close(self._doubtful | {one.shard for url, one in self._transfers.items() if url not in wanted})
+        self._doubtful.clear()
 
     def _close(self, shards: set[Shard]) -> None:
         for url in [url for url, one in self._transfers.items() if one.shard in shards]:
@@ -117,13 +136,13 @@ class Fetcher:
             shard.multi.close()
             self._shards.remove(shard)
 
-    def _take(self, urls: Iterable[str]) -> Iterator[Fetched]:
+    def _prepare(self, urls: Iterable[str]) -> Iterator[Fetched]:
         for url in urls:
             try:
                 self._unresolved.append((self._transfer(url), time.monotonic()))
-            except pycurl.error as error:
-                reason = f"this server could not set up a request: {error}"
-                yield Fetched(url, 0.0, failure=Failure.OWN, reason=reason)
+            except Exception:
+                log.exception("a request for %s could not be set up", url)
+                yield Fetched(url, 0.0, failure=Failure.OWN, reason=NOT_SET_UP)
 
     def _transfer(self, url: str) -> Transfer:
         transfer = self._transfers.get(url)
@@ -132,17 +151,20 @@ class Fetcher:
             if shard is None:
                 shard = Shard(self._epoll)
                 self._shards.append(shard)
-            transfer = self._transfers[url] = Transfer(url, shard)
+            transfer = Transfer(url, shard, self._headers, needs_date=url in self._dated)
+            self._transfers[url] = transfer
+            if self._ca_file is not None:
+                transfer.curl.setopt(pycurl.CAINFO, str(self._ca_file))
         if transfer.needs_look_up:
             self._resolver.ask(transfer.host)
         return transfer
 
     def _step(self) -> Iterator[Fetched]:
-        """Wait for sockets and timers once, and hand out what has ended."""
+        """Wait for sockets and timers once, and yield what has ended."""
         yield from self._start_resolved()
         now = self._now()
         due = min((shard.due for shard in self._shards), default=now)
-        self._waited_s = min(max(due - now, 0.0), _RESOLVE_WAIT_S if self._unresolved else _MAX_WAIT_S)
+        self._waited_s = min(max(due - now, 0.0), _RESOLVE_WAIT_S if self._unresolved else _MAX_STEP_WAIT_S)
         self._ticked_at = now
         for fd, events in self._epoll.poll(self._waited_s):
             mask = (events & select.EPOLLIN and pycurl.CSELECT_IN) | (
@@ -151,7 +173,7 @@ class Fetcher:
             if events & (select.EPOLLERR | select.EPOLLHUP):
                 mask |= pycurl.CSELECT_ERR
             shard = next((one for one in self._shards if fd in one.fds), None)
-            if shard is not None:  # else an event before this one has closed it
+            if shard is not None:  # else an earlier event has closed it
                 shard.multi.socket_action(fd, mask)
                 shard.touched = True
         now = self._now()
@@ -166,46 +188,77 @@ class Fetcher:
                     yield self._result(transfer, code)
 
     def _now(self) -> float:
-        """The time; notes whether we were stopped or starved since the last tick.
+        """The time; records whether this process was stopped or starved since the last tick.
 
-        Then answers may lie unread behind deadlines that passed meanwhile.
+        Then answers may be unread although their deadlines have passed.
         """
         now = time.monotonic()
         self._stalled |= now - self._ticked_at - self._waited_s > self._stall_s
         return now
 
     def _start_resolved(self) -> Iterator[Fetched]:
-        """Start what has an address; a name takes from the time of its request while it is looked up."""
+        """Start the requests whose addresses are known; look-ups count towards the deadline."""
         unresolved, self._unresolved = self._unresolved, []
         now = time.monotonic()
         for transfer, since in unresolved:
             waited_s = now - since
-            if not transfer.needs_look_up or self._resolver.addresses(transfer.host):
-                self._under_way.add(transfer)
-                transfer.start(self._timeout_s - waited_s, self._resolver)
+            if self._may_start(transfer, waited_s):
+                try:
+                    transfer.start(self._timeout_s - waited_s, self._resolver)
+                    self._under_way.add(transfer)
+                except Exception:
+                    self._doubtful.add(transfer.shard)
+                    log.exception("a request for %s could not be sent", transfer.url)
+                    yield Fetched(transfer.url, waited_s, failure=Failure.OWN, reason=NOT_SET_UP)
             elif explained := self._explain_name(transfer.host, waited_s):
                 failure, reason = explained
                 yield Fetched(transfer.url, waited_s, failure=failure, reason=reason)
             else:
-                self._resolver.ask(transfer.host)  # there may have been too many look-ups at first
+                self._resolver.ask(transfer.host)  # at first there may have been too many look-ups
                 self._unresolved.append((transfer, since))
 
-    def _explain_name(self, host: str, waited_s: float) -> tuple[Failure, str] | None:
-        """Why there is no address; None while there may still be one in time."""
-        if reason := self._resolver.own_fault(host):
-            return Failure.OWN, reason
-        if reason := self._resolver.error(host):
-            return Failure.UNREACHABLE, reason
+    def _may_start(self, transfer: Transfer, waited_s: float) -> bool:
+        """Return whether its address is known; an old or doubtful one must do if no better one comes."""
+        host, resolver = transfer.host, self._resolver
+        if not transfer.needs_look_up or resolver.is_sure(host):
+            return True
+        is_late = waited_s >= _PATIENCE_SHARE * self._timeout_s
+        return bool(resolver.addresses(host)) and (is_late or resolver.own_fault(host) is not None)
+
+    def _explain_name(self, host: str, waited_s: float) -> tuple[Failure, Reason] | None:
+        """Why there is no address; None while one may still be found in time."""
+        if self._resolver.addresses(host):
+            return None
+        if fault := self._resolver.own_fault(host):
+            return Failure.OWN, Reason(fault)
+        if error := self._resolver.error(host):
+            return Failure.UNREACHABLE, Reason(error, reasons.NO_NAME)
         if waited_s < self._timeout_s:
             return None
         if self._stalled:
-            return Failure.OWN, _STALLED
+            return Failure.OWN, NOT_READ_IN_TIME
         if not self._resolver.looks_up(host):
-            return Failure.OWN, "this server was looking up too many other names"
-        return Failure.UNREACHABLE, f"name not resolved within {self._timeout_s:g} s"
+            return Failure.OWN, TOO_MANY_NAMES
+        return Failure.UNREACHABLE, Reason(f"name not resolved within {self._timeout_s:g} s", reasons.NO_NAME)
 
     def _result(self, transfer: Transfer, code: int) -> Fetched:
         self._under_way.discard(transfer)
+        try:
+            fetched = self._read(transfer, code)
+        except Exception:  # only this answer is lost
+            log.exception("an answer of %s could not be read", transfer.url)
+            return Fetched(transfer.url, 0.0, failure=Failure.BAD_ANSWER, reason=UNREADABLE)
+        if transfer.needs_look_up:
+            if fetched.failure not in (None, Failure.OWN):
+                self._resolver.doubt(transfer.host)
+            elif _may_be_several_hosts(transfer.addresses):
+                count = len(transfer.addresses)
+                fetched.remark = (
+                    f"answered by {transfer.answered_by}, one of {count} addresses of {transfer.host}"
+                )
+        return fetched
+
+    def _read(self, transfer: Transfer, code: int) -> Fetched:
         curl, url = transfer.curl, transfer.url
         took_s = curl.getinfo(pycurl.TOTAL_TIME)
         if code == pycurl.E_OK:
@@ -214,50 +267,13 @@ class Fetcher:
                 body = b"".join(transfer.chunks)
                 transfer.chunks.clear()
                 return Fetched(url, took_s, body, date=transfer.date)
-            return Fetched(url, took_s, failure=Failure.BAD_ANSWER, reason=f"HTTP status {status}")
-        failure, reason = self._explain(transfer, code)
+            body, redirect = b"".join(transfer.chunks), curl.getinfo_raw(pycurl.REDIRECT_URL) or b""
+            reason = reasons.http_status(status, body, redirect)
+            return Fetched(url, took_s, failure=Failure.BAD_ANSWER, reason=reason)
+        failure, reason = failure_of(transfer, code, self._timeout_s, stalled=self._stalled)
         return Fetched(url, took_s, failure=failure, reason=reason)
 
-    def _explain(self, transfer: Transfer, code: int) -> tuple[Failure, str]:
-        curl = transfer.curl
-        number = curl.getinfo(pycurl.OS_ERRNO)
-        if code in (pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT) or (
-            code == pycurl.E_COULDNT_CONNECT and number in _OWN_ERRNOS
-        ):
-            what = errno.errorcode.get(number, "no socket")
-            return Failure.OWN, f"this server could not open a connection: {what}"
-        if code == pycurl.E_OPERATION_TIMEDOUT:
-            if self._stalled:
-                return Failure.OWN, _STALLED
-            if transfer.was_connected:
-                return Failure.SILENT, f"no answer within {self._timeout_s:g} s on an open connection"
-            return Failure.UNREACHABLE, f"no connection within {self._timeout_s:g} s"
-        if code == pycurl.E_COULDNT_CONNECT:
-            return Failure.UNREACHABLE, _CONNECT.get(number, "connection failed")
-        if code in (pycurl.E_FILESIZE_EXCEEDED, pycurl.E_WRITE_ERROR):
-            return Failure.BAD_ANSWER, f"answer larger than {MAX_BODY_BYTES // 2**20} MiB"
-        if code == _E_TOO_LARGE or curl.errstr().startswith("Too large response headers"):
-            return Failure.BAD_ANSWER, "headers without end"
-        if code == pycurl.E_RECV_ERROR and not number:  # libcurl could not make sense of what it received
-            return Failure.BAD_ANSWER, "not an HTTP answer"
-        return Failure.BAD_ANSWER, _ANSWER.get(code, curl.errstr() or f"libcurl error {code}")
 
-
-_STALLED = "this server did not run in time to read the answer"
-_E_TOO_LARGE = 100
-"""CURLE_TOO_LARGE, which pycurl does not name."""
-_CONNECT = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.EHOSTUNREACH: "no route to host",
-    errno.ENETUNREACH: "network unreachable",
-    errno.ETIMEDOUT: "connection timed out",
-    errno.ECONNRESET: "connection reset",
-}
-_ANSWER = {
-    pycurl.E_GOT_NOTHING: "connection closed without an answer",
-    pycurl.E_RECV_ERROR: "connection reset",
-    pycurl.E_SEND_ERROR: "connection reset",
-    pycurl.E_PARTIAL_FILE: "answer cut short",
-    pycurl.E_UNSUPPORTED_PROTOCOL: "not an HTTP answer",
-    pycurl.E_FTP_WEIRD_SERVER_REPLY: "not an HTTP answer",
-}
+def _may_be_several_hosts(addresses: tuple[str, ...]) -> bool:
+    """Return whether a name has more addresses than one of each family, as a single host may have."""
+    return len(addresses) > len({":" in address for address in addresses})

@@ -1,45 +1,46 @@
-"""When to poll, and who: one process leads, the others stand by until its lock is free."""
+"""Decides when to poll, and in which process: one leads, the others stand by until its lock is free."""
 
-import logging
 import os
 import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.job import Job
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from machines_server.core.registry import Machine, Registry, to_poll_at_once
-from machines_server.core.sample import Cycle, Library, PollResult, Sample
-from machines_server.poll.cycle import Answers, OwnFault, poll_all
+from machines_server.core.machine import Machine, Registry, to_poll_at_once
+from machines_server.core.sample import Cycle
+from machines_server.errors import UnfitError
+from machines_server.failure_log import logger_of_failures
+from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all, poll_into
+from machines_server.poll.disk_models import LIBRARY_CHECK_INTERVAL_S, LibraryPoller
 from machines_server.poll.fetch import Fetcher
-from machines_server.poll.libraries import LOOK_S as LIBRARY_LOOK_S
-from machines_server.poll.libraries import Librarian
-from machines_server.poller_lock import PollerLock
+from machines_server.poll.out_of_turn import OutOfTurn
+from machines_server.poll.rhythm import Rhythm
+from machines_server.runtimes.base import Kinds
+from machines_server.runtimes.kinds import KINDS
+from machines_server.store.api import LeaderElection, OpenSink, PollerRequests, Sink
 
 TICK_S = 0.25
-"""How often a standing-by process tries the lock, and the leader looks at lock and clocks."""
-LOOK_S = 1.0
-"""How often the leader looks for new machines, which are polled at once."""
-_STEP_S = 1.0
+"""How often a process that stands by tries the lock, and the leader checks lock and clocks."""
+NEW_MACHINES_CHECK_S = 1.0
+"""How often the leader checks for new machines, which are polled at once."""
+POLL_RETRY_S = 1.0
+"""How long to wait after polling has failed."""
+_CLOCK_STEP_S = 1.0
+"""If the wall clock moves this much against the monotonic clock, it was set."""
+_EXECUTORS = "cycle", "libraries", "new machines", "out of turn"
+_ALWAYS_DUE = datetime(1, 1, 2, tzinfo=UTC)
+"""The scheduler begins a job of this date at once, whatever the wall clock says: if that is set, jobs neither
+wait nor count as missed."""
 
-log = logging.getLogger(__name__)
-
-
-class Sink(Protocol):
-    """Where results go; `put` never waits."""
-
-    def put(self, item: Registry | PollResult | Sample | Cycle | Library) -> None:
-        """Take one item."""
-
-    def close(self) -> bool:
-        """Write what is left; whether that has ended."""
+log = logger_of_failures(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +52,24 @@ class Timing:
 
 
 class Poller:
-    """Leads whenever nobody else does: runs cycles every `interval_s`, and polls new machines at once."""
+    """Leads when no other process does: runs a cycle every `interval_s`, and polls new machines at once."""
 
     def __init__(
         self,
         timing: Timing,
         registry: Callable[[float], Registry],
-        lock: PollerLock,
-        open_sink: Callable[[Callable[[str | None], None]], Sink],
-        leading: Callable[[], AbstractContextManager[object]] = nullcontext,
+        election: LeaderElection,
+        open_sink: OpenSink,
+        requests: PollerRequests,
+        kinds: Kinds = KINDS,
     ) -> None:
-        """`open_sink` is given a function that hears of the sink's faults; `leading` is entered to lead."""
-        self._timing, self._registry, self._lock = timing, registry, lock
-        self._open_sink, self._leading = open_sink, leading
+        self._timing, self._registry, self._election = timing, registry, election
+        self._open_sink, self._requests, self._kinds = open_sink, requests, kinds
         self._faults: dict[str, str] = {}
         self._faults_lock = threading.Lock()
         self._sink: Sink
-        self._librarian = Librarian()
+        self._libraries, self._answers = LibraryPoller(kinds=kinds), AnswerReader(kinds)
+        self._wanted_models: frozenset[str] = frozenset()
         self._known = Registry()
         self._known_lock = threading.Lock()
         self._clock_set_at = float("-inf")
@@ -75,33 +77,35 @@ class Poller:
 
     def run(self, stop: threading.Event) -> None:
         """Stand by, lead, and end when `stop` is set."""
-        complained = False
+        has_reported = False
         while not stop.is_set():
             try:
-                leads = self._lock.acquire()
-            except OSError as error:
-                if not complained:
-                    log.error("nobody can poll from here: %s", error)
-                complained, leads = True, False
+                leads = self._election.acquire()
+            except (OSError, UnfitError) as error:
+                if not has_reported:
+                    log.error("this process cannot poll: %s", error)
+                has_reported, leads = True, False
             if leads:
                 try:
-                    with self._leading():
-                        self._lead(stop)
+                    self._lead(stop)
                 except Exception:
-                    log.exception("polling failed; it is tried again, here or in another process")
-                    self._lock.release()
-                    stop.wait(LOOK_S)
-                self._lock.release()
-                complained = False
-            elif not complained:
-                log.info("another process polls; process %d stands by", os.getpid())
-                if folder := self._lock.other_folder():
+                    log.exception("polling failed; this process or another one will retry")
+                    self._election.release()
+                    stop.wait(POLL_RETRY_S)
+                self._election.release()
+                has_reported = False
+            elif not has_reported:
+                if fault := self._election.obstacle():
+                    log.error("nobody can poll: %s", fault)
+                else:
+                    log.info("another process polls; process %d is on standby", os.getpid())
+                if folder := self._election.other_folder():
                     log.error(
-                        "that process polls the machines of %s, and nobody those of this server; each needs a"
-                        " MACHINES_DATA_DIR of its own",
+                        "that process polls the machines in %s, and nobody polls those of this server;"
+                        " each server needs its own MACHINES_DATA_DIR",
                         folder,
                     )
-                complained = True
+                has_reported = True
             stop.wait(TICK_S)
 
     def _lead(self, stop: threading.Event) -> None:
@@ -112,103 +116,142 @@ class Poller:
             self._sink = self._open_sink(lambda fault: self._note("store", fault))
             stack.callback(self._end_writing)
             fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
-            newcomers_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
-            self._librarian = Librarian()
-            scheduler, job = self._schedule(fetcher, Answers())
+            new_machines_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
+            soon_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
+            self._libraries, self._answers = LibraryPoller(kinds=self._kinds), AnswerReader(self._kinds)
+            scheduler = self._scheduler()
             stack.callback(scheduler.shutdown)
             stack.callback(self._ending.set)
             log.info("this process polls, every %g s", self._timing.interval_s)
-            self._watch(job, newcomers_fetcher, stop)
-        log.info("this process polls no more")
+            self._schedule(scheduler, fetcher, new_machines_fetcher, soon_fetcher, stop)
+        log.info("this process has stopped polling")
 
     def _end_writing(self) -> None:
-        """Nobody else may write while a write of ours hangs, unless this process ends, and that with it."""
+        """Wait for the last write: until it or this process has ended, no other process may write."""
         while not self._sink.close() and not self._stop.is_set():
-            log.error("the database takes long to write; until it has ended nobody can poll")
+            log.error("a write to the database is slow; nobody can poll until it has ended")
 
-    def _schedule(self, fetcher: Fetcher, answers: Answers) -> tuple[BackgroundScheduler, Job]:
-        scheduler = BackgroundScheduler(
+    def _scheduler(self) -> BackgroundScheduler:
+        """Runs the work of `_schedule`; each kind has a thread of its own, so that none delays another."""
+        scheduler = _Scheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(1), "libraries": ThreadPoolExecutor(1)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        )
-        job = scheduler.add_job(
-            self._cycle,
-            "interval",
-            args=[fetcher, answers],
-            seconds=self._timing.interval_s,
-            next_run_time=datetime.now(UTC),
-        )
-        scheduler.add_job(
-            self._ask_libraries,
-            "interval",
-            seconds=LIBRARY_LOOK_S,
-            executor="libraries",
-            next_run_time=datetime.now(UTC) + timedelta(seconds=self._timing.timeout_s),
+            executors={name: ThreadPoolExecutor(1) for name in _EXECUTORS},
+            job_defaults={"max_instances": 1, "misfire_grace_time": None},
         )
         scheduler.start()
-        return scheduler, job
+        return scheduler
 
-    def _cycle(self, fetcher: Fetcher, answers: Answers) -> None:
+    def _cycle(self, fetcher: Fetcher) -> None:
+        try:
+            self._poll_cycle(fetcher)
+        except Exception:
+            log.exception("a poll cycle failed")
+            self._note("poll", "the last poll cycle failed; the log says why")
+
+    def _poll_cycle(self, fetcher: Fetcher) -> None:
         started_at, began = time.time(), time.monotonic()
         registry = self._current()
-        faults = self._poll(registry, fetcher, answers)
+        faults = self._poll(registry, fetcher)
         if faults is None:
             return
         ended_at = started_at + (time.monotonic() - began)
         self._sink.put(Cycle(started_at, ended_at, self._timing.interval_s, self._timing.timeout_s))
         self._note("poll", faults[0].reason if faults else None)
-        # It stands for an interval, so that who looks once in each sees it.
+        # The fault is shown for a whole interval, so that a client that asks once per interval sees it.
         if began - self._clock_set_at >= self._timing.interval_s:
             self._note("clock", None)
 
-    def _poll(
-        self, machines: Iterable[Machine], fetcher: Fetcher, answers: Answers | None = None
-    ) -> list[OwnFault] | None:
-        """What we could not ask; None when we were told to end in the middle."""
-        faults = []
-        for result in poll_all(machines, fetcher, answers):
-            if self._stop.is_set() or self._ending.is_set():
-                return None
-            if isinstance(result, OwnFault):
-                faults.append(result)
-            elif result is not None:
-                self._sink.put(result)
-            if isinstance(result, PollResult):
-                self._librarian.hear(result)
-        return faults
+    def _poll(self, machines: Iterable[Machine], fetcher: Fetcher) -> list[OwnFault] | None:
+        self._answers.forget_removed(self._known)
+        polled = poll_all(machines, fetcher, self._answers)
+        return poll_into(self._sink, polled, self._libraries.note, self._is_ending)
+
+    def _is_ending(self) -> bool:
+        return self._stop.is_set() or self._ending.is_set()
 
     def _ask_libraries(self) -> None:
-        """Apart from the cycles, which no slow /api/tags may delay."""
-        for library in self._librarian.ask(self._known, self._timing.timeout_s):
-            if self._stop.is_set() or self._ending.is_set():
-                return
-            if library is not None:
-                self._sink.put(library)
+        """Request libraries in a thread of their own, so that no slow list delays a cycle."""
+        try:
+            wanted, self._wanted_models = self._wanted_models, frozenset()
+            for library in self._libraries.poll(self._known, self._timing.timeout_s, wanted):
+                if self._is_ending():
+                    return
+                if library is not None:
+                    self._sink.put(library)
+        except Exception:
+            log.exception("polling the models on the disks of hosts failed")
 
-    def _watch(self, job: Job, fetcher: Fetcher, stop: threading.Event) -> None:
-        """Poll new machines as their files come, and keep the rhythm when the wall clock is set."""
+    def _schedule(
+        self,
+        scheduler: BackgroundScheduler,
+        fetcher: Fetcher,
+        new_machines_fetcher: Fetcher,
+        soon_fetcher: Fetcher,
+        stop: threading.Event,
+    ) -> None:
+        """Begin work when it is due by the monotonic clock, and notice when the wall clock is set."""
+        cycles = Rhythm(self._timing.interval_s)
+        libraries = Rhythm(LIBRARY_CHECK_INTERVAL_S, self._timing.timeout_s)
+        new_machines = Rhythm(NEW_MACHINES_CHECK_S, NEW_MACHINES_CHECK_S)
+        soon = OutOfTurn(), soon_fetcher
         offset = time.time() - time.monotonic()
-        looked_at = time.monotonic()
-        while not stop.wait(TICK_S):
-            if not self._lock.is_held():
+        while not stop.wait(min(TICK_S, cycles.wait_s())):
+            if not self._election.is_leader():
                 log.error("the file of the poller's lock was deleted, so another process may poll")
                 return
             by_s = time.time() - time.monotonic() - offset
-            if abs(by_s) > _STEP_S:
-                # The scheduler waits for a moment of the wall clock, which may now be hours away.
+            if abs(by_s) > _CLOCK_STEP_S:
+                # Earlier polls have time stamps of the old time, so they say nothing about the present.
                 offset += by_s
                 self._clock_set_at = time.monotonic()
-                self._note("clock", f"the wall clock was set by {by_s:+.0f} s; polling goes on at once")
-                job.modify(next_run_time=datetime.now(UTC) + timedelta(seconds=TICK_S))
-            if time.monotonic() - looked_at >= LOOK_S:
-                before = self._known
-                if (registry := self._current()) is not before:
-                    self._poll(to_poll_at_once(before, registry), fetcher)
-                looked_at = time.monotonic()
+                self._note("clock", f"the wall clock was set by {by_s:+.0f} s; polling continues at once")
+                cycles.restart()
+            if cycles.take():
+                _begin(scheduler, "cycle", self._cycle, fetcher)
+            if libraries.take():
+                _begin(scheduler, "libraries", self._ask_libraries)
+            if new_machines.take():
+                self._check_for_new_machines(scheduler, new_machines_fetcher)
+                if self._libraries.has_wanted():
+                    _begin(scheduler, "libraries", self._ask_libraries)
+            self._serve_requests(scheduler, *soon)
+
+    def _serve_requests(self, scheduler: BackgroundScheduler, soon: OutOfTurn, fetcher: Fetcher) -> None:
+        if not self._requests.is_empty():
+            requested = self._requests.take()
+            soon.add(requested.machines)
+            if requested.models:
+                self._wanted_models |= requested.models
+                _begin(scheduler, "libraries", self._ask_libraries)
+        if not soon.is_empty():
+            _begin(scheduler, "out of turn", self._poll_soon, soon, fetcher)
+
+    def _poll_soon(self, soon: OutOfTurn, fetcher: Fetcher) -> None:
+        try:
+            machines = filter(None, map(self._known.get, soon.take()))
+            self._poll(machines, fetcher)
+        except Exception:
+            log.exception("polling machines out of turn failed")
+
+    def _check_for_new_machines(self, scheduler: BackgroundScheduler, fetcher: Fetcher) -> None:
+        before = self._known
+        try:
+            registry = self._current()
+        except Exception:
+            log.exception("looking for new machines failed")
+            return
+        if registry is not before:
+            machines = to_poll_at_once(before, registry)
+            _begin(scheduler, "new machines", self._poll_new_machines, machines, fetcher, queued=True)
+
+    def _poll_new_machines(self, machines: Iterable[Machine], fetcher: Fetcher) -> None:
+        try:
+            self._poll(machines, fetcher)
+        except Exception:
+            log.exception("polling new machines failed")
 
     def _current(self) -> Registry:
-        """The registry now; the sink hears of it before it hears of its machines."""
+        """The current registry; the sink gets it before any result of its machines."""
         with self._known_lock:
             registry = self._registry(time.time())
             if registry is not self._known:
@@ -217,7 +260,7 @@ class Poller:
             return registry
 
     def _note(self, source: str, fault: str | None) -> None:
-        """Say what is wrong with us where others can read it, even if the database cannot be written."""
+        """Report a fault of this process where others can read it, even if the database cannot be written."""
         with self._faults_lock:
             if fault == self._faults.get(source):
                 return
@@ -226,10 +269,33 @@ class Poller:
                 log.error("%s", fault)
             else:
                 del self._faults[source]
-            self._lock.note(self._faults)
+            self._election.report_faults(self._faults)
+
+
+class _Scheduler(BackgroundScheduler):  # type: ignore[misc]  # APScheduler has no types
+    """A scheduler whose thread survives being shut down while it begins a job."""
+
+    def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
+        """Remove a job, which shutting down may have removed already."""
+        with suppress(JobLookupError):
+            super().remove_job(job_id, jobstore)
+
+
+def _begin(
+    scheduler: BackgroundScheduler,
+    executor: str,
+    work: Callable[..., object],
+    *args: Any,
+    queued: bool = False,
+) -> None:
+    """Begin work now; if the same work still runs it is skipped, unless it may be queued."""
+    name = None if queued else executor
+    scheduler.add_job(
+        work, "date", args, run_date=_ALWAYS_DUE, id=name, executor=executor, replace_existing=True
+    )
 
 
 def allow_many_sockets() -> None:
-    """Every kept-alive connection is a file descriptor, and the usual limit of 1,024 is soon reached."""
+    """Raise the limit on file descriptors: every kept-alive connection needs one, and 1,024 are soon used."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

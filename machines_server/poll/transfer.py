@@ -1,22 +1,25 @@
-"""libcurl's handles, as `fetch.py` drives them: a transfer for each URL, in shards of many."""
+"""libcurl's handles, which `fetch.py` drives: a transfer for each URL, many of them in a shard."""
 
 import select
 import time
 from collections.abc import Iterator
-from ipaddress import ip_address
+from hashlib import sha256
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
 import pycurl
 
+from machines_server.core.hosts import is_address
 from machines_server.poll.resolve import Resolver
 
-MAX_BODY_BYTES = 2**20
+MAX_POLL_ANSWER_BYTES = 2**20
 HANDLES_PER_MULTI = 2000
+_MAX_DATE_BYTES = 64
 
 
 class Shard:
-    """One CurlMulti: libcurl slows down with the number of handles in one of them."""
+    """One CurlMulti; libcurl slows down with the number of handles in it."""
 
     def __init__(self, epoll: select.epoll) -> None:
         self.multi = pycurl.CurlMulti()
@@ -46,7 +49,7 @@ class Shard:
             self.fds.discard(fd)
             try:
                 self._epoll.unregister(fd)
-            except OSError:  # libcurl has closed it already, and with that epoll has forgotten it
+            except OSError:  # libcurl has already closed it, which removed it from epoll
                 return
             return
         mask = (what & pycurl.POLL_IN and select.EPOLLIN) | (what & pycurl.POLL_OUT and select.EPOLLOUT)
@@ -61,54 +64,69 @@ class Shard:
 
 
 class Transfer:
-    """One URL with its handle, set up once and used every cycle."""
+    """One URL with its handle, which is set up once and used in every cycle."""
 
-    def __init__(self, url: str, shard: Shard) -> None:
+    def __init__(self, url: str, shard: Shard, headers: list[str], *, needs_date: bool) -> None:
         self.url, self.shard = url, shard
         parts = urlsplit(url)
         self.host = parts.hostname or ""
-        self.needs_look_up = not _is_address(self.host)
+        self.needs_look_up = not is_address(self.host)
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._addresses: tuple[str, ...] = ()
+        self.addresses: tuple[str, ...] = ()
+        """The addresses used for the last request, if the host has a name."""
         self.chunks: list[bytes] = []
         self.date: bytes | None = None
-        """What the answer's Date header says."""
-        self._taken, self._opened = 0, 0
+        """The Date header of the answer."""
+        self._received_bytes, self._opened = 0, 0
         self.curl = curl = pycurl.Curl()
         curl.setopt(pycurl.URL, url)
-        curl.setopt(pycurl.HTTPHEADER, ["Accept: application/json", "Accept-Encoding: identity"])
+        curl.setopt(pycurl.HTTPHEADER, headers)
         curl.setopt(pycurl.USERAGENT, "machines-server")
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.PROXY, "")
         curl.setopt(pycurl.NOSIGNAL, 1)
-        # Addresses come from us; else libcurl looks through all that it knows at the end of every request.
+        # We set the addresses; otherwise libcurl searches its whole cache after every request.
         curl.setopt(pycurl.DNS_CACHE_TIMEOUT, -1)
-        curl.setopt(pycurl.MAXFILESIZE, MAX_BODY_BYTES)
-        curl.setopt(pycurl.WRITEFUNCTION, self._take)
+        curl.setopt(pycurl.MAXFILESIZE, MAX_POLL_ANSWER_BYTES)
+        curl.setopt(pycurl.WRITEFUNCTION, self._receive)
         curl.setopt(pycurl.SOCKOPTFUNCTION, self._note_opened)
-        if parts.path == "/api/ps":  # a call for each header costs as much as all else in Python
-            curl.setopt(pycurl.HEADERFUNCTION, self._hear)
+        if needs_date:  # a call for each header costs as much as everything else in Python
+            curl.setopt(pycurl.HEADERFUNCTION, self._note_date)
         shard.handles += 1
         shard.transfers[curl] = self
 
     def start(self, timeout_s: float, resolver: Resolver) -> None:
-        """Send the request; it may take `timeout_s`."""
+        """Send the request, which may take `timeout_s`."""
         self.chunks.clear()
-        self._taken, self._opened, self.date = 0, 0, None
+        self._received_bytes, self._opened, self.date = 0, 0, None
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, round(timeout_s * 1000)))
         if self.needs_look_up:
-            addresses = resolver.addresses(self.host)
-            # A connection that is kept alive belongs to a name; the name may have gone to another host.
-            self.curl.setopt(pycurl.FRESH_CONNECT, addresses != self._addresses)
-            self._addresses = addresses
-            self.curl.setopt(pycurl.RESOLVE, [f"{self.host}:{self._port}:{','.join(addresses)}"])
+            self._use_addresses(resolver.addresses(self.host))
         self.shard.multi.add_handle(self.curl)
+
+    def _use_addresses(self, addresses: tuple[str, ...]) -> None:
+        """Send the request to these addresses of the host's name; their order does not matter.
+
+        libcurl keeps connections by the name that it connects to, so each set of addresses gets a name of its
+        own. Otherwise a connection to the previous host of the name would stay in use.
+        """
+        if set(addresses) == set(self.addresses):
+            return
+        self.addresses = addresses
+        name = f"{sha256(' '.join(sorted(addresses)).encode()).hexdigest()[:16]}.{self.host}"
+        self.curl.setopt(pycurl.RESOLVE, [f"{name}:{self._port}:{','.join(addresses)}"])
+        self.curl.setopt(pycurl.CONNECT_TO, [f"{self.host}:{self._port}:{name}:{self._port}"])
+
+    @property
+    def answered_by(self) -> str:
+        """The address that the request connected to, once it has ended."""
+        return str(self.curl.getinfo(pycurl.PRIMARY_IP))
 
     @property
     def was_connected(self) -> bool:
-        """Whether the request that has ended had a connection at its end.
+        """Return whether the request was connected when it ended.
 
-        One that was kept may turn out to be closed only when the request is sent; libcurl then opens another.
+        A kept connection may prove to be closed when the request is sent; libcurl then opens another one.
         """
         is_connecting = self._opened > 0 and self.curl.getinfo(pycurl.NUM_CONNECTS) == 0
         return self.curl.getinfo(pycurl.REQUEST_SIZE) > 0 and not is_connecting
@@ -117,17 +135,17 @@ class Transfer:
         self._opened += 1
         return pycurl.SOCKOPT_OK
 
-    def _take(self, chunk: bytes) -> int | None:
-        """Keep what arrives; an older libcurl caps only a length that was announced."""
-        self._taken += len(chunk)
-        if self._taken > MAX_BODY_BYTES:
+    def _receive(self, chunk: bytes) -> int | None:
+        """Keep the bytes, up to the limit: older versions of libcurl limit only announced lengths."""
+        self._received_bytes += len(chunk)
+        if self._received_bytes > MAX_POLL_ANSWER_BYTES:
             return -1
         self.chunks.append(chunk)
         return None
 
-    def _hear(self, header: bytes) -> None:
+    def _note_date(self, header: bytes) -> None:
         if header[:5].lower() == b"date:":
-            self.date = header[5:]
+            self.date = header[5:_MAX_DATE_BYTES]
 
     def close(self) -> None:
         """Close the handle; its connection is kept until the shard is closed."""
@@ -136,9 +154,10 @@ class Transfer:
         self.curl.close()
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+def request_headers() -> list[str]:
+    """The headers of every request; reads a file of this installation.
+
+    A sidecar answers requests that have the last header under any host name: no page's script can send it.
+    """
+    client = f"Sec-Machines-Client: machines-server/{version('machines-server')}"
+    return ["Accept: application/json", "Accept-Encoding: identity", client]

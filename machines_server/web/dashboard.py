@@ -1,4 +1,4 @@
-"""The page that people look at: one HTML file for all its paths, and the scripts and styles it loads."""
+"""The dashboard: one HTML file for all its paths, and the scripts and styles that it loads."""
 
 import gzip
 import mimetypes
@@ -19,47 +19,52 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
-_PACKED = ("text/", "image/svg+xml")
+_COMPRESSIBLE = ("text/", "image/svg+xml")
+_INDEX, _INDEX_BELOW = "index.html", "index_below.html"
+"""The page at the root of the site, and the one for paths a level below."""
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file as it is sent, and the same compressed where that makes it smaller."""
+    """A file of the dashboard; `gzipped` is None if it is not worth compressing."""
 
     content: bytes
-    packed: bytes | None
+    gzipped: bytes | None
     mimetype: str
     etag: str
 
 
 def make_dashboard() -> Blueprint:
-    """The routes of the page; what machines are called is the page's business alone."""
+    """The routes of the dashboard."""
     page = Blueprint("dashboard", __name__)
 
     @page.get("/")
     @page.get("/models")
     @page.get("/events")
+    def index() -> Response:
+        return _response(_files()[_INDEX])
+
     @page.get("/machines/<name>")
-    def index(name: str = "") -> Response:  # noqa: ARG001  the script reads it from the path
-        return _sent(_files()["index.html"])
+    def machine(name: str) -> Response:  # noqa: ARG001  the page's script reads it from the path
+        return _response(_files()[_INDEX_BELOW])
 
     @page.get("/static/<path:name>")
     def static(name: str) -> Response:
         file = _files().get(name)
         if file is None:
             abort(404)
-        return _sent(file)
+        return _response(file)
 
     return page
 
 
-def _sent(file: _File) -> Response:
-    packed = file.packed if request.accept_encodings["gzip"] else None
-    response = Response(packed or file.content, mimetype=file.mimetype, headers=_HEADERS)
-    if packed:
+def _response(file: _File) -> Response:
+    gzipped = file.gzipped if request.accept_encodings["gzip"] else None
+    response = Response(gzipped or file.content, mimetype=file.mimetype, headers=_HEADERS)
+    if gzipped:
         response.content_encoding = "gzip"
     response.vary.add("Accept-Encoding")
-    response.set_etag(file.etag, weak=True)  # packed or not, it is the same file
+    response.set_etag(file.etag, weak=True)  # compressed or not, it is the same file
     response.cache_control.no_cache = True
     response.make_conditional(request)
     return response
@@ -67,23 +72,26 @@ def _sent(file: _File) -> Response:
 
 @cache
 def _files() -> dict[str, _File]:
-    """All of them, by their path below /static/."""
-    return dict(_read(files("machines_server.web") / "static", ""))
+    """Every file, by its path below /static/."""
+    by_path = dict(_read(files("machines_server.web") / "static", ""))
+    # Links are relative, because a proxy may serve this site under any path.
+    below = by_path[_INDEX].content.replace(b'="./', b'="../')
+    return by_path | {_INDEX_BELOW: _file(_INDEX_BELOW, below)}
 
 
 def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:
-    found = []
+    entries = []
     for entry in folder.iterdir():
         name = prefix + entry.name
         if entry.is_dir():
-            found += _read(entry, f"{name}/")
+            entries += _read(entry, f"{name}/")
         else:
-            found.append((name, _file(name, entry.read_bytes())))
-    return found
+            entries.append((name, _file(name, entry.read_bytes())))
+    return entries
 
 
 def _file(name: str, content: bytes) -> _File:
     suffix = f".{name.rpartition('.')[2]}"
     mimetype = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "text/plain"
-    packed = gzip.compress(content, mtime=0) if mimetype.startswith(_PACKED) else None
-    return _File(content, packed, mimetype, blake2b(content, digest_size=12).hexdigest())
+    gzipped = gzip.compress(content, mtime=0) if mimetype.startswith(_COMPRESSIBLE) else None
+    return _File(content, gzipped, mimetype, blake2b(content, digest_size=12).hexdigest())

@@ -1,46 +1,106 @@
-"""Answers that are ready, given before Flask is asked, which takes longer than all else of an answer."""
+"""Ready answers, sent from the event loop, since a thread and Flask take most of an answer's time."""
 
-from collections.abc import Callable, Iterable, Mapping
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
-from machines_server.bodies import Body
-from machines_server.web.errors import JSON
+from machines_server.contract.encoding import Body
+from machines_server.web.messages import (
+    JSON_TYPE,
+    NO_SNIFF,
+    Application,
+    Receive,
+    Scope,
+    Send,
+    accepts_gzip,
+    answer,
+)
 
-NO_GUESS = ("X-Content-Type-Options", "nosniff")
+_ALWAYS = ((b"cache-control", b"no-cache"), (b"vary", b"Accept-Encoding"), NO_SNIFF)
 
 
 class ReadyAnswers:
-    """WSGI around an application: to plain questions for these paths it says what that would answer.
+    """Answers plain GET requests for some paths as the inner application would; passes on all others."""
 
-    What guards the paths must stand around this, too: the application does not see these questions.
-    """
+    def __init__(
+        self,
+        application: Application,
+        paths: tuple[str, ...],
+        at_once: Callable[[str], Body | None],
+        make: Callable[[str], Body],
+    ) -> None:
+        """`at_once` returns the body of a path if it is current, and None if it is not or if it would block.
 
-    def __init__(self, application: WSGIApplication, bodies: Mapping[str, Callable[[], Body]]) -> None:
-        self._application, self._bodies = application, bodies
+        `make` always returns the body and may take long, so it is called in a thread.
+        """
+        self._application = application
+        thread = ThreadPoolExecutor(1, "ready")
+        self._answers = {path: _ReadyAnswer(path, at_once, make, thread) for path in paths}
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """A GET without a query; whoever sends back an ETag gets a 304 if it is the very same."""
-        find = self._bodies.get(environ["PATH_INFO"])
-        if find is None or environ["REQUEST_METHOD"] != "GET" or environ.get("QUERY_STRING"):
-            return self._application(environ, start_response)
-        body = find()
-        etag = f'W/"{body.etag}"'
-        known = environ.get("HTTP_IF_NONE_MATCH", "")
-        headers = [("ETag", etag), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding"), NO_GUESS]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a GET without a query, with 304 if it sends exactly the current ETag."""
+        ready = self._answers.get(scope["path"])
+        if ready is None or scope["method"] != "GET" or scope["query_string"]:
+            await self._application(scope, receive, send)
+            return
+        body = await ready.body(scope.get("received_at", inf))
+        known = accepted = b""
+        for name, value in scope["headers"]:
+            if name == b"if-none-match":
+                known = value
+            elif name == b"accept-encoding":
+                accepted = value
+        etag = b'W/"%s"' % body.etag.encode()
         if known == etag:
-            start_response("304 NOT MODIFIED", headers)
-            return []
-        if "," not in known and known != "*":  # none, or that of an older answer
+            await answer(scope, send, 304, [(b"etag", etag), *_ALWAYS])
+        elif b"," in known or known == b"*":
+            await self._application(scope, receive, send)
+        else:
+            headers = [(b"content-type", JSON_TYPE.encode()), (b"etag", etag), *_ALWAYS]
             content = body.json
-            if _reads_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
-                content = body.packed
-                headers.append(("Content-Encoding", "gzip"))
-            size = str(len(content))
-            start_response("200 OK", [("Content-Type", JSON), ("Content-Length", size), *headers])
-            return [content]
-        return self._application(environ, start_response)
+            if accepts_gzip(accepted):
+                content = body.gzipped if body.is_gzipped else await ready.gzipped(body)
+                headers.append((b"content-encoding", b"gzip"))
+            headers.append((b"content-length", b"%d" % len(content)))
+            await answer(scope, send, 200, headers, content)
 
 
-def _reads_gzip(accepted: str) -> bool:
-    """Whether a client takes gzip; one that weighs encodings against each other gets the plain bytes."""
-    return any(one.strip() == "gzip" for one in accepted.split(","))
+class _ReadyAnswer:
+    """The answer for one path; requests that arrived before a check began share it."""
+
+    def __init__(
+        self,
+        path: str,
+        at_once: Callable[[str], Body | None],
+        make: Callable[[str], Body],
+        thread: ThreadPoolExecutor,
+    ) -> None:
+        self._path, self._at_once, self._make, self._thread = path, at_once, make, thread
+        self._checked_at = -inf
+        self._checked: Body | None = None
+        self._running: asyncio.Task[Body] | None = None
+        self._next: asyncio.Task[Body] | None = None
+
+    async def body(self, received_at: float) -> Body:
+        """The current body, for a request whose headers arrived at `received_at` (monotonic)."""
+        if received_at >= self._checked_at:
+            self._checked_at, self._checked = time.monotonic(), self._at_once(self._path)
+        return self._checked or await self._made()
+
+    async def gzipped(self, body: Body) -> bytes:
+        """Compress a body in the thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: body.gzipped)
+
+    async def _made(self) -> Body:
+        """Build the body, once for all requests that arrive before building begins."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._make_after(self._running))
+        return await asyncio.shield(self._next)
+
+    async def _make_after(self, before: asyncio.Task[Body] | None) -> Body:
+        if before is not None:
+            await asyncio.wait([before])
+        self._running, self._next = self._next, None
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._make, self._path)

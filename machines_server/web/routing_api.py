@@ -1,51 +1,73 @@
-"""The REST API of routing: advice and leases."""
+"""The routes of routing advice and leases."""
 
 from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
-from machines_server.routing import Routing
-from machines_server.web.errors import JSON
+from machines_server.contract.encoding import encode
+from machines_server.contract.errors import whole_seconds
+from machines_server.services.routing import Routing
+from machines_server.web.errors import error_response
+from machines_server.web.messages import JSON_TYPE
+
+MAX_LEASE_BODY_BYTES = 2**16
+"""The limit for the body of a request that creates or changes a lease."""
 
 
 def make_routing_api(routing: Routing) -> Blueprint:
-    """The routes that answer from `routing`."""
+    """The routes answered by `routing`."""
     api = Blueprint("routing", __name__)
+    api.before_request(_limit_the_body)
 
     @api.get("/api/route")
     def route() -> Response:
-        return _response(routing.route(request.args.to_dict(flat=False)))
+        reply = routing.route(request.args.to_dict(flat=False))
+        if not reply.is_found:
+            return error_response(503, reply.json, whole_seconds(reply.retry_after_s))
+        return _response(reply.json)
 
     @api.post("/api/leases")
     def lease() -> Response:
-        return _response(routing.lease(_body(), request.headers.get("Idempotency-Key")), 201)
+        key, address = request.headers.get("Idempotency-Key"), request.remote_addr or ""
+        return _response(encode(routing.lease(_body(), key, address)), 201)
 
     @api.get("/api/leases")
     def leases() -> Response:
-        return _response(routing.leases())
+        return _response(encode(routing.leases()))
+
+    @api.get("/api/leases/<lease>")
+    def held_lease(lease: str) -> Response:
+        return _response(encode(routing.held_lease(lease)))
 
     @api.post("/api/leases/<lease>/renew")
     def renew(lease: str) -> Response:
-        return _response(routing.renew(lease, _body()))
+        return _response(encode(routing.renew(lease, _body())))
 
     @api.delete("/api/leases/<lease>")
     def release(lease: str) -> Response:
-        return _response(routing.release(lease))
+        return _response(encode(routing.release(lease)))
 
     return api
 
 
-def _response(answer: dict[str, Any] | bytes, status: int = 200) -> Response:
-    body = answer if isinstance(answer, bytes) else orjson.dumps(answer)
-    response = Response(body, status, mimetype=JSON)
-    response.cache_control.no_store = True  # it holds for this moment and this caller
+def _limit_the_body() -> None:
+    if request.endpoint != "routing.route":
+        # One byte more, since a chunked body is silently truncated there.
+        request.max_content_length = MAX_LEASE_BODY_BYTES + 1
+        if len(request.get_data()) > MAX_LEASE_BODY_BYTES:
+            raise RequestEntityTooLarge
+
+
+def _response(json: bytes, status: int = 200) -> Response:
+    response = Response(json, status, mimetype=JSON_TYPE)
+    response.cache_control.no_store = True  # it holds only at this moment and for this caller
     return response
 
 
 def _body() -> Any:
-    """The JSON that was sent; nothing at all is an empty object."""
+    """The request's JSON; an empty body is an empty object."""
     sent = request.get_data()
     try:
         return orjson.loads(sent) if sent.strip() else {}

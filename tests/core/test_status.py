@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from machines_server.core.registry import Endpoint
+from machines_server.core.machine import Endpoint
 from machines_server.core.sample import Cycle, State
 from machines_server.core.status import (
     PollerState,
@@ -16,6 +16,7 @@ from machines_server.core.status import (
     judge_poller,
     too_old_after_s,
 )
+from tests.core.machines import BOTH, OLLAMA, SIDECAR
 
 
 class Seen(NamedTuple):
@@ -25,8 +26,6 @@ class Seen(NamedTuple):
     reason: str | None = None
 
 
-SIDECAR, OLLAMA = Endpoint.SIDECAR, Endpoint.OLLAMA
-BOTH = frozenset(Endpoint)
 OK = Seen(State.OK)
 REFUSED = Seen(State.UNREACHABLE, "connection refused")
 BUSY = Seen(State.BUSY, "no answer within 2 s on an open connection")
@@ -39,76 +38,76 @@ LIMIT_S = 12.0
     ("declared", "seen", "status"),
     [
         # sidecar answered
-        (BOTH, {SIDECAR: OK, OLLAMA: OK}, Status.ONLINE),
-        (BOTH, {SIDECAR: OK, OLLAMA: REFUSED}, Status.ONLINE),
-        (BOTH, {SIDECAR: OK, OLLAMA: BUSY}, Status.ONLINE),
-        (BOTH, {SIDECAR: OK, OLLAMA: BROKEN}, Status.ONLINE),
-        (BOTH, {SIDECAR: OK}, Status.ONLINE),
-        ({SIDECAR}, {SIDECAR: OK}, Status.ONLINE),
+        (BOTH, {"sidecar": OK, "ollama": OK}, Status.ONLINE),
+        (BOTH, {"sidecar": OK, "ollama": REFUSED}, Status.ONLINE),
+        (BOTH, {"sidecar": OK, "ollama": BUSY}, Status.ONLINE),
+        (BOTH, {"sidecar": OK, "ollama": BROKEN}, Status.ONLINE),
+        (BOTH, {"sidecar": OK}, Status.ONLINE),
+        ((SIDECAR,), {"sidecar": OK}, Status.ONLINE),
         # sidecar declared absent
-        ({OLLAMA}, {OLLAMA: OK}, Status.ONLINE),
-        ({OLLAMA}, {OLLAMA: REFUSED}, Status.OFFLINE),
-        ({OLLAMA}, {OLLAMA: BUSY}, Status.OFFLINE),
-        ({OLLAMA}, {OLLAMA: BROKEN}, Status.OFFLINE),
-        ({OLLAMA}, {}, Status.UNKNOWN),
+        ((OLLAMA,), {"ollama": OK}, Status.ONLINE),
+        ((OLLAMA,), {"ollama": REFUSED}, Status.OFFLINE),
+        ((OLLAMA,), {"ollama": BUSY}, Status.OFFLINE),
+        ((OLLAMA,), {"ollama": BROKEN}, Status.OFFLINE),
+        ((OLLAMA,), {}, Status.UNKNOWN),
         # sidecar missed
-        (BOTH, {SIDECAR: REFUSED, OLLAMA: OK}, Status.DEGRADED),
-        (BOTH, {SIDECAR: BUSY, OLLAMA: OK}, Status.DEGRADED),
-        (BOTH, {SIDECAR: BROKEN, OLLAMA: OK}, Status.DEGRADED),
-        (BOTH, {SIDECAR: REFUSED, OLLAMA: REFUSED}, Status.OFFLINE),
-        (BOTH, {SIDECAR: REFUSED, OLLAMA: BUSY}, Status.OFFLINE),
-        (BOTH, {SIDECAR: BUSY, OLLAMA: BROKEN}, Status.OFFLINE),
-        ({SIDECAR}, {SIDECAR: REFUSED}, Status.OFFLINE),
-        ({SIDECAR}, {SIDECAR: BUSY}, Status.OFFLINE),
+        (BOTH, {"sidecar": REFUSED, "ollama": OK}, Status.DEGRADED),
+        (BOTH, {"sidecar": BUSY, "ollama": OK}, Status.DEGRADED),
+        (BOTH, {"sidecar": BROKEN, "ollama": OK}, Status.DEGRADED),
+        (BOTH, {"sidecar": REFUSED, "ollama": REFUSED}, Status.OFFLINE),
+        (BOTH, {"sidecar": REFUSED, "ollama": BUSY}, Status.OFFLINE),
+        (BOTH, {"sidecar": BUSY, "ollama": BROKEN}, Status.OFFLINE),
+        ((SIDECAR,), {"sidecar": REFUSED}, Status.OFFLINE),
+        ((SIDECAR,), {"sidecar": BUSY}, Status.OFFLINE),
         # not polled yet
         (BOTH, {}, Status.UNKNOWN),
-        (BOTH, {SIDECAR: REFUSED}, Status.UNKNOWN),
-        (BOTH, {OLLAMA: OK}, Status.UNKNOWN),
-        (BOTH, {OLLAMA: REFUSED}, Status.UNKNOWN),
-        ({SIDECAR}, {}, Status.UNKNOWN),
+        (BOTH, {"sidecar": REFUSED}, Status.UNKNOWN),
+        (BOTH, {"ollama": OK}, Status.UNKNOWN),
+        (BOTH, {"ollama": REFUSED}, Status.UNKNOWN),
+        ((SIDECAR,), {}, Status.UNKNOWN),
         # nothing to ask
-        (frozenset(), {}, Status.OFFLINE),
+        ((), {}, Status.OFFLINE),
     ],
 )
 def test_every_row_of_the_status_table(
-    declared: frozenset[Endpoint], seen: dict[Endpoint, Seen], status: Status
+    declared: tuple[Endpoint, ...], seen: dict[str, Seen], status: Status
 ) -> None:
-    assert judge(frozenset(declared), seen, None).status is status
+    assert judge(declared, seen, None).status is status
 
 
 def test_without_a_poller_nothing_is_known_whatever_was_seen() -> None:
     for one, other in itertools.product([None, OK, REFUSED, BUSY, BROKEN], repeat=2):
-        seen = {end: saw for end, saw in ((SIDECAR, one), (OLLAMA, other)) if saw}
-        for declared in (BOTH, frozenset({SIDECAR}), frozenset({OLLAMA})):
+        seen = {kind: saw for kind, saw in (("sidecar", one), ("ollama", other)) if saw}
+        for declared in (BOTH, (SIDECAR,), (OLLAMA,)):
             assert judge(declared, seen, "nobody polls") == Verdict(Status.UNKNOWN, "nobody polls")
 
 
 def test_all_well_needs_no_reason_and_anything_else_has_one() -> None:
     for one, other in itertools.product([None, OK, REFUSED, BUSY, BROKEN], repeat=2):
-        seen = {end: saw for end, saw in ((SIDECAR, one), (OLLAMA, other)) if saw}
+        seen = {kind: saw for kind, saw in (("sidecar", one), ("ollama", other)) if saw}
         verdict = judge(BOTH, seen, None)
         assert verdict.reason != ""
         if verdict.status is not Status.ONLINE:
             assert verdict.reason
-    assert judge(BOTH, {SIDECAR: OK, OLLAMA: OK}, None).reason is None
-    assert judge(frozenset({OLLAMA}), {OLLAMA: OK}, None).reason is None
+    assert judge(BOTH, {"sidecar": OK, "ollama": OK}, None).reason is None
+    assert judge((OLLAMA,), {"ollama": OK}, None).reason is None
 
 
 def test_the_reason_names_each_endpoint_that_missed() -> None:
-    assert judge(BOTH, {SIDECAR: REFUSED, OLLAMA: OK}, None).reason == "sidecar: connection refused"
+    assert judge(BOTH, {"sidecar": REFUSED, "ollama": OK}, None).reason == "sidecar: connection refused"
     assert (
-        judge(BOTH, {SIDECAR: REFUSED, OLLAMA: BROKEN}, None).reason
+        judge(BOTH, {"sidecar": REFUSED, "ollama": BROKEN}, None).reason
         == "sidecar: connection refused; ollama: HTTP status 500"
     )
-    assert judge(BOTH, {SIDECAR: OK, OLLAMA: REFUSED}, None).reason == "ollama: connection refused"
+    assert judge(BOTH, {"sidecar": OK, "ollama": REFUSED}, None).reason == "ollama: connection refused"
     assert judge(BOTH, {}, None).reason == "sidecar and ollama: not polled yet"
-    assert judge(BOTH, {SIDECAR: REFUSED}, None).reason == "ollama: not polled yet"
-    assert "declared" in (judge(frozenset(), {}, None).reason or "")
+    assert judge(BOTH, {"sidecar": REFUSED}, None).reason == "ollama: not polled yet"
+    assert "declared" in (judge((), {}, None).reason or "")
 
 
 def test_a_machine_goes_offline_after_one_missed_poll_and_comes_back_with_one_answer() -> None:
-    declared = frozenset({SIDECAR})
-    assert [judge(declared, {SIDECAR: seen}, None).status for seen in (OK, REFUSED, OK)] == [
+    declared = (SIDECAR,)
+    assert [judge(declared, {"sidecar": seen}, None).status for seen in (OK, REFUSED, OK)] == [
         "online",
         "offline",
         "online",
@@ -180,5 +179,5 @@ def test_what_is_wrong_with_the_poller_is_one_sentence_with_the_last_cycle() -> 
 
 
 def test_while_nobody_polls_a_machine_without_endpoints_is_not_offline_either() -> None:
-    assert judge(frozenset(), {}, "nobody polls").status is Status.UNKNOWN
-    assert judge(frozenset(), {}, None).status is Status.OFFLINE
+    assert judge((), {}, "nobody polls").status is Status.UNKNOWN
+    assert judge((), {}, None).status is Status.OFFLINE

@@ -1,31 +1,39 @@
 """A browser, a fleet to look at, and a page that complains of nothing."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 from playwright.sync_api import (
     Browser,
     BrowserContext,
     ConsoleMessage,
+    Locator,
     Page,
     Request,
     expect,
     sync_playwright,
 )
 
-from bench.browser import CHROMIUM, launch
+from bench.browser import is_installed, launch
 from tests.fakes import FakeFleet
 from tests.page.demo_fleet import NAMED, DemoFleet, give_past
 from tests.running import RunningServer
+from tests.tools import left_out
+
+expect.set_options(timeout=30_000)
+
+UNHURRIED = {"MACHINES_POLL_INTERVAL_S": "2", "MACHINES_POLL_TIMEOUT_S": "1.5"}
+"""Settings with which the fleet stays as it is while browsers need all of the machine."""
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """One browser for all tests here; it ends before others begin."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed, and the page cannot be looked at without a browser")
     with sync_playwright() as playwright:
+        if not is_installed(playwright):
+            left_out("chromium-headless-shell")
         browser = launch(playwright)
         yield browser
         browser.close()
@@ -37,10 +45,24 @@ def fleet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSe
     folder = tmp_path_factory.mktemp("page")
     (folder / "var").mkdir()
     give_past(folder / "var" / "telemetry.db", NAMED[:2], hours=6)
-    with FakeFleet() as fakes, RunningServer(folder) as server:
+    with FakeFleet() as fakes, RunningServer(folder, **UNHURRIED) as server:
         DemoFleet(server, fakes).declare(len(NAMED))
         server.write("broken.yaml", "name: broken\nrole: [")
         yield server
+
+
+@pytest.fixture
+def unhurried_server(tmp_path: Path) -> Iterator[RunningServer]:
+    """A running server that polls many machines in time beside a browser, and knows none yet."""
+    settings = {"MACHINES_POLL_INTERVAL_S": "10", "MACHINES_POLL_TIMEOUT_S": "9"}
+    with RunningServer(tmp_path, **settings) as running:
+        yield running
+
+
+class Site(Protocol):
+    """What is looked at."""
+
+    url: str
 
 
 class Watched:
@@ -48,7 +70,7 @@ class Watched:
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(30_000)
         self.url = url
         self.complaints: list[str] = []
         self.requests: list[Request] = []
@@ -71,6 +93,11 @@ class Watched:
         return sum(request.url.removeprefix(self.url).partition("?")[0] == path for request in self.requests)
 
 
+def card(page: Page, name: str) -> Locator:
+    """What a page of the fleet shows of one machine."""
+    return page.locator("li.card", has=page.get_by_role("link", name=name, exact=True))
+
+
 Look = Callable[..., Watched]
 
 
@@ -83,17 +110,20 @@ def look(browser: Browser) -> Iterator[Look]:
     watched: list[Watched] = []
     contexts: list[BrowserContext] = []
 
-    def open_at(server: RunningServer, **options: Any) -> Watched:
+    def open_at(site: Site, **options: Any) -> Watched:
         settings = {
             "viewport": {"width": 1440, "height": 900},
             "locale": "en-GB",
             "timezone_id": "Europe/Warsaw",
         }
         contexts.append(browser.new_context(**(settings | options)))
-        watched.append(Watched(contexts[-1], server.url))
+        watched.append(Watched(contexts[-1], site.url))
         return watched[-1]
 
     yield open_at
+    for one in watched:
+        if not one.page.is_closed():
+            one.page.unroute_all(behavior="ignoreErrors")  # some may still wait for the server
     for context in contexts:
         context.close()
     for one in watched:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.fill import DEFAULT_RETENTION, Host
-from machines_server.core.registry import Registry
+from machines_server.core.machine import Registry
 from machines_server.core.sample import Cycle
-from machines_server.store.connection import open_writer
-from machines_server.store.migrate import migrate
-from machines_server.store.rollups import Rollups
-from machines_server.store.samples import SampleWriter
-from tests.fakes import GIB, FakeEndpoint, FakeFleet, gpu_body, http, sidecar_body
+from machines_server.store.sqlite.connection import open_writer
+from machines_server.store.sqlite.migrate import migrate
+from machines_server.store.sqlite.telemetry.rollups import Rollups
+from machines_server.store.sqlite.telemetry.samples import SampleWriter
+from tests.bodies import GIB, gpu_body, http, sidecar_body
+from tests.fakes import FakeEndpoint, FakeFleet
 from tests.running import RunningServer, wait_for_status
 
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -119,7 +120,7 @@ def _cpu_only(_: int) -> tuple[bytes, list[dict[str, Any]], dict[str, Any]]:
 
 def _render(_: int) -> tuple[bytes, list[dict[str, Any]], dict[str, Any]]:
     gpus = gpu_body(0, used_gb=0, total_gb=48, utilisation=None, power_w=None)
-    full = {"disk_total_bytes": 100 * GIB, "disk_used_bytes": 97 * GIB}
+    full = {"disk_total_bytes": 100 * GIB, "disk_used_bytes": 92 * GIB, "disk_available_bytes": 3 * GIB}
     return sidecar_body(gpus, **full), [], {"models": ["llama3.1:70b"], "tags": ["edge"]}
 
 

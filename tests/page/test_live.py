@@ -6,9 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.fakes import FakeFleet
-from tests.page.conftest import Look
+from tests.page.conftest import Look, card
 from tests.page.demo_fleet import DemoFleet
-from tests.page.test_fleet import card
 from tests.running import RunningServer, wait_for_status
 
 HIDE = """hidden => {
@@ -84,25 +83,43 @@ def test_a_question_that_fails_hides_nothing_else(look: Look, fleet_server: Runn
     watched.complaints = [one for one in watched.complaints if "503" not in one]
 
 
+def test_a_question_for_which_there_are_too_many_is_asked_again(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    watched = look(fleet_server)
+    answer = {"error": "too_many_questions", "message": "Too many questions of the past are asked at once."}
+    refused = {"status": 429, "headers": {"Retry-After": "1"}, "json": answer}
+    watched.page.route("**/api/models", lambda route: route.fulfill(**refused), times=1)
+    said = "document.body?.innerText.includes('Too many questions')"
+    watched.page.add_init_script(
+        f"new MutationObserver(() => (window.hasSaid ||= {said}))"
+        ".observe(document, {subtree: true, childList: true, characterData: true});"
+    )
+    page = watched.open("/models")
+    expect(page.locator("main tbody").first).to_contain_text("llama3.1:70b")
+    assert not page.evaluate("window.hasSaid")
+    watched.complaints = [one for one in watched.complaints if "429" not in one]
+
+
 def test_a_server_that_dies_is_said_and_its_return_is_seen(
     server: RunningServer, fakes: FakeFleet, look: Look
 ) -> None:
     DemoFleet(server, fakes).declare(1)
     watched = look(server)
-    watched.page.route("**/static/models.js", lambda route: route.abort())
+    watched.page.route("**/static/pages/models.js", lambda route: route.abort())
     with watched.page.expect_event("requestfinished", lambda request: request.url.endswith("machine.css")):
         page = watched.open()  # other pages are fetched ahead, and this is the last of that one
     page.wait_for_timeout(300)
     banner = page.get_by_role("alert")
     expect(banner).to_be_hidden()
     server.__exit__(None, None, None)
-    expect(banner).to_contain_text("The server cannot be reached since")
+    expect(banner).to_contain_text("The server has been unreachable since")
     expect(card(page, "workstation")).to_be_visible()
     page.get_by_role("link", name="workstation").first.click()
     expect(page.get_by_role("heading", name="Endpoints")).to_be_visible()
     page.get_by_role("link", name="Models").click()
     expect(page.locator("main")).to_contain_text("This page could not be loaded")
-    page.unroute("**/static/models.js")
+    page.unroute("**/static/pages/models.js")
     with server:
         expect(page.get_by_role("heading", name="Where each model is")).to_be_visible(timeout=10_000)
         wait_for_status(server, "workstation", "online")

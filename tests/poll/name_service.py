@@ -1,8 +1,10 @@
 """A world with a name service of its own: run in new namespaces, so that no other process sees it.
 
-Prints what a Fetcher made of names, as JSON: [[host, failure, reason, s since the start], ...].
+Prints what a Fetcher made of names, as JSON: `ended`, [[host, failure, reason, s since the start], ...], and
+`longest_step_s`.
 """
 
+import errno
 import fcntl
 import heapq
 import json
@@ -14,12 +16,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 from machines_server.poll.fetch import Fetcher
-from tests.fakes import FakeFleet, http
+from tests.bodies import http
+from tests.fakes import FakeFleet
+from tests.poll.fetching import one_round
 
-ADDRESS = "127.0.0.77"
+LOOK_S = 0.1
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 
 
@@ -29,28 +34,56 @@ def bring_up_loopback() -> None:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh", b"lo", IFF_UP))
 
 
-def use_our_name_service(folder: Path) -> None:
-    """Ask `ADDRESS` for names, and nobody else."""
-    for name, text in (("resolv.conf", f"nameserver {ADDRESS}\n"), ("hosts", "127.0.0.1 localhost\n")):
+def use_name_service(address: str, folder: Path) -> None:
+    """Ask that address for names, and nobody else."""
+    for name, text in (("resolv.conf", f"nameserver {address}\n"), ("hosts", "127.0.0.1 localhost\n")):
         (folder / name).write_text(text)
         subprocess.run(["mount", "--bind", str(folder / name), f"/etc/{name}"], check=True)
 
 
-def answer_names(delay_s: float) -> None:
-    """Say 127.0.0.1 for every `*.slow`, `delay_s` late, that there is no `*.none`, and else nothing."""
-    service = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    service.bind((ADDRESS, 53))
-    waiting: list[tuple[float, bytes, tuple[str, int]]] = []
-    while True:
-        due_s = max(0.0, waiting[0][0] - time.monotonic()) if waiting else 1.0
-        if select.select([service], [], [], due_s)[0]:
-            query, client = service.recvfrom(512)
-            if b"\x04slow\0" in query or b"\x04none\0" in query:
-                late_s = delay_s if b"\x04slow\0" in query else 0.0
-                heapq.heappush(waiting, (time.monotonic() + late_s, query, client))
-        while waiting and waiting[0][0] <= time.monotonic():
-            _, query, client = heapq.heappop(waiting)
-            service.sendto(_reply(query), client)
+class NameService:
+    """Says 127.0.0.1 for every `*.slow`, late, that there is no `*.none`, and nothing of other names."""
+
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.address = self._bind()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="names")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._socket.close()
+
+    def _bind(self) -> str:
+        """Names are asked for at port 53 alone, so that an address must be found at which nobody listens."""
+        for number in range(1, 255):
+            try:
+                self._socket.bind((address := f"127.0.77.{number}", 53))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return address
+        raise AssertionError("somebody listens everywhere")
+
+    def _run(self) -> None:
+        waiting: list[tuple[float, bytes, tuple[str, int]]] = []
+        while not self._ended.is_set():
+            due_s = max(0.0, waiting[0][0] - time.monotonic()) if waiting else LOOK_S
+            if select.select([self._socket], [], [], min(due_s, LOOK_S))[0]:
+                query, client = self._socket.recvfrom(512)
+                if b"\x04slow\0" in query or b"\x04none\0" in query:
+                    late_s = self._delay_s if b"\x04slow\0" in query else 0.0
+                    heapq.heappush(waiting, (time.monotonic() + late_s, query, client))
+            while waiting and waiting[0][0] <= time.monotonic():
+                _, query, client = heapq.heappop(waiting)
+                self._socket.sendto(_reply(query), client)
 
 
 def _reply(query: bytes) -> bytes:
@@ -66,21 +99,24 @@ def _reply(query: bytes) -> bytes:
 def main(folder: str, timeout_s: str, delay_s: str, *hosts: str) -> None:
     """Ask every host once; `NAME*COUNT` stands for NAME with the numbers from 0 to COUNT - 1 before it."""
     bring_up_loopback()
-    use_our_name_service(Path(folder))
-    threading.Thread(target=answer_names, args=[float(delay_s)], daemon=True).start()
     names = []
     for host in hosts:
         name, _, count = host.partition("*")
         names += [f"h{number}.{name}" for number in range(int(count))] if count else [name]
-    with FakeFleet() as fleet:
+    with NameService(float(delay_s)) as service, FakeFleet() as fleet:
+        use_name_service(service.address, Path(folder))
         port = fleet.listen(http(b"{}"), "0.0.0.0").port
-        started, found = time.monotonic(), []
-        for one in Fetcher(float(timeout_s)).fetch(f"http://{name}:{port}/" for name in names):
-            if one is not None:
-                took_s = time.monotonic() - started
-                host_name = urlsplit(one.url).hostname
-                found.append([host_name, one.failure and one.failure.name, one.reason, took_s])
-    sys.stdout.write(json.dumps(found))
+        found = one_round(Fetcher(float(timeout_s)), (f"http://{name}:{port}/" for name in names))
+    ended = [
+        [
+            urlsplit(one.url).hostname,
+            one.failure and one.failure.name,
+            one.reason and one.reason.text,
+            after_s,
+        ]
+        for one, after_s in zip(found.ended, found.ended_after_s, strict=True)
+    ]
+    sys.stdout.write(json.dumps({"ended": ended, "longest_step_s": found.longest_step_s}))
 
 
 if __name__ == "__main__":

@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
-from machines_server.core.registry import Endpoint, Machine
-from machines_server.core.sample import GpuSample, HostSample, LoadedModel, PollResult, Sample, State
-from machines_server.poll.cycle import OwnFault, poll_all
+from machines_server.core.machine import Endpoint, Machine
+from machines_server.core.sample import GpuSample, PollResult, Sample, State
+from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all
 from machines_server.poll.fetch import Fetcher
+from machines_server.runtimes.base import Reading
+from tests.bodies import gpu_body, http, ollama_body, sidecar_body
 from tests.core.machines import a_machine
-from tests.fakes import FakeEndpoint, FakeFleet, gpu_body, http, ollama_body, sidecar_body
-from tests.running import free_port
+from tests.fakes import FakeEndpoint, FakeFleet
+from tests.ports import free_port
+from tests.scripts import CHUNKED, OK, say
 
 TIMEOUT_S = 0.5
-SIDECAR, OLLAMA = Endpoint.SIDECAR, Endpoint.OLLAMA
 
 
 @pytest.fixture
@@ -42,14 +44,14 @@ def polled(machines: list[Machine], fetcher: Fetcher) -> list[PollResult | Sampl
     """All that came, in its order, from a cycle in which this process was not starved by others."""
     came: list[PollResult | Sample | OwnFault] = []
     for _ in range(5):
-        came = [one for one in poll_all(machines, fetcher) if one is not None]
+        came = [one for one in poll_all(machines, fetcher, AnswerReader()) if one is not None]
         if not any(isinstance(one, OwnFault) for one in came):
             break
     return came
 
 
-def results(came: list[PollResult | Sample | OwnFault]) -> dict[tuple[str, Endpoint], PollResult]:
-    return {(one.machine, one.endpoint): one for one in came if isinstance(one, PollResult)}
+def results(came: list[PollResult | Sample | OwnFault]) -> dict[tuple[str, str], PollResult]:
+    return {(one.machine, one.endpoint.kind): one for one in came if isinstance(one, PollResult)}
 
 
 def test_a_machine_that_answers_gives_two_results_and_then_a_sample(
@@ -63,14 +65,15 @@ def test_a_machine_that_answers_gives_two_results_and_then_a_sample(
     by_endpoint = {endpoint: one for (_, endpoint), one in results(came).items()}
     assert came[2] == Sample("one", by_endpoint)
     for endpoint, one in by_endpoint.items():
-        assert (one.state, one.reason, one.url) == (State.OK, None, machine.endpoints[endpoint])
+        assert (one.state, one.reason, one.endpoint) == (State.OK, None, machine.endpoints[endpoint])
         assert before <= one.at <= after
         assert 0 < one.took_s < TIMEOUT_S
-    host, models = by_endpoint[SIDECAR].answer, by_endpoint[OLLAMA].answer
-    assert isinstance(host, HostSample)
-    assert [type(gpu) for gpu in host.gpu] == [GpuSample]
-    assert isinstance(models, tuple)
-    assert [(type(model), model.model) for model in models] == [(LoadedModel, "phi3:mini")]
+    host, models = by_endpoint["sidecar"].answer, by_endpoint["ollama"].answer
+    assert host
+    assert host.host
+    assert [type(gpu) for gpu in host.host.gpu] == [GpuSample]
+    assert models
+    assert [model.model for model in models.models or ()] == ["phi3:mini"]
 
 
 def test_each_endpoint_is_asked_for_its_own_page(fetcher: Fetcher, fakes: FakeFleet) -> None:
@@ -88,11 +91,7 @@ def test_each_endpoint_is_asked_for_its_own_page(fetcher: Fetcher, fakes: FakeFl
         (http(b"<html>"), State.ERROR, "HTML, not JSON"),
         (http(b"{}"), State.ERROR, "models: missing; is this an Ollama?"),
         (http(sidecar_body()), State.ERROR, "models: missing; is this an Ollama?"),
-        (
-            http(b'{"models": ' + b"[" * 1000 + b"]" * 1000 + b"}"),
-            State.ERROR,
-            "models: not a list of objects",
-        ),
+        (http(b'{"models": {"m": 1}}'), State.ERROR, "models: not a list of objects"),
         (b"SSH-2.0\r\n\r\n", State.ERROR, "not an HTTP answer"),
     ],
 )
@@ -100,9 +99,9 @@ def test_an_endpoint_that_does_not_say_what_was_asked_has_a_state_and_a_reason(
     fetcher: Fetcher, fakes: FakeFleet, answer: bytes | None, state: State, reason: str
 ) -> None:
     came = polled([at("one", fakes.sidecar(), fakes.listen(answer))], fetcher)
-    ollama = results(came)["one", OLLAMA]
+    ollama = results(came)["one", "ollama"]
     assert (ollama.state, ollama.reason, ollama.answer) == (state, reason, None)
-    assert results(came)["one", SIDECAR].state is State.OK
+    assert results(came)["one", "sidecar"].state is State.OK
     assert isinstance(came[-1], Sample)
     assert came[-1].up
 
@@ -130,12 +129,16 @@ def test_a_machine_without_endpoints_is_passed_over(fetcher: Fetcher, fakes: Fak
     assert polled([nothing], fetcher) == []
     came = polled([nothing, at("one", fakes.sidecar(), None)], fetcher)
     assert {one.machine for one in came} == {"one"}
-    assert list(poll_all([], fetcher)) == []
+    assert list(poll_all([], fetcher, AnswerReader())) == []
 
 
 def test_two_machines_of_one_address_share_one_request(fetcher: Fetcher, fakes: FakeFleet) -> None:
     sidecar, ollama = fakes.sidecar(), fakes.ollama("m")
-    came = [one for one in poll_all([at(name, sidecar, ollama) for name in ("one", "two")], fetcher) if one]
+    came = [
+        one
+        for one in poll_all([at(name, sidecar, ollama) for name in ("one", "two")], fetcher, AnswerReader())
+        if one
+    ]
     assert len(sidecar.requests) == len(ollama.requests) == 1
     assert sorted(results(came)) == [
         *(("one", "ollama"), ("one", "sidecar"), ("two", "ollama"), ("two", "sidecar"))
@@ -161,13 +164,15 @@ def test_what_we_could_not_ask_is_a_fault_of_ours_and_makes_no_sample(
 ) -> None:
     machine = at("one", fakes.sidecar(), fakes.listen(None))
     came: list[PollResult | Sample | OwnFault] = []
-    for one in poll_all([machine], fetcher):
+    for one in poll_all([machine], fetcher, AnswerReader()):
         if one is not None:
             came.append(one)
         if len(came) == 1:
             time.sleep(TIMEOUT_S + 0.6)  # a caller that is stopped
     assert [type(one) for one in came] == [PollResult, OwnFault]
-    assert came[1] == OwnFault("one", OLLAMA, "this server did not run in time to read the answer")
+    assert came[1] == OwnFault(
+        "one", machine.endpoints["ollama"], "this server did not run in time to read the answer"
+    )
     assert isinstance(polled([machine], fetcher)[-1], Sample)
 
 
@@ -177,8 +182,36 @@ def test_cycles_can_follow_each_other_while_machines_come_go_and_move(
     old, new = fakes.ollama("m"), fakes.ollama("m")
     for machines in ([], [at("one", None, old)], [at("one", None, new)], [], [at("one", None, old)]):
         came = polled(machines, fetcher)
-        assert [one.url for one in results(came).values()] == [one.endpoints[OLLAMA] for one in machines]
+        assert [one.endpoint for one in results(came).values()] == [
+            one.endpoints["ollama"] for one in machines
+        ]
         assert {one.state for one in results(came).values()} <= {State.OK}
+
+
+def test_what_is_odd_in_an_answer_is_said_with_it_and_logged_once_per_change(
+    fetcher: Fetcher, fakes: FakeFleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    sidecar, ollama = fakes.sidecar(), fakes.ollama()
+    machine, answers = at("one", sidecar, ollama), AnswerReader()
+
+    def poll(gpu: dict[str, Any], model: dict[str, Any]) -> dict[str, PollResult]:
+        sidecar.answer = http(sidecar_body(gpu_body(0, used_gb=1, **gpu)))
+        ollama.answer = http(ollama_body("m", **model))
+        came = [one for one in poll_all([machine], fetcher, answers) if isinstance(one, PollResult)]
+        assert {one.state for one in came} == {State.OK}
+        return {one.endpoint.kind: one for one in came}
+
+    for watts in (4294967, 4294966, 4294967):
+        found = poll({"power_w": watts}, {"size": -1})
+        assert found["sidecar"].reason == f"odd, and so unknown: gpu[0].power_w: {watts} is out of range"
+        assert found["ollama"].reason == "odd, and so unknown: m: size: -1 is out of range"
+    assert len(caplog.records) == 2
+    poll({"power_w": 4294967, "utilisation": 101}, {"size": -1})
+    assert len(caplog.records) == 3
+    found = poll({}, {})
+    assert (found["sidecar"].reason, found["ollama"].reason) == (None, None)
+    poll({}, {"size": 4.5})
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 4
 
 
 @pytest.mark.parametrize(
@@ -187,6 +220,9 @@ def test_cycles_can_follow_each_other_while_machines_come_go_and_move(
         ("", None),
         ("Date: no date\r\n", None),
         ("Date: Tue, 24 Nov 9999999 17:00:00 GMT\r\n", None),
+        ("Date: Fri, 31 Dec 9999 23:59:59 GMT\r\n", None),
+        ("Date: " + "9" * 10_000 + "\r\n", None),
+        ("Date: \xff\r\n", None),
         ("date: {now}\r\n", 0),
         ("Date: {hour_ahead}\r\n", 3600),
     ],
@@ -198,7 +234,53 @@ def test_how_far_the_clock_of_a_host_is_ahead_is_told_by_the_date_of_its_answer(
     line = header.format(now=formatdate(now, usegmt=True), hour_ahead=formatdate(now + 3600, usegmt=True))
     body = ollama_body("m")
     head = f"HTTP/1.1 200 OK\r\n{line}Content-Length: {len(body)}\r\n\r\n"
-    ollama = fakes.listen(head.encode() + body)
+    ollama = fakes.listen(head.encode("latin-1") + body)
     (result,) = [one for one in polled([at("one", None, ollama)], fetcher) if isinstance(one, PollResult)]
     assert result.answer
     assert result.clock_ahead_s == (ahead_s if not ahead_s else pytest.approx(ahead_s, abs=5))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b"Transfer-Encoding: a\xffb\r\n\r\n",
+        OK + b"Transfer-Encoding: \xc3\x28\r\nDate: \xff\r\n\r\n{}",
+        b"HTTP/1.1 200 \xff\xfe\r\nContent-Length: 2\r\n\r\n{}",
+        b"\xff" * 100,
+        CHUNKED + b"2\r\n{}\r\n0\r\nTrailer: \xff\r\n\r\n",
+    ],
+    ids=ascii,
+)
+def test_bytes_that_are_no_text_are_the_fault_of_their_host_alone(
+    fetcher: Fetcher, fakes: FakeFleet, answer: bytes
+) -> None:
+    bad, worse = fakes.scripted(say(answer)), fakes.scripted(say(answer))
+    machines = [at("bad", bad, worse), at("good", fakes.sidecar(), fakes.ollama("m"))]
+    for _ in range(2):
+        came = polled(machines, fetcher)
+        assert {one.machine for one in came if isinstance(one, Sample)} == {"bad", "good"}
+        states = {key: one.state for key, one in results(came).items()}
+        assert states["good", "sidecar"] is states["good", "ollama"] is State.OK
+        assert states["bad", "sidecar"] is states["bad", "ollama"] is State.ERROR
+        assert all((one.reason or "").isprintable() for one in results(came).values())
+
+
+def test_an_answer_whose_reading_fails_is_its_hosts_own_state_and_logged_once(
+    fetcher: Fetcher, fakes: FakeFleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = at("bad", None, fakes.ollama("odd")), at("good", None, fakes.ollama("m"))
+
+    class Failing(AnswerReader):
+        def read(self, endpoint: Endpoint, url: str, body: bytes) -> Reading:
+            if b"odd" in body:
+                raise ZeroDivisionError("nobody foresaw it")
+            return super().read(endpoint, url, body)
+
+    for _ in range(3):
+        came = [one for one in poll_all([bad, good], fetcher, Failing()) if one]
+        found = results(came)
+        assert found["good", "ollama"].state is State.OK
+        assert found["bad", "ollama"].state is State.ERROR
+        assert found["bad", "ollama"].reason == "this server failed to read its answer; its log says why"
+    (record,) = caplog.records
+    assert record.exc_info

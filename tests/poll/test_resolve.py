@@ -1,18 +1,22 @@
 """Names to addresses, however slow or dead the name service is."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from machines_server.poll.fetch import Fetcher
 from machines_server.poll.resolve import MAX_LOOKUPS, Resolver
-from tests.fakes import FakeFleet, http, wait_until
+from tests.audit import audited
+from tests.bodies import http
+from tests.fakes import FakeFleet, wait_until
+from tests.poll.fetching import ran_in_time
+from tests.tools import tool
 
 Ended = tuple[str, str | None, str | None, float]
 """Host, failure, reason, and when."""
@@ -23,14 +27,21 @@ Ask = Callable[..., list[Ended]]
 def ask(tmp_path: Path) -> Ask:
     """Ask hosts in a world whose name service answers `delay_s` late."""
     program = [sys.executable, "-m", "tests.poll.name_service"]
-    new_world = ["unshare", "--map-root-user", "--mount", "--net"]
-    if shutil.which("unshare") is None:
-        pytest.skip("there is no unshare here")
+    new_world = [tool("unshare"), "--map-root-user", "--mount", "--net"]
+    tool("mount")
     tried = subprocess.run([*new_world, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"namespaces are not permitted here: {tried.stderr.strip()}")
 
     def ask(timeout_s: float, delay_s: float, *hosts: str) -> list[Ended]:
+        for _ in range(20):
+            found = ask_once(timeout_s, delay_s, *hosts)
+            ended: list[Ended] = [(host, *more) for host, *more in found["ended"]]
+            if ran_in_time([reason for _, _, reason, _ in ended], found["longest_step_s"], timeout_s):
+                return ended
+        raise AssertionError("no process ran in time")
+
+    def ask_once(timeout_s: float, delay_s: float, *hosts: str) -> Any:
         done = subprocess.run(
             [*new_world, *program, str(tmp_path), str(timeout_s), str(delay_s), *hosts],
             capture_output=True,
@@ -39,7 +50,7 @@ def ask(tmp_path: Path) -> Ask:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return [(str(host), failure, reason, s) for host, failure, reason, s in json.loads(done.stdout)]
+        return json.loads(done.stdout)
 
     return ask
 
@@ -107,7 +118,7 @@ def test_a_name_that_has_no_address_has_a_reason(host: str) -> None:
 def test_a_name_with_only_a_link_local_address_has_a_reason_and_is_not_asked_for_again_and_again() -> None:
     resolver = resolved("fe80::1%lo")
     assert resolver.addresses("fe80::1%lo") == ()
-    assert resolver.error("fe80::1%lo") == "name not resolved: it has none but link-local addresses"
+    assert resolver.error("fe80::1%lo") == "name not resolved: it has only link-local addresses"
 
 
 def test_names_that_are_no_longer_declared_are_forgotten() -> None:
@@ -120,20 +131,14 @@ def test_names_that_are_no_longer_declared_are_forgotten() -> None:
 
 
 def test_an_address_is_never_looked_up(fakes: FakeFleet) -> None:
-    looked_up: list[str] = []
-
-    def note(event: str, args: tuple[object, ...]) -> None:
-        if event == "socket.getaddrinfo":
-            looked_up.append(str(args[0]))
-
     host = fakes.listen(http(b"{}"))
-    sys.addaudithook(note)
     fetcher = Fetcher(2)
     urls = [host.url(), "http://127.0.0.2:1/", "http://[::1]:1/"]
-    assert len([one for one in fetcher.fetch(urls) if one]) == 3
-    assert looked_up == []
-    assert len([one for one in fetcher.fetch([host.url(host="localhost")]) if one]) == 1
-    assert looked_up == ["localhost"]
-    list(fetcher.fetch([host.url(host="localhost")]))
-    assert looked_up == ["localhost"]
+    with audited("socket.getaddrinfo") as looked_up:
+        assert len([one for one in fetcher.fetch(urls) if one]) == 3
+        assert looked_up == []
+        assert len([one for one in fetcher.fetch([host.url(host="localhost")]) if one]) == 1
+        assert looked_up == ["localhost"]
+        list(fetcher.fetch([host.url(host="localhost")]))
+        assert looked_up == ["localhost"]
     fetcher.close()

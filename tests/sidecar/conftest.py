@@ -1,25 +1,18 @@
 """A stand-in NVIDIA driver, compiled once, and sidecars that are ended after the test."""
 
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.sidecar.running import Scenario, Sidecar
+from tests.tools import build_library
 
 SOURCE = Path(__file__).with_name("nvml_stub.c")
 
 
 def _compile(folder: Path, *flags: str) -> Path:
-    compiler = os.environ.get("CC") or shutil.which("cc")
-    assert compiler, "these tests need a C compiler (cc) to build their stand-in for the NVIDIA driver"
-    output = folder / "libnvidia-ml.so.1"
-    subprocess.run(
-        [compiler, "-Wall", "-Werror", "-shared", "-fPIC", *flags, str(SOURCE), "-o", str(output)], check=True
-    )
+    build_library(SOURCE, folder / "libnvidia-ml.so.1", "-pthread", *flags)
     return folder
 
 
@@ -43,13 +36,16 @@ def scenario(tmp_path: Path, driver_library: Path) -> Scenario:
 
 @pytest.fixture
 def start(tmp_path: Path, scenario: Scenario) -> Iterator[Callable[..., Sidecar]]:
-    """Starts a sidecar on the hardware of `scenario`; keyword arguments are environment variables."""
+    """Starts a sidecar on the hardware of `scenario`; keyword arguments are environment variables.
+
+    With `program` what starts it is other than `-m sidecar`.
+    """
     started: list[Sidecar] = []
 
-    def start_one(**environ: str) -> Sidecar:
+    def start_one(program: Sequence[str] = (), **environ: str) -> Sidecar:
         folder = tmp_path / f"sidecar-{len(started)}"
         folder.mkdir()
-        started.append(Sidecar(folder, {**scenario.environ, **environ}))
+        started.append(Sidecar(folder, {**scenario.environ, **environ}, program))
         return started[-1]
 
     yield start_one

@@ -4,6 +4,8 @@
  *   kernel=550, library=550   versions of kernel module and library; no kernel line: the module is not loaded.
  *                             The library's is read once, when it is loaded into a process.
  *   hang=CALL, crash=CALL     that call does not return as long as the line stands, or ends the process
+ *   0.hang=CALL, 0.slow=CALL  the same for card 0 alone; it takes 4 s
+ *   lock=1                    calls wait for each other, as in a library with one lock
  *   count=N                   cards; 0.uuid, 0.name, 0.total, 0.reserved, 0.used, 0.free, 0.gpu (utilisation),
  *                             0.temperature, 0.power (mW), 0.compute and 0.graphics ("PID:BYTES PID:none")
  *   0.mig=1, 0.mig.max=7      MIG mode; its devices are "cards" named 0.mig.0 and so on
@@ -12,6 +14,7 @@
  *
  * A value without a line is not supported. Compiled with OLD_DRIVER, it lacks what older drivers lack.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,9 +77,21 @@ static void misbehave(const char *call) {
     while (lookup("hang", value) && !strcmp(value, call)) usleep(20000);
 }
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void take_time(const char *id, const char *call) {
+    char value[LINE];
+    int locks = lookup("lock", value);
+    if (locks) pthread_mutex_lock(&lock);
+    while (lookup_of(id, "hang", value) && !strcmp(value, call)) usleep(20000);
+    if (lookup_of(id, "slow", value) && !strcmp(value, call)) sleep(4);
+    if (locks) pthread_mutex_unlock(&lock);
+}
+
 static int enter(const char *id, const char *call) {
     char value[LINE], name[64];
     misbehave(call);
+    take_time(id, call);
     if (!lookup("kernel", value) || strcmp(value, library)) return UNINITIALIZED;
     if (lookup_of(id, "error", value)) return atoi(value);
     if (lookup_of(id, "inits", value) && inits < (unsigned)atoi(value)) return LOST;

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ T = TypeVar("T")
 GIB = 2**30
 
 
-def wait_until(probe: Callable[[], T | None], what: str, limit_s: float = 20) -> T:
+def wait_until(probe: Callable[[], T | None], what: str, limit_s: float = 30) -> T:
     """What `probe` gives once it is neither None nor False; fails after `limit_s`."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -85,7 +85,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -98,34 +98,39 @@ class Answer:
 class Sidecar:
     """`python -m sidecar` on a free port, with a short interval."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], program: Sequence[str] = ()) -> None:
         self.stderr = folder / "stderr"
         settings = {"SIDECAR_HOST": "127.0.0.1", "SIDECAR_PORT": "0", "SIDECAR_SAMPLE_INTERVAL_S": "0.1"}
         with self.stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "sidecar"],
+                [sys.executable, "-W", "error", *(program or ("-m", "sidecar"))],
                 env={**os.environ, **settings, **environ},
                 stderr=stderr,
             )
-        found = wait_until(self._address, "the sidecar says where it listens")
+        try:
+            found = wait_until(self._address, "the sidecar says where it listens", 60)
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
         self.port = int(found[1])
 
     def _address(self) -> re.Match[str] | None:
         assert self.process.poll() is None, self.log
-        return re.search(r"listens on http://127\.0\.0\.1:(\d+)/metrics", self.log)
+        return re.search(r"listens on http://\S+:(\d+)/metrics", self.log)
 
     @property
     def log(self) -> str:
         return self.stderr.read_text()
 
-    def request(self, method: str, path: str, **headers: str) -> Answer:
+    def request(self, method: str, path: str, **headers: str) -> Response:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         with contextlib.closing(connection):
             connection.request(method, path, headers=headers)
             response = connection.getresponse()
-            return Answer(response.status, dict(response.headers.items()), response.read())
+            return Response(response.status, dict(response.headers.items()), response.read())
 
-    def get(self, path: str = "/metrics", **headers: str) -> Answer:
+    def get(self, path: str = "/metrics", **headers: str) -> Response:
         return self.request("GET", path, **headers)
 
     def sample(self) -> Any:

@@ -71,14 +71,18 @@ def test_a_card_lost_before_the_start_has_no_uuid(start: Start, scenario: Scenar
 
 @pytest.mark.parametrize("call", ["uuid", "memory_v2", "mig", "handle"])
 def test_a_card_without_uuid_or_memory_is_unreadable(call: str, start: Start, scenario: Scenario) -> None:
-    scenario.show(card(0, "GPU-a"), card(1, "GPU-b", **{f"{call}.error": UNKNOWN}))
+    failing = {f"{call}.error": UNKNOWN, **({"memory.error": UNKNOWN} if call == "memory_v2" else {})}
+    scenario.show(card(0, "GPU-a"), card(1, "GPU-b", **failing))
     sample = start().sample()
     assert [gpu["uuid"] for gpu in sample["gpu"]] == ["GPU-a"]
     assert [(gpu["index"], gpu["reason"]) for gpu in sample["gpu_unreadable"]] == [(1, "NVML: Unknown Error")]
 
 
 def test_mig_devices_stand_in_the_place_of_their_card(start: Start, scenario: Scenario) -> None:
-    parts = card("0.mig.0", "MIG-1", total=10 * GIB, gpu=None), card("0.mig.4", "MIG-2", gpu=None)
+    parts = (
+        card("0.mig.0", "MIG-1", total=10 * GIB, free=5 * GIB, gpu=None),
+        card("0.mig.4", "MIG-2", gpu=None),
+    )
     split = card(0, "GPU-a", mig=1, **{"mig.max": 7})
     scenario.show({**split, **parts[0], **parts[1]}, card(1, "GPU-b", mig=0))
     sample = start().sample()
@@ -128,8 +132,8 @@ def test_an_idle_card_with_unified_memory_uses_nothing(start: Start, scenario: S
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        ({"compute": "7:none"}, "unified memory, and what process 7 uses is not told"),
-        ({"graphics": None}, "unified memory, and its processes are not told (NVML: Not Supported)"),
+        ({"compute": "7:none"}, "unified memory, and what process 7 uses is unknown"),
+        ({"graphics": None}, "unified memory, and its processes are unknown (NVML: Not Supported)"),
         ({"compute.error": UNKNOWN}, "NVML: Unknown Error"),
     ],
 )
@@ -149,10 +153,11 @@ def test_a_memory_error_never_means_unified(start: Start, scenario: Scenario) ->
     assert sample["gpu_unreadable"][0]["reason"] == "NVML: Insufficient Permissions"
 
 
-def test_a_card_that_lacks_only_the_new_memory_call_is_asked_with_the_old(
-    start: Start, scenario: Scenario
+@pytest.mark.parametrize("error", [NOT_SUPPORTED, UNKNOWN, NO_PERMISSION])
+def test_a_card_that_fails_only_at_the_new_memory_call_is_asked_with_the_old(
+    error: int, start: Start, scenario: Scenario
 ) -> None:
-    scenario.show(card(0, "GPU-a", **{"memory_v2.error": NOT_SUPPORTED}))
+    scenario.show(card(0, "GPU-a", **{"memory_v2.error": error}))
     (gpu,) = start().sample()["gpu"]
     assert (gpu["memory_kind"], gpu["vram_used_bytes"]) == ("dedicated", 4 * GIB + GIB // 2)
 
@@ -165,3 +170,52 @@ def test_an_older_driver_is_asked_with_the_calls_it_has(
     assert (gpu["memory_kind"], gpu["vram_total_bytes"]) == ("dedicated", 24 * GIB)
     assert gpu["vram_used_bytes"] == 4 * GIB + GIB // 2
     assert gpu["temperature_c"] == 61
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ({"gpu": 101}, "utilisation"),
+        ({"gpu": 808334905}, "utilisation"),
+        ({"temperature": 4294967295}, "temperature_c"),
+        ({"temperature": 255}, "temperature_c"),
+        ({"power": 4294967295}, "power_w"),
+        ({"name": ""}, "model"),
+    ],
+)
+def test_a_reading_that_cannot_be_is_null_and_said_once(
+    said: dict[str, Any], key: str, start: Start, scenario: Scenario
+) -> None:
+    scenario.show(card(0, "GPU-a"), card(1, "GPU-b", **said))
+    sidecar = start()
+    sample = sidecar.sample()
+    good, odd = sample["gpu"]
+    assert odd == good | {"index": 1, "uuid": "GPU-b", key: None}
+    assert sample["gpu_unreadable"] == []
+    sidecar.sample_when(lambda later: later["sampled_at"] > sample["sampled_at"], "another sample")
+    assert sidecar.log.count(f"its {key} is impossible") == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "free"),
+    [({"used": 25 * GIB}, 0), ({"free": 25 * GIB}, 0), ({"used": 2**64 - 1, "free": 2**64 - 1}, 0)],
+)
+def test_a_card_with_more_memory_in_use_than_there_is_is_unreadable(
+    memory: dict[str, int], free: int, start: Start, scenario: Scenario
+) -> None:
+    scenario.show(card(0, "GPU-a"), card(1, "GPU-b", **{"free": free} | memory))
+    sample = start().sample()
+    assert [gpu["uuid"] for gpu in sample["gpu"]] == ["GPU-a"]
+    assert [(gpu["index"], gpu["uuid"]) for gpu in sample["gpu_unreadable"]] == [(1, "GPU-b")]
+    assert "more of its memory" in sample["gpu_unreadable"][0]["reason"]
+
+
+@pytest.mark.parametrize("uuid", ["GPU-a", ""])
+def test_cards_that_cannot_be_told_apart_are_unreadable(uuid: str, start: Start, scenario: Scenario) -> None:
+    scenario.show(card(0, uuid), card(1, "GPU-b"), card(2, uuid))
+    sample = start().sample()
+    assert [gpu["uuid"] for gpu in sample["gpu"]] == ["GPU-b"]
+    assert [(gpu["index"], gpu["uuid"]) for gpu in sample["gpu_unreadable"]] == [
+        (0, uuid or None),
+        (2, uuid or None),
+    ]

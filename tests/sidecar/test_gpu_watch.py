@@ -110,17 +110,31 @@ def test_a_hanging_driver_makes_the_gpus_unreadable_and_nothing_else(
     hung = sidecar.child()
     scenario.change(hang="memory_v2")
     sample = sidecar.sample_when(unreadable, "the driver hangs")
-    reason = "the NVIDIA driver has not answered for over 3 s"
-    assert sample["gpu_unreadable"] == [
-        {"index": 0, "uuid": "GPU-a", "reason": reason},
-        {"index": 1, "uuid": None, "reason": reason},
-    ]
+    first, second = sample["gpu_unreadable"]
+    assert first.pop("reason").startswith("the NVIDIA driver has not answered for over ")
+    assert first == {"index": 0, "uuid": "GPU-a"}
+    assert second == {"index": 1, "uuid": None, "reason": "NVML: GPU is lost"}
     assert sample["ram_used_bytes"] > 0
     later = sidecar.sample_when(lambda later: later["sampled_at"] > sample["sampled_at"], "CPU and RAM go on")
     assert 0 <= later["cpu_percent"] <= 100
     wait_until(lambda: is_gone(hung), "the hanging process is ended")
     scenario.change(hang=None, **{"1.error": None})
     sidecar.sample_when(readable("GPU-a", "GPU-b"), "the driver answers again")
+
+
+def test_a_lone_card_that_hung_is_not_left_alone(start: Start, scenario: Scenario) -> None:
+    scenario.show(card(0, "GPU-a"))
+    sidecar = start()
+    sidecar.sample_when(readable("GPU-a"), "the card is there")
+    hung = sidecar.child()
+    scenario.change(hang="memory_v2")
+    sample = sidecar.sample_when(unreadable, "the driver hangs")
+    reason = "the NVIDIA driver has not answered for over 3 s"
+    assert sample["gpu_unreadable"] == [{"index": 0, "uuid": "GPU-a", "reason": reason}]
+    wait_until(lambda: is_gone(hung) and sidecar.child().pid != hung.pid, "a fresh process tries")
+    scenario.change(hang=None)
+    sidecar.sample_when(readable("GPU-a"), "the driver answers again")
+    assert "is skipped" not in sidecar.log
 
 
 def test_a_driver_that_hangs_from_the_start_is_told_without_naming_a_gpu(

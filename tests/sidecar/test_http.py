@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -12,12 +11,17 @@ from typing import Any
 
 import pytest
 
+from host_facts.facts import Disk, Facts
+from host_facts.host import Host, HostReading
 from sidecar import __version__
-from sidecar.host import Disk, Facts, Host
-from sidecar.payload import Gpus
+from sidecar.app import App, Request
+from sidecar.exposition import GPU_FAMILIES, HOST_FAMILIES
+from sidecar.hosts import HostRule
+from sidecar.payload import Gpu
 from sidecar.sampler import Sampler
-from sidecar.server import App
 from tests.sidecar.running import Scenario, Sidecar, card, wait_until
+from tests.sidecar.serving import NoGpus
+from tests.tools import tool
 
 Start = Callable[..., Sidecar]
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "sidecar_metrics.json"
@@ -86,9 +90,9 @@ def test_anyone_else_is_given_prometheus_text(accept: str, content_type: str, si
 
 def promtool(text: bytes) -> str:
     """What promtool says of `text`; nothing when all is well."""
-    program = shutil.which("promtool") or "/usr/bin/promtool"
-    assert Path(program).exists(), "these tests need promtool: install the package prometheus"
-    checked = subprocess.run([program, "check", "metrics"], input=text, capture_output=True, check=False)
+    checked = subprocess.run(
+        [tool("promtool"), "check", "metrics"], input=text, capture_output=True, check=False
+    )
     return (checked.stdout + checked.stderr).decode() + (f"status {checked.returncode}" * checked.returncode)
 
 
@@ -99,6 +103,13 @@ def test_promtool_finds_nothing_to_complain_of_without_gpus(sidecar: Sidecar) ->
 
 def test_promtool_finds_nothing_to_complain_of_with_gpus(gpu_sidecar: Sidecar) -> None:
     assert promtool(gpu_sidecar.get().body) == ""
+
+
+def test_each_reading_of_the_json_is_in_the_text() -> None:
+    host = {key for _, key, *_ in HOST_FAMILIES} | {"load_avg"}
+    gpu = {key for _, key, *_ in GPU_FAMILIES} | {"index", "uuid", "model", "memory_kind"}
+    assert HostReading.__annotations__.keys() - host == set(), "add them to HOST_FAMILIES"
+    assert Gpu.__annotations__.keys() - gpu == set(), "add them to GPU_FAMILIES"
 
 
 def test_the_text_says_what_the_json_says_and_leaves_out_what_is_null(gpu_sidecar: Sidecar) -> None:
@@ -182,33 +193,21 @@ class Hanging(Facts):
     def __init__(self) -> None:
         self.free = threading.Event()
 
-    def disk(self) -> Disk:
+    def disk(self, place: str) -> Disk:
         self.free.wait()
-        return Disk(1000, 10)
+        return super().disk(place)
 
 
-class NoGpus:
-    def current(self) -> Gpus:
-        return Gpus([], [])
-
-
-def ask(app: App) -> tuple[str, Any]:
+def ask(app: App) -> tuple[int, Any]:
     """The status and JSON of GET /metrics."""
-    statuses: list[str] = []
-
-    def start_response(status: str, *_: object) -> Callable[[bytes], object]:
-        statuses.append(status)
-        return lambda _: None
-
-    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics", "HTTP_ACCEPT": "application/json"}
-    (body,) = app(environ, start_response)
-    return statuses[0], json.loads(body)
+    answer = app.answer(Request("GET", "/metrics", {"host": "127.0.0.1", "accept": "application/json"}))
+    return answer.status, json.loads(answer.body)
 
 
 def test_a_sampler_that_hangs_is_said_so_and_shows_no_old_values() -> None:
     facts, now = Hanging(), [100.0]
     sampler = Sampler(Host(facts), NoGpus(), 0.1, clock=lambda: now[0])
-    app = App(sampler)
+    app = App(sampler, HostRule(()))
     sampler.start()
     try:
         assert ask(app)[1]["error"] == "starting"
@@ -216,13 +215,13 @@ def test_a_sampler_that_hangs_is_said_so_and_shows_no_old_values() -> None:
         assert ask(app)[1]["error"] == "sampler_stalled"
         facts.free.set()
         taken = wait_until(lambda: sampler.latest, "the first sample")
-        assert ask(app)[0] == "200 OK"
+        assert ask(app)[0] == 200
         facts.free.clear()
         now[0] = taken.at + 5.1
-        wait_until(lambda: ask(app)[0] == "503 Service Unavailable", "the sampler hangs")
+        wait_until(lambda: ask(app)[0] == 503, "the sampler hangs")
         assert ask(app)[1]["error"] == "sampler_stalled"
         facts.free.set()
-        wait_until(lambda: ask(app)[0] == "200 OK", "the sampler goes on")
+        wait_until(lambda: ask(app)[0] == 200, "the sampler goes on")
     finally:
         facts.free.set()
         sampler.stop()

@@ -12,7 +12,9 @@ import psutil
 import pytest
 
 import sidecar as package
-from sidecar.settings import Settings, SettingsError, read_settings, unknown_variables
+from sidecar.exposure import warnings
+from sidecar.payload import to_json
+from sidecar.settings import BadSettingError, Settings, read_settings, unknown_variables
 from tests.sidecar.running import Scenario, Sidecar, card, is_gone, wait_until
 
 Start = Callable[..., Sidecar]
@@ -26,12 +28,17 @@ def run(**environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_settings_have_defaults() -> None:
-    assert read_settings({}) == Settings("0.0.0.0", 3039, 1.0)
+    assert read_settings({}) == Settings("0.0.0.0", 3039, 1.0, ())
 
 
 def test_settings_come_from_the_environment() -> None:
-    environ = {"SIDECAR_HOST": "::1", "SIDECAR_PORT": "65535", "SIDECAR_SAMPLE_INTERVAL_S": "0.5"}
-    assert read_settings(environ) == Settings("::1", 65535, 0.5)
+    environ = {
+        "SIDECAR_HOST": "::1",
+        "SIDECAR_PORT": "65535",
+        "SIDECAR_SAMPLE_INTERVAL_S": "0.5",
+        "SIDECAR_ALLOWED_HOSTS": " GPU.example.com., .example.org ,",
+    }
+    assert read_settings(environ) == Settings("::1", 65535, 0.5, ("gpu.example.com", ".example.org"))
     assert unknown_variables(environ) == []
 
 
@@ -49,10 +56,14 @@ def test_settings_come_from_the_environment() -> None:
         ("SIDECAR_SAMPLE_INTERVAL_S", "nan"),
         ("SIDECAR_SAMPLE_INTERVAL_S", "inf"),
         ("SIDECAR_SAMPLE_INTERVAL_S", "1s"),
+        ("SIDECAR_ALLOWED_HOSTS", "http://gpu.example.com"),
+        ("SIDECAR_ALLOWED_HOSTS", "gpu.example.com:3039"),
+        ("SIDECAR_ALLOWED_HOSTS", "a.example, *.example.com"),
+        ("SIDECAR_ALLOWED_HOSTS", "."),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name_and_value(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match="is not allowed: give a") as refused:
+    with pytest.raises(BadSettingError, match="is not allowed: give a") as refused:
         read_settings({name: value})
     assert f"{name}={value!r}" in str(refused.value)
 
@@ -73,7 +84,7 @@ def test_a_port_in_use_ends_the_start_with_status_2_and_one_line() -> None:
     assert ended.returncode == 2
     assert ended.stderr == (
         f"machines-sidecar: port {port} of 127.0.0.1 is in use: "
-        "end what listens there, or set SIDECAR_PORT to another port\n"
+        "stop what listens there, or set SIDECAR_PORT to another port\n"
     )
 
 
@@ -87,7 +98,46 @@ def test_an_address_that_is_not_ours_ends_the_start_with_status_2_and_one_line(h
 
 def test_an_unknown_variable_is_a_warning(start: Start) -> None:
     sidecar = start(SIDECAR_PROT="3040")
-    assert "WARNING SIDECAR_PROT is no setting of the sidecar's and has no effect" in sidecar.log
+    assert "WARNING SIDECAR_PROT is not a setting of the sidecar and has no effect" in sidecar.log
+
+
+def test_an_allowed_host_is_answered(start: Start) -> None:
+    sidecar = start(SIDECAR_ALLOWED_HOSTS="gpu.example.com,.example.org")
+    asked = {
+        host: sidecar.get("/health", Host=host).status
+        for host in ("GPU.example.com:1", "a.example.org", "a.example")
+    }
+    assert asked == {"GPU.example.com:1": 200, "a.example.org": 200, "a.example": 421}
+
+
+@pytest.mark.parametrize(
+    ("address", "is_root", "said"),
+    [
+        ("127.0.0.1", False, []),
+        ("127.8.9.1", True, ["runs as root"]),
+        ("::1", False, []),
+        ("0.0.0.0", False, ["anyone who can reach 0.0.0.0"]),
+        ("::", True, ["anyone who can reach ::", "runs as root"]),
+        ("fe80::1%eth0", False, ["anyone who can reach fe80::1%eth0"]),
+        ("192.0.2.1", False, ["anyone who can reach 192.0.2.1"]),
+    ],
+)
+def test_what_is_open_is_said_in_one_line_each(address: str, is_root: bool, said: list[str]) -> None:
+    found = warnings(address, is_root=is_root)
+    assert len(found) == len(said)
+    assert all(words in line for words, line in zip(said, found, strict=True))
+
+
+def test_an_open_sidecar_says_so_at_its_start(start: Start) -> None:
+    sidecar = start(SIDECAR_HOST="0.0.0.0")
+    sidecar.sample()
+    assert sidecar.log.count("WARNING anyone who can reach 0.0.0.0 can read this host's metrics") == 1
+    assert sidecar.log.count("WARNING it runs as root") == (os.geteuid() == 0)
+
+
+def test_a_closed_sidecar_warns_of_nothing_of_that(sidecar: Sidecar) -> None:
+    sidecar.sample()
+    assert "anyone who can reach" not in sidecar.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -151,7 +201,7 @@ def test_the_package_imports_only_what_a_host_has() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "waitress" in loaded
+    assert "h11" in loaded
     assert not {"prometheus_client", "pynvml", "machines_server", "importlib.metadata"} & set(loaded)
 
 
@@ -162,3 +212,8 @@ def test_the_console_script_is_the_module() -> None:
 
 def test_the_version_is_that_of_the_distribution() -> None:
     assert package.__version__ == version("machines-server")
+
+
+def test_what_a_driver_says_acts_on_no_terminal() -> None:
+    body = to_json({"model": "\x1b[2J\x9b31m\u202e\x7f"})
+    assert body == rb'{"model":"\u001b[2J\u009b31m\u202e\u007f"}'

@@ -12,16 +12,16 @@ from flask.testing import FlaskClient
 from ruamel.yaml import YAML
 from werkzeug.test import TestResponse
 
-from machines_server.config import load_settings
-from machines_server.core.registry import Endpoint
-from machines_server.core.sample import Cycle, HostSample, PollResult, State
+from machines_server.core.sample import Cycle, HostSample, PollResult, RuntimeState, State
 from machines_server.core.times import rfc3339
-from machines_server.registry_files import RegistryFiles
-from machines_server.store.connection import open_writer
-from machines_server.store.migrate import migrate
-from machines_server.store.rollups import Retention, Rollups
-from machines_server.store.samples import SampleWriter
-from machines_server.wsgi import make_app
+from machines_server.inventory.folder import RegistryFiles
+from machines_server.process.compose import make_app
+from machines_server.settings import load_settings
+from machines_server.store.sqlite.connection import open_writer
+from machines_server.store.sqlite.migrate import migrate
+from machines_server.store.sqlite.telemetry.rollups import Rollups
+from machines_server.store.sqlite.telemetry.samples import SampleWriter
+from machines_server.store.values import Retention
 from tests.fakes import wait_until
 
 FILE = """
@@ -124,8 +124,8 @@ def test_what_is_written_is_seen_by_the_next_request(client: FlaskClient, writer
     folder = Path(body(client, "/api/machines")["config_dir"])
     registry = RegistryFiles(folder).current(now)
     machine = registry.machines[0]
-    url = machine.endpoints[Endpoint.SIDECAR]
-    result = PollResult("one", Endpoint.SIDECAR, url, State.OK, now, 0.01, None, HostSample(cpu_percent=0.0))
+    answer = RuntimeState(host=HostSample(cpu_percent=0.0))
+    result = PollResult("one", machine.endpoints["sidecar"], State.OK, now, 0.01, None, answer)
     writer.write([registry, result, Cycle(now, now, 5, 2)])
     (one,) = body(client, "/api/infrastructure")["machines"]
     assert one["status"] == "online"

@@ -2,7 +2,8 @@
 
 import sys
 
-from tests.fakes import FakeFleet, gpu_body, http, ollama_body, sidecar_body
+from tests.bodies import gpu_body, http, ollama_body, sidecar_body
+from tests.fakes import FakeFleet
 
 if __name__ == "__main__":
     hostname, used_gb, uptime_s = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])

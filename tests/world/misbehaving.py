@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.answers import ollama_answer, sidecar_answers
-from machines_server.core.registry import Endpoint
+from machines_server.core.machine import Endpoint
 from machines_server.core.sample import State
-from tests.fakes import FakeEndpoint, FakeFleet, Script, gpu_body, http, ollama_body, sidecar_body
+from tests.bodies import gpu_body, http, ollama_body, sidecar_body
+from tests.core.machines import OLLAMA, SIDECAR
+from tests.fakes import FakeEndpoint, FakeFleet, Script
 from tests.scripts import CHUNKED, OK, drip, pour, reset, say
 
 GIGABYTE = 10**9
@@ -32,7 +34,7 @@ class Misbehaviour:
 
     def said(self, endpoint: Endpoint) -> str:
         """A part of the reason for this endpoint."""
-        return self.ollama_reason or self.reason if endpoint is Endpoint.OLLAMA else self.reason
+        return self.ollama_reason or self.reason if endpoint is OLLAMA else self.reason
 
 
 def misbehaviours(tls: ssl.SSLContext) -> list[Misbehaviour]:
@@ -156,11 +158,13 @@ def _json() -> list[Misbehaviour]:
 
 
 def _values() -> list[Misbehaviour]:
-    def values(name: str, sidecar: bytes, reason: str, ollama: bytes, ollama_reason: str) -> Misbehaviour:
+    def values(
+        name: str, sidecar: bytes, reason: str, ollama: bytes, ollama_reason: str, state: State = State.OK
+    ) -> Misbehaviour:
         def listen(fakes: FakeFleet, endpoint: Endpoint) -> FakeEndpoint:
-            return fakes.scripted(say(http(ollama if endpoint is Endpoint.OLLAMA else sidecar)))
+            return fakes.scripted(say(http(ollama if endpoint is OLLAMA else sidecar)))
 
-        return Misbehaviour(name, listen, State.ERROR, reason, ollama_reason)
+        return Misbehaviour(name, listen, state, reason, ollama_reason)
 
     gpu = gpu_body(0, used_gb=1)
     long, control, range_ = "m" * 10**6, "a\x07\x1b[31mb", "out of range"
@@ -171,21 +175,21 @@ def _values() -> list[Misbehaviour]:
             sidecar_body(cpu_percent="12"),
             "cpu_percent: '12' is not a number",
             ollama_body("m", size="4"),
-            "models[0].size: '4' is not a whole number",
+            "m: size: '4' is not a whole number",
         ),
         values(
-            "negative memory",
-            sidecar_body(gpu_body(0, used_gb=-1)),
-            f"gpu[0].vram_used_bytes: -1073741824 is {range_}",
+            "negative numbers",
+            sidecar_body(gpu | {"index": -1}),
+            f"gpu[0].index: -1 is {range_}",
             ollama_body("m", size=-1),
-            f"models[0].size: -1 is {range_}",
+            f"m: size: -1 is {range_}",
         ),
         values(
-            "more used than there is",
-            sidecar_body(gpu | {"vram_used_bytes": 25 * 2**30}),
-            "gpu[0].vram_used_bytes: more than vram_total_bytes",
+            "numbers beyond all there is",
+            sidecar_body(gpu | {"index": 2**40}),
+            f"gpu[0].index: 1099511627776 is {range_}",
             ollama_body("m", size=2**63),
-            f"models[0].size: 9223372036854775808 is {range_}",
+            f"m: size: 9223372036854775808 is {range_}",
         ),
         values(
             "10,000 of them",
@@ -193,6 +197,7 @@ def _values() -> list[Misbehaviour]:
             "gpu: 10000 entries, more than 256",
             many_models,
             "models: 10000 entries, more than 1000",
+            State.ERROR,
         ),
         values(
             "a name of a megabyte",
@@ -203,7 +208,7 @@ def _values() -> list[Misbehaviour]:
         ),
         values(
             "control characters in a name",
-            sidecar_body(gpu | {"model": control}),
+            sidecar_body(gpu | {"uuid": control}),
             "has control characters",
             ollama_body(control),
             "has control characters",
@@ -217,11 +222,11 @@ SCRIPT = "<script>alert(1)</script>"
 
 def harmless(endpoint: Endpoint) -> bytes:
     """An answer that is good, with SCRIPT for a name in it."""
-    if endpoint is Endpoint.SIDECAR:
+    if endpoint is SIDECAR:
         return http(sidecar_body(gpu_body(0, used_gb=1, model=SCRIPT)))
     return http(ollama_body(SCRIPT))
 
 
 def good_answer(endpoint: Endpoint, models: tuple[str, ...] = ("phi3:mini",)) -> bytes:
     """What a host that is well says."""
-    return sidecar_answers()[0] if endpoint is Endpoint.SIDECAR else ollama_answer(models, 0.0, 0)
+    return sidecar_answers()[0] if endpoint is SIDECAR else ollama_answer(models, 0.0, 0)

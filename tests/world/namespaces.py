@@ -6,7 +6,6 @@ import heapq
 import os
 import random
 import select
-import shutil
 import struct
 import subprocess
 import sys
@@ -27,8 +26,6 @@ CLONE_NEWNET, TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x40000000, 0x400454CA, 1, 0x1000
 
 def why_not() -> str | None:
     """Why namespaces cannot be made here, or None if they can."""
-    if not shutil.which("ip"):
-        return "there is no `ip` (Debian: iproute2)"
     if not os.access("/dev/net/tun", os.W_OK):
         return "/dev/net/tun may not be opened"
     name = f"ms{os.getpid()}probe"

@@ -13,8 +13,9 @@ from typing import Self
 import pytest
 import requests
 
-from machines_server.store.connection import open_reader
-from tests.fakes import FakeEndpoint, FakeFleet, gpu_body, machine_yaml, wait_until
+from machines_server.store.sqlite.connection import open_reader
+from tests.bodies import gpu_body
+from tests.fakes import FakeEndpoint, FakeFleet, machine_yaml, wait_until
 from tests.running import RunningServer
 
 HOSTS = [f"host{number}" for number in range(5)]
@@ -208,4 +209,4 @@ def assert_whole(database: Path, committed: Rows, told: int = 0) -> None:
 def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
     """One line of what was seen."""
     with capsys.disabled():
-        print(f"\n{line}", flush=True)  # noqa: T201
+        print(f"\n{line}", flush=True)  # noqa: T201  what it is for

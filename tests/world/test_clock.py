@@ -1,38 +1,31 @@
 """The wall clock of the server is set while it runs: polling goes on, and no history is lost."""
 
-import struct
-import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.fakes import FakeFleet
+from tests.world.clock import Clock
 from tests.world.scene import INTERVAL_S, declare, scene, tell
 
-HOUR_S, DAY_S = 3600, 86_400
+HOUR_S, DAY_S, YEAR_S = 3600, 86_400, 365 * 86_400
+MORE_BYTES = 60 * 2**20
+"""What the polling process may grow by while the clock is set."""
 
 pytestmark = pytest.mark.slow
 
 
-class Clock:
-    """The wall clock of a process that runs with `environment`."""
-
-    def __init__(self, folder: Path) -> None:
-        library, self._offset = folder / "clock.so", folder / "offset"
-        source = Path(__file__).with_name("clock.c")
-        words = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library), str(source), "-ldl"]
-        subprocess.run(words, check=True)
-        self._offset.write_bytes(bytes(8))
-        self.environment = {"LD_PRELOAD": str(library), "CLOCK_OFFSET": str(self._offset)}
-
-    def set(self, by_s: int) -> None:
-        """Let it be ahead of ours by so much from now on."""
-        with self._offset.open("r+b") as file:
-            file.write(struct.pack("=q", by_s))
-
-
-@pytest.mark.parametrize("step_s", [HOUR_S, -HOUR_S, DAY_S, -DAY_S])
+@pytest.mark.parametrize(
+    "step_s",
+    [
+        HOUR_S,
+        *(pytest.param(step_s, marks=pytest.mark.long) for step_s in (-HOUR_S, DAY_S, -DAY_S)),
+        20 * YEAR_S,
+        -50 * YEAR_S,
+    ],
+)
 def test_the_wall_clock_is_set(
     tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str], step_s: int
 ) -> None:
@@ -40,6 +33,8 @@ def test_the_wall_clock_is_set(
     with scene(tmp_path, hosts, **clock.environment) as seen:
         time.sleep(2 * INTERVAL_S)
         before = seen.note_committed()
+        poller = psutil.Process(seen.server.poller_pid())
+        resident = poller.memory_info().rss
         began = time.monotonic()
         clock.set(step_s)
         word = seen.wait_for_word(f"the wall clock was set by {step_s:+} s", began, 10)
@@ -59,8 +54,11 @@ def test_the_wall_clock_is_set(
         back = time.monotonic()
         seen.wait_for_word(f"the wall clock was set by {-step_s:+} s", back, 10)
         seen.wait_until_well(back)
+        more = poller.memory_info().rss - resident
+        assert more < MORE_BYTES
         tell(
             capsys,
             f"clock set by {step_s:+} s: {word!r}, well {well_s:.1f} s after it was noticed, shown meanwhile"
-            f" {sorted(seen.watch.seen(began))}, no host unasked for more than {gap_s:.1f} s",
+            f" {sorted(seen.watch.seen(began))}, no host unasked for more than {gap_s:.1f} s,"
+            f" the polling process has grown by {more / 2**20:.1f} MiB",
         )

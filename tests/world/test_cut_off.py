@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.fakes import wait_until
+from tests.tools import tool
 from tests.world.namespaces import Cable, Network, ServerInside, host, ip, why_not
 from tests.world.scene import tell
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(reason := why_not()), reason=str(reason))]
+pytestmark = pytest.mark.slow
 
 INTERVAL_S, TIMEOUT_S = 2.0, 1.5
 WITHIN_S = INTERVAL_S + TIMEOUT_S + 0.5
@@ -82,6 +83,9 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    tool("ip")
+    if reason := why_not():
+        pytest.skip(reason)
     with ExitStack() as stack:
         yield World(stack, tmp_path_factory.mktemp("world"))
 
@@ -231,6 +235,7 @@ def _offline(world: World, name: str, since: float) -> str:
     return f"first offline after {offline[0] - since:.2f} s{until}"
 
 
+@pytest.mark.long
 def test_a_cable_that_loses_a_third(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.cable.loss, cycles = 0.3, 20
     lived = _live(world, cycles)
@@ -242,6 +247,7 @@ def test_a_cable_that_loses_a_third(world: World, capsys: pytest.CaptureFixture[
     assert online_s <= WITHIN_S + LOOK_S
 
 
+@pytest.mark.long
 def test_a_cable_that_delays(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.cable.delay_s, cycles = 0.25, 8
     lived = _live(world, cycles)

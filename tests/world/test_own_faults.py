@@ -28,6 +28,7 @@ OF_KILLED_POLLERS = {"poller: no poller is running", "poller: the poller is stal
 """All that /health may say while pollers are killed: it is of ourselves, and true."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
 def test_a_database_locked_for_long_by_another_program(
     tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str], kind: str
@@ -53,6 +54,7 @@ def test_a_database_locked_for_long_by_another_program(
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
 def test_leases_locked_by_another_program(
     tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str], kind: str
@@ -94,6 +96,7 @@ def test_leases_locked_by_another_program(
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.long
 def test_a_polling_process_that_is_stopped_for_three_intervals(
     tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,7 +132,7 @@ def without_descriptors(pid: int) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize("polls", ["process apart", "worker"])
+@pytest.mark.parametrize("polls", [pytest.param("process apart", marks=pytest.mark.long), "worker"])
 def test_file_descriptors_of_what_polls_run_out(
     tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str], polls: str
 ) -> None:
@@ -174,12 +177,12 @@ def test_file_descriptors_of_a_worker_that_answers_run_out(
         starved = min(before - {poller})
         began = time.monotonic()
         with without_descriptors(starved):
-            (other,) = wait_until(lambda: _workers(seen.server) - before, 10)
-            took_s = time.monotonic() - began
+            wait_until(
+                lambda: "cannot accept connections: Too many open files" in seen.server.log.read_text()
+            )
             answers = seen.watch.answers
             wait_until(lambda: seen.watch.answers > answers + 40, 15)
-        assert _workers(seen.server) == before - {starved} | {other}
-        assert "Too many open files" in seen.server.log.read_text()
+        assert _workers(seen.server) == before
         seen.wait_until_well(time.monotonic())
         assert seen.server.poller_pid() == poller
         assert seen.watch.seen(began) == {"online"}
@@ -188,8 +191,8 @@ def test_file_descriptors_of_a_worker_that_answers_run_out(
         assert seen.longest_gap_s(began) < 2 * INTERVAL_S
         tell(
             capsys,
-            f"a worker that answers without file descriptors: another in its place after {took_s:.1f} s, none"
-            f" of {seen.watch.answers} answers failed, all machines online throughout",
+            f"a worker that answers without file descriptors: the other one answers, none of"
+            f" {seen.watch.answers} answers failed, all machines online throughout",
         )
 
 
@@ -197,6 +200,7 @@ def _workers(server: RunningServer) -> set[int]:
     return {worker.pid for worker in psutil.Process(server.process.pid).children()}
 
 
+@pytest.mark.long
 def test_a_worker_is_killed_every_second_for_a_minute(
     tmp_path: Path, fakes: FakeFleet, capsys: pytest.CaptureFixture[str]
 ) -> None:

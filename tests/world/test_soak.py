@@ -19,13 +19,13 @@ import psutil
 import pytest
 
 from bench.answers import LEAVES_IN_S
-from bench.lives import Kind, Mode, kind_of, life_of, phase_at, spans
+from bench.scripts import Kind, Mode, kind_of, phase_at, script_of, spans
 from bench.simulation import simulated
-from machines_server.store.connection import WAL_BYTES
+from machines_server.store.sqlite.connection import WAL_BYTES
 from tests.running import RunningServer
-from tests.store.folds import rollups_that_differ
+from tests.store.sqlite.telemetry.folds import rollups_that_differ
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 SPAN_S = float(os.environ.get("MACHINES_TEST_SOAK_S", "1080"))
 HOSTS = 500
@@ -45,7 +45,7 @@ def test_nothing_grows_and_the_history_is_the_script(
         fleet.declare(tmp_path / "machines")
         with RunningServer(tmp_path, **settings) as server:
             poller = psutil.Process(server.poller_pid())
-            began_at = fleet.live(SPAN_S, in_s=10)
+            began_at = fleet.run_scripts(SPAN_S, in_s=10)
             used = _watch(server, poller, began_at)
             assert server.poller_pid() == poller.pid
             _check_clocks(server)
@@ -57,7 +57,7 @@ def test_nothing_grows_and_the_history_is_the_script(
         said.append(f"{what} {before:,.0f} -> {after:,.0f}")
         assert after <= max(before * GROWTH, before + SMALLEST[what]), said
     with capsys.disabled():
-        print(f"\nsoak of {SPAN_S:g} s, {HOSTS} hosts: {'; '.join(said)}")  # noqa: T201
+        print(f"\nsoak of {SPAN_S:g} s, {HOSTS} hosts: {'; '.join(said)}")  # noqa: T201  what it found
     assert "Traceback" not in log
     with closing(sqlite3.connect(tmp_path / "var" / "telemetry.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -115,7 +115,7 @@ def _check_readings(connection: sqlite3.Connection, began_at: float) -> None:
         assert count > 0.98 * expected - 2, (name, count, expected)
         assert (values == 1) == (kind is Kind.STEADY), (name, values)
         if kind is Kind.SLOW:
-            assert quickest_s >= life_of(number, SPAN_S)[0].delay_s - 0.001, (name, quickest_s)
+            assert quickest_s >= script_of(number, SPAN_S)[0].delay_s - 0.001, (name, quickest_s)
 
 
 def _samples_that_differ(connection: sqlite3.Connection, began_at: float) -> list[tuple[str, float, int]]:
@@ -127,11 +127,11 @@ def _samples_that_differ(connection: sqlite3.Connection, began_at: float) -> lis
         (began_at,),
     )
     for name, at_s, up in rows:
-        life = life_of(int(name.removeprefix("host")), SPAN_S)
+        script = script_of(int(name.removeprefix("host")), SPAN_S)
         gap_s = at_s - before.get(name, at_s)
         before[name] = at_s
-        settled = all(not 0 <= at_s - phase.from_s <= LATE_S for phase in life[1:])
-        expected = phase_at(life, at_s).mode == Mode.UP
+        settled = all(not 0 <= at_s - phase.from_s <= LATE_S for phase in script[1:])
+        expected = phase_at(script, at_s).mode == Mode.UP
         if (settled and bool(up) != expected) or gap_s > 3 * INTERVAL_S + TIMEOUT_S:
             wrong.append((name, round(at_s, 2), up))
     assert len(before) == HOSTS
@@ -156,11 +156,11 @@ def _statuses_that_differ(connection: sqlite3.Connection, began_at: float) -> di
     events = _events(connection, "'online', 'degraded', 'offline', 'unknown'", "''")
     wrong: dict[int, object] = {}
     for number in range(HOSTS):
-        life = life_of(number, SPAN_S)
+        script = script_of(number, SPAN_S)
         expected = [
             (from_s, "online" if phase.mode == Mode.UP else "offline")
-            for phase, from_s, _ in spans(life, SPAN_S)
-            if from_s == 0 or phase.mode != phase_at(life, from_s - 0.001).mode
+            for phase, from_s, _ in spans(script, SPAN_S)
+            if from_s == 0 or phase.mode != phase_at(script, from_s - 0.001).mode
         ]
         seen = [(at - began_at, kind) for at, kind, _ in events[number] if kind != "degraded"]
         both = list(zip(seen, expected, strict=False))
@@ -175,9 +175,9 @@ def _models_that_differ(connection: sqlite3.Connection, began_at: float) -> dict
     events = _events(connection, "'model_loaded', 'model_unloaded'", "json_extract(detail, '$.model')")
     wrong: dict[int, object] = {}
     for number in (one for one in range(HOSTS) if kind_of(one) is Kind.LOADING):
-        life = life_of(number, SPAN_S)
+        script = script_of(number, SPAN_S)
         expected = set()
-        for before, after in pairwise(life):
+        for before, after in pairwise(script):
             for kind, models in (
                 ("model_loaded", set(after.models) - set(before.models)),
                 ("model_unloaded", set(before.models) - set(after.models)),

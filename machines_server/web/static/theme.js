@@ -1,5 +1,5 @@
-// The theme that somebody chose, before anything is painted.
+// Applies the theme that the reader chose, before anything is painted.
 try {
   const theme = localStorage.getItem("theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
-} catch {} // where the browser keeps nothing
+} catch {} // the browser keeps nothing

@@ -1,0 +1,223 @@
+"""The client for programs with an event loop of asyncio."""
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+
+import httpx
+
+from machines_client import reading, routing
+from machines_client.async_lease import AsyncLease, Leasing
+from machines_client.errors import ClientError, ServerUnreachable
+from machines_client.fleet_answers import Event
+from machines_client.flows import Flow, Pause, Question, Send, Session, Step
+from machines_client.keeping import LostCallback
+from machines_client.messages import Collector, Reply
+from machines_client.methods import shown_as
+from machines_client.paging import Following, Pages
+from machines_client.parameters import EventOptions, LeaseOptions
+from machines_client.routing import CONNECT_TIMEOUT_S
+
+T = TypeVar("T")
+P = ParamSpec("P")
+_Answer = Coroutine[Any, Any, T]
+
+
+def _method(question: Question[P, T]) -> "Callable[Concatenate[AsyncClient, P], _Answer[T]]":
+    """A question as a coroutine method."""
+
+    @shown_as(question)
+    async def ask(self: "AsyncClient", /, *args: P.args, **named: P.kwargs) -> T:
+        return await self.run(question(self.session, *args, **named))
+
+    return ask
+
+
+class AsyncClient:
+    """The same as Client, with methods to `await`; belongs to one event loop.
+
+    >>> async def main():
+    ...     async with AsyncClient() as client, client.lease("llama3.1:70b") as lease:
+    ...         print(lease.name)
+    >>> asyncio.run(main())
+    workstation
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        timeout_s: float = 10.0,
+        retries: int = 2,
+        stale_s: float | None = None,
+    ) -> None:
+        """The arguments are those of Client."""
+        self.session = Session.of(url, timeout_s, retries, stale_s)
+        self.url = self.session.url
+        # No proxy can reach a server on this machine.
+        self._http = httpx.AsyncClient(trust_env=not self.session.is_here, follow_redirects=False)
+
+    # As in Client: what they return differs, so that the methods cannot be inherited.
+    machines = _method(reading.machines)
+    infrastructure = _method(reading.infrastructure)
+    machine = _method(reading.machine)
+    file = _method(reading.file)
+    models = _method(reading.models)
+    history = _method(reading.history)
+    history_csv = _method(reading.history_csv)
+    histories = _method(reading.histories)
+    events = _method(reading.events)
+    availability = _method(reading.availability)
+    availabilities = _method(reading.availabilities)
+    system = _method(reading.system)
+    health = _method(reading.health)
+    ready = _method(reading.ready)
+    ask = _method(reading.ask)
+    text = _method(reading.text)
+    route = _method(routing.route)
+    pick = _method(routing.pick)
+    reserve = _method(routing.reserve)
+    leases = _method(routing.leases)
+    held_lease = _method(routing.held_lease)
+    renew = _method(routing.renew)
+    release = _method(routing.release)
+
+    def lease(
+        self,
+        model: str,
+        *,
+        connect_timeout_s: float | None = CONNECT_TIMEOUT_S,
+        on_lost: LostCallback | None = None,
+        raise_if_lost: bool = True,
+        **options: Unpack[LeaseOptions],
+    ) -> Leasing:
+        """As in Client: to use with `async with`, or to `await`."""
+
+        async def take() -> AsyncLease:
+            flow = routing.reserve_reachable(self.session, model, connect_timeout_s, options)
+            reserved = await self.run(flow)
+            return AsyncLease(self, reserved, on_lost=on_lost, raise_if_lost=raise_if_lost)
+
+        return Leasing(take)
+
+    def leased(
+        self,
+        model: str,
+        *,
+        connect_timeout_s: float | None = CONNECT_TIMEOUT_S,
+        on_lost: LostCallback | None = None,
+        raise_if_lost: bool = True,
+        **options: Unpack[LeaseOptions],
+    ) -> Callable[[Callable[Concatenate[AsyncLease, P], Awaitable[T]]], Callable[P, _Answer[T]]]:
+        """A decorator that takes a lease for each call of a coroutine function, as in Client."""
+
+        def decorate(
+            function: Callable[Concatenate[AsyncLease, P], Awaitable[T]],
+        ) -> Callable[P, _Answer[T]]:
+            @functools.wraps(function)
+            async def call(*args: P.args, **named: P.kwargs) -> T:
+                async with self.lease(
+                    model,
+                    connect_timeout_s=connect_timeout_s,
+                    on_lost=on_lost,
+                    raise_if_lost=raise_if_lost,
+                    **options,
+                ) as lease:
+                    return await function(lease, *args, **named)
+
+            return call
+
+        return decorate
+
+    async def every_event(self, **options: Unpack[EventOptions]) -> AsyncIterator[Event]:
+        """As in Client, for `async for`."""
+        pages = Pages(options)
+        while True:
+            page = await self.events(**pages.question)
+            for event in pages.events(page):
+                yield event
+            if not pages.turn(page):
+                return
+
+    async def follow(self, **options: Unpack[EventOptions]) -> AsyncIterator[Event]:
+        """As in Client, for `async for`."""
+        following = Following(options)
+        if newest := following.newest:
+            following.begin_after(await self.events(**newest))
+        while True:
+            began = time.monotonic()
+            page = await self.events(**following.question)
+            for event in following.events(page):
+                yield event
+            await asyncio.sleep(following.pause_s(page, time.monotonic() - began))
+
+    async def aclose(self) -> None:
+        """Close the connections to the server."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def run(self, flow: Flow[T]) -> T:
+        """The result of a flow, each of whose steps is done here."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    came = await self._do(step)
+                except ClientError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(came)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _do(self, step: Step) -> Reply | str | None:
+        if isinstance(step, Send):
+            return await self._send(step)
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return None
+        try:
+            async with asyncio.timeout(step.timeout_s):
+                _, writer = await asyncio.open_connection(step.hostname, step.port)
+        except TimeoutError:
+            return "timed out"
+        except (OSError, ValueError, OverflowError) as error:
+            return str(error)
+        writer.close()
+        return None
+
+    async def _send(self, step: Send) -> Reply:
+        request = step.request
+        collector = Collector(self.url)
+        try:
+            async with (
+                asyncio.timeout(step.timeout_s),
+                self._http.stream(
+                    request.method,
+                    self.url + request.target,
+                    content=request.content,
+                    headers=request.all_headers,
+                    timeout=None,
+                ) as response,
+            ):
+                async for part in response.aiter_bytes():
+                    collector.add(part)
+        except TimeoutError:
+            reason = f"no whole answer within {step.timeout_s:.1f} s"
+            raise ServerUnreachable(f"{self.url} cannot be reached: {reason}") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = "nothing answers there" if isinstance(error, httpx.NetworkError) else str(error)
+            raise ServerUnreachable(f"{self.url} cannot be reached: {reason}") from error
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status_code, headers, collector.content())

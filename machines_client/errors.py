@@ -1,0 +1,99 @@
+"""What can go wrong.
+
+ClientError (a RuntimeError)
+ +-- ServerUnreachable   no answer came in time
+ +-- ServerUnavailable   the server cannot answer at present
+ +-- TooMany             the server has reached a limit
+ +-- BadRequest          the request is invalid
+ +-- UnknownMachine      no machine has or had that name
+ +-- NoMachine           no machine is fit
+ +-- LeaseLost           a lease no longer holds
+
+A misspelt keyword is a TypeError.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that would act on a terminal or forge lines of a log."""
+
+
+def printable(text: str) -> str:
+    r"""Escape each character that would act on a terminal, for example as `\x1b`."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+class ClientError(RuntimeError):
+    """Base class: the server could not be reached, or did not give the answer asked for."""
+
+    retry_after_s: float | None = None
+    """Seconds after which the same request may succeed; None if the server does not say."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(printable(message))
+        self.retry_after_s = retry_after_s
+
+
+class ServerUnreachable(ClientError):
+    """The server could not be reached, or did not answer in time."""
+
+
+class ServerUnavailable(ClientError):
+    """The server, or a proxy before it, cannot answer at present: status 502, 503 or 504."""
+
+
+class TooMany(ClientError):
+    """The server has reached a limit, for example of leases of one holder: status 429."""
+
+
+class BadRequest(ClientError):
+    """The request is invalid; `parameter` names the invalid parameter."""
+
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class UnknownMachine(ClientError):
+    """No machine has or had that name."""
+
+
+class LeaseLost(ClientError):
+    """A lease no longer holds: it expired, somebody released it, or its machine cannot be used."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a machine is not fit: a code for programs, a sentence for people."""
+
+    name: str
+    code: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        for key in ("name", "code", "reason"):
+            object.__setattr__(self, key, printable(getattr(self, key)))
+
+
+class NoMachine(ClientError):
+    """No machine is fit; `rejected` says why for each, nearest miss first.
+
+    `retry_after_s` is None if waiting does not help. `did_you_mean` names models that may be meant by a name
+    that no machine has. `body` is the JSON of the server's answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        rejected: Iterable[Rejection],
+        body: Mapping[str, Any],
+        *,
+        retry_after_s: float | None = None,
+        did_you_mean: Iterable[str] = (),
+    ) -> None:
+        super().__init__(message, retry_after_s)
+        self.rejected, self.body = tuple(rejected), body
+        self.did_you_mean = tuple(map(printable, did_you_mean))

@@ -1,0 +1,147 @@
+"""What both kinds of leases share: what is known of a lease, and how it is kept."""
+
+import logging
+import time
+from typing import Protocol
+
+from machines_client.answers import HeldLease, Machine, PromisedGpu
+from machines_client.errors import ClientError, LeaseLost
+from machines_client.flows import Flow, Pause, Session
+from machines_client.routing import Reserved, release, renew
+
+_RENEWALS = 3
+"""How many times a lease is renewed within its duration."""
+_RENEW_AT_LEAST_EVERY_S = 10.0
+"""So that a loss is known soon, however long the lease lasts."""
+_RENEW_RETRY_S = 0.5
+
+log = logging.getLogger("machines_client")
+
+
+class LostCallback(Protocol):
+    """Called once, with the reason, when a lease turns out to be lost."""
+
+    def __call__(self, lost: LeaseLost, /) -> object: ...
+
+
+class LeaseState:
+    """A leased machine: what the server has said of the lease, and whether it still holds."""
+
+    def __init__(
+        self,
+        session: Session,
+        reserved: Reserved,
+        *,
+        on_lost: LostCallback | None,
+        raise_if_lost: bool,
+    ) -> None:
+        granted, granted_at = reserved
+        self.id = granted.lease
+        """The name of the lease in `renew`, `release` and `held_lease`."""
+        self.machine = Machine(
+            name=granted.machine,
+            hostname=granted.hostname,
+            port=granted.port,
+            url=granted.url,
+            model=granted.model,
+            warm=granted.warm,
+        )
+        self.name, self.hostname, self.port = granted.machine, granted.hostname, granted.port
+        self.url, self.model, self.warm = granted.url, granted.model, granted.warm
+        self.load_s = granted.load_s
+        """How many seconds loading the model takes; None if it is in memory, or unknown."""
+        self.holder, self.exclusive, self.ttl_s = granted.holder, granted.exclusive, granted.ttl_s
+        self._session = session
+        self._held: HeldLease = granted
+        self._until = granted_at + granted.ttl_s
+        self._lost: LeaseLost | None = None
+        self._is_released = self._is_told = False
+        self._on_lost, self._raise_if_lost = on_lost, raise_if_lost
+
+    @property
+    def expires_at(self) -> str:
+        """When the lease ends unless it is renewed (RFC 3339)."""
+        return self._held.expires_at
+
+    @property
+    def gpus(self) -> tuple[PromisedGpu, ...]:
+        """What the lease promises of which GPU, as of the latest renewal."""
+        return self._held.gpus
+
+    @property
+    def lost(self) -> LeaseLost | None:
+        """Why the lease no longer holds; None while it does, as far as is known without asking."""
+        if time.monotonic() > self._until:
+            self._lose(LeaseLost(f"the lease on {self.name} was not renewed in time"))
+        return self._lost
+
+    def __repr__(self) -> str:
+        state = "lost" if self._lost else "released" if self._is_released else f"until {self.expires_at}"
+        return f"<{type(self).__name__} {self.id} of {self.model} on {self.name} at {self.url}, {state}>"
+
+    def _lose(self, lost: LeaseLost, *, at_release: bool = False) -> None:
+        # A renewal that is under way meanwhile fails because of the release.
+        if self._lost is None and (at_release or not self._is_released):
+            self._lost = lost
+            log.warning("%s", lost)
+
+    def _raise_if_known_lost(self) -> None:
+        if lost := self.lost:
+            raise LeaseLost(str(lost))
+
+    def _untold(self) -> LeaseLost | None:
+        """The loss, if the callback has not been told of it."""
+        if self._is_told:
+            return None
+        self._is_told = self._lost is not None
+        return self._lost
+
+    def _end_of_block(self, error: BaseException | None) -> None:
+        """Raise LeaseLost at the end of a `with` block, or note it on the error that ends the block."""
+        if self._lost is None or not self._raise_if_lost:
+            return
+        if error is None:
+            raise LeaseLost(str(self._lost))
+        error.add_note(str(self._lost))
+
+    def _renewing(self) -> Flow[None]:
+        began = time.monotonic()
+        try:
+            held = yield from renew(self._session, self.id)
+        except LeaseLost as error:
+            self._lose(error)
+            raise
+        self._held, self._until = held, max(self._until, began + self.ttl_s)
+
+    def _keeping(self) -> Flow[None]:
+        """Renew the lease until it is released or lost."""
+        usual_s = min(self.ttl_s / _RENEWALS, _RENEW_AT_LEAST_EVERY_S)
+        pause_s = usual_s
+        while True:
+            yield Pause(pause_s)
+            if self._is_released or self.lost:
+                return
+            try:
+                yield from self._renewing()
+                pause_s = usual_s
+            except LeaseLost:
+                return
+            except ClientError as error:
+                pause_s = min(_RENEW_RETRY_S, usual_s)
+                if time.monotonic() + pause_s < self._until:
+                    continue
+                self._lose(LeaseLost(f"the lease on {self.name} could not be renewed in time: {error}"))
+                return
+
+    def _releasing(self) -> Flow[None]:
+        """End the lease; if the server cannot be reached, it expires by itself."""
+        is_overdue = time.monotonic() > self._until
+        try:
+            yield from release(self._session, self.id)
+        except LeaseLost as error:
+            self._lose(error, at_release=True)
+        except ClientError as error:
+            if is_overdue:
+                lost = LeaseLost(f"the lease on {self.name} could not be renewed in time: {error}")
+                self._lose(lost, at_release=True)
+            log.debug("lease %s is left to expire: %s", self.id, error)

@@ -1,0 +1,58 @@
+"""How to go through more events than one answer has."""
+
+from machines_client.fleet_answers import Event, Events
+from machines_client.parameters import EventOptions
+
+FOLLOW_WAIT_S = 30.0
+"""How long the server may wait for the next event."""
+_PAUSE_S = 1.0
+"""The least time between two answers without an event."""
+
+
+class Pages:
+    """Goes from page to page: `question` asks for the next one."""
+
+    def __init__(self, options: EventOptions) -> None:
+        self.question: EventOptions = {**options}
+        self._is_forward = options.get("after") is not None
+
+    def events(self, page: Events) -> list[Event]:
+        """The events of a page, in the order of the whole."""
+        return sorted(page.events, key=lambda event: event.id) if self._is_forward else list(page.events)
+
+    def turn(self, page: Events) -> bool:
+        """Return whether there is a page after this one, for which `question` asks then."""
+        if not page.truncated or page.next is None:
+            return False
+        self.question["after" if self._is_forward else "before"] = page.next
+        return True
+
+
+class Following:
+    """Goes on to later and later events: `question` asks for the next ones."""
+
+    def __init__(self, options: EventOptions) -> None:
+        wait_s = options.get("wait_s")
+        self.question: EventOptions = {**options, "wait_s": FOLLOW_WAIT_S if wait_s is None else wait_s}
+
+    @property
+    def newest(self) -> EventOptions | None:
+        """The question for the newest event, after which to begin; None if the caller has said where."""
+        if self.question.get("after") is not None:
+            return None
+        return {**self.question, "limit": 1, "wait_s": None}
+
+    def begin_after(self, page: Events) -> None:
+        """Begin after the newest event."""
+        self.question["after"] = max((event.id for event in page.events), default=0)
+
+    def events(self, page: Events) -> list[Event]:
+        """The events of a page, oldest first; `question` asks for later ones then."""
+        events = sorted(page.events, key=lambda event: event.id)
+        if events:
+            self.question["after"] = events[-1].id
+        return events
+
+    def pause_s(self, page: Events, took_s: float) -> float:
+        """How long to wait before the next question."""
+        return 0.0 if page.events else max(_PAUSE_S - took_s, 0.0)

@@ -1,0 +1,213 @@
+"""The parameters of every question, which have the same names in HTTP, here and on the command line."""
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypedDict
+
+from machines_client.errors import BadRequest
+
+Texts = str | Iterable[str]
+"""One text or many."""
+Moment = str | float | datetime
+"""RFC 3339, epoch seconds, `now`, `-90s`, `-24h`, `-7d`, or a datetime with a time zone."""
+
+
+class Constraints(TypedDict, total=False):
+    """What a machine must have, and who asks; None means the same as leaving a parameter out.
+
+    `where` maps paths in the machine's file to values, or lists texts `key.path:value`. `docs/routing.md` of
+    machines-server describes every parameter.
+    """
+
+    min_free_vram_gb: float | None
+    min_free_ram_gb: float | None
+    min_context: int | None
+    role: str | None
+    tag: Texts | None
+    exclude: Texts | None
+    where: Mapping[str, object] | Texts | None
+    cold: bool | None
+    exclusive: bool | None
+    holder: str | None
+    wait_s: float | None
+
+
+class RouteOptions(Constraints, total=False):
+    """The parameters of advice; with `explain` it does not count in later advice."""
+
+    explain: bool | None
+
+
+class LeaseOptions(Constraints, total=False):
+    """The parameters of a lease, which lasts `ttl_s` seconds unless it is renewed."""
+
+    ttl_s: float | None
+
+
+class RangeOptions(TypedDict, total=False):
+    """A range of time."""
+
+    from_: Moment | None
+    to: Moment | None
+
+
+class SeriesOptions(RangeOptions, total=False):
+    """Metrics by name; `step` is in seconds or `auto`; `gpu` has indices or UUIDs."""
+
+    metric: Texts | None
+    step: str | int | None
+    gpu: str | int | Iterable[str | int] | None
+
+
+class EventOptions(RangeOptions, total=False):
+    """Which events, and where to go on: `after` and `before` take an id or the `next` of a page."""
+
+    machine: Texts | None
+    type: Texts | None
+    limit: int | None
+    after: int | str | None
+    before: int | str | None
+    wait_s: float | None
+
+
+Value = str | int | float | bool | list[str]
+Check = Callable[[str, Any], Value]
+"""Makes a keyword's value one of HTTP; raises TypeError or BadRequest."""
+
+
+def _wrong(name: str, expected: str, value: object) -> TypeError:
+    return TypeError(f"{name} takes {expected}, not {value!r}")
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong(name, "a text", value)
+    return value
+
+
+def _filled(name: str, value: object) -> str:
+    text = _text(name, value)
+    if not text:
+        raise BadRequest(
+            f"The parameter {name} is empty; leave it out, or give None, to ask without it.", name
+        )
+    return text
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    if isinstance(value, Mapping | bytes) or not isinstance(value, str | Iterable):
+        raise _wrong(name, "a text or several", value)
+    return [_filled(name, one) for one in ([value] if isinstance(value, str) else value)]
+
+
+def _conditions(name: str, value: Any) -> list[str]:
+    if not isinstance(value, Mapping):
+        return _texts(name, value)
+    for path, wanted in value.items():
+        if not isinstance(path, str) or not isinstance(wanted, str | int | float | None):
+            raise _wrong(name, "texts, numbers, true, false or None by path", value)
+        if ":" in path:
+            raise BadRequest(
+                f"The path {path} in {name} has a colon, which separates paths from values.", name
+            )
+    texts = {path: one if isinstance(one, str) else json.dumps(one) for path, one in value.items()}
+    return [f"{path}:{text}" for path, text in texts.items()]
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(name, "a number", value)
+    return value
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(name, "a whole number", value)
+    return value
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(name, "True or False", value)
+    return value
+
+
+def _moment(name: str, value: object) -> str | float:
+    if not isinstance(value, datetime):
+        return value if isinstance(value, str) else _number(name, value)
+    if value.tzinfo is None:
+        raise TypeError(f"{name} takes a datetime with a time zone, not {value!r}")
+    return value.isoformat()
+
+
+def _commas(name: str, value: Any) -> str:
+    """Several values as one text."""
+    many = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    return ",".join(str(_name_or_number(name, one)) for one in many)
+
+
+def _name_or_number(name: str, value: object) -> str | int:
+    return value if isinstance(value, str) else _whole(name, value)
+
+
+CONSTRAINTS: dict[str, Check] = {
+    "model": _filled,
+    "min_free_vram_gb": _number,
+    "min_free_ram_gb": _number,
+    "min_context": _whole,
+    "role": _filled,
+    "tag": _texts,
+    "exclude": _texts,
+    "where": _conditions,
+    "cold": _flag,
+    "exclusive": _flag,
+    "holder": _text,
+    "wait_s": _number,
+}
+"""The parameters that advice and leases share."""
+ROUTE = {**CONSTRAINTS, "explain": _flag}
+LEASE = {**CONSTRAINTS, "ttl_s": _number}
+RENEW: dict[str, Check] = {"ttl_s": _number}
+RANGE: dict[str, Check] = {"from": _moment, "to": _moment}
+SERIES: dict[str, Check] = {**RANGE, "metric": _commas, "step": _name_or_number, "gpu": _commas}
+SEVERAL_SERIES: dict[str, Check] = {**SERIES, "machine": _texts}
+EVENTS: dict[str, Check] = {
+    **RANGE,
+    "machine": _texts,
+    "type": _texts,
+    "limit": _whole,
+    "after": _name_or_number,
+    "before": _name_or_number,
+    "wait_s": _number,
+}
+
+
+def parameters(
+    table: Mapping[str, Check], given: Mapping[str, object], beside: Iterable[str] = ()
+) -> dict[str, Value]:
+    """What keywords mean in HTTP; raises TypeError for one that the table lacks or a value of a wrong type.
+
+    Those that are None are left out. `beside` names what else the caller takes, for the error.
+    """
+    checked: dict[str, Value] = {}
+    for keyword, value in given.items():
+        name = "from" if keyword == "from_" else keyword
+        if name not in table:
+            raise _unknown_keyword(keyword, ["from_" if one == "from" else one for one in (*table, *beside)])
+        if value is not None:
+            checked[name] = table[name](keyword, value)
+    return checked
+
+
+def take_wait_s(checked: dict[str, Value]) -> float:
+    """Take `wait_s` out of checked parameters; 0 if it is not there."""
+    wait_s = checked.pop("wait_s", 0.0)
+    return float(wait_s) if isinstance(wait_s, int | float) else 0.0
+
+
+def _unknown_keyword(keyword: str, known: list[str]) -> TypeError:
+    near = difflib.get_close_matches(keyword, known, 1, 0.4)
+    advice = f"did you mean {near[0]}?" if near else f"use {', '.join(known)}"
+    return TypeError(f"unknown keyword {keyword}; {advice}")

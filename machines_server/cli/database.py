@@ -1,0 +1,41 @@
+"""The commands about the database: migrate, backup."""
+
+from pathlib import Path
+
+import click
+
+from machines_server.cli.installation import settings_for_writing
+from machines_server.cli.output import as_json, echo, echo_json
+from machines_server.errors import StoreError
+from machines_server.store.sqlite.backup import backup as backup_database
+from machines_server.store.sqlite.migrate import migrate as migrate_database
+
+
+@click.command()
+@as_json
+def migrate(*, as_json: bool) -> None:
+    """Update the schema of the database.
+
+    The commands serve and poll also do this when they start.
+    """
+    settings = settings_for_writing()
+    applied = migrate_database(settings.telemetry_db)
+    if as_json:
+        echo_json({"applied": applied})
+    else:
+        echo(*[f"applied {name}" for name in applied] or [f"{settings.telemetry_db} is up to date"])
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@as_json
+def backup(file: Path, *, as_json: bool) -> None:
+    """Copy the database to FILE, even while it is in use."""
+    if file.exists():
+        raise StoreError(f"{file} already exists; name a new file")
+    backup_database(settings_for_writing().telemetry_db, file)
+    size = file.stat().st_size
+    if as_json:
+        echo_json({"file": str(file), "bytes": size})
+    else:
+        echo(f"{file}, {size / 2**20:.1f} MiB")

@@ -1,0 +1,180 @@
+"""Checks each part of the server for an operator, and says how to fix each fault."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from machines_server.cli.finding import Check
+from machines_server.core.machine import Registry
+from machines_server.core.sample import PollResult, State
+from machines_server.core.times import rfc3339
+from machines_server.errors import (
+    DamagedStoreError,
+    MigrationError,
+    SettingsError,
+    StoreError,
+    UnfitError,
+    described,
+)
+from machines_server.inventory.folder import RegistryFiles
+from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all
+from machines_server.poll.fetch import Fetcher
+from machines_server.poll.schedule import allow_many_sockets
+from machines_server.process.exposure import warnings_here
+from machines_server.runtimes.kinds import KINDS
+from machines_server.settings import Settings, load_settings
+from machines_server.store.sqlite.connection import check_sqlite
+from machines_server.store.sqlite.coordination.poller_lock import PollerLock
+from machines_server.store.sqlite.migrate import pending
+from machines_server.store.sqlite.own_files import open_to_others
+from machines_server.store.sqlite.telemetry.latest import LatestReader
+
+LOW_DISK_BYTES = 200 * 2**20
+
+
+def examine(environ: Mapping[str, str]) -> list[Check]:
+    """Check settings, files, data folder and poller, and poll every endpoint once from here."""
+    try:
+        settings, warnings = load_settings(environ)
+    except SettingsError as error:
+        return [
+            Check("settings", "error", line, "see the README's table") for line in str(error).splitlines()
+        ]
+    checks = [Check("settings", "warning", warning) for warning in warnings] or [
+        Check("settings", "ok", "all valid")
+    ]
+    checks += [Check("exposure", "warning", finding) for finding in warnings_here(settings)] or [
+        Check("exposure", "ok", "nothing to warn about")
+    ]
+    with closing(LatestReader(settings.telemetry_db)) as store:
+        registry = RegistryFiles(settings.dir, recall=store.last_good).current(0.0)
+    checks += _files(settings.dir, registry)
+    checks += _sqlite()
+    checks += _contained("data folder", _data_folder(settings))
+    checks += _contained("poller", _poller(settings))
+    checks += _endpoints(registry, settings.poll_timeout_s)
+    return checks
+
+
+def _files(folder: Path, registry: Registry) -> Iterator[Check]:
+    for problem in registry.problems:
+        yield Check("machine files", problem.severity, f"{folder / str(problem)}")
+    if not len(registry):
+        advice = "copy one of machines/examples/ into it and edit it"
+        yield Check("machine files", "warning", f"no machines in {folder}", advice)
+    elif not registry.problems:
+        yield Check("machine files", "ok", f"{len(registry)} in {folder}")
+
+
+def _contained(what: str, checks: Iterator[Check]) -> Iterator[Check]:
+    """The checks; one that may not read something becomes a finding itself."""
+    try:
+        yield from checks
+    except OSError as error:
+        yield Check(
+            what, "error", described(error), "chown or chmod it, or run this as the user who runs the server"
+        )
+
+
+def _data_folder(settings: Settings) -> Iterator[Check]:
+    what, folder, database = "data folder", settings.data_dir, settings.telemetry_db
+    if not folder.exists():
+        yield Check(what, "warning", f"{folder} does not exist yet", "`machines-server serve` creates it")
+        return
+    if exposed := list(open_to_others(folder)):
+        finding = f"other users can read {', '.join(map(str, exposed))}"
+        yield Check(
+            what, "warning", finding, "`machines-server serve` makes them private, as does `chmod go=`"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield Check(what, "error", f"{folder} cannot be written by this user", "chown or chmod it")
+    if (free := shutil.disk_usage(folder).free) < LOW_DISK_BYTES:
+        yield Check(
+            what,
+            "error",
+            f"only {free // 2**20} MiB free at {folder}",
+            "free some space; existing data is kept",
+        )
+    if not database.exists():
+        yield Check(what, "warning", f"{database} does not exist yet", "`machines-server serve` creates it")
+        return
+    try:
+        missing = pending(database)
+    except MigrationError as error:
+        yield Check(what, "error", str(error))
+    except StoreError as error:
+        advice = error.remedy if isinstance(error, DamagedStoreError) else None
+        yield Check(what, "error", str(error), advice)
+    else:
+        if missing:
+            yield Check(what, "warning", f"{database} lacks {', '.join(missing)}", "machines-server migrate")
+        else:
+            yield Check(
+                what, "ok", f"{database}, {database.stat().st_size / 2**20:.1f} MiB, {free // 2**30} GiB free"
+            )
+
+
+def _sqlite() -> Iterator[Check]:
+    try:
+        check_sqlite()
+    except UnfitError as error:
+        yield Check("SQLite", "error", str(error))
+
+
+def _poller(settings: Settings) -> Iterator[Check]:
+    lock = PollerLock(settings.poller_lock)
+    leader = lock.leader()
+    if fault := lock.obstacle():
+        yield Check("poller", "error", fault)
+        return
+    if leader is None:
+        yield Check("poller", "warning", "no process polls", "start `machines-server serve` (or `poll`)")
+        return
+    if leader.folder not in (None, os.path.realpath(settings.dir)):
+        finding = f"process {leader.pid} polls the machine files of another folder, {leader.folder}"
+        advice = "give each folder of machine files a MACHINES_DATA_DIR of its own"
+        yield Check("poller", "error", finding, advice)
+        return
+    for part, fault in leader.faults.items():
+        yield Check("poller", "error", f"process {leader.pid}: {part}: {fault}")
+    if not leader.faults:
+        yield Check("poller", "ok", f"process {leader.pid}, since {rfc3339(leader.since)}")
+
+
+def _endpoints(registry: Registry, timeout_s: float) -> Iterator[Check]:
+    allow_many_sockets()
+    answers, fetcher = AnswerReader(), Fetcher(timeout_s)
+    results = {
+        (result.machine, result.endpoint.kind): result
+        for result in poll_all(registry, fetcher, answers)
+        if isinstance(result, PollResult | OwnFault)
+    }
+    fetcher.close()
+    for machine in registry:
+        for kind in KINDS:
+            what, result = f"{machine.name} {kind}", results.get((machine.name, kind))
+            if result is None:
+                yield Check(what, "ok", "declared absent")
+            elif isinstance(result, OwnFault):
+                yield Check(what, "error", result.reason)
+            else:
+                yield _endpoint(what, answers.url(result.endpoint), result)
+
+
+def _endpoint(what: str, url: str, result: PollResult) -> Check:
+    if result.state is State.OK:
+        finding = f"{url} answered in {result.took_s * 1000:.0f} ms: {_summary(result)}"
+        remark = f"; {result.reason}" if result.reason else ""
+        return Check(what, "warning" if remark else "ok", finding + remark)
+    return Check(what, "error", f"{url}: {result.reason or result.state}", result.hint)
+
+
+def _summary(result: PollResult) -> str:
+    host = result.answer.host if result.answer else None
+    if host:
+        gpus, unreadable = f"{len(host.gpu)} GPUs", len(host.gpu_unreadable)
+        return f"{gpus}, {unreadable} unreadable" if unreadable else gpus
+    models = result.answer.models if result.answer else None
+    return ", ".join(model.model for model in models or ()) or "no model loaded"

@@ -1,0 +1,81 @@
+"""Requests of commands to a running server."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from machines_server.client import (
+    DEFAULT_URL,
+    BadRequest,
+    Client,
+    ClientError,
+    ServerUnreachable,
+    server_url,
+)
+from machines_server.errors import BadRequestError, ServerError
+
+REQUEST_TIMEOUT_S = 30.0
+
+
+def valid_url(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
+    """A callback of options that take the URL of a server."""
+    try:
+        return url and server_url(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+server_option = click.option(
+    "--server",
+    envvar="MACHINES_URL",
+    default=DEFAULT_URL,
+    show_default=True,
+    metavar="URL",
+    callback=valid_url,
+    help="URL of the server, or host:port; also set by MACHINES_URL.",
+)
+
+
+def machine_path(name: str) -> str:
+    """The path of a machine, even if the shell passed its name as bytes that are not UTF-8."""
+    return f"/api/machines/{quote(name, safe='', errors='surrogateescape')}"
+
+
+def ask(server: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
+    """A server's answer as JSON; raises ServerError with the server's message."""
+    with client_errors():
+        return Client(server, timeout_s=REQUEST_TIMEOUT_S).ask(path, parameters)
+
+
+def ask_text(server: str, path: str, parameters: Mapping[str, Any]) -> str:
+    """A server's answer as text; raises ServerError with the server's message."""
+    with client_errors():
+        return Client(server, timeout_s=REQUEST_TIMEOUT_S).text(path, parameters)
+
+
+@contextmanager
+def client_errors() -> Iterator[None]:
+    """Turn the client's errors into ServerError, with advice for a person at a shell."""
+    try:
+        yield
+    except ServerUnreachable as error:
+        raise ServerError(f"{error}; start it, or name another with --server or MACHINES_URL") from None
+    except BadRequest as error:
+        raise BadRequestError(str(error)) from None
+    except UnicodeEncodeError:
+        raise BadRequestError("an argument is not valid UTF-8") from None
+    except ClientError as error:
+        raise ServerError(str(error)) from None
+
+
+@contextmanager
+def unexpected_answers() -> Iterator[None]:
+    """Raise ServerError if an answer does not have the expected form."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        kind = type(error).__name__
+        raise ServerError(f"the answer cannot be read ({kind}): is this a machines-server?") from error

@@ -1,0 +1,103 @@
+"""The commands that run until they are stopped: serve, poll."""
+
+import logging.config
+import os
+import signal
+import socket
+import sys
+import threading
+
+import click
+
+from machines_server.cli.installation import settings_for_writing
+from machines_server.cli.output import echo
+from machines_server.errors import DamagedStoreError, SettingsError, StoreError
+from machines_server.process.exposure import warnings_here
+from machines_server.process.logs import log_config
+from machines_server.process.memory import collect_rarely, use_one_arena
+from machines_server.settings import Settings
+from machines_server.store.sqlite.damage import put_aside
+from machines_server.store.sqlite.failures import is_temporary
+from machines_server.store.sqlite.migrate import migrate
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+def serve() -> None:
+    """Run the server.
+
+    It also polls the machines, unless MACHINES_POLLER=off.
+    """
+    settings = _prepare(listens=True)
+    _check_address(settings)
+    echo(f"machines-server: http://{_shown_address(settings)}/", err=True)
+    gunicorn = ["gunicorn", "--config", "python:machines_server.process.gunicorn_conf"]
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", *gunicorn])  # noqa: S606  it replaces this process
+
+
+@click.command()
+def poll() -> None:
+    """Run the poller alone.
+
+    Use it beside a server that runs with MACHINES_POLLER=off.
+    """
+    from machines_server.process.compose import make_poller  # it imports the whole server
+
+    settings = _prepare(listens=False)
+    use_one_arena()
+    collect_rarely()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    make_poller(settings).run(stop)
+
+
+def _prepare(*, listens: bool) -> Settings:
+    """Read the settings, set up the log, log warnings, and migrate the database.
+
+    A database that cannot be written now may be writable later, and the poller tries again.
+    """
+    settings = settings_for_writing()
+    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
+    for warning in warnings_here(settings, listens=listens):
+        log.warning("%s", warning)
+    try:
+        for name in _migrate_or_replace(settings):
+            log.info("applied %s", name)
+    except DamagedStoreError as error:
+        raise StoreError(f"{error}; {error.remedy}") from error
+    except StoreError as error:
+        if not is_temporary(error):
+            raise
+        log.error("%s; retrying, and until then all machines are unknown", error)
+    return settings
+
+
+def _migrate_or_replace(settings: Settings) -> list[str]:
+    """Migrate the database or, if MACHINES_ON_DAMAGE says so, replace a damaged one."""
+    try:
+        return migrate(settings.telemetry_db)
+    except DamagedStoreError as error:
+        if settings.on_damage != "new":
+            raise
+        aside = put_aside(settings.telemetry_db)
+        log.error("%s; it is kept as %s, and a new one is created", error, aside.name)
+        return migrate(settings.telemetry_db)
+
+
+def _check_address(settings: Settings) -> None:
+    """Raise SettingsError if the server cannot listen, since gunicorn's own error is long."""
+    try:
+        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address, family=family).close()
+    except (OSError, UnicodeError) as error:
+        where = f"MACHINES_HOST={settings.host}, MACHINES_PORT={settings.port}"
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{where}: cannot listen there: {reason}; choose another") from None
+
+
+def _shown_address(settings: Settings) -> str:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  only shown
+    return f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"

@@ -1,0 +1,112 @@
+"""The answer to a question: fit machines, best first, and why the others are not fit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple, Self
+
+from machines_server.core.memory import Share
+from machines_server.core.routing.leases import Warmth
+from machines_server.core.state import MachineState
+
+EstimateSource = Literal["learned", "learned_elsewhere", "estimated", "unknown"]
+Fits = Literal["free", "after_eviction", "unknown"]
+
+
+class RejectionCode(StrEnum):
+    """Why a machine is not fit, with a `meaning` for docs/routing.md; the nearest miss comes first."""
+
+    meaning: str
+    nearness: int
+    """0 for the nearest miss."""
+
+    def __new__(cls, code: str, meaning: str) -> Self:
+        """Number the codes in the order in which they are listed."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.meaning, member.nearness = meaning, len(cls.__members__)
+        return member
+
+    LEASED = "leased", "leases hold what it would take"
+    LOADING = "loading", "the model is being loaded there for a lease"
+    BUSY = "busy", "its Ollama is busy"
+    NOT_ENOUGH_VRAM = "not_enough_vram", "too little free GPU memory"
+    NOT_ENOUGH_RAM = "not_enough_ram", "too little free RAM"
+    VRAM_UNKNOWN = "vram_unknown", "nobody knows how much GPU memory is free"
+    RAM_UNKNOWN = "ram_unknown", "nobody knows how much RAM is free"
+    WHERE = "where", "its file does not have a value that is asked for"
+    TAG = "tag", "it lacks a tag"
+    ROLE = "role", "it has another role"
+    MODEL_NOT_LOADED = "model_not_loaded", "the model is not in its memory"
+    MODEL_NOT_THERE = "model_not_there", "the model is neither declared for it nor on its disk"
+    OLLAMA_ERROR = "ollama_error", "its Ollama gave an answer that cannot be used"
+    OLLAMA_UNREACHABLE = "ollama_unreachable", "its Ollama cannot be reached"
+    NO_OLLAMA = "no_ollama", "no Ollama is declared for it"
+    DEGRADED = "degraded", "its sidecar does not answer"
+    UNKNOWN = "unknown", "its present state is not known"
+    OFFLINE = "offline", "it does not answer"
+    EXCLUDED = "excluded", "the question excludes it"
+
+
+class Rejection(NamedTuple):
+    """Why a machine is not fit; `missing` is by how much, to sort near misses first."""
+
+    name: str
+    code: RejectionCode
+    reason: str
+    missing: float = 0.0
+    retry_after_s: float | None = None
+    """How many seconds until it may be fit; None if waiting does not help."""
+
+
+class LoadEstimate(NamedTuple):
+    """The cost of loading a model on a machine, and the source of each figure; None is unknown."""
+
+    fits: Fits
+    needs_bytes: int | None
+    needs_from: EstimateSource
+    reclaimable_bytes: int | None
+    evicts: tuple[str, ...]
+    load_s: float | None
+    load_from: EstimateSource
+    load_uncertainty_s: float | None = None
+    """How much shorter the load may be, since a poll sees a model up to one interval late."""
+
+
+class Candidate(NamedTuple):
+    """A fit machine, its free memory, and what a lease on it would promise.
+
+    `model` and `warmth` are None if no model is asked for.
+    """
+
+    state: MachineState
+    model: str | None
+    digest: str | None
+    warmth: Warmth | None
+    free_vram_gb: float | None
+    leases: int
+    reason: str
+    shares: tuple[Share, ...]
+    preference: tuple[Any, ...]
+    """Compared first among the candidates for one question, then `leases`, then `tiebreak`; least is best."""
+    tiebreak: tuple[Any, ...]
+    load: LoadEstimate | None = None
+
+    @property
+    def is_warm(self) -> bool | None:
+        """Whether the model is in memory; None if no model is asked for."""
+        return self.warmth.is_in_memory if self.warmth else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates, best first; rejections, nearest miss first; when to ask again, None if it is no use."""
+
+    candidates: Sequence[Candidate]
+    rejected: Sequence[Rejection]
+    retry_after_s: float | None = None
+
+
+def format_gb(amount_gb: float | None) -> str:
+    """An amount of GiB for people, as precise as in the question: 4.0, 0.25."""
+    return str(round(amount_gb or 0.0, 6))

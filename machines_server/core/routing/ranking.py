@@ -1,0 +1,235 @@
+"""Which machine to use for a model, and why the others are not fit.
+
+Machines with the model in memory come before those that would have to load it, which takes 10 to 60 s.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import ceil
+
+from machines_server.core.memory import Memory
+from machines_server.core.model_names import model_key
+from machines_server.core.routing.answer import Candidate, Ranking, Rejection, RejectionCode, format_gb
+from machines_server.core.routing.cold import ColdEvaluation
+from machines_server.core.routing.fleet import Fleet
+from machines_server.core.routing.leases import Lease, Warmth
+from machines_server.core.routing.loading import LoadTime
+from machines_server.core.routing.placement import Placement, is_at_work, unavailable
+from machines_server.core.routing.preference import best_first
+from machines_server.core.routing.promised_memory import PromisedMemory
+from machines_server.core.routing.question import Question, mismatch
+from machines_server.core.routing.versions import name_to_request, version_of
+from machines_server.core.sample import LoadedModel, State
+from machines_server.core.state import MachineState
+
+EXPIRES_SOON_S = 30.0
+"""A model that expires within this time may be gone when the request arrives."""
+
+
+def rank(
+    question: Question, fleet: Fleet, leases: Sequence[Lease], load_times: Sequence[LoadTime], now: float
+) -> Ranking:
+    """Rank the machines of a fleet for a question; `now` in epoch seconds.
+
+    Machines with the model in memory are ordered by warmth, free VRAM or none, fewest leases, most free VRAM
+    on one GPU, and name. If there are none and the question allows it, machines that can load the model are
+    ordered by how it fits (free memory, eviction, unknown), with a GPU first, then by load time.
+    """
+    ranker = _Ranker(question, fleet, leases, load_times, now)
+    results = [ranker.evaluate(state) for state in fleet.states]
+    if question.cold and not any(isinstance(result, Candidate) for result in results):
+        results = [
+            ranker.evaluate_cold(state, result) for state, result in zip(fleet.states, results, strict=True)
+        ]
+    candidates = best_first(
+        [result for result in results if isinstance(result, Candidate)], model_key(question.model)
+    )
+    rejected = [result for result in results if isinstance(result, Rejection)]
+    if candidates:
+        return Ranking(candidates, sorted(rejected, key=_nearest_first))
+    unfit_anyway = ranker.unfit_without_file_constraints()
+    rejected.sort(key=lambda rejection: (rejection.name in unfit_anyway, *_nearest_first(rejection)))
+    waits = [rejection.retry_after_s for rejection in rejected if rejection.retry_after_s is not None]
+    return Ranking((), rejected, max(ceil(min(waits)), 1) if waits else None)
+
+
+def _nearest_first(rejection: Rejection) -> tuple[int, float, str]:
+    return rejection.code.nearness, rejection.missing, rejection.name
+
+
+class _Ranker:
+    """Evaluates the machines of one fleet for one question."""
+
+    def __init__(
+        self,
+        question: Question,
+        fleet: Fleet,
+        leases: Sequence[Lease],
+        load_times: Sequence[LoadTime],
+        now: float,
+    ) -> None:
+        self._question, self._fleet, self._now = question, fleet, now
+        self._context = fleet, leases, load_times, now
+        self._key = model_key(question.model)
+        versions = fleet.versions(self._key)
+        self._holders, self._cloud_proxies = (
+            fleet.holders(self._key, versions),
+            fleet.cloud_proxies(self._key),
+        )
+        self._cold = ColdEvaluation(question, self._key, versions, fleet, load_times)
+        self._promised = PromisedMemory(leases, fleet)
+
+    def evaluate(self, state: MachineState) -> Candidate | Rejection:
+        """Return the machine as a candidate if it has the model in memory, or why it is not fit."""
+        question = self._question
+        if rejection := mismatch(question, state.machine) or unavailable(state, self._fleet.next_poll_s):
+            return rejection
+        placement = self._placement(state)
+        if rejection := placement.taken(exclusive=question.exclusive):
+            return rejection
+        if not question.model:
+            return placement.lacks_room(question.beside) or self._without_model(placement)
+        if state.machine.name in self._cloud_proxies:
+            return self._cloud_proxy(placement)
+        model = self._holders.get(state.machine.name)
+        return self._not_loaded(placement) if model is None else self._loaded(placement, model)
+
+    def _loaded(self, placement: Placement, model: LoadedModel) -> Candidate | Rejection:
+        state, fleet, question = placement.state, self._fleet, self._question
+        library, since = fleet.library_of(state), fleet.held_since_on(state).get(model.model)
+        name = name_to_request(question.model, self._key, model, since, library)
+        if name is None:
+            return placement.reject(RejectionCode.MODEL_NOT_LOADED, _DELETED)
+        digest = model.digest if version_of(model.digest, library) else None
+        return placement.lacks_room(question.beside) or self._warm(placement, model, name, digest)
+
+    def evaluate_cold(self, state: MachineState, result: Candidate | Rejection) -> Candidate | Rejection:
+        """The machine as a candidate if it can load the model; else `result`, that of `evaluate`."""
+        if isinstance(result, Rejection) and result.code in CURED_BY_LOADING:
+            return self._cold.evaluate(self._placement(state))
+        return result
+
+    def unfit_without_file_constraints(self) -> set[str]:
+        """The machines that would not be fit even without role, tags and `where` in the question."""
+        question = self._question
+        if not (question.role is not None or question.tags or question.where):
+            return set()
+        other = _Ranker(replace(question, role=None, tags=(), where=()), *self._context)
+        unfit = set()
+        for state in self._fleet.states:
+            if mismatch(question, state.machine):
+                result = other.evaluate(state)
+                if question.cold:
+                    result = other.evaluate_cold(state, result)
+                if isinstance(result, Rejection):
+                    unfit.add(state.machine.name)
+        return unfit
+
+    def _not_loaded(self, placement: Placement) -> Rejection:
+        could_load, interval_s = self._cold.could_load(placement.state), self._fleet.interval_s
+        if lease := self._cold.load_in_progress(placement):
+            ready_s = self._cold.ready_in_s(placement, lease)
+            retry_s = interval_s if ready_s is None else ready_s
+            reason = "it is being loaded there for a lease"
+            return placement.reject(RejectionCode.LOADING, reason, retry_s, retry_s)
+        if placement.state.ollama is State.BUSY and could_load:
+            reason = "its Ollama is busy: it usually loads a model then"
+            return placement.reject(RejectionCode.BUSY, reason, retry_after_s=interval_s)
+        if could_load:
+            return placement.reject(RejectionCode.MODEL_NOT_LOADED, _COULD_LOAD)
+        return placement.reject(RejectionCode.MODEL_NOT_LOADED, _CANNOT_LOAD, 1.0)
+
+    def _without_model(self, placement: Placement) -> Candidate:
+        """Return a candidate for work of any kind."""
+        is_busy, free = placement.state.ollama is State.BUSY, placement.memory.free_vram_gb
+        reason = _free_memory(placement.memory)
+        return Candidate(
+            state=placement.state,
+            model=None,
+            digest=None,
+            warmth=None,
+            free_vram_gb=free,
+            leases=len(placement.leases),
+            reason=f"{reason}, but its Ollama is busy" if is_busy else reason,
+            shares=placement.memory.shares_of(self._question.beside),
+            preference=(is_busy, not free),
+            tiebreak=(-(free or 0), placement.name),
+        )
+
+    def _cloud_proxy(self, placement: Placement) -> Candidate:
+        """A candidate whose model runs in a cloud, so a lease promises no memory."""
+        is_busy = placement.state.ollama is State.BUSY
+        reason = "it forwards requests for the model to a cloud"
+        return Candidate(
+            state=placement.state,
+            model=self._question.model,
+            digest=None,
+            warmth=Warmth.HALF_WARM if is_busy else Warmth.WARM,
+            free_vram_gb=placement.memory.free_vram_gb,
+            leases=len(placement.leases),
+            reason=f"{reason}, but its Ollama is busy" if is_busy else reason,
+            shares=(),
+            preference=(is_busy, False),
+            tiebreak=(0, placement.name),
+        )
+
+    def _warm(self, placement: Placement, model: LoadedModel, name: str, digest: str | None) -> Candidate:
+        memory = placement.memory
+        free = memory.free_vram_gb
+        drawbacks = [*self._drawbacks(placement, model)]
+        reason = "in memory of a host without GPU" if memory.gpus == () else "in memory"
+        if memory.gpus:
+            reason += f", {_free_memory(memory)}"
+        return Candidate(
+            state=placement.state,
+            model=name,
+            digest=digest,
+            warmth=Warmth.HALF_WARM if drawbacks else Warmth.WARM,
+            free_vram_gb=free,
+            leases=len(placement.leases),
+            reason=f"{reason}, but {' and '.join(drawbacks)}" if drawbacks else reason,
+            shares=memory.shares_of(self._question.beside),
+            preference=(bool(drawbacks), not free),
+            tiebreak=(-(free or 0), placement.name),
+        )
+
+    def _drawbacks(self, placement: Placement, model: LoadedModel) -> Iterator[str]:
+        """What makes a model that is in memory only half warm."""
+        on_gpu = model.gpu_fraction
+        if placement.memory.gpus != () and on_gpu != 1:
+            yield (
+                "how much of it is on a GPU is not known" if on_gpu is None else f"it runs {model.processor}"
+            )
+        min_context = self._question.min_context
+        if min_context and model.context_length is None:
+            yield "its context is not known"
+        elif min_context and model.context_length is not None and model.context_length < min_context:
+            yield f"with a context of {model.context_length}, so that it would be reloaded"
+        expires_in_s = placement.expires_in_s(model)
+        if is_at_work(model, expires_in_s):
+            yield "it is at work"
+        elif expires_in_s is not None and expires_in_s < EXPIRES_SOON_S:
+            yield f"it leaves in {round(expires_in_s)} s"
+        if placement.state.ollama is State.BUSY:
+            yield "its Ollama is busy"
+
+    def _placement(self, state: MachineState) -> Placement:
+        return Placement(state, self._promised, self._now)
+
+
+def _free_memory(memory: Memory) -> str:
+    """What is free on a machine, for people."""
+    if memory.gpus:
+        return f"{format_gb(memory.free_vram_gb)} GiB free on its best GPU"
+    if memory.gpus is None:
+        return "its free GPU memory is unknown"
+    if memory.free_ram_gb is None:
+        return "a host without GPU"
+    return f"{format_gb(memory.free_ram_gb)} GiB of RAM free on a host without GPU"
+
+
+CURED_BY_LOADING = (RejectionCode.MODEL_NOT_LOADED, RejectionCode.LOADING)
+"""The rejections of machines that may be fit if they may load the model first."""
+_COULD_LOAD = "the model is not in its memory, but declared for it or on its disk"
+_DELETED = "the model is in its memory, but was deleted from its disk: its Ollama would not find it"
+_CANNOT_LOAD = "the model is not in its memory, and is neither declared for it nor on its disk"

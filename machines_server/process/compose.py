@@ -1,0 +1,157 @@
+"""Builds services, the application and the poller from settings.
+
+Flask is imported only where needed, which saves some 20 MB in a process that only polls.
+"""
+
+import logging
+import socket
+import threading
+from contextlib import closing
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from machines_server.core.machine import Problem
+from machines_server.core.status import too_old_after_s
+from machines_server.inventory.folder import RegistryFiles
+from machines_server.inventory.parse_cache import ParseCache
+from machines_server.poll.schedule import Poller, Timing
+from machines_server.process.exposure import warnings_here
+from machines_server.services.current_state import CurrentState
+from machines_server.services.fleet import FleetService
+from machines_server.services.health import HealthService
+from machines_server.services.history import HistoryService
+from machines_server.services.host import HostService
+from machines_server.services.poller import PollerMonitor
+from machines_server.services.routing import Routing
+from machines_server.settings import Settings
+from machines_server.store.sqlite.coordination.leases import LeaseStore
+from machines_server.store.sqlite.coordination.poller_lock import PollerLock
+from machines_server.store.sqlite.coordination.poller_requests import PollerRequests
+from machines_server.store.sqlite.coordination.shared_advice import SharedAdvice
+from machines_server.store.sqlite.telemetry.latest import LatestReader
+from machines_server.store.sqlite.telemetry.past import PastReader
+from machines_server.store.sqlite.telemetry.writer_thread import WriterThread
+from machines_server.store.values import Retention
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from machines_server.web.messages import Application
+    from machines_server.web.waiting_room import WaitingRoom
+
+log = logging.getLogger(__name__)
+
+
+class Services(NamedTuple):
+    """The services that answer requests; they open nothing until the first call."""
+
+    fleet: FleetService
+    health: HealthService
+    host: HostService
+    history: HistoryService
+    routing: Routing
+
+
+def make_services(settings: Settings) -> Services:
+    """Create the services of a process."""
+    store = LatestReader(settings.telemetry_db)
+    files = RegistryFiles(settings.dir, recall=store.last_good, recall_first=True, parse=_parse_cache().parse)
+    monitor = PollerMonitor(
+        PollerLock(settings.poller_lock), settings.dir, settings.poll_interval_s, settings.poll_timeout_s
+    )
+    current = CurrentState(files.current, files.at_once, store, monitor)
+    fleet = FleetService(current, files.current, settings.dir)
+    history = HistoryService(PastReader(settings.telemetry_db), files.current, _retention(settings))
+    leases, requests = LeaseStore(settings.coordination_db), PollerRequests(settings.poller_requests)
+    advice = SharedAdvice(settings.advised)
+    return Services(
+        fleet=fleet,
+        health=HealthService(fleet, store, monitor, history.fault, warnings_here(settings)),
+        host=HostService(),
+        history=history,
+        routing=Routing(
+            fleet.fleet, fleet.recent_fleet, leases, requests.look_for, requests.poll_soon, advice
+        ),
+    )
+
+
+def make_poller(settings: Settings) -> Poller:
+    """Create the poller, which polls whenever no other process does and logs problems of machine files."""
+    store = LatestReader(settings.telemetry_db)
+    max_gap_s = too_old_after_s(settings.poll_interval_s, settings.poll_timeout_s)
+
+    return Poller(
+        timing=Timing(settings.poll_interval_s, settings.poll_timeout_s),
+        registry=RegistryFiles(
+            settings.dir, recall=store.last_good, on_problem=_log_problem, parse=_parse_cache().parse
+        ).current,
+        election=PollerLock(settings.poller_lock, settings.dir),
+        open_sink=lambda on_fault: WriterThread(
+            settings.telemetry_db,
+            max_gap_s=max_gap_s,
+            retention=_retention(settings),
+            on_fault=on_fault,
+            renews=settings.on_damage == "new",
+        ),
+        requests=PollerRequests(settings.poller_requests),
+    )
+
+
+def make_app(settings: Settings, services: Services | None = None) -> "Flask":
+    """Create the Flask application, without the layers around it."""
+    from machines_server.web.app import create_app
+
+    return create_app(*(services or make_services(settings)), threads=settings.threads)
+
+
+class Answering(NamedTuple):
+    """What answers the requests of a worker, and who waits for an answer."""
+
+    application: "Application"
+    room: "WaitingRoom"
+
+
+def make_asgi(settings: Settings) -> Answering:
+    """Create the ASGI application for a worker that answers."""
+    from machines_server.web.asgi import make_stack
+    from machines_server.web.waiting_room import WaitingRoom
+
+    services = make_services(settings)
+    room = WaitingRoom(lambda: (services.fleet.version(), services.routing.version()))
+    own_names = {socket.gethostname().lower()}
+    threading.Thread(target=lambda: own_names.add(socket.getfqdn().lower()), daemon=True).start()
+    stack = make_stack(
+        make_app(settings, services).wsgi_app,
+        settings.threads,
+        services.fleet.ready_at_once,
+        services.fleet.ready,
+        room,
+        allowed_hosts=settings.allowed_hosts,
+        proxies=settings.trusted_proxies,
+        own_names=own_names,
+    )
+    return Answering(stack, room)
+
+
+def read_files(settings: Settings) -> None:
+    """Read the machine files, so that forked processes need not read them again."""
+    with closing(RegistryFiles(settings.dir, parse=_parse_cache().parse)) as files:
+        files.current(0.0)
+
+
+@cache
+def _parse_cache() -> ParseCache:
+    """The cache of this process."""
+    return ParseCache()
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        raw_s=settings.retention_raw.total_seconds(),
+        minute_s=settings.retention_1m.total_seconds(),
+        hour_s=settings.retention_1h.total_seconds(),
+    )
+
+
+def _log_problem(problem: Problem) -> None:
+    log.log(logging.ERROR if problem.severity == "error" else logging.WARNING, "machine file %s", problem)

@@ -1,0 +1,107 @@
+"""gunicorn's settings, derived from ours: several workers that answer, and one that polls."""
+
+import signal
+import threading
+from typing import Any
+
+from gunicorn.glogging import Logger
+
+from machines_server.poll.schedule import allow_many_sockets
+from machines_server.process.compose import make_asgi, make_poller, read_files
+from machines_server.process.gunicorn_worker import Worker
+from machines_server.process.logs import log_config, log_uncaught
+from machines_server.process.memory import collect_rarely, use_one_arena
+from machines_server.settings import load_settings
+from machines_server.web.connections import AddressCounts, Connections
+from machines_server.web.messages import Application
+
+_MAX_WORKERS = 256
+"""Rows for workers, old and new ones during a reload."""
+
+_settings, _ = load_settings()
+_counts = AddressCounts(_MAX_WORKERS)
+
+bind = (
+    f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
+)
+workers = _settings.workers + (_settings.poller == "auto")
+worker_class = Worker
+wsgi_app = f"{__name__}:make_application()"
+keepalive = 75
+graceful_timeout = 5
+asgi_lifespan = "off"
+forwarded_allow_ips = ""  # TrustedProxies reads forwarded headers
+control_socket_disable = True  # gunicorn opens one by default
+logconfig_dict = log_config(_settings.log_level, _settings.log_format)
+
+
+class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """Writes no access log, which would take an eighth of the time of an answer."""
+
+    access_log_enabled = False
+
+
+logger_class = QuietLogger
+
+
+def make_application() -> Application:
+    """Create the application of a worker that answers, after the fork."""
+    answering = make_asgi(_settings)
+    Worker.answer_all = staticmethod(answering.room.end)
+    return answering.application
+
+
+def _make_connections(row: int, limit: int) -> Connections:
+    return Connections(_counts, row, limit, _settings.max_connections_per_address, _settings.trusted_proxies)
+
+
+def _run_poller(stop: threading.Event) -> None:
+    make_poller(_settings).run(stop)
+
+
+Worker.make_connections = staticmethod(_make_connections)
+Worker.run_poller = staticmethod(_run_poller)
+_reloads = 0
+
+
+def on_starting(server: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
+    """Set up what the workers inherit, before the fork."""
+    log_uncaught()
+    use_one_arena()
+    allow_many_sockets()
+
+
+def when_ready(server: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
+    """Read the machine files for all workers before the fork; the port is open, so clients wait."""
+    read_files(_settings)
+
+
+def on_reload(server: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
+    """Record that workers created from now on replace all current ones."""
+    global _reloads
+    _reloads += 1
+
+
+def pre_fork(server: Any, worker: Worker) -> None:
+    """Decide in the main process, which knows all workers, what a new one does."""
+    others = server.WORKERS.values()
+    worker.reload = _reloads
+    worker.polls = _settings.poller == "auto" and not any(
+        other.polls and other.reload == _reloads for other in others
+    )
+    worker.row = min(set(range(_MAX_WORKERS)) - {other.row for other in others})
+
+
+def child_exit(server: Any, worker: Worker) -> None:
+    """Clear the counts of an ended worker; replace one that polled even if there are enough workers."""
+    _counts.clear(worker.row)
+    is_current = worker.polls and worker.reload == _reloads
+    if is_current and server.LISTENERS and len(server.WORKERS) >= server.num_workers:
+        server.spawn_worker()
+
+
+def post_worker_init(worker: Worker) -> None:  # noqa: ARG001  gunicorn names the parameters
+    """Set up signals and garbage collection after the fork."""
+    # Ctrl-C reaches the main process too, which sends SIGQUIT; a second signal would cut the shutdown short.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    collect_rarely()

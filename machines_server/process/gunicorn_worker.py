@@ -1,0 +1,145 @@
+"""gunicorn's workers as we run them: one polls, the others answer. gunicorn starts and watches both."""
+
+import asyncio
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable
+from mmap import mmap
+from typing import Any
+
+from gunicorn.workers import base
+from gunicorn.workers.gasgi import ASGIWorker
+
+from machines_server.web.connections import CHECK_INTERVAL_S, Connection, Connections
+
+_SPARE_FILES = 256
+"""File descriptors reserved for everything but connections."""
+_HEARTBEAT_S = 1.0
+_ANSWERING_S = 0.05
+"""Time for those who wait to be answered, also where the worker ends at once."""
+
+
+class Heartbeat:
+    """When a worker was last seen alive, in memory that it shares with the main process.
+
+    gunicorn's own heartbeat needs a temporary file, so with it no worker starts on a full or read-only disk.
+    """
+
+    def __init__(self, _config: object) -> None:
+        self._seen_at = memoryview(mmap(-1, 8)).cast("d")
+        self._descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.notify()
+
+    def notify(self) -> None:
+        """Record that the worker is alive now."""
+        self._seen_at[0] = time.monotonic()
+
+    def last_update(self) -> float:
+        """When the worker was last recorded alive, by the monotonic clock."""
+        return self._seen_at[0]
+
+    def fileno(self) -> int:
+        """A file descriptor, since gunicorn expects one to mark as close-on-exec."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the descriptor; called once in each process that has it and is not the worker."""
+        os.close(self._descriptor)
+
+
+base.WorkerTmp = Heartbeat
+
+
+class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
+    """Polls or answers, as gunicorn_conf decides by `polls` before the fork."""
+
+    polls = False
+    reload = 0
+    """How many times the server had reloaded when this worker was created."""
+    row = 0
+    """This worker's row in the shared counts of connections."""
+    make_connections: Callable[[int, int], Connections]
+    """Takes the row, and the limit of connections for this worker."""
+    answer_all: Callable[[], None]
+    """Answers all requests that wait."""
+    run_poller: Callable[[threading.Event], None]
+    """Polls until the event is set."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._ended = asyncio.Event()
+
+    def load_wsgi(self) -> None:
+        """Load the application, unless this worker polls."""
+        if not self.polls:
+            super().load_wsgi()
+
+    def handle_exit_signal(self) -> None:
+        super().handle_exit_signal()
+        self._ended.set()
+
+    def handle_quit_signal(self) -> None:
+        super().handle_quit_signal()
+        self._ended.set()
+
+    async def _serve(self) -> None:
+        await (self._poll() if self.polls else self._answer())
+
+    async def _poll(self) -> None:
+        stop = threading.Event()
+        thread = threading.Thread(target=type(self).run_poller, args=[stop], name="poller", daemon=True)
+        thread.start()
+        while self._may_continue() and thread.is_alive():
+            await self._wait(_HEARTBEAT_S)
+        stop.set()
+        await asyncio.to_thread(thread.join, self.cfg.graceful_timeout - 1)
+
+    async def _answer(self) -> None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        connections = type(self).make_connections(self.row, max(soft - _SPARE_FILES, soft // 2))
+        for listening in self.sockets:
+            server = await self.loop.create_server(
+                lambda: Connection(self, connections),
+                sock=listening.sock,
+                ssl=self._get_ssl_context(),
+                backlog=self.cfg.backlog,
+            )
+            self.servers.append(server)
+        is_out_of_files = False
+        while self._may_continue():
+            connections.check(self.loop.time())
+            fault = _open_fault()
+            if fault and not is_out_of_files:
+                self.log.error("process %d cannot accept connections: %s", os.getpid(), fault)
+            is_out_of_files = bool(fault)
+            await self._wait(CHECK_INTERVAL_S)
+        for server in self.servers:
+            server.close()
+        type(self).answer_all()
+        await asyncio.sleep(_ANSWERING_S)
+        until = self.loop.time() + self.cfg.graceful_timeout
+        while connections and not self._quick_shutdown and self.loop.time() < until:
+            connections.end_idle()
+            await asyncio.sleep(0.02)
+
+    def _may_continue(self) -> bool:
+        self.notify()
+        return bool(self.alive) and self.ppid == os.getppid()
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait for `seconds`, or until the worker is asked to end."""
+        try:
+            await asyncio.wait_for(self._ended.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+def _open_fault() -> str | None:
+    """Why this process cannot open another file, which the event loop does not report; else None."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.strerror
+    return None

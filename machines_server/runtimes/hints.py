@@ -1,0 +1,89 @@
+"""How to fix an endpoint that gives no usable answer; a hint that might be wrong is left out."""
+
+from collections.abc import Mapping
+
+from machines_server.core import reasons
+from machines_server.core.machine import Endpoint
+from machines_server.core.reasons import status_code
+from machines_server.core.sample import State
+from machines_server.runtimes.base import Runtime
+
+PORT_OF_ITSELF = "{key} in {file} must be the port of {what} itself"
+"""The end of every hint about a port where something else answers."""
+
+
+def hint(runtime: type[Runtime], endpoint: Endpoint, file: str, state: State, code: str) -> str | None:
+    """One sentence that fixes the usual cause of a failure, or None where there is no usual cause.
+
+    `code` is the code of the failure's reason, `file` the name of the machine file.
+    """
+    match state:
+        case State.OK:
+            return None
+        case State.BUSY:
+            template = runtime.busy_hint
+        case State.UNREACHABLE:
+            template = _UNREACHABLE.get(code) or _start_hint(runtime, endpoint)
+        case State.ERROR:
+            template = runtime.hints.get(code) or _WRONG_ANSWER.get(code)
+    return template and template.format(
+        what=runtime.title,
+        key=runtime.port_key,
+        port=endpoint.port,
+        file=file,
+        hostname=endpoint.hostname,
+    )
+
+
+def _start_hint(runtime: type[Runtime], endpoint: Endpoint) -> str:
+    is_local = endpoint.hostname in _LOOPBACK
+    return (runtime.local_start_hint if is_local else None) or runtime.start_hint
+
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_NO_HOST = "is that host running, and does its firewall let port {port} through?"
+_UNREACHABLE: Mapping[str, str] = {
+    reasons.NO_NAME: "check network.hostname in {file}, or the name service of this server",
+    reasons.NO_NETWORK.code: "this server has no route there: check network.hostname in {file}",
+    reasons.TIMED_OUT.code: _NO_HOST,
+    reasons.NO_ROUTE.code: _NO_HOST,
+    reasons.NO_CONNECTION: _NO_HOST,
+}
+
+_OTHER_SERVER = f"another server, or a proxy, answers there: {PORT_OF_ITSELF}"
+_PLAIN_HTTP = "this server asks by plain http: declare a port that accepts it in {file}"
+_REDIRECT = (
+    "a proxy there redirects us elsewhere, where we do not go: declare the port of {what} itself in {file}"
+)
+_NO_ANSWER = (
+    "a port that accepts only TLS, one of another service, or one that is forwarded to where nothing runs"
+    f" answers so: {PORT_OF_ITSELF}, and accept plain http"
+)
+_GATEWAY = "a proxy answers there but does not reach {what}: start that, or see the proxy's log"
+_COMPRESSED = "a proxy before it compresses answers although nobody asked for that"
+_PASSWORD = "something before it asks for a password, and this server has none"  # noqa: S105
+_STATUSES: Mapping[int, str] = {
+    **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
+    400: "a proxy, or a port that takes only TLS, answers there: declare the port of {what} itself in {file}",
+    **dict.fromkeys((401, 407, 511), _PASSWORD),
+    403: "a proxy before it refuses this server",
+    **dict.fromkeys((405, 406, 410, 501), _OTHER_SERVER),
+    421: "a proxy there does not know the name {hostname}",
+    429: "a proxy before it limits how often it may be asked",
+    500: "its own log says why",
+    **dict.fromkeys((502, 503, 504, *range(520, 528), 530), _GATEWAY),
+}
+"""520 to 530 are Cloudflare's."""
+_WRONG_ANSWER: Mapping[str, str] = {
+    **{status_code(status): template for status, template in _STATUSES.items()},
+    reasons.TO_HTTPS: _PLAIN_HTTP,
+    reasons.TLS_PORT: _PLAIN_HTTP,
+    reasons.STARTING: "it answers in a second",
+    reasons.STALLED: "restart {what} if this lasts",
+    **dict.fromkeys((reasons.NO_HTTP.code, reasons.CLOSED.code, reasons.RESET.code), _NO_ANSWER),
+    **dict.fromkeys((reasons.ENCODED.code, reasons.COMPRESSED.code), _COMPRESSED),
+    **dict.fromkeys((reasons.NO_OBJECT.code, reasons.NO_JSON, reasons.OTHER_KIND), _OTHER_SERVER),
+    reasons.HTML.code: f"a log-in page, or another page of a proxy or server, is there: {PORT_OF_ITSELF}",
+    reasons.PROMETHEUS.code: f"that is an exporter, such as node_exporter: {PORT_OF_ITSELF}",
+    reasons.NO_TLS.code: "it does not speak TLS there",
+}

@@ -1,0 +1,174 @@
+"""The machines, as their files declare them and as they are now."""
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msgspec import Raw
+
+from machines_server.contract.encoding import Body, encode, encode_parts, etag_of
+from machines_server.contract.machines import (
+    FleetContent,
+    MachineProblem,
+    Machines,
+    declared_keys,
+    machine_json,
+    problems,
+    with_moment,
+)
+from machines_server.core.machine import Registry
+from machines_server.core.routing.fleet import Fleet
+from machines_server.core.routing.similar_names import similar_names
+from machines_server.core.same_host import same_cards
+from machines_server.core.state import MachineState
+from machines_server.core.text import printable, quoted
+from machines_server.errors import UnknownMachineError
+from machines_server.failure_log import logger_of_failures
+from machines_server.inventory.yaml.write import as_yaml
+from machines_server.services.current_state import CurrentState
+from machines_server.services.fleet_state import FleetState, unreadable
+
+log = logger_of_failures(__name__)
+
+INFRASTRUCTURE, MACHINES = "/api/infrastructure", "/api/machines"
+READY_PATHS = (INFRASTRUCTURE, MACHINES)
+"""The paths whose answers are cached ready to send."""
+ADVICE_LAG_S = 1.0
+"""How long advice may lack the polls of an unfinished cycle; they are written in about ten batches, and
+building a state for each would slow down too many answers."""
+MAX_PROBLEMS = 1000
+"""The most problems of machine files in an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An answer, and the state that it shows."""
+
+    body: Body
+    state: FleetState
+    generated_at: float
+    jsons: Mapping[MachineState, Raw] = field(default_factory=dict)
+    """The machines in it."""
+
+
+class FleetService:
+    """Answers from the machine files and the latest polls; shared by the threads of a process."""
+
+    def __init__(
+        self, current: CurrentState, registry: Callable[[float], Registry], config_dir: Path
+    ) -> None:
+        self._current, self._registry, self._config_dir = current, registry, config_dir
+        self._lock = threading.Lock()
+        self._ready: dict[str, _Ready] = {}
+        self._make = {INFRASTRUCTURE: self._make_infrastructure, MACHINES: self._make_machines}
+
+    def machines(self) -> Body:
+        """The machine files as declared."""
+        return self.ready(MACHINES)
+
+    def infrastructure(self) -> Body:
+        """Every machine with its live keys."""
+        return self.ready(INFRASTRUCTURE)
+
+    def ready(self, path: str) -> Body:
+        """The answer for one of READY_PATHS; rebuilt if the state has changed."""
+        with self._lock:
+            state, answer = self._current.get(), self._ready.get(path)
+            if answer is None or answer.state is not state:
+                answer = self._ready[path] = self._make[path](state, answer)
+            return answer.body
+
+    def ready_at_once(self, path: str) -> Body | None:
+        """The answer, or None if it must be rebuilt or finding out would block."""
+        state, answer = self._current.get_at_once(), self._ready.get(path)
+        return answer.body if answer and answer.state is state else None
+
+    def machine(self, name: str) -> Body | None:
+        """One machine with its live keys, or None if no file declares it."""
+        live = self.fleet().state_of(name)
+        return Body.of(bytes(_machine_json(live))) if live else None
+
+    def file(self, name: str) -> str | None:
+        """A machine's file as currently in effect, as YAML, or None if there is none."""
+        machine = self._registry(time.time()).get(name)
+        if machine is None:
+            return None
+        try:
+            return as_yaml(machine.declared)
+        except Exception:
+            log.exception("machine file %s cannot be written as YAML; its JSON is YAML, too", machine.file)
+            return encode_parts({key: Raw(json) for key, json in machine.declared_json.items()}).decode()
+
+    def unknown_machine(self, name: str) -> UnknownMachineError:
+        """The error for a name that no file declares, with similar names."""
+        similar = similar_names(name, [machine.name for machine in self._registry(time.time())])
+        message = f"There is no machine named {quoted(name)}; GET /api/machines lists them."
+        return UnknownMachineError(message, similar)
+
+    def fleet(self) -> Fleet:
+        """The state of every machine now."""
+        return self._current.get().fleet
+
+    def version(self) -> Hashable:
+        """A value that changes when the fleet may have changed."""
+        return self._current.version()
+
+    def recent_fleet(self) -> Fleet:
+        """The state for advice, which promises nothing and may lack the latest polls."""
+        return self._current.get(max_lag_s=ADVICE_LAG_S).fleet
+
+    def models(self) -> dict[str, Mapping[str, list[str]]]:
+        """The models that each machine has in memory (`loaded`) and on its disk (`on_disk`) now."""
+        fleet = self.fleet()
+        return {
+            "loaded": {live.machine.name: live.loaded_models for live in fleet.states},
+            "on_disk": {live.machine.name: fleet.stored_model_names(live) for live in fleet.states},
+        }
+
+    def registry(self, now: float) -> Registry:
+        """The machines that are declared at `now` (epoch seconds)."""
+        return self._registry(now)
+
+    def read_fault(self) -> str | None:
+        """Why the database could not be read for the last answer, or None."""
+        return self._current.read_fault()
+
+    def _make_infrastructure(self, state: FleetState, before: _Ready | None) -> _Ready:
+        known = before.jsons if before else {}
+        jsons = {live: known.get(live) or _machine_json(live) for live in state.fleet.states}
+        content = FleetContent(
+            machines=list(jsons.values()),
+            total=len(state.registry),
+            errors=_problems(state),
+            poller=state.poller.shown,
+        )
+        json = encode_parts(content)
+        etag = etag_of(json)
+        is_same = before is not None and before.body.etag == etag
+        generated_at = before.generated_at if before and is_same else state.built_at
+        return _Ready(Body(with_moment(json, generated_at), etag), state, generated_at, jsons)
+
+    def _make_machines(self, state: FleetState, _before: _Ready | None) -> _Ready:
+        content = Machines(
+            machines=[declared_keys(machine) for machine in state.registry],
+            total=len(state.registry),
+            config_dir=printable(str(self._config_dir)),
+            errors=_problems(state),
+        )
+        return _Ready(Body.of(encode(content)), state, state.built_at)
+
+
+def _problems(state: FleetState) -> list[MachineProblem]:
+    """The problems of the files, including those that only the machines' cards reveal."""
+    return problems(state.registry.first_problems(MAX_PROBLEMS, same_cards(state.fleet.states)))
+
+
+def _machine_json(live: MachineState) -> Raw:
+    """A machine with its live keys; shown as unknown if that fails."""
+    try:
+        return machine_json(live)
+    except Exception:
+        log.exception("machine %s cannot be shown", live.machine.name)
+        return machine_json(unreadable(live.machine))

@@ -1,0 +1,73 @@
+"""The server's health, and whether its answers are up to date."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import version
+
+from machines_server.contract.health import Health, NotReady, Store
+from machines_server.core.text import printable
+from machines_server.errors import StoreError
+from machines_server.failure_log import logger_of_failures
+from machines_server.services.current_state import with_remedy
+from machines_server.services.fleet import FleetService
+from machines_server.services.poller import PollerMonitor
+from machines_server.store.api import Present
+
+log = logger_of_failures(__name__)
+
+
+class HealthService:
+    """Judges the server by its poller, its database, and the answers that it gives."""
+
+    def __init__(
+        self,
+        fleet: FleetService,
+        store: Present,
+        monitor: PollerMonitor,
+        past_fault: Callable[[], str | None],
+        warnings: Sequence[str] = (),
+    ) -> None:
+        """`past_fault` returns why the last query of the past failed, if that was recent."""
+        self._fleet, self._store, self._monitor = fleet, store, monitor
+        self._past_fault, self._warnings = past_fault, list(warnings)
+
+    def health(self) -> Health:
+        """What is wrong with the poller and the database, whether or not answers are up to date."""
+        cycle, read_fault = None, self._fleet.read_fault()
+        try:
+            cycle = self._store.cycle()
+        except StoreError as error:
+            read_fault = with_remedy(error)
+        report = self._monitor.report(cycle, time.time(), read_fault)
+        fault = report.store_fault and printable(report.store_fault)
+        store = Store("error", fault) if fault else Store("ok", None)
+        return Health(_version(), report.shown, store, self._warnings)
+
+    def readiness(self) -> Health | NotReady:
+        """The health, or why answers are not up to date, judged by the answer that users would get now."""
+        fault = self._past_fault()
+        try:
+            self._fleet.infrastructure()
+        except Exception:
+            log.exception("answering about the fleet failed")
+            fault = "answers about the fleet fail; see the log"
+        health = self.health()
+        store = health.store
+        if store.state == "ok" and fault:
+            store = Store("error", fault)
+        if store.state == "ok" and health.poller.state == "running":
+            return health
+        why = store.message or health.poller.message
+        return NotReady(
+            message=f"The answers are not up to date: {why}.",
+            version=health.version,
+            poller=health.poller,
+            store=store,
+            warnings=health.warnings,
+        )
+
+
+@cache
+def _version() -> str:
+    return version("machines-server")

@@ -1,0 +1,256 @@
+"""Advice on where to send work, and leases on machines."""
+
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from machines_server.contract import leases as lease_answers
+from machines_server.contract.encoding import encode
+from machines_server.contract.requests import LeaseParameters, RenewParameters, route_parameters, validated
+from machines_server.contract.routing import RouteJson, no_machine, reason_text
+from machines_server.core.memory import Share
+from machines_server.core.model_names import model_key
+from machines_server.core.routing.answer import Candidate, Ranking
+from machines_server.core.routing.fleet import Fleet
+from machines_server.core.routing.leases import Lease, Warmth, broken_reason, promised_shares
+from machines_server.core.routing.preference import Order
+from machines_server.core.routing.question import Question
+from machines_server.core.text import clip
+from machines_server.errors import BadParameterError, ConflictError, NoMachineError, UnknownLeaseError
+from machines_server.services.advice import GivenAdvice
+from machines_server.services.byte_cache import ByteCache
+from machines_server.services.misses import explaining_misses, may_become_fit, ranked
+from machines_server.store.api import AdviceBoard, Leases
+from machines_server.store.values import LeaseRequest, LeaseSnapshot
+
+MAX_KEY_CHARACTERS = 200
+"""The longest Idempotency-Key."""
+MAX_CACHE_BYTES = 16 * 2**20
+"""The size of the answers cached while fleet and leases stay the same."""
+NEAR_MISSES = 3
+"""How many rejections the message names when no machine is fit."""
+
+
+class RouteReply(NamedTuple):
+    """What GET /api/route answers: the JSON of a Route or, unless a machine `is_found`, of a NoMachine.
+
+    Without a machine, waiting for `retry_after_s` seconds may help, unless it is None; the `concerned` are
+    those that may become fit.
+    """
+
+    json: bytes
+    is_found: bool
+    retry_after_s: float | None = None
+    concerned: Sequence[str] = ()
+
+
+class Routing:
+    """Answers which machine to use, given the state of the fleet and the leases of all processes."""
+
+    def __init__(
+        self,
+        fleet: Callable[[], Fleet],
+        recent_fleet: Callable[[], Fleet],
+        leases: Leases,
+        look_for: Callable[[str], None] = lambda _: None,
+        poll_soon: Callable[[Sequence[str]], None] = lambda _: None,
+        board: AdviceBoard | None = None,
+    ) -> None:
+        """`recent_fleet` may return a slightly outdated fleet, good enough where nothing is promised.
+
+        `look_for` is called with a model that may be on a disk by now, so that machines are asked for it, and
+        `poll_soon` with the machines whose state matters to somebody who may ask again.
+        """
+        self._fleet, self._recent_fleet, self._leases = fleet, recent_fleet, leases
+        self._look_for, self._poll_soon = look_for, poll_soon
+        self._cache = _AnswerCache(Fleet(), LeaseSnapshot())
+        self._given = GivenAdvice(board)
+
+    def route(self, query: Mapping[str, list[str]]) -> RouteReply:
+        """The machine to use, other candidates, and rejections; raises BadParameterError."""
+        parameters, snapshot = route_parameters(query), self._leases.read()
+        # Who waits is asked for again because something has changed, so that this must be seen.
+        fleet = self._fleet() if parameters.wait_s else self._recent_fleet()
+        question, cache = parameters.question(), self._cache
+        if cache.fleet is not fleet or cache.snapshot.version != snapshot.version:
+            cache = self._cache = _AnswerCache(fleet, snapshot)
+        answer = cache.answers.get(question)
+        if answer is None:
+            answer = self._answer(question, fleet, snapshot)
+            cache.answers.put(question, answer, _size_bytes(answer) + parameters.size_bytes())
+        if isinstance(answer, BadParameterError):
+            raise answer.with_traceback(None)
+        if isinstance(answer, RouteReply):
+            self._poll_soon(answer.concerned)
+            return answer
+        places = self._given.order(
+            question,
+            answer.order,
+            fleet,
+            time.time(),
+            holder=parameters.holder,
+            is_remembered=not parameters.explain,
+        )
+        return RouteReply(answer.json.of(places), is_found=True)
+
+    def lease(self, body: object, key: str | None, address: str) -> lease_answers.GrantedLease:
+        """Choose a machine as `route` does, and lease it to the client at `address`.
+
+        Repeating a request with the same `key` returns the same lease. Raises NoMachineError or
+        BadParameterError.
+        """
+        parameters = validated(LeaseParameters, body)
+        if key is not None and not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+            raise BadParameterError("Idempotency-Key", f"must have 1 to {MAX_KEY_CHARACTERS} characters")
+        question, fleet = parameters.question(), self._fleet()
+        ranking: Ranking | None = None
+        seen: LeaseSnapshot | None = None
+
+        def choose(snapshot: LeaseSnapshot) -> Candidate:
+            nonlocal ranking, seen
+            seen = snapshot
+            ranking = self._rank(question, fleet, snapshot)
+            return ranking.candidates[0]
+
+        request = LeaseRequest(
+            parameters.holder,
+            parameters.ttl_s,
+            address,
+            key,
+            parameters.digest(),
+            is_exclusive=parameters.exclusive,
+        )
+        with self._polling_if_none_is_fit(), explaining_misses(question, fleet, lambda: seen):
+            lease = self._leases.reserve(fleet, request, choose)
+        self._poll_soon([lease.machine])
+        # Reading a new lease again might fail, and its holder would not learn of it.
+        leases = [*seen.leases, lease] if seen else self._leases.read().leases
+        return lease_answers.granted_lease(_held_lease(lease, leases, fleet), ranking)
+
+    def renew(self, lease: str, body: object) -> lease_answers.HeldLease:
+        """Restart a lease's duration; raises ConflictError if its machine can no longer be used."""
+        parameters, fleet = validated(RenewParameters, body), self._fleet()
+
+        def check(current: Lease) -> None:
+            if reason := broken_reason(current, fleet.state_of(current.machine), time.time()):
+                message = (
+                    f"The lease on {current.machine} is broken: {reason}. Release it and ask for another."
+                )
+                raise ConflictError("lease_broken", message)
+
+        renewed = self._leases.renew(fleet, lease, parameters.ttl_s, check)
+        self._poll_soon([renewed.machine])
+        return _held_lease(renewed, self._leases.read().leases, fleet)
+
+    def release(self, lease: str) -> lease_answers.HeldLease:
+        """End a lease."""
+        fleet = self._fleet()
+        released = self._leases.release(fleet, lease)
+        self._poll_soon([released.machine])
+        return _held_lease(released, (), fleet)
+
+    def held_lease(self, lease: str) -> lease_answers.HeldLease:
+        """One active lease; raises UnknownLeaseError."""
+        leases = self._leases.read().leases
+        for held in leases:
+            if held.id == lease:
+                return _held_lease(held, leases, self._fleet())
+        raise UnknownLeaseError(lease)
+
+    def version(self) -> Hashable:
+        """A value that changes when leases do."""
+        return self._leases.read().version
+
+    def leases(self) -> lease_answers.Leases:
+        """All active leases, the first to end first."""
+        fleet, now = self._fleet(), time.time()
+        leases = self._leases.read().leases
+        shares = _promised_now(leases, fleet)
+        held = [
+            lease_answers.held_lease(lease, shares[lease.id], fleet.state_of(lease.machine), now)
+            for lease in sorted(leases, key=lambda lease: (lease.ends_in_s, lease.id))
+        ]
+        return lease_answers.Leases(leases=held, total=len(held), expired_10m=self._leases.expired())
+
+    @contextmanager
+    def _polling_if_none_is_fit(self) -> Iterator[None]:
+        try:
+            yield
+        except NoMachineError as error:
+            self._poll_soon(may_become_fit(error.rejected))
+            raise
+
+    def _answer(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> "_Answer":
+        try:
+            with explaining_misses(question, fleet, lambda: snapshot):
+                ranking = self._rank(question, fleet, snapshot)
+                return _Found(Order(ranking.candidates, model_key(question.model)), RouteJson(ranking))
+        except NoMachineError as error:
+            return RouteReply(
+                encode(no_machine(error)),
+                is_found=False,
+                retry_after_s=error.retry_after_s,
+                concerned=may_become_fit(error.rejected),
+            )
+        except BadParameterError as error:
+            return error
+
+    def _rank(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Ranking:
+        """The ranking, with at least one candidate; raises NoMachineError if no machine is fit."""
+        ranking = ranked(question, fleet, snapshot)
+        if question.model and (not ranking.candidates or ranking.candidates[0].warmth is Warmth.COLD):
+            self._look_for(question.model)
+        if not ranking.candidates:
+            near = "; ".join(
+                f"{one.name}: {reason_text(one.reason)}" for one in ranking.rejected[:NEAR_MISSES]
+            )
+            wanted = f" for {clip(question.model)}" if question.model else ""
+            message = f"No machine is fit{wanted}: {near or 'there is none'}."
+            raise NoMachineError(message, ranking.rejected, ranking.retry_after_s)
+        return ranking
+
+
+def _promised_now(leases: Sequence[Lease], fleet: Fleet) -> dict[str, tuple[Share, ...]]:
+    """What each lease promises now, by its id."""
+    by_machine: dict[str, list[Lease]] = {}
+    for lease in leases:
+        by_machine.setdefault(lease.machine.casefold(), []).append(lease)
+    shares_by_lease = {}
+    for name, here in by_machine.items():
+        state = fleet.state_of(name)
+        for lease, shares in promised_shares(here, state, fleet.held_since_on(state) if state else {}):
+            shares_by_lease[lease.id] = shares
+    return shares_by_lease
+
+
+def _held_lease(lease: Lease, leases: Sequence[Lease], fleet: Fleet) -> lease_answers.HeldLease:
+    """A lease with what it promises given all `leases`; nothing if it is not among them."""
+    shares = _promised_now(leases, fleet)
+    state = fleet.state_of(lease.machine)
+    return lease_answers.held_lease(lease, shares.get(lease.id, ()), state, time.time())
+
+
+class _Found(NamedTuple):
+    """The candidates for a question, and their JSON."""
+
+    order: Order
+    json: RouteJson
+
+
+_Answer = _Found | RouteReply | BadParameterError
+"""To a question: the candidates, that there are none, or why it cannot be answered."""
+
+
+class _AnswerCache:
+    """Answers for one state of fleet and leases, since many agents ask the same question."""
+
+    def __init__(self, fleet: Fleet, snapshot: LeaseSnapshot) -> None:
+        self.fleet, self.snapshot = fleet, snapshot
+        self.answers: ByteCache[Question, _Answer] = ByteCache(MAX_CACHE_BYTES)
+
+
+def _size_bytes(answer: _Answer) -> int:
+    if isinstance(answer, _Found):
+        return answer.json.size_bytes()
+    return len(answer.json) if isinstance(answer, RouteReply) else sum(map(len, answer.did_you_mean))

@@ -1,0 +1,194 @@
+"""Settings, read once from the environment when a process starts."""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from machines_server.core.hosts import parse_allowed_hosts
+from machines_server.errors import SettingsError
+
+_SECONDS = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _parse_span(text: object) -> object:
+    """Parse a time span such as `48h`, `30d`, `2y`; a year is 365 days."""
+    if isinstance(text, timedelta):
+        return text
+    match = re.fullmatch(r"(\d{1,6})([smhdy])", str(text))
+    if match is None:
+        raise ValueError("a number of up to six digits and one of s, m, h, d, y, such as 48h")
+    number, unit = int(match[1]), match[2]
+    return timedelta(days=365 * number) if unit == "y" else timedelta(**{_UNITS[unit]: number})
+
+
+def _format_span(span: timedelta) -> str:
+    """Format a span in the largest unit that gives a whole number."""
+    seconds = int(span.total_seconds())
+    unit = next(unit for unit in ("days", "hours", "minutes", "seconds") if not seconds % _SECONDS[unit])
+    return f"{seconds // _SECONDS[unit]}{unit[0]}"
+
+
+def _parse_networks(text: object) -> object:
+    """Parse addresses and networks separated by commas."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("addresses or networks separated by commas, such as 127.0.0.1,10.0.0.0/8") from None
+
+
+def _parse_hosts(text: object) -> object:
+    return parse_allowed_hosts(text) if isinstance(text, str) else text
+
+
+Span = Annotated[timedelta, BeforeValidator(_parse_span), Field(gt=timedelta(0))]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_parse_hosts)]
+
+
+class Settings(BaseModel):
+    """Every setting of the server; `variable()` names the environment variable of a field."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dir: Path = Field(Path("machines"), description="folder of the machine files")
+    data_dir: Path = Field(Path("var"), description="folder of the databases and the poller's lock")
+    host: str = Field("127.0.0.1", min_length=1, description="address on which the server listens")
+    port: Port = Field(3038, description="port on which the server listens")
+    workers: int = Field(2, ge=1, le=64, description="processes that answer requests")
+    threads: int = Field(8, ge=1, le=256, description="threads of each such process")
+    allowed_hosts: Hosts = Field((), description="public host names of this server")
+    trusted_proxies: Networks = Field(
+        (), description="addresses of proxies whose forwarded headers are trusted"
+    )
+    max_connections_per_address: int = Field(
+        1000, ge=1, le=1_000_000, description="most open connections from one address"
+    )
+    poll_interval_s: float = Field(
+        5, ge=0.5, le=3600, allow_inf_nan=False, description="seconds between the starts of two poll cycles"
+    )
+    poll_timeout_s: float = Field(
+        2, ge=0.1, le=600, allow_inf_nan=False, description="deadline of one whole poll request"
+    )
+    poller: Literal["auto", "off"] = Field(
+        "auto", description="auto: this server polls; off: `machines-server poll` does"
+    )
+    retention_raw: Span = Field(timedelta(hours=48), description="how long raw samples are kept")
+    retention_1m: Span = Field(timedelta(days=30), description="how long 1- and 10-minute rollups are kept")
+    retention_1h: Span = Field(timedelta(days=730), description="how long 1-hour rollups are kept")
+    on_damage: Literal["stop", "new"] = Field(
+        "stop",
+        description="when telemetry.db is damaged: stop writing to it, or new: rename it to"
+        " `telemetry.db.damaged-TIME` and create a new one",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the lowest level that is logged"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="format of log lines")
+    auth_mode: Literal["off"] = Field("off", description="only off: this version checks no signatures")
+
+    @model_validator(mode="after")
+    def _timeout_fits_the_interval(self) -> Self:
+        if self.poll_timeout_s >= self.poll_interval_s:
+            raise ValueError(
+                f"MACHINES_POLL_TIMEOUT_S={self.poll_timeout_s:g} must be less than "
+                f"MACHINES_POLL_INTERVAL_S={self.poll_interval_s:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _coarser_is_kept_longer(self) -> Self:
+        """Answers use the coarsest samples that suffice, so those must be kept longest."""
+        if not self.retention_raw <= self.retention_1m <= self.retention_1h:
+            spans = (
+                f"{variable(name)}={_format_span(getattr(self, name))}"
+                for name in ("retention_raw", "retention_1m", "retention_1h")
+            )
+            raise ValueError(f"{', '.join(spans)}: none may be shorter than the one before")
+        return self
+
+    @property
+    def telemetry_db(self) -> Path:
+        """The database of all polls."""
+        return self.data_dir / "telemetry.db"
+
+    @property
+    def coordination_db(self) -> Path:
+        """The database of leases; it may be deleted."""
+        return self.data_dir / "coordination.db"
+
+    @property
+    def advised(self) -> Path:
+        """The file that tells the workers of advice to load models."""
+        return self.data_dir / "advised"
+
+    @property
+    def poller_requests(self) -> Path:
+        """The file that tells the poller what is wanted; absent if nothing is."""
+        return self.data_dir / "wanted"
+
+    @property
+    def poller_lock(self) -> Path:
+        """The file that the polling process locks."""
+        return self.data_dir / "poller.lock"
+
+
+NOT_SETTINGS = frozenset({"MACHINES_URL"})
+"""Variables with our prefix that are not settings of the server; this one is the default of --server."""
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field of Settings."""
+    return "AUTH_MODE" if field == "auth_mode" else f"MACHINES_{field.upper()}"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
+    """The settings, and warnings about unknown variables; raises SettingsError with a line per bad value."""
+    environ = os.environ if environ is None else environ
+    known = {variable(name) for name in Settings.model_fields} | NOT_SETTINGS
+    warnings = [
+        f"{name} is not a setting of this version and has no effect"
+        for name in sorted(environ)
+        if name.startswith("MACHINES_") and name not in known
+    ]
+    given = {name: value for name in Settings.model_fields if (value := environ.get(variable(name)))}
+    try:
+        return Settings.model_validate(given), warnings
+    except ValidationError as error:
+        raise SettingsError(
+            "\n".join(_sentence(dict(failure), given) for failure in error.errors())
+        ) from None
+
+
+def _sentence(error: dict[str, object], given: Mapping[str, str]) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    location = error["loc"]
+    if not isinstance(location, tuple) or not location:
+        return message
+    name = str(location[0])
+    value = given[name] if given[name].isprintable() else repr(given[name])
+    return f"{variable(name)}={value} is refused: it must be {_range(name) or message}"
+
+
+def _range(name: str) -> str | None:
+    """The range that a field accepts, in words; None if it is not a number."""
+    field = Settings.model_fields[name]
+    bounds = {
+        bound: getattr(limit, bound)
+        for limit in field.metadata
+        for bound in ("ge", "le")
+        if hasattr(limit, bound)
+    }
+    if not bounds:
+        return None
+    kind = "a whole number" if field.annotation is int else "a number"
+    return f"{kind} from {bounds['ge']} to {bounds['le']}"

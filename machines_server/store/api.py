@@ -1,0 +1,235 @@
+"""What the server asks of a store; `store.sqlite` implements it, and `process.compose` chooses it.
+
+These rules hold for every protocol below:
+
+- Machines are identified by name, regardless of case. Times are epoch seconds by the wall clock of the server
+  that wrote them, durations are in seconds, sizes in bytes.
+- Making an object opens nothing; the first call does. An object may be shared by the threads of one process,
+  unless its docstring says otherwise, and must not be used on both sides of a fork.
+- A store that cannot be read or written raises StoreError, or a subclass that says why: DamagedStoreError,
+  LockedError, MigrationError, UnfitError. A database library's own exceptions never escape. The next
+  call tries again, with a new connection if the old one has failed.
+- Each call sees the content of one moment, and writes everything or nothing.
+- `close` releases open resources and may be called repeatedly; the next call reopens them.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from machines_server.core.past.rollup import Fold
+from machines_server.core.routing.advised import Advice
+from machines_server.core.routing.answer import Candidate
+from machines_server.core.routing.fleet import Fleet
+from machines_server.core.routing.leases import Lease
+from machines_server.core.sample import Cycle
+from machines_server.core.snapshot import Snapshot
+from machines_server.store.values import (
+    EventsPage,
+    KnownMachine,
+    Leader,
+    LeaseRequest,
+    LeaseSnapshot,
+    Requested,
+    Residency,
+    SeriesKey,
+    StatusChange,
+    Update,
+)
+
+
+class Present(Protocol):
+    """The latest poll of every endpoint, and what follows from it."""
+
+    def version(self) -> Hashable:
+        """A value that changes whenever a snapshot would; compare it only with values of the same object."""
+
+    def version_at_once(self) -> Hashable:
+        """The current version, or None if reading it would block; never raises."""
+
+    def snapshot(self) -> Snapshot:
+        """Everything known about the present; parts that did not change may be the same objects as before."""
+
+    def cycle(self) -> Cycle | None:
+        """The latest finished cycle."""
+
+    def last_good(self, file: str | None) -> Mapping[str, str]:
+        """The last valid version of a machine file, or of all files if None, as JSON texts by file name."""
+
+    def close(self) -> None:
+        """Release open resources."""
+
+
+class Past(Protocol):
+    """Measurements and events of the past, which are kept when a machine's file is removed.
+
+    A query that would read too much raises TooMuchError. Calls may run in parallel.
+    """
+
+    def machine(self, name: str) -> KnownMachine | None:
+        """A machine that is or was declared."""
+
+    def machine_names(self, from_s: float, to_s: float) -> list[str]:
+        """The machines that were declared at some time in [from_s, to_s), sorted by name."""
+
+    def series(
+        self, wanted: Sequence[SeriesKey], from_s: int, to_s: int, step_s: int
+    ) -> list[list[tuple[int, Fold]]]:
+        """For each key, the start and the exact fold of each bucket that has values, oldest first.
+
+        `from_s` and `to_s` are multiples of `step_s`; the range is half-open.
+        """
+
+    def events(
+        self,
+        machines: Sequence[str],
+        types: Sequence[str],
+        from_s: float,
+        to_s: float,
+        limit: int,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+    ) -> EventsPage:
+        """The newest `limit` events in [from_s, to_s), newest first; without machines or types, of all.
+
+        The newest is the one with the latest time and, of several with that time, the one written last. With
+        `before`, the id of an event, the page begins after that event. With `after`, the id of an event, the
+        page has the first `limit` events written after it instead, also newest first.
+        """
+
+    def statuses(self, machine: str | None, from_s: float, to_s: float) -> Iterator[StatusChange]:
+        """The changes of status of a machine, or of one machine after the other if it is None.
+
+        Those of a machine come oldest first, beginning with the status it had at `from_s`. Rows are read
+        lazily, so iterating may raise errors.
+        """
+
+    def poll_spans(self, from_s: float, to_s: float) -> list[tuple[float, float]]:
+        """The periods in which this server polled without a break, oldest first."""
+
+    def residency(self, from_s: float, to_s: float) -> list[Residency]:
+        """The models that are or were in memory, and for how long within [from_s, to_s).
+
+        Beyond 10,000, a store may leave out those seen least recently.
+        """
+
+    def fault(self) -> str | None:
+        """Why the last call failed, if it did so within the last minute; reads nothing."""
+
+    def close(self) -> None:
+        """Release open resources."""
+
+
+class Sink(Protocol):
+    """Writes the poller's updates in the order they are put; only one process may have one open.
+
+    Others see an update within a second. While the store cannot be written, updates are kept and written
+    later. Since each cycle reports the whole present, a store may drop updates that have waited too long,
+    oldest first, and logs how many.
+    """
+
+    def put(self, item: Update) -> None:
+        """Queue an update to be written; never blocks, never raises."""
+
+    def close(self) -> bool:
+        """Write what is left and stop; returns False if that takes too long, and may then be called again."""
+
+
+OpenSink = Callable[[Callable[[str | None], None]], Sink]
+"""Opens a sink; its argument is called with what is wrong with the store, and with None once that is over."""
+
+
+class PollerRequests(Protocol):
+    """What any process asks of the one that polls; failed writes are dropped, and nothing raises."""
+
+    def look_for(self, model: str) -> None:
+        """Ask for the machines that have a model on disk; a repetition is ignored until it is taken."""
+
+    def poll_soon(self, machines: Iterable[str]) -> None:
+        """Ask for machines to be polled before the next cycle; a repetition is ignored until it is taken."""
+
+    def is_empty(self) -> bool:
+        """Return whether nothing is asked; cheap enough to call several times a second."""
+
+    def take(self) -> Requested:
+        """Remove and return what was asked; models by `core.model_names.canonical`."""
+
+
+class AdviceBoard(Protocol):
+    """Tells processes what others advise; what is lost does no harm, and nothing raises."""
+
+    def add(self, advice: Advice) -> None:
+        """Tell the other processes; those on this host know within milliseconds."""
+
+    def others(self) -> Sequence[Advice]:
+        """The latest advice of other processes for each machine and model; cheap enough for each question."""
+
+
+class PollerWatch(Protocol):
+    """Finds the process that polls, even while the rest of the store is unusable; never raises."""
+
+    def leader(self) -> Leader | None:
+        """The process that polls, or None."""
+
+    def obstacle(self) -> str | None:
+        """What keeps every process from polling, in a sentence; None if nothing is known to."""
+
+    def write_fault(self) -> str | None:
+        """Why the store cannot be written, in a sentence, as far as it is known without writing."""
+
+
+class LeaderElection(PollerWatch, Protocol):
+    """Elects the one process that polls; for use by one thread, except for `report_faults`.
+
+    Leadership ends with the process, however it ends.
+    """
+
+    def acquire(self) -> bool:
+        """Become the leader if there is none; raises OSError or UnfitError if that is impossible here."""
+
+    def is_leader(self) -> bool:
+        """Return whether this object still leads; another may take over once this is False."""
+
+    def report_faults(self, faults: Mapping[str, str]) -> None:
+        """Replace the faults that others see; does nothing unless this object leads, and never raises."""
+
+    def other_folder(self) -> str | None:
+        """The leader's folder of machine files, if it is not the one given to this process."""
+
+    def release(self) -> None:
+        """Give up leadership."""
+
+
+class Leases(Protocol):
+    """The leases of all processes; writes happen one at a time, and each sees all earlier ones.
+
+    Neither setting the wall clock nor restarting this server changes how long a lease lasts. Calls that write
+    take the `fleet`, from which they learn how long finished loads took.
+    """
+
+    def read(self) -> LeaseSnapshot:
+        """The leases active now; `ends_in_s` may be a second out of date, but no ended lease is returned."""
+
+    def expired(self) -> int:
+        """How many leases expired in the last ten minutes without being released."""
+
+    def reserve(
+        self, fleet: Fleet, request: LeaseRequest, choose: Callable[[LeaseSnapshot], Candidate]
+    ) -> Lease:
+        """Grant a lease on the candidate that `choose` picks; no lease changes in between.
+
+        If `choose` raises, nothing is granted. Raises TooManyError if the holder, or all holders together,
+        have reached the limit, and ConflictError if the key was used with another digest.
+        """
+
+    def renew(self, fleet: Fleet, lease: str, ttl_s: float | None, check: Callable[[Lease], None]) -> Lease:
+        """Restart a lease's duration, with a new `ttl_s` if given; `check` may refuse by raising.
+
+        Raises UnknownLeaseError if the lease has ended.
+        """
+
+    def release(self, fleet: Fleet, lease: str) -> Lease:
+        """End a lease and return it; raises UnknownLeaseError if it has already ended."""
+
+    def close(self) -> None:
+        """Release open resources."""

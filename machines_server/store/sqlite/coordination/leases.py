@@ -1,0 +1,122 @@
+"""The leases in `coordination.db`."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+from math import inf
+from pathlib import Path
+from typing import NamedTuple
+
+from machines_server.core.routing.answer import Candidate
+from machines_server.core.routing.fleet import Fleet
+from machines_server.core.routing.leases import Lease
+from machines_server.errors import DamagedStoreError
+from machines_server.store.sqlite.coordination import lease_rows
+from machines_server.store.sqlite.coordination.database import CoordinationDatabase
+from machines_server.store.sqlite.coordination.load_times import learn_load_times, read_load_times
+from machines_server.store.sqlite.failures import decoding
+from machines_server.store.values import LeaseRequest, LeaseSnapshot
+
+MAX_SNAPSHOT_AGE_S = 1.0
+"""A snapshot this old is read again even if nothing was written, since leases have less time left."""
+_EMPTY = LeaseSnapshot()
+
+
+class _Cached(NamedTuple):
+    """The latest snapshot, the file's version, and until when (monotonic) it may be returned."""
+
+    file_version: Hashable = None
+    snapshot: LeaseSnapshot = _EMPTY
+    until: float = 0.0
+
+
+class LeaseStore:
+    """Reads and writes leases on one connection; implements Leases."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database = CoordinationDatabase(path)
+        self._cached = _Cached()
+        self._versions = count(1)
+
+    def read(self) -> LeaseSnapshot:
+        """The active leases: the same object as before if nothing was written and no second has passed."""
+        if not self._database.exists():
+            return _EMPTY
+        with self._database.reading() as connection:
+            version, now = self._database.version(connection), time.monotonic()
+            if self._cached.file_version != version or now >= self._cached.until:
+                snapshot = self._snapshot(connection)
+                self._cached = _Cached(version, snapshot, now + _valid_s(snapshot))
+            return self._cached.snapshot
+
+    def expired(self) -> int:
+        """How many leases expired in the last ten minutes without being released."""
+        if not self._database.exists():
+            return 0
+        with self._database.reading() as connection:
+            return lease_rows.count_expired(connection)
+
+    def reserve(
+        self, fleet: Fleet, request: LeaseRequest, choose: Callable[[LeaseSnapshot], Candidate]
+    ) -> Lease:
+        """Grant a lease on the candidate that `choose` picks, in the same transaction."""
+        with self._writing(fleet) as connection:
+            with self._decoding():
+                known = None if request.key is None else lease_rows.lease_by_key(connection, request)
+            if known:
+                return known
+            lease_rows.refuse_too_many(connection, request)
+            return lease_rows.insert_lease(connection, request, choose(self._snapshot(connection)))
+
+    def renew(self, fleet: Fleet, lease: str, ttl_s: float | None, check: Callable[[Lease], None]) -> Lease:
+        """Restart a lease's duration unless `check` raises; raises UnknownLeaseError if it has ended."""
+        with self._writing(fleet) as connection:
+            with self._decoding():
+                current = lease_rows.lease_by_id(connection, lease)
+            check(current)
+            return lease_rows.renew_lease(connection, lease, ttl_s or current.ttl_s)
+
+    def release(self, fleet: Fleet, lease: str) -> Lease:
+        """End a lease; raises UnknownLeaseError if it has already ended."""
+        with self._writing(fleet) as connection:
+            with self._decoding():
+                released = lease_rows.lease_by_id(connection, lease)
+            lease_rows.end_lease(connection, released, is_loaded=_is_loaded(released, fleet))
+            return released
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        self._database.close()
+
+    @contextmanager
+    def _writing(self, fleet: Fleet) -> Iterator[sqlite3.Connection]:
+        with self._database.writing() as connection:
+            lease_rows.discard_mistimed_loads(connection)
+            with self._decoding():
+                cold = lease_rows.read_cold_leases(connection)
+            learn_load_times(connection, cold, fleet)
+            lease_rows.delete_expired(connection)
+            yield connection
+
+    def _snapshot(self, connection: sqlite3.Connection) -> LeaseSnapshot:
+        with self._decoding():
+            (held, released), load_times = lease_rows.read_leases(connection), read_load_times(connection)
+        return LeaseSnapshot(held, released, load_times, next(self._versions))
+
+    def _decoding(self) -> AbstractContextManager[None]:
+        return decoding(self._path, DamagedStoreError)
+
+
+def _is_loaded(lease: Lease, fleet: Fleet) -> bool:
+    """Whether the model of a lease is in memory, as samples show."""
+    state = fleet.state_of(lease.machine)
+    return lease.is_warm or (state is not None and lease.is_loaded(state, fleet.held_since_on(state)))
+
+
+def _valid_s(snapshot: LeaseSnapshot) -> float:
+    """How long a snapshot may be returned if nothing is written."""
+    ends = [lease.ends_in_s for lease in (*snapshot.leases, *snapshot.released)]
+    return min(MAX_SNAPSHOT_AGE_S, *ends) if ends else inf

@@ -1,0 +1,97 @@
+"""Advice to load a model, which the processes that answer tell each other through a file.
+
+Nothing depends on it: a line that is lost only makes two callers more likely to go to one machine.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import orjson
+
+from machines_server.core.model_names import model_key
+from machines_server.core.routing.advised import Advice
+from machines_server.store.sqlite.own_files import make_file
+
+MAX_FILE_BYTES = 2**16
+"""A file that has grown larger is emptied."""
+KEEP_S = 600.0
+"""How long an advice is kept at most; it counts as long as loading takes."""
+MAX_OTHERS = 1000
+"""How many advices of other processes are remembered, the latest."""
+
+log = logging.getLogger(__name__)
+
+
+class SharedAdvice:
+    """A file with one advice a line: process, machine, model, time and seconds; implements AdviceBoard."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._seen: tuple[int, int] = 0, 0
+        """The inode and size of the file when it was last read."""
+        self._read_bytes = 0
+        self._others: Sequence[Advice] = ()
+
+    def add(self, advice: Advice) -> None:
+        """Tell the other processes; never raises."""
+        line = orjson.dumps([os.getpid(), advice.machine, advice.model, advice.at, advice.loads_s]) + b"\n"
+        try:
+            make_file(self._path)
+            with self._path.open("ab", buffering=0) as file:
+                if file.tell() > MAX_FILE_BYTES:
+                    file.truncate(0)
+                file.write(line)
+        except OSError as error:  # the advice is given all the same
+            log.debug("%s: %s", self._path.name, error)
+
+    def others(self) -> Sequence[Advice]:
+        """The latest that other processes have advised for each machine and model; never raises."""
+        try:
+            status = os.stat(self._path)  # noqa: PTH116  called for every question, and twice as fast
+        except OSError:
+            return ()
+        with self._lock:
+            if (status.st_ino, status.st_size) != self._seen:
+                self._read_more(status)
+            return self._others
+
+    def _read_more(self, status: os.stat_result) -> None:
+        inode, size_bytes = status.st_ino, status.st_size
+        if inode != self._seen[0] or self._read_bytes > size_bytes:
+            self._read_bytes = 0
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._read_bytes)
+                content = file.read(2 * MAX_FILE_BYTES)
+        except OSError as error:
+            log.debug("%s: %s", self._path.name, error)
+            return
+        # A line that is being written is read with the rest of it.
+        content = content[: content.rfind(b"\n") + 1]
+        self._seen, self._read_bytes = (inode, size_bytes), self._read_bytes + len(content)
+        if read := list(filter(None, map(_advice, content.splitlines()))):
+            self._others = _latest((*self._others, *read), time.time() - KEEP_S)
+
+
+def _latest(advices: Iterable[Advice], oldest: float) -> Sequence[Advice]:
+    """The latest advice for each machine and model that is not too old."""
+    latest: dict[tuple[str, str], Advice] = {}
+    for advice in advices:
+        key = advice.machine, model_key(advice.model)
+        latest.pop(key, None)
+        if advice.at > oldest:
+            latest[key] = advice
+    return tuple(latest.values())[-MAX_OTHERS:]
+
+
+def _advice(line: bytes) -> Advice | None:
+    """The advice on a line; None if this process gave it, or if the line is damaged."""
+    try:
+        pid, machine, model, at, loads_s = orjson.loads(line)
+        return None if pid == os.getpid() else Advice(str(machine), str(model), float(at), float(loads_s))
+    except (ValueError, TypeError):
+        return None

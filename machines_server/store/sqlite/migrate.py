@@ -1,0 +1,137 @@
+"""Migrating a database to this version's schema by numbered SQL files, each applied in a transaction."""
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from machines_server.errors import MigrationError
+from machines_server.store.sqlite.connection import is_empty_file, open_reader, open_writer, transaction
+from machines_server.store.sqlite.failures import store_errors
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at TEXT NOT NULL
+) STRICT"""
+
+Open = Callable[[Path], sqlite3.Connection]
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file: 0001_samples.sql has version 1."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        """The checksum that a database records for each applied migration."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def known_migrations(folder: Traversable | None = None) -> list[Migration]:
+    """The migrations of this version, in order."""
+    folder = folder or files("machines_server.migrations")
+    found = sorted((one for one in folder.iterdir() if one.name.endswith(".sql")), key=lambda one: one.name)
+    known = [Migration(int(one.name[:4]), one.name, one.read_text("utf-8")) for one in found]
+    if [one.version for one in known] != list(range(1, len(known) + 1)):
+        raise MigrationError(
+            "the migrations of this installation are not numbered without gaps; reinstall it"
+        )
+    return known
+
+
+def migrate(
+    path: Path,
+    known: list[Migration] | None = None,
+    open_to_write: Open = open_writer,
+    open_to_read: Open = open_reader,
+) -> list[str]:
+    """Apply the missing migrations and return their names; raises MigrationError before changing anything.
+
+    Several processes may call it at once; each migration is applied by one of them. An up-to-date database is
+    only read.
+    """
+    known = known_migrations() if known is None else known
+    if path.exists() and not is_empty_file(path) and not pending(path, known, open_to_read):
+        return []
+    connection = open_to_write(path)
+    try:
+        with store_errors(path, is_migrated=False):
+            return list(_apply_all(connection, known))
+    finally:
+        connection.close()
+
+
+def pending(path: Path, known: list[Migration] | None = None, open_to_read: Open = open_reader) -> list[str]:
+    """The names of the migrations that a database lacks; raises MigrationError if it cannot be migrated."""
+    known = known_migrations() if known is None else known
+    connection = open_to_read(path)
+    try:
+        with store_errors(path, is_migrated=False):
+            return [one.name for one in known[_applied(connection, known) :]]
+    finally:
+        connection.close()
+
+
+def _apply_all(connection: sqlite3.Connection, known: list[Migration]) -> Iterator[str]:
+    for migration in known:
+        with transaction(connection):
+            connection.execute(_TABLE)
+            if _applied(connection, known) >= migration.version:
+                continue
+            for statement in _statements(migration.sql):
+                connection.execute(statement)
+            connection.execute(
+                "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
+                (
+                    migration.version,
+                    migration.name,
+                    migration.sha256,
+                    time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                ),
+            )
+        yield migration.name
+
+
+def _applied(connection: sqlite3.Connection, known: list[Migration]) -> int:
+    """How many migrations were applied; raises MigrationError unless they are the first known ones."""
+    # In one statement, since another process may create all tables between two.
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "schema_migrations" not in tables:
+        if tables:
+            raise MigrationError("the database was not created by machines-server; move it away")
+        return 0
+    rows = connection.execute(
+        "SELECT version, name, sha256 FROM schema_migrations ORDER BY version"
+    ).fetchall()
+    for number, (version, name, sha256) in enumerate(rows):
+        if number >= len(known):
+            raise MigrationError(
+                f"the database is newer than this version: it has {name}, which is not known here; "
+                "install the newer version or restore a backup"
+            )
+        if (version, name, sha256) != (known[number].version, known[number].name, known[number].sha256):
+            raise MigrationError(
+                f"the database was created with another {name} than the one installed; "
+                "install the version that created it or restore a backup"
+            )
+    return len(rows)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script into statements; `executescript` would commit the transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        raise MigrationError("a migration ends in the middle of a statement")

@@ -1,0 +1,133 @@
+"""Compares each sample of a machine with the one before, and writes what changed as events."""
+
+import logging
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from machines_server.core.identity import Identity, followed, identity
+from machines_server.core.past.events import (
+    Event,
+    Uptime,
+    host_event,
+    reboot_event,
+    status_event,
+    uptime_of,
+    verdict_of,
+)
+from machines_server.core.sample import THOUSANDTHS, Cycle, Sample, State
+from machines_server.core.status import NOT_ASKED, Status
+from machines_server.store.sqlite.telemetry.budget import Budgets
+from machines_server.store.sqlite.telemetry.events import add_event, to_ms
+from machines_server.store.sqlite.telemetry.latest import known_identities
+
+_LAST_STATUS = """
+SELECT type FROM event WHERE machine_id = ? AND type IN (?, ?, ?, ?, 'machine_removed')
+ORDER BY at_ms DESC, id DESC LIMIT 1"""
+_LAST_UPTIME = """
+SELECT at_ms, uptime_s FROM sample WHERE machine_id = ? AND uptime_s IS NOT NULL
+ORDER BY at_ms DESC LIMIT 1"""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Last:
+    """What was known of a machine after its latest sample, and when that was."""
+
+    status: Status | None
+    uptime: Uptime | None
+    at: float = float("-inf")
+    was_away: bool = True
+    """Whether a sample since then had no uptime."""
+    answered: frozenset[str] | None = None
+    """The endpoints that answered, by kind; None before the first sample of this process."""
+    outcomes: Mapping[str, tuple[State, str | None]] = field(default_factory=dict)
+    """State and reason of each poll: the same ones give the same status."""
+    identity: Identity | None = None
+
+
+class MachineEvents:
+    """Compares samples, and adds events within the transactions of a SampleWriter."""
+
+    def __init__(self, connection: sqlite3.Connection, budgets: Budgets) -> None:
+        self._connection, self._budgets = connection, budgets
+        self._last: dict[int, _Last] = {}
+        self._identities: dict[int, Identity] = {}
+
+    def read_back(self) -> None:
+        """Read the identities of hosts from the database."""
+        self._last = {}
+        self._identities = dict(known_identities(self._connection))
+
+    def forget(self, machine: int) -> None:
+        """Forget a machine that was removed."""
+        self._last.pop(machine, None)
+
+    def add(self, machine: int, sample: Sample) -> None:
+        """Add the events that follow from a sample."""
+        last = self._last.get(machine) or self._last.setdefault(machine, self._read_last(machine))
+        outcomes = {kind: (result.state, result.reason) for kind, result in sample.results.items()}
+        if outcomes != last.outcomes:
+            self._add_status(machine, sample, last)
+            last.outcomes = outcomes
+        result = sample.host_result
+        if result and result.answer and result.answer.host:
+            now = identity(result.endpoint.url, result.at, result.answer.host)
+            self._add_host_change(machine, now, sample, last)
+        self._add_reboot(machine, sample, last)
+        last.at = sample.at
+
+    def end_cycle(self, cycle: Cycle, max_gap_s: float) -> None:
+        """Mark each machine as unknown that this server could not poll for over `max_gap_s`."""
+        for machine, last in self._last.items():
+            if last.status is not Status.UNKNOWN and cycle.ended_at - last.at > max_gap_s:
+                detail = {"before": last.status, "reason": NOT_ASKED}
+                add_event(self._connection, machine, Event(cycle.ended_at, Status.UNKNOWN, detail))
+                last.status, last.outcomes = Status.UNKNOWN, {}
+
+    def _add_status(self, machine: int, sample: Sample, last: _Last) -> None:
+        """Add an event for a new status; only log an endpoint that changes without one."""
+        answered = frozenset(kind for kind, result in sample.results.items() if result.state is State.OK)
+        if event := status_event(last.status, sample):
+            self._add(machine, sample, event)
+            last.status = Status(event.type)
+        elif last.answered not in (None, answered):
+            verdict = verdict_of(sample)
+            log.info("machine %s: %s (%s)", sample.machine, verdict.status, verdict.reason or "-")
+        last.answered = answered
+
+    def _add_host_change(self, machine: int, now: Identity, sample: Sample, last: _Last) -> None:
+        """Add an event for another host under the same name, whose later start is then no reboot."""
+        before = last.identity
+        last.identity = now if before is None else followed(before, now)
+        change = before and host_event(sample.at, before, now)
+        if change:
+            last.identity, last.uptime = now, None
+            if self._budgets.changes.take(machine, change.type, to_ms(sample.at)):
+                self._add(machine, sample, change)
+
+    def _add_reboot(self, machine: int, sample: Sample, last: _Last) -> None:
+        now = uptime_of(sample)
+        if now is None:
+            last.was_away = True
+            return
+        reboot = reboot_event(last.uptime, now, was_away=last.was_away) if last.uptime else None
+        if reboot and self._budgets.reboots.take(machine, reboot.type, to_ms(sample.at)):
+            self._add(machine, sample, reboot)
+        last.uptime, last.was_away = now, False
+
+    def _add(self, machine: int, sample: Sample, event: Event) -> None:
+        add_event(self._connection, machine, event)
+        log.info("machine %s: %s (%s)", sample.machine, event.type, event.detail.get("reason") or "-")
+
+    def _read_last(self, machine: int) -> _Last:
+        """Read what was known before this process started: a restart of this server is no event."""
+        status = self._connection.execute(_LAST_STATUS, (machine, *Status)).fetchone()
+        uptime = self._connection.execute(_LAST_UPTIME, (machine,)).fetchone()
+        is_known = status is not None and status[0] in set(Status)
+        return _Last(
+            Status(status[0]) if is_known else None,
+            Uptime(uptime[0] / 1000, uptime[1] / THOUSANDTHS) if uptime else None,
+            identity=self._identities.get(machine),
+        )

@@ -1,0 +1,36 @@
+"""The ASGI application that gunicorn runs, assembled from all layers that a request passes."""
+
+from collections.abc import Callable, Collection
+from wsgiref.types import WSGIApplication
+
+from machines_server.contract.encoding import Body
+from machines_server.core.hosts import Network
+from machines_server.services.fleet import READY_PATHS
+from machines_server.web.bridge import Bridge
+from machines_server.web.guards import HostNames, HttpOnly, SameOrigin, TrustedProxies
+from machines_server.web.messages import Application
+from machines_server.web.ready import ReadyAnswers
+from machines_server.web.waiting import Waiting
+from machines_server.web.waiting_room import WaitingRoom
+
+
+def make_stack(
+    flask: WSGIApplication,
+    threads: int,
+    ready_at_once: Callable[[str], Body | None],
+    make_ready: Callable[[str], Body],
+    room: WaitingRoom,
+    *,
+    allowed_hosts: tuple[str, ...] = (),
+    proxies: tuple[Network, ...] = (),
+    own_names: Collection[str] = (),
+) -> Application:
+    """Wrap Flask in waiting and in ready answers, and those in guards; `connections` adds deadlines outside.
+
+    `ready_at_once` and `make_ready` return the answers for READY_PATHS; see ReadyAnswers.
+    """
+    waiting = Waiting(Bridge(flask, threads), room)
+    inside = ReadyAnswers(waiting, READY_PATHS, ready_at_once, make_ready)
+    same_origin = SameOrigin(inside)
+    host_names = HostNames(same_origin, allowed_hosts, own_names)
+    return HttpOnly(TrustedProxies(host_names, proxies))

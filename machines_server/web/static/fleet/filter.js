@@ -1,0 +1,137 @@
+// Which machines the fleet page shows and in which order, as its URL says, and the form that changes it.
+
+import { h, renderIfChanged } from "../base/dom.js";
+import { STATUSES } from "../base/live.js";
+import { roomiestGpu, tagTexts } from "../shared/machine_facts.js";
+
+const COLLATOR = new Intl.Collator(undefined, { numeric: true });
+const byName = (one, other) => COLLATOR.compare(one.name, other.name);
+const descending = (value) => (one, other, leases) => value(other, leases) - value(one, leases);
+
+/** Sort orders by their name in the URL: [label, compare]. Numbers are sorted with the largest first. */
+export const SORTS = {
+  name: ["Name", byName],
+  status: ["Status", (one, other) => STATUSES.indexOf(one.status) - STATUSES.indexOf(other.status)],
+  vram: ["Free VRAM", descending(freeVram)],
+  models: ["Loaded models", descending((machine) => machine.loaded_models.length)],
+  cpu: ["CPU", descending((machine) => machine.telemetry.cpu_percent ?? -1)],
+  ram: ["RAM used", descending((machine) => machine.telemetry.ram_used_gb ?? -1)],
+  role: ["Role", (one, other) => COLLATOR.compare(one.role, other.role)],
+};
+const DESCENDING = ["vram", "models", "cpu", "ram"];
+
+/** Filters by their name in the URL: {label, values}, where `values` returns those of one machine. */
+export const FILTERS = {
+  role: { label: "Role ", values: (machine) => [machine.role] },
+  tag: { label: "Tag ", values: tagTexts },
+  status: { label: "Status ", values: (machine) => [machine.status] },
+  model: { label: "In memory ", values: (machine) => machine.loaded_models },
+};
+
+function freeVram(machine, leases) {
+  if (machine.status !== "online") return -2;
+  return roomiestGpu(machine, leases)?.free ?? -1;
+}
+
+/** The sort order in a URL: {name, isReversed}; "-cpu" has the smallest first. */
+export function readSort(query) {
+  const [, minus, name] = /^(-?)(.*)$/s.exec(query.get("sort") ?? "");
+  return Object.hasOwn(SORTS, name) ? { name, isReversed: minus !== "" } : { name: "name", isReversed: false };
+}
+
+/** The `sort` of the URL after a click on the heading of a column: the other direction if the list is sorted by it. */
+export function sortAfterClick(query, name) {
+  const { name: current, isReversed } = readSort(query);
+  if (name === current && !isReversed) return `-${name}`;
+  return name === "name" ? "" : name;
+}
+
+/** The direction of a sort order, as aria-sort says it. */
+export const sortDirection = ({ name, isReversed }) =>
+  DESCENDING.includes(name) === isReversed ? "ascending" : "descending";
+
+/** The machines that match a query, in its order. */
+export function filterMachines(machines, query, leases) {
+  const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+  const { name, isReversed } = readSort(query);
+  const [, compare] = SORTS[name];
+  return machines
+    .filter((machine) => hasFilterValues(machine, query) && hasWords(machine, words))
+    .sort(
+      (one, other) => (isReversed ? compare(other, one, leases) : compare(one, other, leases)) || byName(one, other),
+    );
+}
+
+function hasFilterValues(machine, query) {
+  return Object.entries(FILTERS).every(([name, { values }]) => {
+    const value = query.get(name);
+    return !value || values(machine).includes(value);
+  });
+}
+
+function hasWords(machine, words) {
+  const gpuModels = (machine.telemetry.gpu ?? []).map(({ model }) => model);
+  const filterValues = Object.values(FILTERS).flatMap(({ values }) => values(machine));
+  const texts = [machine.name, machine.network.hostname, ...machine.models, ...gpuModels, ...filterValues];
+  const text = texts.join("\n").toLowerCase();
+  return words.every((word) => text.includes(word));
+}
+
+/** {root, update(machines)}: `query` is what the form begins with; `onChange(name, value)` is called for each change. */
+export function makeFilterForm(query, onChange) {
+  const change = ({ target }) => onChange(target.name, target.value);
+  const search = h("input", {
+    type: "search",
+    name: "q",
+    value: query.get("q") ?? "",
+    placeholder: "name, host, model…",
+    input: change,
+  });
+  const selects = Object.keys(FILTERS).map((name) => h("select", { name, change }));
+  const sort = h("select", { name: "sort", change }, sortOptions());
+  const view = h("button", { type: "button", "aria-pressed": String(query.get("view") === "table") }, "Dense table");
+  view.addEventListener("click", () => {
+    const isTable = view.ariaPressed === "true";
+    view.ariaPressed = String(!isTable);
+    onChange("view", isTable ? "" : "table");
+  });
+  const controls = h(
+    "div",
+    { class: "controls" },
+    h("label", null, "Search ", search),
+    selects.map((select) => h("label", null, FILTERS[select.name].label, select)),
+    h("label", null, "Sort by ", sort),
+    view,
+  );
+  // On a phone the open form would fill the screen before the first machine.
+  const isOpen = matchMedia("(min-width: 40rem)").matches || [...query.keys()].length > 0;
+  const root = h(
+    "form",
+    { role: "search", "aria-label": "Filter machines", submit: (event) => event.preventDefault() },
+    h("details", { class: "filter", open: isOpen }, h("summary", null, "Filter and sort"), controls),
+  );
+
+  function update(machines) {
+    sort.value = sortValue(readSort(query).name);
+    for (const select of selects) showOptions(select, query.get(select.name) ?? "", machines);
+  }
+
+  return { root, update };
+}
+
+const sortOptions = () =>
+  Object.entries(SORTS).map(([name, [label]]) => h("option", { value: sortValue(name) }, label));
+
+/** Sorting by name is the default, which the URL leaves out. */
+const sortValue = (name) => (name === "name" ? "" : name);
+
+/** Offer the values that the fleet has, and the chosen one even if no machine has it now. */
+function showOptions(select, chosen, machines) {
+  const present = machines.flatMap(FILTERS[select.name].values);
+  const values = [...new Set([...present, chosen].filter(Boolean))].sort((one, other) => one.localeCompare(other));
+  renderIfChanged(select, values, () => [
+    h("option", { value: "" }, "any"),
+    ...values.map((value) => h("option", { value }, value)),
+  ]);
+  select.value = chosen;
+}

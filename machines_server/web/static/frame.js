@@ -1,0 +1,120 @@
+// The frame around every page: the age of the data, the banner, problems, warnings, announcements and the theme.
+
+import { h, renderIfChanged, setText } from "./base/dom.js";
+import { duration, timeText } from "./base/format.js";
+import { serverNow, state } from "./base/live.js";
+import { machineLink } from "./shared/machine_parts.js";
+import { findProblems } from "./shared/problems.js";
+
+const SHOWN_PROBLEMS = 5;
+const SHOWN_MACHINES = 8;
+const THEMES = ["system", "light", "dark"];
+
+const elements = Object.fromEntries(
+  ["age", "banner", "problems", "warnings", "announce", "theme"].map((id) => [id, document.getElementById(id)]),
+);
+
+/** Show how old the data is; called each second. */
+export function showAge() {
+  const time = state.fleet?.poller.last_cycle_at;
+  if (state.answeredAt === null) return;
+  const age = time && duration((serverNow() - Date.parse(time)) / 1000);
+  setText(elements.age, time ? `As of ${age} ago` : "Not polled yet");
+  elements.age.title = time ? `latest poll cycle: ${timeText(Date.parse(time))}` : "";
+}
+
+/** Show the banner while the server does not answer. */
+export function showBanner() {
+  const { failedSince, failure, answeredAt } = state;
+  elements.banner.hidden = failedSince === null;
+  document.body.classList.toggle("unreachable", failedSince !== null);
+  if (failedSince === null) {
+    setText(elements.banner, "");
+    return;
+  }
+  const since = timeText(failedSince);
+  const what =
+    failure === null ? `The server has been unreachable since ${since}.` : `Errors since ${since}: ${failure}`;
+  const data = answeredAt === null ? "It has not answered yet." : "This page shows its last answer.";
+  setText(elements.banner, `${what} ${data} Retrying.`);
+}
+
+let isUnfolded = false;
+
+/** List the problems to fix; on the page of a machine, only those that concern it. */
+export function showProblems(machineName) {
+  const problems = findProblems(state, machineName);
+  elements.problems.hidden = problems.length === 0;
+  renderIfChanged(elements.problems, problems, () => {
+    const lines = problems.map(problemLine);
+    const folded = lines.splice(lines.length > SHOWN_PROBLEMS + 1 ? SHOWN_PROBLEMS : lines.length);
+    return [
+      h("h2", null, problems.length === 1 ? "1 problem" : `${problems.length} problems`),
+      h("ul", null, lines),
+      folded.length > 0 && foldedProblems(folded),
+    ];
+  });
+}
+
+function foldedProblems(lines) {
+  const toggle = ({ target }) => {
+    isUnfolded = target.open;
+  };
+  return h("details", { open: isUnfolded, toggle }, h("summary", null, `${lines.length} more`), h("ul", null, lines));
+}
+
+function problemLine({ severity, machines, where, what }) {
+  const label = h("b", null, severity === "error" ? "Error" : "Warning");
+  const place = machines.length ? machineLinks(machines) : where && h("code", null, where);
+  return h("li", { class: severity }, label, " ", place, place && ": ", what);
+}
+
+function machineLinks(names) {
+  const links = names.slice(0, SHOWN_MACHINES).flatMap((name, place) => [place > 0 && ", ", machineLink(name)]);
+  return names.length > SHOWN_MACHINES ? [...links, ` and ${names.length - SHOWN_MACHINES} more`] : links;
+}
+
+/** Show what is unsafe about how the server is run. */
+export function showWarnings() {
+  const warnings = state.health?.warnings ?? [];
+  elements.warnings.hidden = warnings.length === 0;
+  renderIfChanged(elements.warnings, warnings, () => warnings.map((warning) => h("p", null, warning)));
+}
+
+let lastStatuses = null;
+
+/** Tell screen readers which machines have changed their status. */
+export function announceStatuses() {
+  const statuses = new Map(state.fleet.machines.map(({ name, status }) => [name, status]));
+  const changed = [...statuses].filter(([name, status]) => (lastStatuses?.get(name) ?? status) !== status);
+  if (changed.length) setText(elements.announce, changed.map(([name, status]) => `${name} is ${status}`).join(", "));
+  lastStatuses = statuses;
+}
+
+/** Let the button change the theme; `onChange` is called after that. */
+export function startThemeButton(onChange) {
+  showTheme(storedTheme());
+  elements.theme.addEventListener("click", () => {
+    const theme = THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length];
+    try {
+      localStorage.setItem("theme", theme);
+    } catch {} // it lasts until the page is closed
+    showTheme(theme);
+    onChange();
+  });
+}
+
+function showTheme(theme) {
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  setText(elements.theme, `Theme: ${theme}`);
+}
+
+/** The chosen theme; where the browser stores nothing, the one that is shown. */
+function storedTheme() {
+  try {
+    return localStorage.getItem("theme") ?? THEMES[0];
+  } catch {
+    return document.documentElement.dataset.theme ?? THEMES[0];
+  }
+}

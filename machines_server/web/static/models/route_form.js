@@ -1,0 +1,148 @@
+// "Where would a request go now?": asks /api/route and shows candidates and rejections with their reasons.
+
+import { h, renderIfChanged, renderList, scrollable, setText, tableHead } from "../base/dom.js";
+import { gib, number, withLocalTimes } from "../base/format.js";
+import { STATUSES, state } from "../base/live.js";
+import { errorText, get, replaceUrl, withQuery } from "../base/site.js";
+import { machineLink, machineList } from "../shared/machine_parts.js";
+
+const PARAMETERS = ["model", "min_free_vram_gb", "min_context", "role", "tag", "cold"];
+
+/** {root, update()}: `query` is that of the page, which the form reads and changes. */
+export function makeRouteForm(query) {
+  const models = h("datalist", { id: "known-models" });
+  const inputs = makeInputs(query);
+  const verdict = h("div", { "aria-live": "polite" });
+  const tables = h("div", { class: "answer" });
+  const form = h(
+    "form",
+    { class: "controls", submit },
+    h("label", null, "Model ", inputs.model),
+    models,
+    h("label", null, "Free VRAM, GiB ", inputs.min_free_vram_gb),
+    h("label", null, "Context, tokens ", inputs.min_context),
+    h("label", null, "Role ", inputs.role),
+    h("label", null, "Tag ", inputs.tag),
+    h("label", { class: "check" }, inputs.cold, " include machines that must load it first"),
+    h("button", { class: "button" }, "Where would it go?"),
+  );
+  const heading = h("h2", { id: "router" }, "Where would a request go now?");
+  const root = h("section", { class: "card router", "aria-labelledby": "router" }, heading, form, verdict, tables);
+  let requests = 0;
+
+  function submit(event) {
+    event.preventDefault();
+    for (const name of PARAMETERS) {
+      const value = inputValue(inputs[name]);
+      if (value) query.set(name, value);
+      else query.delete(name);
+    }
+    replaceUrl(withQuery("/models", Object.fromEntries(query)));
+    fetchRoute();
+  }
+
+  async function fetchRoute() {
+    if (!query.get("model")) return;
+    requests += 1;
+    const request = requests;
+    const parameters = Object.fromEntries(PARAMETERS.map((name) => [name, query.get(name)]));
+    let route;
+    try {
+      route = await get(withQuery("/api/route", { ...parameters, explain: true }));
+    } catch (error) {
+      route = { machine: null, candidates: [], rejected: error.body?.rejected ?? [], message: errorText(error) };
+    }
+    if (request !== requests) return;
+    const { machine, url, model, warm, message } = route;
+    renderIfChanged(verdict, [machine, url, model, warm, message], () => verdictOf(route));
+    showTables(tables, route);
+  }
+
+  function update() {
+    const names = state.fleet.machines.flatMap((machine) => [...machine.models, ...machine.loaded_models]);
+    const known = [...new Set(names)].sort();
+    renderIfChanged(models, known, () => known.map((value) => h("option", { value })));
+    fetchRoute();
+  }
+
+  return { root, update };
+}
+
+function makeInputs(query) {
+  const amount = { type: "number", min: "0" };
+  const inputs = {
+    model: h("input", { name: "model", list: "known-models", required: true, autocomplete: "off" }),
+    min_free_vram_gb: h("input", { name: "min_free_vram_gb", ...amount, step: "any", inputmode: "decimal" }),
+    min_context: h("input", { name: "min_context", ...amount, step: "1" }),
+    role: h("input", { name: "role" }),
+    tag: h("input", { name: "tag" }),
+    cold: h("input", { name: "cold", type: "checkbox", value: "true" }),
+  };
+  for (const name of PARAMETERS)
+    if (name === "cold") inputs.cold.checked = query.get("cold") === "true";
+    else inputs[name].value = query.get(name) ?? "";
+  return inputs;
+}
+
+function inputValue(input) {
+  if (input.type === "checkbox") return input.checked ? input.value : "";
+  return input.value;
+}
+
+function verdictOf({ machine, url, model, warm, message }) {
+  if (!machine) return h("p", { class: "verdict none" }, withLocalTimes(message));
+  return h(
+    "p",
+    { class: "verdict" },
+    "It would go to ",
+    h("b", null, machineLink(machine)),
+    warm ? ", where the model is in memory: " : ", which must load it first: ",
+    h("code", null, `${url} ${model}`),
+  );
+}
+
+/** Rows stay the same elements while their numbers change, and so keep the focus on a link in them. */
+function showTables(root, { candidates, rejected }) {
+  renderIfChanged(root, [candidates.length > 0, rejected.length > 0], () => [
+    candidates.length > 0 && table("Candidates, best first", ["Machine", "Warmth", "Free VRAM", "Leases", "Why"]),
+    rejected.length > 0 && table("Rejected, nearest miss first", ["Machines", "Why"]),
+  ]);
+  const bodies = [...root.querySelectorAll("tbody")];
+  if (candidates.length) showCandidates(bodies[0], candidates);
+  if (rejected.length) renderList(bodies.at(-1), byReason(rejected), JSON.stringify, rejectionRow);
+}
+
+const table = (caption, headings) =>
+  scrollable(caption, null, h("table", null, h("caption", null, caption), tableHead(headings), h("tbody")));
+
+function showCandidates(body, candidates) {
+  const row = ({ name }) =>
+    h("tr", null, h("th", { scope: "row" }, machineLink(name)), h("td"), h("td"), h("td"), h("td"));
+  renderList(body, candidates, ({ name }) => name, row);
+  for (const [index, candidate] of candidates.entries()) {
+    const [, ...cells] = body.children[index].cells;
+    for (const [place, text] of candidateTexts(candidate).entries()) setText(cells[place], text);
+  }
+}
+
+const candidateTexts = ({ warmth, warm, free_vram_gb: free, leases, reason }) => [
+  (warmth ?? (warm ? "warm" : "cold")).replace("_", " "),
+  gib(free),
+  number(leases),
+  reason ? withLocalTimes(reason) : "–",
+];
+
+function rejectionRow([reason, names]) {
+  const count = names.length > 1 && h("p", { class: "quiet" }, `${names.length} machines`);
+  return h("tr", null, h("th", { scope: "row" }, count, machineList(names)), h("td", null, reason));
+}
+
+/** Many machines are often rejected for the same reason: [[reason, names], ...]. */
+export function byReason(rejected) {
+  const found = new Map();
+  for (const { name, code, reason } of rejected) {
+    const text = withLocalTimes(STATUSES.includes(code) ? `${code}: ${reason}` : reason);
+    found.set(text, [...(found.get(text) ?? []), name]);
+  }
+  return [...found];
+}

@@ -1,0 +1,127 @@
+// Measurements as bars with their numbers: built once, then updated in place.
+
+import { h, renderIfChanged, setText, template } from "../base/dom.js";
+import { gib, isKnown, number, percent } from "../base/format.js";
+import { state } from "../base/live.js";
+import { diskShare, leasedVram } from "./machine_facts.js";
+import { setShare, unreadableGpu } from "./machine_parts.js";
+
+const TWO_COLUMNS_ABOVE = 4;
+
+/** Kinds of gauges: `read` turns telemetry into a text and the share of the bar, NaN if unknown. */
+export const CPU = { label: "CPU", read: ({ cpu_percent: cpu }) => [percent(cpu), isKnown(cpu) ? cpu / 100 : NaN] };
+export const RAM = {
+  label: "RAM",
+  read: ({ ram_used_gb: used, ram_total_gb: total }) => [
+    ofTotal(used, total, 1),
+    isKnown(used) && total ? used / total : NaN,
+  ],
+};
+export const DISK = {
+  label: "Disk",
+  read: (telemetry) => {
+    const { disk_used_gb: used, disk_total_gb: total } = telemetry;
+    return [ofTotal(used, total, 0), isKnown(used) ? diskShare(telemetry) : NaN];
+  },
+};
+
+const ofTotal = (used, total, decimals) => `${number(used, decimals)} of ${gib(total, 0)}`;
+
+const gaugeTemplate = template(() =>
+  h(
+    "div",
+    { class: "gauge" },
+    h("span", { class: "label", "data-part": "label" }),
+    h("span", { class: "bar", "aria-hidden": "true" }, h("span", { class: "used", "data-part": "used" })),
+    h("span", { class: "value", "data-part": "value" }),
+  ),
+);
+
+/** {root, show(telemetry)}: one gauge for each of `kinds`, such as CPU and RAM. */
+export function makeGauges(kinds) {
+  const gauges = kinds.map(({ label, read }) => {
+    const parts = gaugeTemplate();
+    setText(parts.label, label);
+    return { ...parts, read };
+  });
+
+  function show(telemetry) {
+    for (const { read, used, value } of gauges) {
+      const [text, share] = read(telemetry);
+      setText(value, text);
+      setShare(used, share);
+    }
+  }
+
+  return { root: h("div", { class: "gauges" }, ...gauges.map(({ root }) => root)), show };
+}
+
+const part = (name, attributes, ...children) => h("span", { "data-part": name, ...attributes }, ...children);
+const legendKey = (name) => h("i", { class: `key ${name}` });
+
+const gpuTemplate = template(() => {
+  const bars = [part("usedBar", { class: "used" }), part("leasedBar", { class: "leased" })];
+  return h(
+    "div",
+    { class: "gpu" },
+    h("div", { class: "gpu-name" }, part("label", { class: "label" }), " ", part("model", { class: "quiet" })),
+    h("span", { class: "bar", "aria-hidden": "true" }, bars),
+    h(
+      "div",
+      { class: "gpu-numbers" },
+      h("span", null, legendKey("used"), part("used")),
+      " ",
+      part("leasedNumber", null, legendKey("leased"), part("leased")),
+      " ",
+      h("span", null, legendKey("free"), h("b", { "data-part": "free" }), part("total")),
+      " ",
+      part("load", { class: "quiet" }),
+    ),
+  );
+});
+
+/** {root, show(machine)}: the used, leased and free memory of each GPU, and its load. */
+export function makeGpus() {
+  const readable = h("div", { class: "gpus" });
+  const unreadable = h("div", { class: "gpus" });
+  const root = h("div", { class: "gpus" }, readable, unreadable);
+  const shown = [];
+
+  function show(machine) {
+    const { gpu: gpus = [], gpu_unreadable: broken = [] } = machine.telemetry;
+    const leased = leasedVram(machine, state.leases);
+    while (shown.length > gpus.length) shown.pop().root.remove();
+    readable.classList.toggle("many", gpus.length > TWO_COLUMNS_ABOVE);
+    for (const [place, gpu] of gpus.entries()) {
+      if (!shown[place]) {
+        shown[place] = gpuTemplate();
+        readable.append(shown[place].root);
+      }
+      showGpu(shown[place], gpu, leased.get(gpu.uuid) ?? 0);
+    }
+    renderIfChanged(unreadable, broken, () => broken.map(unreadableGpu));
+    unreadable.hidden = broken.length === 0;
+    root.hidden = gpus.length + broken.length === 0;
+  }
+
+  return { root, show };
+}
+
+function showGpu(parts, gpu, leased) {
+  const { vram_total_gb: total, vram_used_gb: used, vram_free_gb: free } = gpu;
+  const leasedFree = Math.min(leased, free);
+  setText(parts.label, `GPU ${gpu.index}`);
+  setText(parts.model, gpu.model ?? "");
+  setShare(parts.usedBar, used / total);
+  setShare(parts.leasedBar, leasedFree / total);
+  setText(parts.used, `${number(used, 1)} used`);
+  parts.leasedNumber.hidden = leasedFree <= 0;
+  setText(parts.leased, `${number(leasedFree, 1)} leased`);
+  setText(parts.free, `${number(free - leasedFree, 1)} free`);
+  setText(parts.total, ` of ${gib(total, 0)}`);
+  setText(parts.load, gpuLoadText(gpu));
+}
+
+/** The utilisation, temperature and power of a GPU. */
+export const gpuLoadText = (gpu) =>
+  `${percent(gpu.utilisation)} busy · ${number(gpu.temperature_c)}\u00a0°C · ${number(gpu.power_w)}\u00a0W`;

@@ -1,0 +1,127 @@
+"""A lease that no longer holds: who is told, when, and how."""
+
+import logging
+import time
+
+import pytest
+
+from machines_client import Client, Lease, LeaseLost
+from tests.client.scripted_server import LEASE, Say, ScriptedServer
+from tests.client.two import LLAMA, Two
+from tests.fakes import wait_until
+
+LOST = Say({"error": "unknown_lease", "message": "The lease abc expired."}, 404)
+
+
+def test_asking_tells_at_once_that_a_lease_is_lost(two: Two) -> None:
+    told: list[LeaseLost] = []
+    lease = two.client.lease(LLAMA, ttl_s=600, on_lost=told.append)
+    lease.check(ask=True)
+    two.client.release(lease.id)
+    lease.check()  # nobody has asked yet
+    assert lease.lost is None
+    with pytest.raises(LeaseLost, match="expired or was released"):
+        lease.check(ask=True)
+    with pytest.raises(LeaseLost):
+        lease.check()
+    assert [str(one) for one in told] == [str(lease.lost)]
+    lease.release()
+    assert len(told) == 1
+
+
+def test_asking_renews_the_lease(two: Two) -> None:
+    with two.client.lease(LLAMA, ttl_s=600) as lease:
+        before = lease.expires_at
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > 0.01)  # expires_at has milliseconds
+        lease.check(ask=True)
+        assert lease.expires_at > before
+
+
+def test_the_callback_is_told_in_the_background_and_once(two: Two) -> None:
+    told: list[LeaseLost] = []
+    lease = two.client.lease(LLAMA, ttl_s=1, on_lost=told.append)
+    two.client.release(lease.id)
+    wait_until(lambda: told)
+    with pytest.raises(LeaseLost):
+        lease.check(ask=True)
+    lease.release()
+    assert told == [lease.lost]
+
+
+def test_a_block_that_outlived_its_lease_raises(two: Two) -> None:
+    with pytest.raises(LeaseLost, match="expired or was released"), two.client.lease(LLAMA) as lease:
+        two.client.release(lease.id)
+
+
+def test_a_block_may_say_that_it_does_not_matter(two: Two) -> None:
+    with two.client.lease(LLAMA, raise_if_lost=False) as lease:
+        two.client.release(lease.id)
+    assert lease.lost is not None
+
+
+def test_the_error_of_a_block_goes_first_and_the_loss_is_noted_on_it(two: Two) -> None:
+    lease = two.client.lease(LLAMA)
+    two.client.release(lease.id)
+    with pytest.raises(ZeroDivisionError) as caught, lease:
+        raise ZeroDivisionError
+    assert caught.value.__notes__ == [str(lease.lost)]
+
+
+def test_a_release_is_no_loss(two: Two) -> None:
+    told: list[LeaseLost] = []
+    with two.client.lease(LLAMA, ttl_s=1, on_lost=told.append) as lease:
+        lease.release()
+    assert (lease.lost, told) == (None, [])
+    assert "released" in repr(lease)
+
+
+def test_a_lease_whose_time_is_over_is_lost_even_if_nothing_could_renew_it(scripted: ScriptedServer) -> None:
+    scripted.replies = [Say({**LEASE, "ttl_s": 0.05}, 201), Say({}, 500)]
+    lease = Client(scripted.url).lease("m", connect_timeout_s=None)
+    wait_until(lambda: lease.lost)
+    with pytest.raises(LeaseLost, match="renewed in time"):
+        lease.check()
+    lease.release()
+
+
+def test_a_callback_that_fails_is_logged(scripted: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(lost: LeaseLost) -> None:
+        raise ZeroDivisionError(str(lost))
+
+    scripted.replies = [Say(LEASE, 201), LOST]
+    lease = Client(scripted.url).lease("m", connect_timeout_s=None, on_lost=fail, ttl_s=60)
+    with caplog.at_level(logging.ERROR), pytest.raises(LeaseLost):
+        lease.check(ask=True)
+    assert "the callback for the lost lease abc failed" in caplog.text
+    lease.release()
+
+
+def test_a_long_lease_is_renewed_so_often_that_a_loss_is_known_soon(scripted: ScriptedServer) -> None:
+    scripted.replies = [Say({**LEASE, "ttl_s": 0.6}, 201), Say(LEASE)]
+    lease = Client(scripted.url).lease("m", connect_timeout_s=None)
+    wait_until(lambda: len(scripted.asked) > 3)
+    assert {asked.path for asked in scripted.asked[1:]} == {"/api/leases/abc/renew"}
+    lease.release()
+
+
+def test_a_lease_says_what_it_promises(two: Two) -> None:
+    with two.client.lease(LLAMA, min_free_vram_gb=4, exclusive=True, holder="me") as lease:
+        assert [(gpu.uuid, gpu.vram_gb) for gpu in lease.gpus] == [("GPU-0", 4.0)]
+        assert (lease.exclusive, lease.holder, lease.ttl_s, lease.load_s) == (True, "me", 60, None)
+        assert repr(lease) == (
+            f"<Lease {lease.id} of {LLAMA} on more at {two.more.url('')}, until {lease.expires_at}>"
+        )
+        held = two.client.leases().leases[0]
+        assert (held.lease, held.exclusive, held.gpus) == (lease.id, True, lease.gpus)
+
+
+def test_a_function_takes_a_lease_for_each_call(two: Two) -> None:
+    @two.client.leased(LLAMA, ttl_s=5)
+    def where(lease: Lease, text: str, *, times: int = 1) -> str:
+        """Its own words."""
+        assert two.client.leases().leases[0].lease == lease.id
+        return text * times
+
+    assert (where("a", times=3), where.__doc__) == ("aaa", "Its own words.")
+    assert two.client.leases().total == 0

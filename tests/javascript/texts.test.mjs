@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { ApiError, errorText } from "../../machines_server/web/static/base/site.js";
+import { ratioText, shareText } from "../../machines_server/web/static/machine/history.js";
+import { leaseText } from "../../machines_server/web/static/machine/present.js";
+import { byReason } from "../../machines_server/web/static/models/route_form.js";
+import { eventWords } from "../../machines_server/web/static/shared/machine_parts.js";
+import { CPU, DISK, gpuLoadText, RAM } from "../../machines_server/web/static/shared/meters.js";
+
+const plain = (text) => text.replaceAll("\u00a0", " ");
+const words = (event) => plain(eventWords(event).join(""));
+
+test("a gauge shows values with their totals, and an empty bar for what is unknown", () => {
+  const shown = ({ read }, telemetry) => {
+    const [text, share] = read(telemetry);
+    return [plain(text), share];
+  };
+  assert.deepEqual(shown(CPU, { cpu_percent: 12.4 }), ["12 %", 0.124]);
+  assert.deepEqual(shown(CPU, { cpu_percent: 0 }), ["0 %", 0]);
+  assert.deepEqual(shown(CPU, { cpu_percent: null }), ["–", NaN]);
+  assert.deepEqual(shown(RAM, { ram_used_gb: 38.25, ram_total_gb: 128 }), ["38.3 of 128 GiB", 38.25 / 128]);
+  assert.deepEqual(shown(RAM, { ram_used_gb: 38, ram_total_gb: null }), ["38 of – GiB", NaN]);
+  assert.deepEqual(shown(RAM, { ram_used_gb: 38, ram_total_gb: 0 }), ["38 of 0 GiB", NaN]);
+  assert.deepEqual(shown(DISK, { disk_used_gb: 40, disk_total_gb: 100, disk_available_gb: 55 }), [
+    "40 of 100 GiB",
+    0.45,
+  ]);
+  assert.deepEqual(shown(DISK, {}), ["– of – GiB", NaN]);
+});
+
+test("the load of a GPU has its units, also where it is unknown", () => {
+  assert.equal(plain(gpuLoadText({ utilisation: 47, temperature_c: 61, power_w: 213.4 })), "47 % busy · 61 °C · 213 W");
+  assert.equal(plain(gpuLoadText({ utilisation: null })), "– busy · – °C · – W");
+});
+
+test("a lease says what it reserves and when it expires", () => {
+  const now = Date.parse("2026-07-01T00:00:00Z");
+  const text = (lease) =>
+    plain(leaseText({ gpus: [], ram_gb: null, expires_at: "2026-07-01T00:10:00Z", ...lease }, now));
+  assert.equal(text({}), "no memory reserved, expires in 10 min");
+  const gpus = [
+    { index: 1, vram_gb: 4 },
+    { index: null, vram_gb: 2.5 },
+  ];
+  assert.equal(text({ gpus, ram_gb: 8 }), "4 GiB of GPU 1, 2.5 GiB of GPU ?, 8 GiB of RAM, expires in 10 min");
+  assert.equal(text({ expires_at: "2026-06-30T00:00:00Z" }), "no memory reserved, expires in 0 s");
+});
+
+test("events are told in words, and a type that this page does not know by its name", () => {
+  const loaded = { type: "model_loaded", model: "phi3", size_gb: 3.96, processor: "100% GPU" };
+  assert.equal(words(loaded), "loaded phi3 (4 GiB, 100% GPU)");
+  assert.equal(words({ ...loaded, size_gb: null }), "loaded phi3 (– GiB, 100% GPU)");
+  assert.equal(words({ type: "model_unloaded", model: "phi3", resident_s: 7500 }), "unloaded phi3 after 2 h 5 min");
+  assert.equal(words({ type: "model_unloaded", model: "phi3", resident_s: null }), "unloaded phi3 after –");
+  const changed = { type: "machine_changed", file: "box.yaml", keys: ["role", "tags"] };
+  assert.equal(words(changed), "was changed in box.yaml: role, tags");
+  assert.equal(words({ type: "host_rebooted", uptime_s: 90_000 }), "was rebooted after being up for 1 d 1 h");
+  assert.equal(words({ type: "service_up" }), "service_up");
+});
+
+test("availability that is unknown is not 0", () => {
+  assert.match(ratioText(null), /unknown/);
+  assert.match(ratioText(0), /^Answered 0 %/);
+  assert.match(ratioText(0.9995), /^Answered 100 %/);
+  assert.equal(plain(shareText(0, 100)), "–");
+  assert.equal(plain(shareText(90, 360)), "1 min, 25 %");
+});
+
+test("rejections for the same reason are one", () => {
+  const rejected = [
+    { name: "a", code: "offline", reason: "connection refused" },
+    { name: "b", code: "not_enough_vram", reason: "needs 5, has 2" },
+    { name: "c", code: "offline", reason: "connection refused" },
+  ];
+  assert.deepEqual(byReason(rejected), [
+    ["offline: connection refused", ["a", "c"]],
+    ["needs 5, has 2", ["b"]],
+  ]);
+});
+
+test("a failed request is told in a sentence, and its code is kept", () => {
+  const refused = new ApiError(503, { error: "store_unavailable", message: "The database cannot be used." });
+  assert.equal(refused.code, "store_unavailable");
+  assert.equal(errorText(refused), "The database cannot be used.");
+  assert.equal(errorText(new ApiError(500, null)), "The server answered 500.");
+  assert.equal(new ApiError(500, null).code, null);
+  assert.equal(errorText(new TypeError("Failed to fetch")), "The server cannot be reached.");
+  assert.equal(errorText(new DOMException("late", "TimeoutError")), "The server did not answer in time.");
+  assert.equal(errorText(new Error("It broke")), "It broke.");
+});

@@ -1,0 +1,61 @@
+"""The page below a path of a proxy: the real nginx, which takes the path away before it asks the server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.fakes import FakeFleet, machine_yaml
+from tests.page.conftest import Look
+from tests.page.proxy import Proxy
+from tests.running import RunningServer, wait_for_status
+
+PREFIXES = {
+    "strips": ("/fleet", ""),
+    "strips-and-tells": ("/fleet", "proxy_set_header X-Forwarded-Prefix /fleet;"),
+    "deep-and-odd": ("/tools/static/machines", ""),
+}
+
+
+@pytest.fixture(params=PREFIXES)
+def proxy(request: pytest.FixtureRequest, tmp_path: Path, fakes: FakeFleet) -> Iterator[Proxy]:
+    """A server with the machine `one.lab`, whose Ollama holds a model, behind nginx."""
+    prefix, headers = PREFIXES[request.param]
+    with (
+        RunningServer(tmp_path, MACHINES_TRUSTED_PROXIES="127.0.0.1") as server,
+        Proxy(tmp_path, server.url, prefix, headers) as proxy,
+    ):
+        server.write("one.yaml", machine_yaml("one.lab", fakes.sidecar(), fakes.ollama()))
+        wait_for_status(server, "one.lab", "online")
+        yield proxy
+
+
+def test_links_addresses_choices_and_charts_are_all_below_the_path(proxy: Proxy, look: Look) -> None:
+    watched = look(proxy)
+    page = watched.open("/")
+    nav = page.get_by_role("navigation")
+    for name, path in {"Models": "/models", "Events": "/events", "Fleet": "/"}.items():
+        nav.get_by_role("link", name=name).click()
+        expect(page).to_have_url(proxy.url + path)
+        expect(nav.get_by_role("link", name=name)).to_have_attribute("aria-current", "page")
+    page.locator("#main").get_by_role("link", name="one.lab").first.click()
+    expect(page).to_have_url(f"{proxy.url}/machines/one.lab")
+    heading = page.get_by_role("heading", name="one.lab")
+    expect(heading).to_be_visible()
+    nav.get_by_role("link", name="Models").click()
+    page.get_by_label("Search").fill("none")
+    expect(page).to_have_url(f"{proxy.url}/models?q=none")
+    page.go_back()
+    expect(heading).to_be_visible()
+    page.reload()
+    expect(page.locator(".uplot").first).to_be_visible()
+    page.get_by_role("link", name="machines-server").click()
+    expect(page).to_have_url(f"{proxy.url}/")
+    watched.open("/events")
+    watched.open("/machines/one.lab")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    assert download.value.url.startswith(f"{proxy.url}/api/machines/one.lab/history?")
+    assert watched.asked("/static/vendor/uPlot.iife.min.js") > 0
+    assert watched.asked("/static/machine.css") > 0

@@ -1,0 +1,55 @@
+"""How the server is, and whether its answers are up to date."""
+
+import json
+import time
+from contextlib import closing
+from pathlib import Path
+
+from machines_server.contract.health import Health, NotReady
+from machines_server.core.sample import Cycle
+from machines_server.services.health import HealthService
+from machines_server.services.poller import PollerMonitor
+from machines_server.store.sqlite.connection import open_writer
+from machines_server.store.sqlite.coordination.poller_lock import PollerLock
+from machines_server.store.sqlite.telemetry.latest import LatestReader
+from tests.fakes import wait_until
+from tests.services.polled import Polled
+
+
+def test_health_names_every_fault_of_the_poller(polled: Polled) -> None:
+    assert polled.services.health.health().poller.message is None
+    clock, sockets = "the wall clock was set by +3600 s", "could not open a connection"
+    polled.lock.report_faults({"clock": clock, "poll": sockets})
+    poller = polled.services.health.health().poller
+    assert (poller.state, poller.message) == ("running", f"{clock}; {sockets}")
+    an_hour_ago = time.time() - 3600
+    polled.writer.write([Cycle(an_hour_ago, an_hour_ago, 0.1, 0.05)])
+    wait_until(lambda: polled.services.health.health().poller.state == "stalled", 5)
+    message = polled.services.health.health().poller.message or ""
+    assert message.startswith("the poller is stalled")
+    assert message.endswith(f"; {clock}; {sockets}")
+
+
+def test_readiness_is_judged_by_the_answer_that_users_get(polled: Polled, tmp_path: Path) -> None:
+    readiness = polled.services.health.readiness
+    assert isinstance(readiness(), Health)
+    with closing(open_writer(tmp_path / "var" / "telemetry.db")) as connection:
+        connection.execute("UPDATE latest SET host = '{', revision = revision + 1")
+    not_ready = readiness()
+    assert isinstance(not_ready, NotReady)
+    assert "cannot be read" in not_ready.message
+    assert not_ready.store.state == "error"
+    assert not_ready.message == f"The answers are not up to date: {not_ready.store.message}."
+    (machine,) = json.loads(polled.services.fleet.infrastructure().json)["machines"]
+    assert machine["status"] == "unknown"
+    polled.poll(3)
+    assert isinstance(readiness(), Health)
+
+
+def test_a_server_that_could_not_read_the_past_is_not_ready(polled: Polled, tmp_path: Path) -> None:
+    monitor = PollerMonitor(PollerLock(tmp_path / "var" / "poller.lock"), tmp_path / "machines", 5, 2)
+    store, fault = LatestReader(tmp_path / "var" / "telemetry.db"), "telemetry.db: a text in it is damaged"
+    not_ready = HealthService(polled.services.fleet, store, monitor, lambda: fault).readiness()
+    assert isinstance(not_ready, NotReady)
+    assert (not_ready.store.state, not_ready.store.message) == ("error", fault)
+    assert isinstance(HealthService(polled.services.fleet, store, monitor, lambda: None).readiness(), Health)

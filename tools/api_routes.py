@@ -1,0 +1,190 @@
+"""Every route of the API, with its parameters and answers, for docs/api.md."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from machines_server.contract.errors import BadParameterBody, ErrorBody, TooManyBody, UnknownMachineBody
+from machines_server.contract.events import Event, Events
+from machines_server.contract.health import Health, NotReady
+from machines_server.contract.history import (
+    Availability,
+    FleetAvailability,
+    FleetHistory,
+    History,
+    Models,
+    Point,
+)
+from machines_server.contract.history_queries import (
+    AvailabilityQuery,
+    EventsQuery,
+    FleetSeriesQuery,
+    ModelsQuery,
+    SeriesQuery,
+)
+from machines_server.contract.leases import GrantedLease, HeldLease, Leases
+from machines_server.contract.machines import DeclaredMachine, Infrastructure, LiveKeys, Machines
+from machines_server.contract.requests import LeaseParameters, RenewParameters, RouteParameters
+from machines_server.contract.routing import NoMachine, Route
+from machines_server.contract.telemetry import System
+
+
+@dataclass(frozen=True)
+class ApiError:
+    """An error by its code."""
+
+    status: int
+    body: type
+    about: str
+
+
+ERRORS = {
+    "bad_parameter": ApiError(400, BadParameterBody, "a parameter is unknown, missing or invalid"),
+    "too_much": ApiError(400, ErrorBody, "the answer would be too large, or reading for it take too long"),
+    "unknown_machine": ApiError(
+        404, UnknownMachineBody, "no machine has that name; about the past, none ever had"
+    ),
+    "unknown_lease": ApiError(404, ErrorBody, "the lease has ended or never existed"),
+    "lease_broken": ApiError(409, ErrorBody, "the machine of the lease can no longer be used"),
+    "idempotency_conflict": ApiError(
+        409, ErrorBody, "an earlier request with that key asked for something else"
+    ),
+    "too_many_leases": ApiError(
+        429, TooManyBody, "the holder, the address or all together have too many leases"
+    ),
+    "too_many_questions": ApiError(429, TooManyBody, "too many requests about the past at the same time"),
+    "no_machine": ApiError(503, NoMachine, "no machine is fit"),
+    "not_ready": ApiError(503, NotReady, "answers are not up to date"),
+    "store_unavailable": ApiError(503, ErrorBody, "the database cannot be used"),
+    "not_found": ApiError(404, ErrorBody, "there is no such path"),
+    "method_not_allowed": ApiError(405, ErrorBody, "the path does not support that method"),
+    "bad_request": ApiError(400, ErrorBody, "the body is not JSON"),
+    "request_entity_too_large": ApiError(413, ErrorBody, "the body is too large"),
+    "misdirected_request": ApiError(421, ErrorBody, "the server is not known under that host name"),
+    "internal_error": ApiError(500, ErrorBody, "the server failed; its log says why"),
+    "busy": ApiError(503, ErrorBody, "too many requests are waiting for an answer"),
+}
+
+
+@dataclass(frozen=True)
+class ApiRoute:
+    """One method of one path, and its parameters."""
+
+    title: str
+    """The method and the path."""
+    about: str
+    answer: Any
+    """The class of the answer, several whose keys it has, or what it is in words."""
+    errors: tuple[str, ...] = ()
+    """The codes of ERRORS that are its own; any route may answer with the last ones."""
+    query: type | None = None
+    body: type | None = None
+    note: str = ""
+    """What to know beside the classes."""
+    status: int = 200
+
+
+_PAST = ("bad_parameter", "too_much", "too_many_questions", "store_unavailable")
+_MACHINE = (DeclaredMachine, LiveKeys)
+
+ROUTES = (
+    ApiRoute(
+        "GET /api/machines",
+        "The machine files as declared, and their problems.",
+        Machines[DeclaredMachine],
+    ),
+    ApiRoute(
+        "GET /api/infrastructure",
+        "Every machine with its live keys.",
+        Infrastructure[LiveKeys],
+        note="Each machine also has the keys of its file, among them those of DeclaredMachine.",
+    ),
+    ApiRoute(
+        "GET /api/machines/NAME",
+        "One machine with its live keys.",
+        _MACHINE,
+        ("unknown_machine",),
+        note="It has all keys of its file, as they are declared.",
+    ),
+    ApiRoute(
+        "GET /api/machines/NAME/file",
+        "The version of a machine's file that is in force.",
+        "YAML, without comments",
+        ("unknown_machine",),
+    ),
+    ApiRoute(
+        "GET /api/machines/NAME/history",
+        "Metrics of one machine over time.",
+        History[list[Point]],
+        ("unknown_machine", *_PAST),
+        query=SeriesQuery,
+        note="With `format=csv`, a table instead: the time, then four columns for each series.",
+    ),
+    ApiRoute(
+        "GET /api/history",
+        "Metrics of several machines over time, in the same steps.",
+        FleetHistory[list[Point]],
+        ("unknown_machine", *_PAST),
+        query=FleetSeriesQuery,
+        note="The limits on points hold for the whole answer. With `format=csv`, a table instead: the time,"
+        " then four columns for each series, whose heads begin with the name of the machine.",
+    ),
+    ApiRoute(
+        "GET /api/machines/NAME/availability",
+        "How long a machine was online, degraded, offline and unknown, and how often it went offline.",
+        Availability,
+        ("unknown_machine", *_PAST),
+        query=AvailabilityQuery,
+    ),
+    ApiRoute(
+        "GET /api/availability",
+        "The same of every machine, the least reliable first.",
+        FleetAvailability,
+        _PAST,
+        query=AvailabilityQuery,
+    ),
+    ApiRoute(
+        "GET /api/events",
+        "Events, page by page, newest first.",
+        Events[Event],
+        ("unknown_machine", *_PAST),
+        query=EventsQuery,
+    ),
+    ApiRoute(
+        "GET /api/models",
+        "Every model: where it is declared, on disk and in memory, and where it was last seen.",
+        Models,
+        _PAST,
+        query=ModelsQuery,
+    ),
+    ApiRoute(
+        "GET /api/route",
+        "Which machine to use, and why not the others.",
+        Route,
+        ("bad_parameter", "no_machine", "store_unavailable"),
+        query=RouteParameters,
+        note="`docs/routing.md` explains the ranking.",
+    ),
+    ApiRoute(
+        "POST /api/leases",
+        "The same, with a lease on the machine.",
+        GrantedLease,
+        ("bad_parameter", "idempotency_conflict", "too_many_leases", "no_machine", "store_unavailable"),
+        status=201,
+        body=LeaseParameters,
+        note="A request that repeats the header `Idempotency-Key` of an earlier one gets that one's lease; if"
+        " it asks for something else, it is refused.",
+    ),
+    ApiRoute("GET /api/leases", "The leases in force.", Leases, ("store_unavailable",)),
+    ApiRoute("GET /api/leases/LEASE", "One lease.", HeldLease, ("unknown_lease", "store_unavailable")),
+    ApiRoute(
+        "POST /api/leases/LEASE/renew",
+        "Restart the time of a lease.",
+        HeldLease,
+        ("bad_parameter", "unknown_lease", "lease_broken", "store_unavailable"),
+        body=RenewParameters,
+    ),
+    ApiRoute("DELETE /api/leases/LEASE", "End a lease.", HeldLease, ("unknown_lease", "store_unavailable")),
+    ApiRoute("GET /api/system", "The host that the server runs on.", System),
+    ApiRoute("GET /health", "The health of the server.", Health),
+    ApiRoute("GET /health/ready", "Whether answers are up to date.", Health, ("not_ready",)),
+)

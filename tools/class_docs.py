@@ -1,0 +1,52 @@
+"""What the source says about the fields of a class: the docstring below each, which Python does not keep."""
+
+import ast
+import inspect
+import sys
+import textwrap
+from functools import cache
+from itertools import pairwise
+from typing import Any, get_origin
+
+OURS = ("machines_server", "sidecar", "host_facts")
+
+
+def class_of(kind: Any) -> type:
+    """The class itself of a generic one with parameters."""
+    origin: type = get_origin(kind) or kind
+    return origin
+
+
+def about(kind: Any) -> str:
+    """The docstring of a class, each paragraph on one line."""
+    text = inspect.cleandoc(class_of(kind).__doc__ or "")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def field_docs(kind: Any) -> dict[str, str]:
+    """The docstrings of its fields by name, also of inherited ones, each on one line."""
+    found: dict[str, str] = {}
+    for base in bases_of(kind):
+        found |= field_docs(base)
+    for field, below in pairwise(_definition(class_of(kind)).body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            match below:
+                case ast.Expr(ast.Constant(str() as text)):
+                    found[field.target.id] = " ".join(text.split())
+    return found
+
+
+def bases_of(kind: Any) -> list[type]:
+    """The classes of ours from which it inherits directly; a TypedDict does not keep them itself."""
+    known = vars(sys.modules[class_of(kind).__module__])
+    names = [ast.unparse(base).partition("[")[0] for base in _definition(class_of(kind)).bases]
+    found = [known[name] for name in names if name in known]
+    return [base for base in found if getattr(base, "__module__", "").startswith(OURS)]
+
+
+@cache
+def _definition(kind: type) -> ast.ClassDef:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    if not isinstance(definition, ast.ClassDef):
+        raise TypeError(f"{kind} is not a class")
+    return definition
