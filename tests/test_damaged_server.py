@@ -3,8 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from functools import partial
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -24,11 +23,11 @@ def emptied(path: Path) -> None:
 
 
 def flipped(path: Path) -> None:
-    """Some bits of every page."""
+    """Some bits of every page; a second call changes nothing more."""
     with path.open("r+b") as file:
         content = bytearray(file.read())
         for at in range(0, len(content), 97):
-            content[at] ^= 0x55
+            content[at] |= 0x55
         file.seek(0)
         file.write(content)
 
@@ -40,11 +39,23 @@ def no_texts(path: Path) -> None:
         file.write(content)
 
 
-def all_is_in_the_file(path: Path) -> bool:
-    """Move what is in the log into the file; a page that is still in the log would mend it later."""
-    with closing(sqlite3.connect(path)) as connection:
-        (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not is_busy
+def damage_for_good(server: RunningServer, damage: Callable[[Path], None]) -> None:
+    """Damage the database until the writer has noticed.
+
+    What is in the log would mend the file later, and so would a page that the writer is about to write.
+    """
+    path = server.data / "telemetry.db"
+
+    def is_noticed() -> bool:
+        with (
+            suppress(sqlite3.DatabaseError, UnicodeDecodeError),
+            closing(sqlite3.connect(path)) as connection,
+        ):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        damage(path)
+        return "unwritten polls are kept" in server.log.read_text()
+
+    wait_until(is_noticed, 20)
 
 
 def declared(folder: Path, fakes: FakeFleet) -> None:
@@ -59,8 +70,7 @@ def test_it_is_not_ready_and_says_what_helps(
     declared(tmp_path, fakes)
     with RunningServer(tmp_path) as server:
         wait_for_status(server, "one", "online")
-        wait_until(partial(all_is_in_the_file, server.data / "telemetry.db"))
-        damage(server.data / "telemetry.db")
+        damage_for_good(server, damage)
         wait_until(lambda: server.get("/health/ready").status_code == 503, 5)
 
         def says_what_helps() -> bool:
