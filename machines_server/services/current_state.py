@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from machines_server.core.machine import Registry
@@ -24,15 +23,6 @@ class StateVersion(NamedTuple):
     store: Hashable
 
 
-@dataclass(slots=True)
-class _Entry:
-    """A state, what it was built from, and when it was last known to be current (epoch seconds)."""
-
-    state: FleetState
-    version: StateVersion
-    current_at: float
-
-
 class CurrentState:
     """Rebuilds the FleetState once its version or the clock makes the last one invalid; thread-safe."""
 
@@ -47,37 +37,34 @@ class CurrentState:
         self._registry, self._registry_at_once = registry, registry_at_once
         self._store, self._monitor = store, monitor
         self._lock = threading.Lock()
-        self._entry: _Entry | None = None
+        self._state: FleetState | None = None
+        self._version: StateVersion | None = None
+        """What the state was built from."""
 
-    def get(self, max_lag_s: float = 0.0) -> FleetState:
-        """The current state; polls of an unfinished cycle may be missing for up to `max_lag_s`."""
+    def get(self) -> FleetState:
+        """The current state."""
         with self._lock:
             now = time.time()
-            version, entry = StateVersion(self._registry(now), self._store_version()), self._entry
-            if entry is not None and entry.state.is_valid(now):
-                if entry.version == version:
-                    entry.current_at = now
-                    return entry.state
-                is_recent = 0 <= now - entry.current_at < max_lag_s
-                if is_recent and entry.version.registry is version.registry and self._may_lag(entry.state):
-                    return entry.state
-            self._entry = self._build(version, now)
-            return self._entry.state
+            version, state = self.version(), self._state
+            if state is None or self._version != version or not state.is_valid(now):
+                state = self._build(version, now)
+            return state
 
     def get_at_once(self) -> FleetState | None:
         """The current state, or None if it must be built or finding out would block."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            entry = self._entry
+            state, version = self._state, self._version
             is_current = (
-                entry is not None
-                and entry.state.is_valid(time.time())
-                and entry.version.store is not None
-                and self._registry_at_once() is entry.version.registry
-                and self._store.version_at_once() == entry.version.store
+                state is not None
+                and version is not None
+                and state.is_valid(time.time())
+                and version.store is not None
+                and self._registry_at_once() is version.registry
+                and self._store.version_at_once() == version.store
             )
-            return entry.state if entry and is_current else None
+            return state if is_current else None
         finally:
             self._lock.release()
 
@@ -85,10 +72,20 @@ class CurrentState:
         """A value that changes when files or polls do."""
         return StateVersion(self._registry(time.time()), self._store_version())
 
+    def is_current(self, state: FleetState) -> bool:
+        """Whether a state is still valid, and nothing that it was built from has changed."""
+        version = self._version
+        return state is self._state and state.is_valid(time.time()) and version == self.version()
+
+    def may_be_current(self, state: FleetState) -> bool:
+        """Whether a state is current but for polls; asks no database."""
+        now = time.time()
+        return state.is_valid(now) and state.registry is self._registry(now)
+
     def read_fault(self) -> str | None:
         """Why the database could not be read for the last state, or None."""
-        entry = self._entry
-        return entry.state.read_fault if entry else None
+        state = self._state
+        return state.read_fault if state else None
 
     def _store_version(self) -> Hashable:
         try:
@@ -96,25 +93,18 @@ class CurrentState:
         except StoreError:
             return None
 
-    def _may_lag(self, state: FleetState) -> bool:
-        """Whether no cycle has ended since, and every machine has been polled."""
-        try:
-            return not state.fleet.has_unknown and self._store.cycle() == state.cycle
-        except StoreError:
-            return False
-
-    def _build(self, version: StateVersion, now: float) -> _Entry:
+    def _build(self, version: StateVersion, now: float) -> FleetState:
         snapshot, read_fault = Snapshot(), None
         try:
             snapshot = self._store.snapshot()
         except StoreError as error:
             version, read_fault = version._replace(store=None), with_remedy(error)
         report = self._monitor.report(snapshot.cycle, now, read_fault)
-        before = self._entry.state if self._entry else None
-        state = build_state(version.registry, snapshot, report, now, read_fault, before)
+        state = build_state(version.registry, snapshot, report, now, read_fault, self._state)
         for machine, failure in state.failures:
             log.error("the state of machine %s cannot be determined", machine.name, exc_info=failure)
-        return _Entry(state, version, now)
+        self._version, self._state = version, state
+        return state
 
 
 def with_remedy(error: StoreError) -> str:

@@ -29,15 +29,13 @@ from machines_server.failure_log import logger_of_failures
 from machines_server.inventory.yaml.write import as_yaml
 from machines_server.services.current_state import CurrentState
 from machines_server.services.fleet_state import FleetState, unreadable
+from machines_server.services.recent_state import RecentState
 
 log = logger_of_failures(__name__)
 
 INFRASTRUCTURE, MACHINES = "/api/infrastructure", "/api/machines"
 READY_PATHS = (INFRASTRUCTURE, MACHINES)
 """The paths whose answers are cached ready to send."""
-ADVICE_LAG_S = 1.0
-"""How long advice may lack the polls of an unfinished cycle; they are written in about ten batches, and
-building a state for each would slow down too many answers."""
 MAX_PROBLEMS = 1000
 """The most problems of machine files in an answer."""
 
@@ -60,6 +58,7 @@ class FleetService:
         self, current: CurrentState, registry: Callable[[float], Registry], config_dir: Path
     ) -> None:
         self._current, self._registry, self._config_dir = current, registry, config_dir
+        self._recent = RecentState(current)
         self._lock = threading.Lock()
         self._ready: dict[str, _Ready] = {}
         self._make = {INFRASTRUCTURE: self._make_infrastructure, MACHINES: self._make_machines}
@@ -115,9 +114,12 @@ class FleetService:
         """A value that changes when the fleet may have changed."""
         return self._current.version()
 
-    def recent_fleet(self) -> Fleet:
-        """The state for advice, which promises nothing and may lack the latest polls."""
-        return self._current.get(max_lag_s=ADVICE_LAG_S).fleet
+    def recent_fleet(self, prepare: Callable[[Fleet], None] = lambda _: None) -> Fleet:
+        """The state for advice, which promises nothing, so that a large fleet's may lack the latest polls.
+
+        `prepare` is called with fleets that will soon be returned.
+        """
+        return self._recent.get(prepare).fleet
 
     def models(self) -> dict[str, Mapping[str, list[str]]]:
         """The models that each machine has in memory (`loaded`) and on its disk (`on_disk`) now."""

@@ -28,6 +28,8 @@ MAX_KEY_CHARACTERS = 200
 """The longest Idempotency-Key."""
 MAX_CACHE_BYTES = 16 * 2**20
 """The size of the answers cached while fleet and leases stay the same."""
+MAX_PREPARED, MAX_PREPARATION_S = 8, 0.5
+"""How many questions are answered before anybody asks them again, and for how long."""
 NEAR_MISSES = 3
 """How many rejections the message names when no machine is fit."""
 
@@ -51,7 +53,7 @@ class Routing:
     def __init__(
         self,
         fleet: Callable[[], Fleet],
-        recent_fleet: Callable[[], Fleet],
+        recent_fleet: Callable[[Callable[[Fleet], None]], Fleet],
         leases: Leases,
         look_for: Callable[[str], None] = lambda _: None,
         poll_soon: Callable[[Sequence[str]], None] = lambda _: None,
@@ -59,26 +61,32 @@ class Routing:
     ) -> None:
         """`recent_fleet` may return a slightly outdated fleet, good enough where nothing is promised.
 
+        It calls its argument with fleets that it will soon return.
+
         `look_for` is called with a model that may be on a disk by now, so that machines are asked for it, and
         `poll_soon` with the machines whose state matters to somebody who may ask again.
         """
         self._fleet, self._recent_fleet, self._leases = fleet, recent_fleet, leases
         self._look_for, self._poll_soon = look_for, poll_soon
-        self._cache = _AnswerCache(Fleet(), LeaseSnapshot())
+        self._cache = self._prepared = _AnswerCache(Fleet(), LeaseSnapshot())
         self._given = GivenAdvice(board)
 
     def route(self, query: Mapping[str, list[str]]) -> RouteReply:
         """The machine to use, other candidates, and rejections; raises BadParameterError."""
         parameters, snapshot = route_parameters(query), self._leases.read()
         # Who waits is asked for again because something has changed, so that this must be seen.
-        fleet = self._fleet() if parameters.wait_s else self._recent_fleet()
+        fleet = self._fleet() if parameters.wait_s else self._recent_fleet(self._prepare)
         question, cache = parameters.question(), self._cache
-        if cache.fleet is not fleet or cache.snapshot.version != snapshot.version:
-            cache = self._cache = _AnswerCache(fleet, snapshot)
+        if not cache.is_of(fleet, snapshot):
+            prepared = self._prepared
+            cache = prepared if prepared.is_of(fleet, snapshot) else _AnswerCache(fleet, snapshot)
+            self._cache = cache
         answer = cache.answers.get(question)
         if answer is None:
             answer = self._answer(question, fleet, snapshot)
-            cache.answers.put(question, answer, _size_bytes(answer) + parameters.size_bytes())
+            cache.put(question, answer, parameters.size_bytes())
+        if len(cache.asked) < MAX_PREPARED:
+            cache.asked[question] = parameters.size_bytes()
         if isinstance(answer, BadParameterError):
             raise answer.with_traceback(None)
         if isinstance(answer, RouteReply):
@@ -173,6 +181,15 @@ class Routing:
         ]
         return lease_answers.Leases(leases=held, total=len(held), expired_10m=self._leases.expired())
 
+    def _prepare(self, fleet: Fleet) -> None:
+        """Answer the questions about the present fleet for one that will soon take its place."""
+        cache, until = _AnswerCache(fleet, self._leases.read()), time.monotonic() + MAX_PREPARATION_S
+        for question, size_bytes in list(self._cache.asked.items()):
+            if time.monotonic() > until:
+                break
+            cache.put(question, self._answer(question, fleet, cache.snapshot), size_bytes)
+        self._prepared = cache
+
     @contextmanager
     def _polling_if_none_is_fit(self) -> Iterator[None]:
         try:
@@ -248,6 +265,16 @@ class _AnswerCache:
     def __init__(self, fleet: Fleet, snapshot: LeaseSnapshot) -> None:
         self.fleet, self.snapshot = fleet, snapshot
         self.answers: ByteCache[Question, _Answer] = ByteCache(MAX_CACHE_BYTES)
+        self.asked: dict[Question, int] = {}
+        """The first questions that were asked, with their sizes in bytes."""
+
+    def put(self, question: Question, answer: "_Answer", size_bytes: int) -> None:
+        """Keep the answer to a question of that size."""
+        self.answers.put(question, answer, _size_bytes(answer) + size_bytes)
+
+    def is_of(self, fleet: Fleet, snapshot: LeaseSnapshot) -> bool:
+        """Whether the answers are about that fleet with those leases."""
+        return self.fleet is fleet and self.snapshot.version == snapshot.version
 
 
 def _size_bytes(answer: _Answer) -> int:

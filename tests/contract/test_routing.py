@@ -37,7 +37,7 @@ def fleet() -> Fleet:
 @pytest.fixture
 def routing(tmp_path: Any) -> Routing:
     known = fleet()
-    return Routing(lambda: known, lambda: known, LeaseStore(tmp_path / "coordination.db"))
+    return Routing(lambda: known, lambda _: known, LeaseStore(tmp_path / "coordination.db"))
 
 
 def as_declared(json: bytes, kind: type[Any]) -> Any:

@@ -11,37 +11,11 @@ from machines_server.core.sample import LoadedModel, PollResult, RuntimeState, S
 from machines_server.core.status import Status
 from machines_server.inventory.machine_file import parse_machine
 from machines_server.services.current_state import CurrentState
-from machines_server.services.fleet import ADVICE_LAG_S, FleetService
+from machines_server.services.fleet import FleetService
 from machines_server.services.poller import PollerMonitor
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from machines_server.store.sqlite.telemetry.latest import LatestReader
-from tests.fakes import wait_until
 from tests.services.polled import TEXT, Polled
-
-
-def test_advice_takes_the_polls_of_a_cycle_when_it_ends(polled: Polled) -> None:
-    assert polled.advised_by() == 1
-    polled.poll(2)
-    assert polled.advised_by() == 1
-    polled.end_cycle()
-    assert polled.advised_by() == 2
-
-
-def test_what_is_polled_outside_of_a_cycle_is_part_of_advice_soon(polled: Polled) -> None:
-    assert polled.advised_by() == 1
-    polled.poll(2)
-    assert polled.advised_by() == 1
-    began = time.monotonic()
-    wait_until(lambda: polled.advised_by() == 2, 5)
-    assert time.monotonic() - began < ADVICE_LAG_S + 1
-
-
-def test_what_is_shown_has_every_poll_at_once_and_so_has_advice_then(polled: Polled) -> None:
-    assert polled.advised_by() == 1
-    polled.poll(2)
-    (shown,) = json.loads(polled.services.fleet.infrastructure().json)["machines"]
-    assert shown["telemetry"]["cpu_percent"] == 2
-    assert polled.advised_by() == 2
 
 
 def test_a_new_machine_is_part_of_advice_at_once(tmp_path: Path, polled: Polled) -> None:

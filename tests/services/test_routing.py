@@ -25,7 +25,7 @@ PHI = "phi3:mini"
 
 
 def routing_of(folder: Path, fleet: Fleet) -> Routing:
-    return Routing(lambda: fleet, lambda: fleet, LeaseStore(folder / "coordination.db"))
+    return Routing(lambda: fleet, lambda _: fleet, LeaseStore(folder / "coordination.db"))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_whether_a_machine_could_load_the_model_is_found_while_others_may_write(
 
     known = a_fleet(a_live("a", [20]), on_disk={"a": [StoredModel(PHI, "d1", 2 * GIB)]})
     fleet = WatchedFleet(known.states, known.libraries)
-    routing = Routing(lambda: fleet, lambda: fleet, store)
+    routing = Routing(lambda: fleet, lambda _: fleet, store)
     with pytest.raises(NoMachineError, match="With cold=true, a could load it"):
         routing.lease({"model": PHI}, None, "192.0.2.1")
     assert was_choosing == [False]
@@ -133,7 +133,7 @@ def test_a_lease_that_was_granted_is_told_even_if_it_cannot_be_read_again(tmp_pa
         path.rename(tmp_path / "away")
         path.mkdir()
 
-    routing = Routing(lambda: fleet, lambda: fleet, LeaseStore(path), poll_soon=break_off)
+    routing = Routing(lambda: fleet, lambda _: fleet, LeaseStore(path), poll_soon=break_off)
     granted = routing.lease({"model": LLAMA, "min_free_vram_gb": 3}, None, "192.0.2.1")
     assert (granted.machine, [gpu.vram_gb for gpu in granted.gpus]) == ("a", [3])
 
@@ -148,6 +148,6 @@ def test_machines_that_do_not_answer_or_lack_the_model_are_not_polled_at_once(tm
     )
     polled: list[str] = []
     store = LeaseStore(tmp_path / "coordination.db")
-    routing = Routing(lambda: fleet, lambda: fleet, store, poll_soon=polled.extend)
+    routing = Routing(lambda: fleet, lambda _: fleet, store, poll_soon=polled.extend)
     assert ask(routing, model=PHI, cold="true")["error"] == "no_machine"
     assert polled == ["full"]

@@ -1,0 +1,79 @@
+"""The FleetState for advice: of a large fleet a slightly outdated one, while a new one is being built."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from machines_server.core.routing.fleet import Fleet
+from machines_server.failure_log import logger_of_failures
+from machines_server.services.current_state import CurrentState
+from machines_server.services.fleet_state import FleetState
+
+LARGE_FLEET = 200
+"""The state of a smaller fleet is built within 10 ms, so that nobody needs an outdated one."""
+MAX_LAG_S = 2.0
+"""How long a state may be used after it was last known to be current."""
+_PAUSE = 3
+"""The pause between two renewals, as a multiple of the time that one takes. A cycle is written in about ten
+batches, and building a state for each would slow down too many answers."""
+
+log = logger_of_failures(__name__)
+
+
+class RecentState:
+    """Returns a state at once, and renews it in the background; shared by the threads of a process."""
+
+    def __init__(self, current: CurrentState, max_lag_s: float = MAX_LAG_S) -> None:
+        self._current, self._max_lag_s = current, max_lag_s
+        self._state: FleetState | None = None
+        self._current_at = self._renew_at = float("-inf")  # by the monotonic clock, like `now` below
+        self._renewing = threading.Lock()
+
+    def get(self, prepare: Callable[[Fleet], None]) -> FleetState:
+        """The state of a small fleet now, of a large one at most `max_lag_s` ago.
+
+        A change of the files is part of it at once. `prepare` is called with each fleet that was built in the
+        background, before that is returned for the first time.
+        """
+        state, now = self._state, time.monotonic()
+        if state is None or not self._may_be_used(state, now):
+            return self._build()
+        if self._renewing.locked():
+            return state
+        if self._current.is_current(state):
+            self._current_at = now
+        elif now >= self._renew_at and self._renewing.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._renew, args=[prepare], name="renewal", daemon=True).start()
+            except RuntimeError:  # there are too many threads
+                self._renewing.release()
+                return self._build()
+        return state
+
+    def _may_be_used(self, state: FleetState, now: float) -> bool:
+        """Return whether the state may be used even if machines were polled since."""
+        return (
+            now - self._current_at < self._max_lag_s
+            and len(state.fleet.states) >= LARGE_FLEET
+            and not state.fleet.has_unknown
+            and self._current.may_be_current(state)
+        )
+
+    def _build(self) -> FleetState:
+        now = time.monotonic()
+        self._state = state = self._current.get()
+        self._current_at = now
+        return state
+
+    def _renew(self, prepare: Callable[[Fleet], None]) -> None:
+        began = time.monotonic()
+        try:
+            state = self._current.get()
+            prepare(state.fleet)
+            self._state, self._current_at = state, began
+        except Exception:
+            log.exception("renewing the state for advice failed")
+        finally:
+            now = time.monotonic()
+            self._renew_at = now + _PAUSE * (now - began)
+            self._renewing.release()
