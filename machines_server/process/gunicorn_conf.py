@@ -1,6 +1,5 @@
 """gunicorn's settings, derived from ours: several workers that answer, and one that polls."""
 
-import signal
 import threading
 from typing import Any
 
@@ -8,7 +7,7 @@ from gunicorn.glogging import Logger
 
 from machines_server.poll.schedule import allow_many_sockets
 from machines_server.process.compose import make_asgi, make_poller, read_files
-from machines_server.process.gunicorn_worker import Worker
+from machines_server.process.gunicorn_worker import Worker, end_new_workers_at_once
 from machines_server.process.logs import log_config, log_uncaught
 from machines_server.process.memory import collect_rarely, use_one_arena
 from machines_server.settings import load_settings
@@ -67,6 +66,7 @@ _reloads = 0
 def on_starting(server: Any) -> None:  # noqa: ARG001  gunicorn names the parameters
     """Set up what the workers inherit, before the fork."""
     log_uncaught()
+    end_new_workers_at_once()
     use_one_arena()
     allow_many_sockets()
 
@@ -101,7 +101,5 @@ def child_exit(server: Any, worker: Worker) -> None:
 
 
 def post_worker_init(worker: Worker) -> None:  # noqa: ARG001  gunicorn names the parameters
-    """Set up signals and garbage collection after the fork."""
-    # Ctrl-C reaches the main process too, which sends SIGQUIT; a second signal would cut the shutdown short.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Set up garbage collection after the fork."""
     collect_rarely()

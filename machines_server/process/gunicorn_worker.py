@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from machines_server.web.connections import CHECK_INTERVAL_S, Connection, Connec
 _SPARE_FILES = 256
 """File descriptors reserved for everything but connections."""
 _HEARTBEAT_S = 1.0
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _ANSWERING_S = 0.05
 """Time for those who wait to be answered, also where the worker ends at once."""
 
@@ -71,6 +73,12 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(*given, **named)
         self._ended = asyncio.Event()
 
+    def init_signals(self) -> None:
+        """Let a signal end this worker while it starts: a loop that does not run yet may lose it."""
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
     def load_wsgi(self) -> None:
         """Load the application, unless this worker polls."""
         if not self.polls:
@@ -85,6 +93,9 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         self._ended.set()
 
     async def _serve(self) -> None:
+        super().init_signals()
+        # Ctrl-C reaches the main process too, which sends SIGQUIT; a second signal would cut this short.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         await (self._poll() if self.polls else self._answer())
 
     async def _poll(self) -> None:
@@ -134,6 +145,28 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
             await asyncio.wait_for(self._ended.wait(), seconds)
         except TimeoutError:
             return
+
+
+def end_new_workers_at_once() -> None:
+    """Have a signal that reaches a new worker end it; call it once, in the main process.
+
+    Until a worker has handlers of its own it has those of the main process, which only queue a signal, and a
+    server that is stopped while it starts would wait for that worker until its time is up.
+    """
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+    def reset() -> None:
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_DFL)
+        unblock()
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING),
+        after_in_parent=unblock,
+        after_in_child=reset,
+    )
 
 
 def _open_fault() -> str | None:

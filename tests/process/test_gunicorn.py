@@ -27,7 +27,7 @@ OVERRIDDEN: dict[type, set[str]] = {
         *("_on_headers_complete", "_on_body", "_on_message_complete", "_build_http_scope"),
         *("_arm_keepalive_timer", "_send_error_response"),
     },
-    Worker: {"load_wsgi", "handle_exit_signal", "handle_quit_signal", "_serve"},
+    Worker: {"init_signals", "load_wsgi", "handle_exit_signal", "handle_quit_signal", "_serve"},
 }
 """Methods of gunicorn's for which we have our own."""
 USED: dict[type, set[str]] = {
@@ -36,7 +36,7 @@ USED: dict[type, set[str]] = {
         *("_keepalive_timeout", "_safe_write", "_get_reason_phrase"),
     },
     Worker: {
-        *("alive", "cfg", "log", "loop", "ppid", "servers", "sockets"),
+        *("SIGNALS", "alive", "cfg", "log", "loop", "ppid", "servers", "sockets"),
         *("notify", "_get_ssl_context", "_quick_shutdown"),
     },
 }

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -129,3 +130,15 @@ def test_with_a_poller_elsewhere_all_workers_answer(server: RunningServer) -> No
         wait_until(lambda: len(workers(server)) == 2)
         assert PollerLock(server.data / "poller.lock").leader() is None
         assert server.get("/health").json()["poller"]["state"] == "stopped"
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.1, 0.2, 0.4])
+def test_a_server_that_is_stopped_while_it_starts_ends_at_once(tmp_path: Path, wait_s: float) -> None:
+    with RunningServer(tmp_path) as server:
+        os.kill(server.poller_pid(), signal.SIGKILL)  # another one starts
+        time.sleep(wait_s)
+        began = time.monotonic()
+        server.process.terminate()
+        assert server.process.wait(timeout=30) == 0
+        assert time.monotonic() - began < 4
+    assert "Traceback" not in server.log.read_text()
