@@ -1,5 +1,6 @@
 """What many tests need."""
 
+import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from tests.fakes import FakeFleet
 from tests.running import RunningServer
 from tests.tools import summary
 from tests.turns import Turns
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is where a shell runs the tests in the background, and then in all processes that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Processes that xdist starts know nothing of `python -W error`.
 warnings.simplefilter("error")
