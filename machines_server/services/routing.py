@@ -68,25 +68,25 @@ class Routing:
         """
         self._fleet, self._recent_fleet, self._leases = fleet, recent_fleet, leases
         self._look_for, self._poll_soon = look_for, poll_soon
-        self._cache = self._prepared = _AnswerCache(Fleet(), LeaseSnapshot())
+        # Who waits asks about the present, and others about a fleet that may be older.
+        self._present = self._recent = self._prepared = _AnswerCache(Fleet(), LeaseSnapshot())
         self._given = GivenAdvice(board)
 
     def route(self, query: Mapping[str, list[str]]) -> RouteReply:
         """The machine to use, other candidates, and rejections; raises BadParameterError."""
         parameters, snapshot = route_parameters(query), self._leases.read()
-        # Who waits is asked for again because something has changed, so that this must be seen.
-        fleet = self._fleet() if parameters.wait_s else self._recent_fleet(self._prepare)
-        question, cache = parameters.question(), self._cache
-        if not cache.is_of(fleet, snapshot):
-            prepared = self._prepared
-            cache = prepared if prepared.is_of(fleet, snapshot) else _AnswerCache(fleet, snapshot)
-            self._cache = cache
+        question = parameters.question()
+        if parameters.wait_s:  # it is asked again because something has changed, so that this must be seen
+            fleet = self._fleet()
+            cache = self._present = _cache_of(fleet, snapshot, self._present)
+        else:
+            fleet = self._recent_fleet(self._prepare)
+            cache = self._recent = _cache_of(fleet, snapshot, self._recent, self._prepared)
+            cache.note(question, parameters.size_bytes())
         answer = cache.answers.get(question)
         if answer is None:
             answer = self._answer(question, fleet, snapshot)
             cache.put(question, answer, parameters.size_bytes())
-        if len(cache.asked) < MAX_PREPARED:
-            cache.asked[question] = parameters.size_bytes()
         if isinstance(answer, BadParameterError):
             raise answer.with_traceback(None)
         if isinstance(answer, RouteReply):
@@ -184,7 +184,7 @@ class Routing:
     def _prepare(self, fleet: Fleet) -> None:
         """Answer the questions about the present fleet for one that will soon take its place."""
         cache, until = _AnswerCache(fleet, self._leases.read()), time.monotonic() + MAX_PREPARATION_S
-        for question, size_bytes in list(self._cache.asked.items()):
+        for question, size_bytes in list(self._recent.asked.items()):
             if time.monotonic() > until:
                 break
             cache.put(question, self._answer(question, fleet, cache.snapshot), size_bytes)
@@ -266,7 +266,12 @@ class _AnswerCache:
         self.fleet, self.snapshot = fleet, snapshot
         self.answers: ByteCache[Question, _Answer] = ByteCache(MAX_CACHE_BYTES)
         self.asked: dict[Question, int] = {}
-        """The first questions that were asked, with their sizes in bytes."""
+        """The first MAX_PREPARED questions that were asked, with their sizes in bytes."""
+
+    def note(self, question: Question, size_bytes: int) -> None:
+        """Note that a question of that size was asked."""
+        if len(self.asked) < MAX_PREPARED:
+            self.asked[question] = size_bytes
 
     def put(self, question: Question, answer: "_Answer", size_bytes: int) -> None:
         """Keep the answer to a question of that size."""
@@ -275,6 +280,13 @@ class _AnswerCache:
     def is_of(self, fleet: Fleet, snapshot: LeaseSnapshot) -> bool:
         """Whether the answers are about that fleet with those leases."""
         return self.fleet is fleet and self.snapshot.version == snapshot.version
+
+
+def _cache_of(fleet: Fleet, snapshot: LeaseSnapshot, *caches: _AnswerCache) -> _AnswerCache:
+    """The first of the caches that has answers about that fleet with those leases, else a new one."""
+    return next((cache for cache in caches if cache.is_of(fleet, snapshot)), None) or _AnswerCache(
+        fleet, snapshot
+    )
 
 
 def _size_bytes(answer: _Answer) -> int:

@@ -151,3 +151,21 @@ def test_machines_that_do_not_answer_or_lack_the_model_are_not_polled_at_once(tm
     routing = Routing(lambda: fleet, lambda _: fleet, store, poll_soon=polled.extend)
     assert ask(routing, model=PHI, cold="true")["error"] == "no_machine"
     assert polled == ["full"]
+
+
+def test_an_answer_prepared_before_a_lease_was_taken_is_not_given_after(tmp_path: Path) -> None:
+    before, after = a_fleet(a_live("a", [20], [a_model()])), a_fleet(a_live("a", [18], [a_model()]))
+    recent = [before]
+
+    def recent_fleet(prepare: Callable[[Fleet], None]) -> Fleet:
+        if recent[0] is after and not prepared:
+            prepared.append(after)
+            prepare(after)
+            routing.lease({"model": LLAMA, "min_free_vram_gb": 10}, None, "192.0.2.1")
+        return recent[0]
+
+    prepared: list[Fleet] = []
+    routing = Routing(lambda: after, recent_fleet, LeaseStore(tmp_path / "coordination.db"))
+    assert ask(routing, model=LLAMA)["candidates"][0]["free_vram_gb"] == 20
+    recent[0] = after
+    assert ask(routing, model=LLAMA)["candidates"][0]["free_vram_gb"] == 8
