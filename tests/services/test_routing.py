@@ -158,14 +158,12 @@ def test_an_answer_prepared_before_a_lease_was_taken_is_not_given_after(tmp_path
     recent = [before]
 
     def recent_fleet(prepare: Callable[[Fleet], None]) -> Fleet:
-        if recent[0] is after and not prepared:
-            prepared.append(after)
+        if recent[0] is before:
             prepare(after)
-            routing.lease({"model": LLAMA, "min_free_vram_gb": 10}, None, "192.0.2.1")
         return recent[0]
 
-    prepared: list[Fleet] = []
     routing = Routing(lambda: after, recent_fleet, LeaseStore(tmp_path / "coordination.db"))
-    assert ask(routing, model=LLAMA)["candidates"][0]["free_vram_gb"] == 20
+    assert [ask(routing, model=LLAMA)["candidates"][0]["free_vram_gb"] for _ in range(2)] == [20, 20]
+    routing.lease({"model": LLAMA, "min_free_vram_gb": 10}, None, "192.0.2.1")
     recent[0] = after
     assert ask(routing, model=LLAMA)["candidates"][0]["free_vram_gb"] == 8
