@@ -107,7 +107,9 @@ class UnknownLeaseError(MachinesError):
     """The lease has ended or never existed."""
 
     def __init__(self, lease: str) -> None:
-        super().__init__(f"There is no lease {quoted(lease)}: it has expired or was released.")
+        super().__init__(
+            f"There is no lease {quoted(lease)}: it has expired or was released, if it ever existed."
+        )
 
 
 class ConflictError(MachinesError):

@@ -144,6 +144,9 @@ class Events(Struct, Generic[AnEvent], frozen=True):
     are no more events."""
     truncated: bool
     """Whether there are more events: `next` is not null."""
+    newest: int | None
+    """The highest id of all events, whatever was asked for; null if there is none. If it is lower than
+    `after`, the database was replaced, and a reader must begin anew."""
 
 
 def event(number: int, at: float, machine: str, kind: str, detail: Mapping[str, object]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta, Struct, field
@@ -165,7 +166,9 @@ def read_query(kind: type[AQuery], given: Iterable[tuple[str, Sequence[str]]]) -
     parameters: dict[str, Any] = {}
     for name, texts in given:
         if name not in names:
-            raise BadParameterError(name, f"is not known; use {', '.join(names)}")
+            raise BadParameterError(
+                name, f"is not known; use {', '.join(names)}", get_close_matches(name, names)
+            )
         if name in REPEATABLE:
             parameters[names[name]] = tuple(list_values(name, texts))
         elif len(texts) > 1:

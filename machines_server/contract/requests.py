@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -164,15 +165,18 @@ def route_parameters(query: Mapping[str, list[str]]) -> RouteParameters:
 def validated(kind: type[Parameters], values: object, *, strict: bool = True) -> Parameters:
     """Validate parameters; raises BadParameterError for the first invalid one.
 
-    Unless `strict`, a number may be given as text, as in a query.
+    None is the same as leaving a parameter out. Unless `strict`, a number may be given as text.
     """
+    if isinstance(values, Mapping):  # null is the same as leaving a parameter out
+        values = {name: value for name, value in values.items() if value is not None}
     try:
         return kind.model_validate(values, strict=strict)
     except ValidationError as error:
         # Unknown parameters come first: a misspelt name is why another one is missing.
         first = min(error.errors(include_url=False), key=lambda failure: failure["type"] != "extra_forbidden")
         name = str(first["loc"][0]) if first["loc"] else "body"
-        raise BadParameterError(name, _explanation(first["type"], first["msg"], kind)) from None
+        similar = get_close_matches(name, kind.model_fields) if first["type"] == "extra_forbidden" else ()
+        raise BadParameterError(name, _explanation(first["type"], first["msg"], kind), similar) from None
 
 
 def _explanation(error_type: str, message: str, kind: type[BaseModel]) -> str:

@@ -29,13 +29,15 @@ def checked_time(at: float) -> float:
 
 
 def parse_time(text: str, now: float) -> float:
-    """Epoch seconds for `now`, `-90s`, `-24h`, `-7d`, epoch seconds or RFC 3339; raises ValueError."""
+    """Epoch seconds for `now`, `-90s`, `-24h`, `-7d`, `-2w`, epoch seconds or RFC 3339; raises ValueError."""
     if text == "now":
         return now
     if match := re.fullmatch(r"-([0-9]{1,9})([smhdw])", text):
         at = now - int(match[1]) * _UNITS_S[match[2]]
     elif re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text):
         at = float(text)
+    elif re.fullmatch(r"[0-9]{13}", text):
+        raise ValueError("these look like milliseconds; use epoch seconds")
     else:
         at = _parse_rfc3339(text)
     if not 0 <= at <= LATEST_S:
@@ -51,4 +53,4 @@ def _parse_rfc3339(text: str) -> float:
             return when.timestamp()
     except (ValueError, OverflowError):
         pass
-    raise ValueError("use RFC 3339 with a zone, epoch seconds, or -90s, -24h, -7d")
+    raise ValueError("use RFC 3339 with a zone, epoch seconds, now, or -90s, -24h, -7d, -2w")

@@ -65,7 +65,7 @@ class HistoryService:
         from_at, to_at = query.range(time.time(), default_from="0", default_to=rfc3339(LATEST_S))
         types, limit, after, before = query.types(), query.limit_number(), query.after_id(), query.before_id()
         machines = [machine.name for machine in self._known(query.machine)]
-        rows, is_truncated = self._past.events(
+        rows, is_truncated, newest = self._past.events(
             machines, types, from_at, to_at, limit, after=after, before=before
         )
         last = rows[-1].id if after is None and rows else max((row.id for row in rows), default=None)
@@ -73,6 +73,7 @@ class HistoryService:
             [event(row.id, row.at, row.machine, row.type, row.detail) for row in rows],
             next=last if is_truncated else None,
             truncated=is_truncated,
+            newest=newest,
         )
 
     def machine_availability(self, name: str, query: AvailabilityQuery) -> Availability:

@@ -11,12 +11,12 @@ from machines_server.contract.requests import LeaseParameters, RenewParameters, 
 from machines_server.contract.routing import RouteJson, no_machine, reason_text
 from machines_server.core.memory import Share
 from machines_server.core.model_names import model_key
-from machines_server.core.routing.answer import Candidate, Ranking
+from machines_server.core.routing.answer import Candidate, Ranking, Rejection
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.leases import Lease, Warmth, broken_reason, promised_shares
 from machines_server.core.routing.preference import Order
 from machines_server.core.routing.question import Question
-from machines_server.core.text import clip
+from machines_server.core.text import clip, clip_list
 from machines_server.errors import BadParameterError, ConflictError, NoMachineError, UnknownLeaseError
 from machines_server.services.advice import GivenAdvice
 from machines_server.services.byte_cache import ByteCache
@@ -31,7 +31,7 @@ MAX_CACHE_BYTES = 16 * 2**20
 MAX_PREPARED, MAX_PREPARATION_S = 8, 0.5
 """How many questions are answered before anybody asks them again, and for how long."""
 NEAR_MISSES = 3
-"""How many rejections the message names when no machine is fit."""
+"""How many reasons the message names when no machine is fit."""
 
 
 class RouteReply(NamedTuple):
@@ -219,13 +219,22 @@ class Routing:
         if question.model and (not ranking.candidates or ranking.candidates[0].warmth is Warmth.COLD):
             self._look_for(question.model)
         if not ranking.candidates:
-            near = "; ".join(
-                f"{one.name}: {reason_text(one.reason)}" for one in ranking.rejected[:NEAR_MISSES]
-            )
             wanted = f" for {clip(question.model)}" if question.model else ""
-            message = f"No machine is fit{wanted}: {near or 'there is none'}."
+            message = f"No machine is fit{wanted}: {_near_misses(ranking.rejected)}."
             raise NoMachineError(message, ranking.rejected, ranking.retry_after_s)
         return ranking
+
+
+def _near_misses(rejected: Sequence[Rejection]) -> str:
+    """The first rejections, machines with the same reason together, and how many others there are."""
+    names: dict[str, list[str]] = {}
+    for one in rejected:
+        names.setdefault(one.reason, []).append(one.name)
+    near = list(names.items())[:NEAR_MISSES]
+    texts = [f"{clip_list(machines)}: {reason_text(reason)}" for reason, machines in near]
+    if others := len(rejected) - sum(len(machines) for _, machines in near):
+        texts.append(f"and {others} more")
+    return "; ".join(texts) or "there is none"
 
 
 def _promised_now(leases: Sequence[Lease], fleet: Fleet) -> dict[str, tuple[Share, ...]]:

@@ -66,10 +66,11 @@ class StoredEvent:
 
 
 class EventsPage(NamedTuple):
-    """Some events, and whether more of them follow in the order in which they are read."""
+    """Some events, whether more follow in the order in which they are read, and the highest id of all."""
 
     events: Sequence[StoredEvent]
     is_truncated: bool
+    newest: int | None
 
 
 @dataclass(frozen=True, slots=True)

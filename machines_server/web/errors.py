@@ -1,7 +1,7 @@
 """Every error of the Flask application as JSON."""
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from machines_server.contract.encoding import encode
 from machines_server.contract.errors import answer_to, error_json
@@ -9,7 +9,6 @@ from machines_server.web.messages import JSON_TYPE, MAX_REQUEST_BYTES
 
 _MESSAGES = {
     404: "There is no such path; GET /api/infrastructure lists the machines, the README all paths.",
-    405: "This path does not support that method; the Allow header lists those that it does.",
 }
 
 
@@ -42,6 +41,9 @@ def _http_error(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         limit_kib = (request.max_content_length or MAX_REQUEST_BYTES) // 1024
         message = f"The body is too large; this path takes at most {limit_kib} KiB."
+    if isinstance(error, MethodNotAllowed):
+        methods = ", ".join(sorted(error.valid_methods or ()))
+        message = f"This path does not support {request.method}; it supports {methods}."
     response = error_response(status, error_json(error.name.lower().replace(" ", "_"), message))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):

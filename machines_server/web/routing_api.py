@@ -8,6 +8,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from machines_server.contract.encoding import encode
 from machines_server.contract.errors import whole_seconds
+from machines_server.errors import BadParameterError
 from machines_server.services.routing import Routing
 from machines_server.web.errors import error_response
 from machines_server.web.messages import JSON_TYPE
@@ -19,7 +20,7 @@ MAX_LEASE_BODY_BYTES = 2**16
 def make_routing_api(routing: Routing) -> Blueprint:
     """The routes answered by `routing`."""
     api = Blueprint("routing", __name__)
-    api.before_request(_limit_the_body)
+    api.before_request(_check_a_lease_request)
 
     @api.get("/api/route")
     def route() -> Response:
@@ -52,8 +53,11 @@ def make_routing_api(routing: Routing) -> Blueprint:
     return api
 
 
-def _limit_the_body() -> None:
+def _check_a_lease_request() -> None:
     if request.endpoint != "routing.route":
+        for name in request.args:
+            why = "send it in the JSON body" if request.method == "POST" else "this path takes no parameters"
+            raise BadParameterError(name, f"is not read from the query; {why}")
         # One byte more, since a chunked body is silently truncated there.
         request.max_content_length = MAX_LEASE_BODY_BYTES + 1
         if len(request.get_data()) > MAX_LEASE_BODY_BYTES:

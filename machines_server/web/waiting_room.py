@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from machines_server.web.messages import Headers
+from machines_server.contract.errors import error_json
+from machines_server.web.messages import JSON_TYPE, NO_SNIFF, Headers
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,19 @@ class WaitableAnswer(NamedTuple):
             return _read(self.body)
         except msgspec.MsgspecError:
             return _Result()
+
+
+_STOPPING_JSON = error_json("stopping", "The server is stopping; ask again.")
+_STOPPING = WaitableAnswer(
+    503,
+    (
+        (b"content-type", JSON_TYPE.encode()),
+        (b"content-length", b"%d" % len(_STOPPING_JSON)),
+        (b"retry-after", b"1"),
+        NO_SNIFF,
+    ),
+    _STOPPING_JSON,
+)
 
 
 class Asking(NamedTuple):
@@ -119,7 +133,7 @@ class WaitingRoom:
         for queue in self._queues.values():
             # One that is being asked may get a lease, and has its answer when that has come.
             for waiter in [one for one in queue.waiters if not one.is_being_asked]:
-                queue.finish(waiter, queue.last)
+                queue.finish(waiter, self._without_result(queue))
 
     async def answer(self, key: Hashable, asking: Asking, wait_s: float) -> WaitableAnswer:
         """The answer once it has a result, after `wait_s` at the latest; those who came first are first.
@@ -134,7 +148,7 @@ class WaitingRoom:
                 return answer
             queue = self._queues.get(key) or _Queue(answer)
         if self._has_ended or len(self) >= MAX_WAITING_REQUESTS:
-            return queue.last
+            return self._without_result(queue)
         waiter = _Waiter(asking, until)
         self._queues[key] = queue
         queue.waiters.append(waiter)
@@ -150,6 +164,10 @@ class WaitingRoom:
             if not queue.waiters and self._queues.get(key) is queue:
                 del self._queues[key]
         return await asking.ask() if asking.ask_at_end else queue.last
+
+    def _without_result(self, queue: _Queue) -> WaitableAnswer:
+        """The latest answer; a worker that ends cannot say that no machine will become fit."""
+        return _STOPPING if self._has_ended and queue.last.status == 503 else queue.last
 
     async def _first_answer(self, asking: Asking) -> WaitableAnswer:
         asked = asyncio.ensure_future(asking.ask())
@@ -215,7 +233,7 @@ class WaitingRoom:
             if not answer.says_nothing():
                 queue.last = answer
             if self._has_ended or waiter.must_end():
-                queue.finish(waiter, queue.last)
+                queue.finish(waiter, self._without_result(queue))
             return
 
     async def _asked(self, waiter: _Waiter, otherwise: WaitableAnswer) -> WaitableAnswer:

@@ -190,11 +190,11 @@ def test_next_leads_through_all_events_and_is_null_at_the_end(past: Past) -> Non
     newest = past.get("/api/events?limit=3")
     assert (newest["events"], newest["truncated"]) == (every["events"][:3], True)
     oldest = past.get(f"/api/events?limit=3&before={newest['next']}")
-    assert oldest == {"events": every["events"][3:], "next": None, "truncated": False}
+    assert oldest == {"events": every["events"][3:], "next": None, "truncated": False, "newest": 4}
     first = past.get("/api/events?limit=3&after=0")
     assert (first["events"], first["truncated"]) == (every["events"][1:], True)
     last = past.get(f"/api/events?limit=3&after={first['next']}")
-    assert last == {"events": every["events"][:1], "next": None, "truncated": False}
+    assert last == {"events": every["events"][:1], "next": None, "truncated": False, "newest": 4}
     assert past.get(f"/api/events?after={every['events'][0]['id']}")["events"] == []
     assert past.get("/api/events?after=1&before=2", 400)["parameter"] == "before"
     assert past.get("/api/events?before=-1", 400)["parameter"] == "before"

@@ -79,6 +79,12 @@ def client(tmp_path: Path) -> Iterator[FlaskClient]:
     connection.close()
 
 
+def body_of(response: TestResponse) -> dict[str, Any]:
+    """The JSON of an answer."""
+    assert response.json is not None
+    return dict(response.json)
+
+
 def refused(response: TestResponse, status: int, code: str) -> str:
     assert response.status_code == status, response.text
     assert response.json
@@ -330,3 +336,56 @@ def test_leases_that_cannot_be_read_are_an_error_and_not_taken_for_none(
 ) -> None:
     (tmp_path / "var" / "coordination.db").mkdir()
     assert "coordination.db" in refused(client.get("/api/route?model=llama3.1:70b"), 503, "store_unavailable")
+
+
+def test_parameters_of_a_lease_belong_into_the_body(client: FlaskClient) -> None:
+    refused = client.post("/api/leases?cold=true", json={"model": "llama3.1:70b"})
+    assert refused.status_code == 400
+    assert "send it in the JSON body" in body_of(refused)["message"]
+    assert client.get("/api/leases?holder=me").status_code == 400
+    assert body_of(client.get("/api/leases"))["total"] == 0
+
+
+def test_null_in_a_body_is_the_same_as_leaving_it_out(client: FlaskClient) -> None:
+    given = dict.fromkeys(("min_free_vram_gb", "role", "tag", "where", "cold", "ttl_s", "holder", "wait_s"))
+    lease = client.post("/api/leases", json={"model": "llama3.1:70b", **given})
+    assert lease.status_code == 201
+    assert (
+        client.post(f"/api/leases/{body_of(lease)['lease']}/renew", json={"ttl_s": None}).status_code == 200
+    )
+    missing = client.post("/api/leases", json={"model": None})
+    assert (missing.status_code, body_of(missing)["message"]) == (400, "The parameter model is missing.")
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/api/route?modle=a", "model"),
+        ("/api/events?typ=online", "type"),
+        ("/api/route?min_free_vram=1", "min_free_vram_gb"),
+    ],
+)
+def test_a_misspelt_parameter_is_refused_with_the_one_that_may_be_meant(
+    client: FlaskClient, path: str, meant: str
+) -> None:
+    refused = client.get(path)
+    assert refused.status_code == 400
+    assert body_of(refused)["did_you_mean"][0] == meant
+
+
+def test_a_wrong_method_is_told_which_ones_there_are(client: FlaskClient) -> None:
+    refused = client.put("/api/leases")
+    assert (refused.status_code, body_of(refused)["error"]) == (405, "method_not_allowed")
+    assert "it supports GET, HEAD, OPTIONS, POST." in body_of(refused)["message"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fits"), [("24", True), ("24.0", True), ("2.4e1", True), ("24x", False), ("true", False)]
+)
+def test_numbers_of_a_file_are_compared_as_numbers(
+    client: FlaskClient, tmp_path: Path, wanted: str, fits: bool
+) -> None:
+    file = tmp_path / "machines" / "one.yaml"
+    file.write_text(file.read_text().replace("site: warsaw", "site: 24"))
+    codes = {one["code"] for one in body_of(client.get(f"/api/route?where=site:{wanted}"))["rejected"]}
+    assert ("where" not in codes) is fits

@@ -153,8 +153,10 @@ def test_no_more_may_wait_than_there_is_room_for() -> None:
         await asyncio.sleep(0.5)
         assert len(room) == most
         assert sum(one.done() for one in waiting) == 20
+        assert {one.result() for one in waiting if one.done()} == {NOTHING}
         room.end()
-        assert set(await asyncio.gather(*waiting)) == {NOTHING}
+        ended = {answer for answer in await asyncio.gather(*waiting) if answer != NOTHING}
+        assert {(answer.status, b'"stopping"' in answer.body) for answer in ended} == {(503, True)}
         assert len(room) == 0
 
     run(work())

@@ -51,11 +51,11 @@ def mismatch(question: Question, machine: Machine) -> Rejection | None:
         if missing := [tag for tag in question.tags if tag not in tags]:
             return Rejection(machine.name, RejectionCode.TAG, f"it is not tagged {clip_list(missing)}")
     for path, wanted in question.where:
-        values = [text_of(value) for value in values_at(machine.declared, path)]
-        if wanted in values:
+        values = list(values_at(machine.declared, path))
+        if any(_is_wanted(value, wanted) for value in values):
             continue
-        key = clip(path)
-        problem = f"its {key} is {clip_list(values)}, not" if values else f"it has no {key}, which should be"
+        key, texts = clip(path), [text_of(value) for value in values]
+        problem = f"its {key} is {clip_list(texts)}, not" if values else f"it has no {key}, which should be"
         return Rejection(machine.name, RejectionCode.WHERE, f"{problem} {clip(wanted)}")
     return None
 
@@ -76,3 +76,15 @@ def values_at(declared: Any, path: str) -> Iterator[Any]:
 def text_of(value: Any) -> str:
     """A value of a machine's file as a query writes it: true, 128, warsaw."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_wanted(value: Any, wanted: str) -> bool:
+    """Whether a value is the wanted one; numbers are equal however they are written: 24, 24.0."""
+    if text_of(value) == wanted:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return float(wanted) == value
+    except ValueError:
+        return False

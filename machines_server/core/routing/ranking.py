@@ -85,8 +85,16 @@ class _Ranker:
         if rejection := mismatch(question, state.machine) or unavailable(state, self._fleet.next_poll_s):
             return rejection
         placement = self._placement(state)
-        if rejection := placement.taken(exclusive=question.exclusive):
-            return rejection
+        return self._unless_taken(placement, self._with_room(placement))
+
+    def _unless_taken(self, placement: Placement, result: Candidate | Rejection) -> Candidate | Rejection:
+        """The result, or that leases alone rule out a machine that would be fit."""
+        if isinstance(result, Candidate):
+            return placement.taken(exclusive=self._question.exclusive) or result
+        return result
+
+    def _with_room(self, placement: Placement) -> Candidate | Rejection:
+        question, state = self._question, placement.state
         if not question.model:
             return placement.lacks_room(question.beside) or self._without_model(placement)
         if state.machine.name in self._cloud_proxies:
@@ -106,7 +114,8 @@ class _Ranker:
     def evaluate_cold(self, state: MachineState, result: Candidate | Rejection) -> Candidate | Rejection:
         """The machine as a candidate if it can load the model; else `result`, that of `evaluate`."""
         if isinstance(result, Rejection) and result.code in CURED_BY_LOADING:
-            return self._cold.evaluate(self._placement(state))
+            placement = self._placement(state)
+            return self._unless_taken(placement, self._cold.evaluate(placement))
         return result
 
     def unfit_without_file_constraints(self) -> set[str]:

@@ -94,6 +94,23 @@ def test_a_machine_takes_no_more_leases_than_its_file_allows() -> None:
     assert names(ask(fleet, leases[0], model="")) == ["one"]
 
 
+def test_leases_are_the_reason_only_where_the_machine_would_be_fit_without_them() -> None:
+    full = a_live("full", [20], [a_model()], max_leases=1)
+    lacking = a_live("lacking", [20], declares=[], max_leases=1)
+    leases = [a_lease("full", ends_in_s=4), a_lease("lacking", ends_in_s=4)]
+    fleet = a_fleet(full, lacking, sizes=(took(2),))
+    elsewhere = ask(fleet, *leases)
+    assert codes(elsewhere) == {"full": "leased", "lacking": "model_not_loaded"}
+    assert elsewhere.retry_after_s == 4
+    nowhere = ask_cold(fleet, *leases)
+    assert codes(nowhere) == {"full": "model_not_there", "lacking": "model_not_there"}
+    assert nowhere.retry_after_s is None
+    too_much = ask(fleet, *leases, min_free_vram_gb=999)
+    assert (codes(too_much)["full"], too_much.retry_after_s) == ("not_enough_vram", None)
+    could_load = a_fleet(a_live("full", [20], [a_model()], max_leases=1, declares=[QWEN]), sizes=(took(2),))
+    assert codes(ask_cold(could_load, leases[0])) == {"full": "leased"}
+
+
 def test_min_free_vram_counts_for_cold_machines_too() -> None:
     fleet = a_fleet(
         a_live("one", [10, 10], declares=[QWEN]), a_live("cpu", [], declares=[QWEN]), sizes=(took(12),)

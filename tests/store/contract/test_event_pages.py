@@ -77,7 +77,7 @@ class Reader:
         is_truncated = True
         while is_truncated:
             before = found[-1].id if found else None
-            page, is_truncated = self._past.events(
+            page, is_truncated, _ = self._past.events(
                 self._machines, self._types, 0, 1e11, self._limit, before=before
             )
             assert len(page) == self._limit if is_truncated else len(page) <= self._limit
@@ -90,7 +90,7 @@ class Reader:
         found: list[StoredEvent] = []
         last, is_written = 0, False
         while True:
-            page, is_truncated = self._past.events(
+            page, is_truncated, _ = self._past.events(
                 self._machines, self._types, 0, 1e11, self._limit, after=last
             )
             found += sorted(page, key=lambda one: one.id)

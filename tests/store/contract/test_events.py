@@ -82,9 +82,10 @@ def test_events_are_chosen_by_machines_types_and_time(write: Write, past: Past) 
     assert kinds(past) == ["machine_added", "machine_added", "online", "offline"]
     assert [event.machine for event in past.events(["TWO"], [], 0, 1e11, 100).events] == ["two"]
     assert len(past.events(["two", "One"], [], 0, 1e11, 100).events) == 4
-    assert past.events(["nobody"], [], 0, 1e11, 100) == ([], False)
-    newest, is_truncated = past.events([], ["online", "offline"], 0, 1e11, 1)
-    assert ([event.type for event in newest], is_truncated) == (["offline"], True)
+    (offline,) = past.events([], ["offline"], 0, 1e11, 100).events
+    assert past.events(["nobody"], [], 0, 1e11, 100) == ([], False, offline.id)
+    page, is_truncated, newest = past.events([], ["online", "offline"], 0, 1e11, 1)
+    assert (list(page), is_truncated, newest) == ([offline], True, offline.id)
     found = past.events([], [], START + 10, START + 20, 9)
     assert ([event.at - START for event in found.events], found.is_truncated) == ([10], False)
 

@@ -150,7 +150,7 @@ def test_nothing_is_known_of_a_machine_that_never_was(write: Write, past: Past) 
     assert past.machine("two") is None
     assert past.series([SeriesKey("two", CPU)], START, START + 60, 60) == [[]]
     assert list(past.statuses("two", START, START + 60)) == []
-    assert past.events(["two"], [], START, START + 60, 10) == ([], False)
+    assert past.events(["two"], [], START, START + 60, 10).events == []
 
 
 def test_polls_without_a_break_are_one_span(write: Write, past: Past) -> None:

@@ -53,7 +53,9 @@ def read_events(
             raise TooMuchError(f"{limit} events are more than one answer may hold: use a lower limit.")
         events.append(StoredEvent(number, at, name, type_, dict(orjson.loads(detail))))
     events.sort(key=lambda event: (event.at, event.id), reverse=True)
-    return EventsPage(events, is_truncated=next(rows, None) is not None)
+    is_truncated = next(rows, None) is not None
+    (newest,) = connection.execute("SELECT max(id) FROM event").fetchone()
+    return EventsPage(events, is_truncated, newest)
 
 
 def _following(
