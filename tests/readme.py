@@ -1,4 +1,4 @@
-"""What the README says, for the tests that compare it with the program."""
+"""What the README and the pages in docs/ say, for the tests that compare them with the program."""
 
 import json
 import re
@@ -13,10 +13,14 @@ def code_blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def rows(heading: str) -> dict[str, str]:
-    """A table of two or three columns: what stands in its first, and in its second."""
-    table = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return dict(re.findall(r"^\| `([^`]*)`[^|]* \| ([^|]*?) \|", table, re.MULTILINE))
+def page(name: str) -> str:
+    """A page of docs/."""
+    return (ROOT / "docs" / name).read_text()
+
+
+def rows(name: str) -> dict[str, str]:
+    """The tables of a page, with two or three columns: what is in the first, and in the second."""
+    return dict(re.findall(r"^\| `([^`]*)`[^|]* \| ([^|]*?) \|", page(name), re.MULTILINE))
 
 
 def shape(value: Any) -> Any:
@@ -29,6 +33,6 @@ def shape(value: Any) -> Any:
 
 
 def example_answer() -> Any:
-    """The answer of /api/infrastructure that the README shows."""
+    """The answer of /api/machines/workstation that the README shows."""
     (text,) = code_blocks("json")
     return json.loads(text)

@@ -11,7 +11,6 @@ import requests
 
 from tests.fakes import wait_until
 from tests.ports import free_port
-from tests.readme import example_answer, shape
 from tests.running import clean_environment, copy_checkout
 from tests.tools import tool
 
@@ -22,7 +21,7 @@ def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def test_make_run_shows_this_machine_live_as_the_readme_says_and_ends_without_a_trace(
+def test_make_run_shows_this_machine_live_and_ends_without_a_trace(
     tmp_path: Path,
 ) -> None:
     machines = tmp_path / "machines"
@@ -64,14 +63,14 @@ def test_make_run_shows_this_machine_live_as_the_readme_says_and_ends_without_a_
 
         wait_until(online, 60)
         assert f"machines-server: {url}/\n" in log.read_text()
-        answer = requests.get(f"{url}/api/infrastructure", timeout=5).json()
-        answer["machines"][0]["telemetry"].pop("gpu", None)
-        answer["machines"][0]["telemetry"].pop("gpu_unreadable", None)
-        expected = example_answer()
-        expected["machines"][0]["network"] |= {"port": ollama_port, "sidecar_port": sidecar_port}
-        assert shape(answer) == shape(expected)
-        assert answer["machines"][0]["status_reason"] == expected["machines"][0]["status_reason"]
-        assert answer["machines"][0]["ollama"] == expected["machines"][0]["ollama"]
+        (machine,) = requests.get(f"{url}/api/infrastructure", timeout=5).json()["machines"]
+        assert machine["telemetry"]["ram_total_gb"] > 0
+        assert machine["status_reason"] == "ollama: connection refused"
+        assert machine["ollama"] == {
+            "state": "unreachable",
+            "message": "connection refused: start Ollama, or set network.ollama: false",
+            "models": [],
+        }
         started = children_of(process)
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does in a terminal
         process.wait(timeout=20)

@@ -40,7 +40,7 @@ def examine(environ: Mapping[str, str]) -> list[Check]:
         settings, warnings = load_settings(environ)
     except SettingsError as error:
         return [
-            Check("settings", "error", line, "see the README's table") for line in str(error).splitlines()
+            Check("settings", "error", line, "see docs/settings.md") for line in str(error).splitlines()
         ]
     checks = [Check("settings", "warning", warning) for warning in warnings] or [
         Check("settings", "ok", "all valid")

@@ -8,7 +8,7 @@ from machines_server.contract.errors import answer_to, error_json
 from machines_server.web.messages import JSON_TYPE, MAX_REQUEST_BYTES
 
 _MESSAGES = {
-    404: "There is no such path; GET /api/infrastructure lists the machines, the README all paths.",
+    404: "There is no such path; GET /api/infrastructure lists the machines, docs/api.md all paths.",
 }
 
 
