@@ -4,7 +4,8 @@ import os
 
 import requests
 
-SERVER = os.environ.get("MACHINES_URL", "http://127.0.0.1:3038")
+URL = os.environ.get("MACHINES_URL", "127.0.0.1:3038")
+SERVER = URL if "://" in URL else f"http://{URL}"
 
 question = {"model": "llama3.1:70b", "cold": True, "wait_s": 30, "ttl_s": 600}
 answer = requests.post(f"{SERVER}/api/leases", json=question, timeout=40)

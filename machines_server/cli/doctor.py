@@ -39,9 +39,7 @@ def examine(environ: Mapping[str, str]) -> list[Check]:
     try:
         settings, warnings = load_settings(environ)
     except SettingsError as error:
-        return [
-            Check("settings", "error", line, "see docs/settings.md") for line in str(error).splitlines()
-        ]
+        return [Check("settings", "error", line, "see docs/settings.md") for line in str(error).splitlines()]
     checks = [Check("settings", "warning", warning) for warning in warnings] or [
         Check("settings", "ok", "all valid")
     ]

@@ -32,7 +32,7 @@ class Fleet:
         """Run a recipe to its end, and return its output; it must succeed and leave no lease."""
         done = subprocess.run(
             words,
-            env=clean_environment(MACHINES_URL=self.server.url, **environment),
+            env=clean_environment(**{"MACHINES_URL": self.server.url} | environment),
             capture_output=True,
             text=True,
             timeout=120,

@@ -37,6 +37,26 @@ def test_a_program_without_our_client_has_a_lease_while_its_job_runs(fleet: Flee
     assert fleet.workstation.jobs == [GENERATED]
 
 
+def test_a_url_may_lack_its_scheme(fleet: Fleet) -> None:
+    for name in ("plain_requests.py", "fetch.mjs"):
+        address = fleet.server.url.removeprefix("http://")
+        assert fleet.run(*without_package(name), MACHINES_URL=address) == f"{SCATTERED}\n"
+
+
+def test_work_in_javascript_is_told_that_its_lease_is_lost(fleet: Fleet) -> None:
+    path = (RECIPES / "lease.mjs").as_uri()
+    program = f"""
+        import {{ withLease }} from "{path}";
+        await withLease({{ model: "{LLAMA}" }}, async (lease, signal) => {{
+          await fetch("{fleet.server.url}/api/leases/" + lease.lease, {{ method: "DELETE" }});
+          await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          console.log(signal.reason.message);
+        }}, 1.5);
+        """
+    said = fleet.run(tool("node"), "--input-type=module", "--eval", program)
+    assert "expired or was released" in said
+
+
 def test_such_a_program_says_that_nobody_has_the_model(server: RunningServer, fakes: FakeFleet) -> None:
     server.write("one.yaml", machine_yaml("one", fakes.sidecar(), None, ("llama3.1:8b",)))
     wait_for_status(server, "one", "online")
