@@ -72,11 +72,6 @@ class CurrentState:
         """A value that changes when files or polls do."""
         return StateVersion(self._registry(time.time()), self._store_version())
 
-    def is_current(self, state: FleetState) -> bool:
-        """Whether a state is still valid, and nothing that it was built from has changed."""
-        version = self._version
-        return state is self._state and state.is_valid(time.time()) and version == self.version()
-
     def may_be_current(self, state: FleetState) -> bool:
         """Whether a state is current but for polls; asks no database."""
         now = time.time()

@@ -40,7 +40,7 @@ class RecentState:
             return self._build()
         if self._renewing.locked():
             return state
-        if self._current.is_current(state):
+        if self._current.get_at_once() is state:
             self._current_at = now
         elif now >= self._renew_at and self._renewing.acquire(blocking=False):
             try:
