@@ -11,7 +11,6 @@ import urllib3
 
 from machines_client import reading, routing
 from machines_client.errors import ClientError, ServerUnreachable
-from machines_client.fleet_answers import Event
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
 from machines_client.keeping import LostCallback
 from machines_client.lease import Lease
@@ -19,6 +18,7 @@ from machines_client.messages import Collector, Reply
 from machines_client.methods import shown_as
 from machines_client.paging import Following, Pages
 from machines_client.parameters import EventOptions, LeaseOptions
+from machines_client.past_answers import Event
 from machines_client.routing import CONNECT_TIMEOUT_S
 
 T = TypeVar("T")

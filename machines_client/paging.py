@@ -1,7 +1,7 @@
 """How to go through more events than one answer has."""
 
-from machines_client.fleet_answers import Event, Events
 from machines_client.parameters import EventOptions
+from machines_client.past_answers import Event, Events
 
 FOLLOW_WAIT_S = 30.0
 """How long the server may wait for the next event."""

@@ -8,21 +8,10 @@ from typing import Any, Unpack
 from urllib.parse import quote
 
 from machines_client import parameters as p
-from machines_client.fleet_answers import (
-    Availability,
-    Events,
-    FleetAvailability,
-    Health,
-    Histories,
-    History,
-    Infrastructure,
-    Machines,
-    MachineState,
-    Models,
-    System,
-)
+from machines_client.fleet_answers import Health, Infrastructure, Machines, MachineState, Models, System
 from machines_client.flows import Flow, Session, answer, fetch, get
 from machines_client.flows import ask as ask_flow
+from machines_client.past_answers import Availability, Events, FleetAvailability, Histories, History
 
 
 def machines(session: Session) -> Flow[Machines]:

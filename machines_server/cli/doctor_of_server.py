@@ -1,7 +1,6 @@
 """Checks a running server from outside, and says how to fix each fault."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from machines_server.cli.finding import Check, Verdict
 from machines_server.client import (
@@ -45,7 +44,8 @@ def _server(url: str, health: Health) -> Iterator[Check]:
 def _fleet(fleet: Infrastructure) -> Iterator[Check]:
     for problem in fleet.errors:
         verdict: Verdict = "error" if problem.severity == "error" else "warning"
-        yield Check("machine files", verdict, str(Problem(**asdict(problem))))
+        where = Problem(problem.file, problem.message, problem.line, problem.column, problem.key)
+        yield Check("machine files", verdict, str(where))
     if not fleet.machines:
         yield Check("machine files", "warning", "there are no machines", "add a file to its MACHINES_DIR")
     yield from map(_machine, fleet.machines)
