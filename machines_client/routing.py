@@ -6,7 +6,7 @@ Each function is a flow and, under the same name, a method of both clients.
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any, NamedTuple, Unpack
@@ -64,7 +64,7 @@ def reserve(session: Session, model: str, **options: Unpack[p.LeaseOptions]) -> 
     >>> client.release(reserved.lease).holder
     'night watch'
     """
-    question = p.parameters(p.LEASE, {"model": model, **options})
+    question = _lease_question(model, options)
     question.setdefault("holder", f"{socket.gethostname()}:{os.getpid()}")
     wait_s = p.take_wait_s(question)
     # The key lets the server recognise a repeated request.
@@ -98,12 +98,16 @@ def release(session: Session, lease: str) -> Flow[HeldLease]:
     return answer(session, Request("DELETE", _lease_path(lease)), HeldLease)
 
 
+def check_lease(model: str, options: p.LeaseOptions) -> dict[str, p.Value]:
+    """The question for a lease that is kept; raises TypeError or BadRequest if it cannot be asked."""
+    return _lease_question(model, options, beside=("connect_timeout_s", "on_lost", "raise_if_lost"))
+
+
 def reserve_reachable(
     session: Session, model: str, connect_timeout_s: float | None, options: p.LeaseOptions
 ) -> Flow[Reserved]:
     """A lease on the best machine that this host can connect to; raises NoMachine."""
-    beside = ("connect_timeout_s", "on_lost", "raise_if_lost")
-    given = p.parameters(p.LEASE, {"model": model, **options}, beside=beside)
+    given = check_lease(model, options)
     excluded, unconnected = _texts(given.get("exclude")), list[Rejection]()
     while True:
         options = {**options, "exclude": excluded}
@@ -121,6 +125,14 @@ def reserve_reachable(
             yield from release(session, granted.lease)
         unconnected.append(Rejection(granted.machine, "connection_failed", fault))
         excluded = [*excluded, granted.machine]
+
+
+def _lease_question(
+    model: str | None, options: p.LeaseOptions, beside: Iterable[str] = ()
+) -> dict[str, p.Value]:
+    if model is None:
+        raise TypeError(p.NEEDS_MODEL)
+    return p.parameters(p.LEASE, {"model": model, **options}, beside=beside)
 
 
 def _pick(session: Session, question: dict[str, p.Value], connect_timeout_s: float | None) -> Flow[Pick]:
