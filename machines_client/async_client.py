@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 import httpx
 
 from machines_client import reading, routing
+from machines_client.arguments import checked_callback
 from machines_client.async_lease import AsyncLease, Leasing
 from machines_client.errors import ClientError, ServerUnreachable
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
@@ -97,6 +98,7 @@ class AsyncClient:
         """As in Client: to use with `async with`, or to `await`."""
 
         async def take() -> AsyncLease:
+            checked_callback("on_lost", on_lost)
             flow = routing.reserve_reachable(self.session, model, connect_timeout_s, options)
             reserved = await self.run(flow)
             return AsyncLease(self, reserved, on_lost=on_lost, raise_if_lost=raise_if_lost)

@@ -10,6 +10,7 @@ import requests
 import urllib3
 
 from machines_client import reading, routing
+from machines_client.arguments import checked_callback
 from machines_client.errors import ClientError, ServerUnreachable
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
 from machines_client.keeping import LostCallback
@@ -106,6 +107,7 @@ class Client:
         ...     lease.name, lease.gpus[0].vram_gb
         ('workstation', 4.0)
         """
+        checked_callback("on_lost", on_lost)
         reserved = self.run(routing.reserve_reachable(self.session, model, connect_timeout_s, options))
         return Lease(self, reserved, on_lost=on_lost, raise_if_lost=raise_if_lost)
 
@@ -174,13 +176,13 @@ class Client:
             yield from following.events(page)
             time.sleep(following.pause_s(page, time.monotonic() - began))
 
-    def run(self, flow: Flow[T], *, pause: Callable[[float], object] = time.sleep) -> T:
+    def run(self, flow: Flow[T]) -> T:
         """The result of a flow, each of whose steps is done here."""
         try:
             step = next(flow)
             while True:
                 try:
-                    came = self._do(step, pause)
+                    came = self._do(step)
                 except ClientError as error:
                     step = flow.throw(error)
                 else:
@@ -189,11 +191,11 @@ class Client:
             result: T = end.value
             return result
 
-    def _do(self, step: Step, pause: Callable[[float], object]) -> Reply | str | None:
+    def _do(self, step: Step) -> Reply | str | None:
         if isinstance(step, Send):
             return self._send(step)
         if isinstance(step, Pause):
-            pause(step.seconds)
+            time.sleep(step.seconds)
             return None
         try:
             socket.create_connection((step.hostname, step.port), step.timeout_s).close()

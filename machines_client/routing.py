@@ -9,18 +9,33 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Protocol, Unpack, runtime_checkable
 from urllib.parse import quote
 from uuid import uuid4
 
 from machines_client import parameters as p
 from machines_client.answers import GrantedLease, HeldLease, Leases, Machine, Pick
-from machines_client.errors import ClientError, NoMachine, Rejection
+from machines_client.arguments import checked_timeout_s
+from machines_client.errors import BadRequest, ClientError, NoMachine, Rejection
 from machines_client.flows import Connect, Flow, Session, answer, get, wait_for_machine
 from machines_client.messages import Request
 
 CONNECT_TIMEOUT_S = 1.0
 """How long to wait for a connection to a machine before trying the next."""
+
+
+@runtime_checkable
+class KeptLease(Protocol):
+    """A Lease or an AsyncLease."""
+
+    id: str
+
+    def stop_renewing(self) -> None:
+        """Renew it no more, since somebody has released it, or is about to."""
+
+
+AnyLease = str | HeldLease | KeptLease
+"""A lease, or its id."""
 
 
 class Reserved(NamedTuple):
@@ -54,6 +69,7 @@ def pick(
     'workstation'
     """
     question = p.parameters(p.ROUTE, {"model": model, **options}, beside=["connect_timeout_s"])
+    _check_connect_timeout_s(connect_timeout_s)
     return _pick(session, question, connect_timeout_s)
 
 
@@ -82,20 +98,23 @@ def leases(session: Session) -> Flow[Leases]:
     return answer(session, get("/api/leases", is_kept=False), Leases)
 
 
-def held_lease(session: Session, lease: str) -> Flow[HeldLease]:
-    """A lease in force by its id; raises LeaseLost if it has ended."""
+def held_lease(session: Session, lease: AnyLease) -> Flow[HeldLease]:
+    """A lease in force, by its id or itself; raises LeaseLost if it has ended."""
     return answer(session, get(_lease_path(lease), is_kept=False), HeldLease)
 
 
-def renew(session: Session, lease: str, *, ttl_s: float | None = None) -> Flow[HeldLease]:
+def renew(session: Session, lease: AnyLease, *, ttl_s: float | None = None) -> Flow[HeldLease]:
     """Restart the time of a lease; raises LeaseLost if it has ended or its machine cannot be used."""
     body = p.parameters(p.RENEW, {"ttl_s": ttl_s})
     return answer(session, Request("POST", f"{_lease_path(lease)}/renew", body=body), HeldLease)
 
 
-def release(session: Session, lease: str) -> Flow[HeldLease]:
-    """End a lease; raises LeaseLost if it has ended."""
-    return answer(session, Request("DELETE", _lease_path(lease)), HeldLease)
+def release(session: Session, lease: AnyLease) -> Flow[HeldLease]:
+    """End a lease, by its id or itself; raises LeaseLost if it has ended."""
+    path = _lease_path(lease)
+    if isinstance(lease, KeptLease):
+        lease.stop_renewing()
+    return answer(session, Request("DELETE", path), HeldLease)
 
 
 def check_lease(model: str, options: p.LeaseOptions) -> dict[str, p.Value]:
@@ -108,6 +127,7 @@ def reserve_reachable(
 ) -> Flow[Reserved]:
     """A lease on the best machine that this host can connect to; raises NoMachine."""
     given = check_lease(model, options)
+    _check_connect_timeout_s(connect_timeout_s)
     excluded, unconnected = _texts(given.get("exclude")), list[Rejection]()
     while True:
         options = {**options, "exclude": excluded}
@@ -152,6 +172,11 @@ def _route(session: Session, question: dict[str, p.Value]) -> Flow[Pick]:
     return wait_for_machine(session, get("/api/route", question), wait_s, Pick)
 
 
+def _check_connect_timeout_s(value: float | None) -> None:
+    if value is not None:
+        checked_timeout_s("connect_timeout_s", value)
+
+
 def _fault(hostname: str, port: int, timeout_s: float | None) -> Flow[str | None]:
     """Why this host cannot connect to a machine's model server, or None if it can."""
     if timeout_s is None:
@@ -173,5 +198,12 @@ def _texts(value: p.Value | None) -> list[str]:
     return list(value) if isinstance(value, list) else []
 
 
-def _lease_path(lease: str) -> str:
-    return f"/api/leases/{quote(lease, safe='')}"
+def _lease_path(lease: AnyLease) -> str:
+    name = (
+        lease.lease if isinstance(lease, HeldLease) else lease.id if isinstance(lease, KeptLease) else lease
+    )
+    if not isinstance(name, str):
+        raise TypeError(f"lease takes a lease or its id, not {name!r}")
+    if not name:
+        raise BadRequest("The id of the lease is empty.", "lease")
+    return f"/api/leases/{quote(name, safe='')}"
