@@ -12,6 +12,7 @@ from random import SystemRandom
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from machines_client.arguments import checked_retries, checked_stale_s, checked_timeout_s
 from machines_client.decoding import Answer, decode
 from machines_client.errors import ClientError, NoMachine, ServerUnavailable, ServerUnreachable, TooMany
 from machines_client.last_answers import LastAnswers
@@ -68,9 +69,9 @@ class Session:
 
     @classmethod
     def of(cls, url: str | None, timeout_s: float, retries: int, stale_s: float | None) -> "Session":
-        """As the constructors of clients take it."""
-        kept = None if stale_s is None else LastAnswers(stale_s)
-        return cls(server_url(url), timeout_s, retries, kept)
+        """As the constructors of clients take it; raises TypeError or ValueError."""
+        kept = None if stale_s is None else LastAnswers(checked_stale_s(stale_s))
+        return cls(server_url(url), checked_timeout_s("timeout_s", timeout_s), checked_retries(retries), kept)
 
     @property
     def host(self) -> str:

@@ -58,7 +58,8 @@ class Request:
         texts = {
             name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()
         }
-        return f"{self.path}?{urlencode(texts, doseq=True)}" if texts else self.path
+        separator = "&" if "?" in self.path else "?"
+        return f"{self.path}{separator}{urlencode(texts, doseq=True)}" if texts else self.path
 
     @property
     def content(self) -> bytes | None:
