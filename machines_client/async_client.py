@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
@@ -15,6 +15,7 @@ from machines_client.async_lease import AsyncLease, Leasing
 from machines_client.errors import ClientError, ServerUnreachable
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
 from machines_client.keeping import LostCallback
+from machines_client.leasing import check_coroutine_function, check_model
 from machines_client.messages import Collector, Reply
 from machines_client.methods import shown_as
 from machines_client.paging import Following, Pages
@@ -58,6 +59,7 @@ class AsyncClient:
         """The arguments are those of Client."""
         self.session = Session.of(url, timeout_s, retries, stale_s)
         self.url = self.session.url
+        self._loop: asyncio.AbstractEventLoop | None = None
         # No proxy can reach a server on this machine.
         self._http = httpx.AsyncClient(trust_env=not self.session.is_here, follow_redirects=False)
 
@@ -115,10 +117,15 @@ class AsyncClient:
         **options: Unpack[LeaseOptions],
     ) -> Callable[[Callable[Concatenate[AsyncLease, P], Awaitable[T]]], Callable[P, _Answer[T]]]:
         """A decorator that takes a lease for each call of a coroutine function, as in Client."""
+        check_model(model)
+        routing.check_lease(model, options)
+        checked_callback("on_lost", on_lost)
 
         def decorate(
             function: Callable[Concatenate[AsyncLease, P], Awaitable[T]],
         ) -> Callable[P, _Answer[T]]:
+            check_coroutine_function(function)
+
             @functools.wraps(function)
             async def call(*args: P.args, **named: P.kwargs) -> T:
                 async with self.lease(
@@ -157,8 +164,14 @@ class AsyncClient:
             await asyncio.sleep(following.pause_s(page, time.monotonic() - began))
 
     async def aclose(self) -> None:
-        """Close the connections to the server."""
+        """Close the connections to the server; afterwards, every question is a ClientError."""
         await self._http.aclose()
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("use `async with` for an AsyncClient, or `Client`")
+
+    def __exit__(self, *_: object) -> None:
+        """Never called, but without it `with` would not even try __enter__."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -202,6 +215,7 @@ class AsyncClient:
     async def _send(self, step: Send) -> Reply:
         request = step.request
         collector = Collector(self.url)
+        self._check_open()
         try:
             async with (
                 asyncio.timeout(step.timeout_s),
@@ -223,3 +237,11 @@ class AsyncClient:
             raise ServerUnreachable(f"{self.url} cannot be reached: {reason}") from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, headers, collector.content())
+
+    def _check_open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise ClientError("this AsyncClient belongs to another event loop: make one in each")
+        if self._http.is_closed:
+            raise ClientError("this AsyncClient is closed: make another, or close it later")

@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from machines_client.keeping import LeaseState, LostCallback
 from machines_client.routing import Reserved
@@ -57,6 +57,12 @@ class AsyncLease(LeaseState):
         await self._client.run(self._releasing(self._session))
         await self._tell()
 
+    def __enter__(self) -> NoReturn:
+        raise TypeError("use `async with` for a lease of an AsyncClient")
+
+    def __exit__(self, *_: object) -> None:
+        """Never called, but without it `with` would not even try __enter__."""
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -99,6 +105,12 @@ class Leasing(Awaitable[AsyncLease]):
     def __init__(self, take: Callable[[], Awaitable[AsyncLease]]) -> None:
         self._take = take
         self._lease: AsyncLease | None = None
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("use `async with` for a lease of an AsyncClient")
+
+    def __exit__(self, *_: object) -> None:
+        """Never called, but without it `with` would not even try __enter__."""
 
     def __await__(self) -> Generator[object, None, AsyncLease]:
         return self._take().__await__()

@@ -15,6 +15,7 @@ from machines_client.errors import ClientError, ServerUnreachable
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
 from machines_client.keeping import LostCallback
 from machines_client.lease import Lease
+from machines_client.leasing import check_function, check_model
 from machines_client.messages import Collector, Reply
 from machines_client.methods import shown_as
 from machines_client.paging import Following, Pages
@@ -128,8 +129,13 @@ class Client:
         >>> greet("world")
         'hello world from workstation'
         """
+        check_model(model)
+        routing.check_lease(model, options)
+        checked_callback("on_lost", on_lost)
 
         def decorate(function: Callable[Concatenate[Lease, P], T]) -> Callable[P, T]:
+            check_function(function)
+
             @functools.wraps(function)
             def call(*args: P.args, **named: P.kwargs) -> T:
                 with self.lease(
