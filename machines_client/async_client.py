@@ -12,7 +12,7 @@ import httpx
 from machines_client import reading, routing
 from machines_client.arguments import checked_callback
 from machines_client.async_lease import AsyncLease, Leasing
-from machines_client.errors import ClientError, ServerUnreachable
+from machines_client.errors import ClientError
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
 from machines_client.keeping import LostCallback
 from machines_client.leasing import check_coroutine_function, check_model
@@ -22,6 +22,7 @@ from machines_client.paging import Following, Pages
 from machines_client.parameters import EventOptions, LeaseOptions
 from machines_client.past_answers import Event
 from machines_client.routing import CONNECT_TIMEOUT_S
+from machines_client.unreachable import too_late, unreachable
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -53,7 +54,7 @@ class AsyncClient:
         url: str | None = None,
         *,
         timeout_s: float = 10.0,
-        retries: int = 2,
+        retries: int = 3,
         stale_s: float | None = None,
     ) -> None:
         """The arguments are those of Client."""
@@ -230,11 +231,9 @@ class AsyncClient:
                 async for part in response.aiter_bytes():
                     collector.add(part)
         except TimeoutError:
-            reason = f"no whole answer within {step.timeout_s:.1f} s"
-            raise ServerUnreachable(f"{self.url} cannot be reached: {reason}") from None
+            raise too_late(self.url, step.timeout_s) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = "nothing answers there" if isinstance(error, httpx.NetworkError) else str(error)
-            raise ServerUnreachable(f"{self.url} cannot be reached: {reason}") from error
+            raise unreachable(self.url, error) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, headers, collector.content())
 

@@ -11,7 +11,7 @@ import urllib3
 
 from machines_client import reading, routing
 from machines_client.arguments import checked_callback
-from machines_client.errors import ClientError, ServerUnreachable
+from machines_client.errors import ClientError
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
 from machines_client.keeping import LostCallback
 from machines_client.lease import Lease
@@ -22,6 +22,7 @@ from machines_client.paging import Following, Pages
 from machines_client.parameters import EventOptions, LeaseOptions
 from machines_client.past_answers import Event
 from machines_client.routing import CONNECT_TIMEOUT_S
+from machines_client.unreachable import too_late, unreachable
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -53,13 +54,14 @@ class Client:
         url: str | None = None,
         *,
         timeout_s: float = 10.0,
-        retries: int = 2,
+        retries: int = 3,
         stale_s: float | None = None,
     ) -> None:
         """`url` is a URL or `host:port`, by default MACHINES_URL, or else http://127.0.0.1:3038.
 
         `timeout_s` limits each answer, with the `retries` of what may be repeated, and without what the
-        server is asked to wait (`wait_s`). With `stale_s`, questions that only read get the last known answer
+        server is asked to wait (`wait_s`). The pauses between them are so long that a restart of the server
+        is survived. With `stale_s`, questions that only read get the last known answer
         while the server is away, if it is at most that many seconds old; its `age_s` is then above 0.
         """
         self.session = Session.of(url, timeout_s, retries, stale_s)
@@ -227,9 +229,10 @@ class Client:
                 while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
                     collector.add(part)
                     if time.monotonic() > ends:
-                        raise requests.Timeout(f"no whole answer within {step.timeout_s:.1f} s")
+                        raise requests.Timeout
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
+            raise too_late(self.url, step.timeout_s) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            reason = "nothing answers there" if isinstance(error, requests.ConnectionError) else str(error)
-            raise ServerUnreachable(f"{self.url} cannot be reached: {reason}") from error
+            raise unreachable(self.url, error) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, headers, collector.content())
