@@ -127,6 +127,7 @@ def __getattr__(name: str) -> Any:
         from machines_client.async_lease import AsyncLease
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"{name} needs {error.name}: install the extra `async` of machines-client"
+            f"{name} needs {error.name}: pip install httpx, or from a checkout of machines-server"
+            " pip install './machines_client[async]'"
         ) from error
     return {"AsyncClient": AsyncClient, "AsyncLease": AsyncLease}[name]

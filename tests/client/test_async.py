@@ -228,4 +228,5 @@ def test_only_this_client_needs_httpx() -> None:
         check=False,
     )
     assert (done.stdout, done.returncode) == ("http://127.0.0.1:1\n", 1)
-    assert "AsyncClient needs httpx: install the extra `async` of machines-client" in done.stderr
+    assert "AsyncClient needs httpx: pip install httpx, or from a checkout" in done.stderr
+    assert "pip install './machines_client[async]'" in done.stderr

@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 import machines_client
-from machines_client import AsyncClient, Client, ClientError, Pick, UnknownMachine, reading, routing
+from machines_client import (
+    AsyncClient,
+    Client,
+    ClientError,
+    Pick,
+    ServerUnavailable,
+    TooMany,
+    UnknownMachine,
+    reading,
+    routing,
+)
 from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
 from tests.bodies import gpu_body
@@ -238,3 +248,38 @@ def test_an_answer_of_another_form_is_an_error(scripted: ScriptedServer, body: o
     scripted.replies = [Say(body)]
     with pytest.raises(ClientError, match="is this a machines-server"):
         Client(scripted.url).leases()
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"404 page not found", 404),  # Ollama
+        ({"detail": "Not Found"}, 404),
+        ({"error": {"message": "Unknown request URL", "type": "invalid_request_error"}}, 404),
+        ({"error": "not found"}, 404),
+        (b"", 405),
+    ],
+)
+def test_another_server_is_named_as_such(scripted: ScriptedServer, said: Any, status: int) -> None:
+    scripted.replies = [Say(said, status)]
+    client = Client(scripted.url)
+    for ask, path in ((client.pick, "/api/route"), (client.reserve, "/api/leases")):
+        expected = f"{scripted.url} is not a machines-server: it answers {path} with HTTP status {status}"
+        with pytest.raises(ClientError, match=re.escape(expected)):
+            ask("m")
+
+
+def test_a_sidecar_is_asked_whether_it_is_a_server(scripted: ScriptedServer) -> None:
+    scripted.replies = [Say({"error": "not_found", "message": "Use GET /metrics."}, 404)]
+    with pytest.raises(ClientError, match=r"/api/leases: is this a machines-server\? It says: Use GET"):
+        Client(scripted.url).leases()
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, TooMany), (502, ServerUnavailable), (403, ClientError)])
+def test_a_proxy_that_refuses_is_no_other_server(
+    scripted: ScriptedServer, status: int, kind: type[ClientError]
+) -> None:
+    scripted.replies = [Say(b"<html>", status, {"Retry-After": "60"})]
+    with pytest.raises(kind, match=f"answers /api/machines with HTTP status {status}") as caught:
+        Client(scripted.url).machines()
+    assert type(caught.value) is kind
