@@ -167,10 +167,12 @@ class Client:
                 return
 
     def follow(self, **options: Unpack[EventOptions]) -> Iterator[Event]:
-        """Events as they happen, oldest first, without end; `after` begins after an earlier event.
+        """Events as they happen, oldest first, without end; `after` or `from_` begins in the past.
 
         The server is asked every `wait_s` seconds at least, by default 30, and answers as soon as there is an
-        event. Raises ServerUnreachable if it goes away; the `id` of the last event is where to go on.
+        event. Raises ServerUnreachable if it is away for longer than a restart takes; the `id` of the last
+        event is then where to go on. If the server has lost that event, it has a new database, and its first
+        event is the next.
 
         >>> next(client.follow(after=0, machine="workstation", type="online")).type
         'online'
@@ -182,6 +184,8 @@ class Client:
             began = time.monotonic()
             page = self.events(**following.question)
             yield from following.events(page)
+            if doubt := following.doubt(page):
+                following.settle(self.events(**doubt))
             time.sleep(following.pause_s(page, time.monotonic() - began))
 
     def run(self, flow: Flow[T]) -> T:

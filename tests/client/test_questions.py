@@ -156,43 +156,6 @@ def test_events_are_followed_from_now_on(client: Client, fleet: RunningServer) -
     assert next(event for event in following if event.type == "machine_removed").machine == "later"
 
 
-def event(number: int) -> dict[str, Any]:
-    return {"id": number, "at": "2026-11-28T00:00:00Z", "machine": "box", "type": "online"}
-
-
-def test_the_pages_of_events_are_turned(scripted: ScriptedServer) -> None:
-    scripted.replies = [
-        Say({"events": [event(5), event(4)], "next": 4, "truncated": True}),
-        Say({"events": [event(3)], "next": 3, "truncated": False}),
-    ]
-    found = Client(scripted.url).every_event(limit=2, type="online")
-    assert [one.id for one in found] == [5, 4, 3]
-    assert [asked.query.get("before") for asked in scripted.asked] == [None, ["4"]]
-    assert {asked.query["limit"][0] for asked in scripted.asked} == {"2"}
-    scripted.asked, scripted.replies = (
-        [],
-        [
-            Say({"events": [event(2), event(1)], "next": 2, "truncated": True}),
-            Say({"events": [event(3)], "next": 3, "truncated": False}),
-        ],
-    )
-    assert [one.id for one in Client(scripted.url).every_event(after=0)] == [1, 2, 3]
-    assert [asked.query.get("after") for asked in scripted.asked] == [["0"], ["2"]]
-
-
-def test_following_lets_the_server_wait_and_goes_on_after_the_last_event(scripted: ScriptedServer) -> None:
-    scripted.replies = [
-        Say({"events": [event(7)]}),
-        Say({"events": []}),
-        Say({"events": [event(9), event(8)]}),
-    ]
-    following = Client(scripted.url).follow(machine="box")
-    assert [next(following).id, next(following).id] == [8, 9]
-    first, *later = scripted.asked
-    assert first.query == {"machine": ["box"], "limit": ["1"]}
-    assert {(asked.query["after"][0], asked.query["wait_s"][0]) for asked in later} == {("7", "30.0")}
-
-
 def test_several_machines_are_asked_for_in_one_question(scripted: ScriptedServer) -> None:
     client = Client(scripted.url)
     series = {"metric": "up", "unit": "1", "gpu": None, "points": [[1, 1, 1, 1, 5]]}
