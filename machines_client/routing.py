@@ -129,8 +129,9 @@ def reserve_reachable(
     given = check_lease(model, options)
     _check_connect_timeout_s(connect_timeout_s)
     excluded, unconnected = _texts(given.get("exclude")), list[Rejection]()
+    ends = time.monotonic() + p.take_wait_s(given)
     while True:
-        options = {**options, "exclude": excluded}
+        options = {**options, "exclude": excluded, "wait_s": max(ends - time.monotonic(), 0.0)}
         try:
             granted = yield from reserve(session, model, **options)
         except NoMachine as error:
