@@ -26,7 +26,9 @@ from machines_server.errors import ServerError
     metavar="PATH:VALUE",
     help="A value that the machine's file must have, such as site:warsaw; repeatable.",
 )
-@click.option("--cold", is_flag=True, help="If no machine has the model in memory, use one that can load it.")
+@click.option(
+    "--cold", is_flag=True, help="If no machine with the model in memory is fit, use one that can load it."
+)
 @click.option("--exclusive", is_flag=True, help="Use only a machine whose host has no leases.")
 @click.option("--wait-s", type=float, help="Seconds to wait until a machine is fit.")
 @click.option("--explain", is_flag=True, help="Print all candidates and rejections.")
