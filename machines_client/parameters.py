@@ -12,7 +12,7 @@ from machines_client.keywords import unknown_keyword
 Texts = str | Iterable[str]
 """One text or many."""
 Moment = str | float | datetime
-"""RFC 3339, epoch seconds, `now`, `-90s`, `-24h`, `-7d`, or a datetime with a time zone."""
+"""RFC 3339, epoch seconds, `now`, `-90s`, `-24h`, `-7d`, `-2w`, or a datetime with a time zone."""
 
 
 class Constraints(TypedDict, total=False):
