@@ -91,7 +91,7 @@ def test_a_lost_lease_is_told_and_raised(two: Two) -> None:
 
 
 def test_a_lease_that_is_dropped_is_not_renewed_any_more(scripted: ScriptedServer) -> None:
-    scripted.replies = [Say({**LEASE, "ttl_s": 0.6}, 201), Say(LEASE)]
+    scripted.replies = [Say({**LEASE, "ttl_s": 3}, 201), Say(LEASE)]
 
     async def main() -> None:
         async with client_of(scripted.url) as client:

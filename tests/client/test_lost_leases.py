@@ -104,7 +104,7 @@ def is_renewed(name: str) -> bool:
 
 
 def test_a_lease_that_is_dropped_is_not_renewed_any_more(scripted: ScriptedServer) -> None:
-    scripted.replies = [Say({**LEASE, "ttl_s": 0.6}, 201), Say(LEASE)]
+    scripted.replies = [Say({**LEASE, "ttl_s": 3}, 201), Say(LEASE)]
     held = [Client(scripted.url).lease("m", connect_timeout_s=None)]
     wait_until(lambda: len(scripted.asked) > 1)
     assert is_renewed("abc")
