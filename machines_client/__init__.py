@@ -31,25 +31,29 @@ from machines_client.errors import (
     UnknownMachine,
 )
 from machines_client.fleet_answers import (
-    Availability,
     DeclaredMachine,
-    Event,
-    Events,
-    FleetAvailability,
     Health,
-    History,
     Infrastructure,
     Machines,
     MachineState,
     Model,
     Models,
-    Point,
     Problem,
-    Series,
     System,
 )
 from machines_client.lease import Lease
 from machines_client.messages import MAX_ANSWER_BYTES
+from machines_client.past_answers import (
+    Availability,
+    Event,
+    Events,
+    FleetAvailability,
+    Histories,
+    History,
+    MachineHistory,
+    Point,
+    Series,
+)
 from machines_client.urls import DEFAULT_URL, server_url
 from machines_client.version import VERSION
 
@@ -75,12 +79,14 @@ __all__ = [
     "GrantedLease",
     "Health",
     "HeldLease",
+    "Histories",
     "History",
     "Infrastructure",
     "Lease",
     "LeaseLost",
     "Leases",
     "Machine",
+    "MachineHistory",
     "MachineState",
     "Machines",
     "Model",
@@ -121,6 +127,7 @@ def __getattr__(name: str) -> Any:
         from machines_client.async_lease import AsyncLease
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"{name} needs {error.name}: install the extra `async` of machines-client"
+            f"{name} needs {error.name}: pip install httpx, or from a checkout of machines-server"
+            " pip install './machines_client[async]'"
         ) from error
     return {"AsyncClient": AsyncClient, "AsyncLease": AsyncLease}[name]

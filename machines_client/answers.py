@@ -23,7 +23,7 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate(Machine):
+class Candidate(Answer, Machine):
     """A machine that is fit. Sizes are in GiB, and None is unknown.
 
     `free_vram_gb` is what leases leave free on its best GPU. `sampled_at` (RFC 3339) is when its memory was
@@ -55,13 +55,18 @@ class Pick(Answer, Machine):
     rejected: tuple[Rejection, ...] = field(default=(), repr=False)
 
     @property
+    def machine(self) -> str:
+        """The name of the machine, as the JSON calls it."""
+        return self.name
+
+    @property
     def load_s(self) -> float | None:
         """How many seconds loading the model takes; None if it is in memory, or unknown."""
         return next((one.load_s for one in self.candidates if one.name == self.name), None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromisedGpu:
+class PromisedGpu(Answer):
     """GiB of one GPU that a lease promises; `index` is None while no sidecar shows the GPU."""
 
     uuid: str

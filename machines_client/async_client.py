@@ -5,21 +5,24 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
 from machines_client import reading, routing
+from machines_client.arguments import checked_callback
 from machines_client.async_lease import AsyncLease, Leasing
-from machines_client.errors import ClientError, ServerUnreachable
-from machines_client.fleet_answers import Event
+from machines_client.errors import ClientError
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
 from machines_client.keeping import LostCallback
+from machines_client.leasing import check_coroutine_function, check_model
 from machines_client.messages import Collector, Reply
 from machines_client.methods import shown_as
 from machines_client.paging import Following, Pages
 from machines_client.parameters import EventOptions, LeaseOptions
+from machines_client.past_answers import Event
 from machines_client.routing import CONNECT_TIMEOUT_S
+from machines_client.unreachable import too_late, unreachable
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -51,12 +54,13 @@ class AsyncClient:
         url: str | None = None,
         *,
         timeout_s: float = 10.0,
-        retries: int = 2,
+        retries: int = 3,
         stale_s: float | None = None,
     ) -> None:
         """The arguments are those of Client."""
         self.session = Session.of(url, timeout_s, retries, stale_s)
         self.url = self.session.url
+        self._loop: asyncio.AbstractEventLoop | None = None
         # No proxy can reach a server on this machine.
         self._http = httpx.AsyncClient(trust_env=not self.session.is_here, follow_redirects=False)
 
@@ -97,6 +101,7 @@ class AsyncClient:
         """As in Client: to use with `async with`, or to `await`."""
 
         async def take() -> AsyncLease:
+            checked_callback("on_lost", on_lost)
             flow = routing.reserve_reachable(self.session, model, connect_timeout_s, options)
             reserved = await self.run(flow)
             return AsyncLease(self, reserved, on_lost=on_lost, raise_if_lost=raise_if_lost)
@@ -113,10 +118,15 @@ class AsyncClient:
         **options: Unpack[LeaseOptions],
     ) -> Callable[[Callable[Concatenate[AsyncLease, P], Awaitable[T]]], Callable[P, _Answer[T]]]:
         """A decorator that takes a lease for each call of a coroutine function, as in Client."""
+        check_model(model)
+        routing.check_lease(model, options)
+        checked_callback("on_lost", on_lost)
 
         def decorate(
             function: Callable[Concatenate[AsyncLease, P], Awaitable[T]],
         ) -> Callable[P, _Answer[T]]:
+            check_coroutine_function(function)
+
             @functools.wraps(function)
             async def call(*args: P.args, **named: P.kwargs) -> T:
                 async with self.lease(
@@ -152,11 +162,19 @@ class AsyncClient:
             page = await self.events(**following.question)
             for event in following.events(page):
                 yield event
+            if doubt := following.doubt(page):
+                following.settle(await self.events(**doubt))
             await asyncio.sleep(following.pause_s(page, time.monotonic() - began))
 
     async def aclose(self) -> None:
-        """Close the connections to the server."""
+        """Close the connections to the server; afterwards, every question is a ClientError."""
         await self._http.aclose()
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("use `async with` for an AsyncClient, or `Client`")
+
+    def __exit__(self, *_: object) -> None:
+        """Never called, but without it `with` would not even try __enter__."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -200,6 +218,7 @@ class AsyncClient:
     async def _send(self, step: Send) -> Reply:
         request = step.request
         collector = Collector(self.url)
+        self._check_open()
         try:
             async with (
                 asyncio.timeout(step.timeout_s),
@@ -214,10 +233,16 @@ class AsyncClient:
                 async for part in response.aiter_bytes():
                     collector.add(part)
         except TimeoutError:
-            reason = f"no whole answer within {step.timeout_s:.1f} s"
-            raise ServerUnreachable(f"{self.url} cannot be reached: {reason}") from None
+            raise too_late(self.url, step.timeout_s) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = "nothing answers there" if isinstance(error, httpx.NetworkError) else str(error)
-            raise ServerUnreachable(f"{self.url} cannot be reached: {reason}") from error
+            raise unreachable(self.url, error) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, headers, collector.content())
+
+    def _check_open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise ClientError("this AsyncClient belongs to another event loop: make one in each")
+        if self._http.is_closed:
+            raise ClientError("this AsyncClient is closed: make another, or close it later")

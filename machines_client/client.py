@@ -10,16 +10,19 @@ import requests
 import urllib3
 
 from machines_client import reading, routing
-from machines_client.errors import ClientError, ServerUnreachable
-from machines_client.fleet_answers import Event
+from machines_client.arguments import checked_callback
+from machines_client.errors import ClientError
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
 from machines_client.keeping import LostCallback
 from machines_client.lease import Lease
+from machines_client.leasing import check_function, check_model
 from machines_client.messages import Collector, Reply
 from machines_client.methods import shown_as
 from machines_client.paging import Following, Pages
 from machines_client.parameters import EventOptions, LeaseOptions
+from machines_client.past_answers import Event
 from machines_client.routing import CONNECT_TIMEOUT_S
+from machines_client.unreachable import too_late, unreachable
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -51,13 +54,14 @@ class Client:
         url: str | None = None,
         *,
         timeout_s: float = 10.0,
-        retries: int = 2,
+        retries: int = 3,
         stale_s: float | None = None,
     ) -> None:
         """`url` is a URL or `host:port`, by default MACHINES_URL, or else http://127.0.0.1:3038.
 
         `timeout_s` limits each answer, with the `retries` of what may be repeated, and without what the
-        server is asked to wait (`wait_s`). With `stale_s`, questions that only read get the last known answer
+        server is asked to wait (`wait_s`). The pauses between them are so long that a restart of the server
+        is survived. With `stale_s`, questions that only read get the last known answer
         while the server is away, if it is at most that many seconds old; its `age_s` is then above 0.
         """
         self.session = Session.of(url, timeout_s, retries, stale_s)
@@ -106,6 +110,7 @@ class Client:
         ...     lease.name, lease.gpus[0].vram_gb
         ('workstation', 4.0)
         """
+        checked_callback("on_lost", on_lost)
         reserved = self.run(routing.reserve_reachable(self.session, model, connect_timeout_s, options))
         return Lease(self, reserved, on_lost=on_lost, raise_if_lost=raise_if_lost)
 
@@ -126,8 +131,13 @@ class Client:
         >>> greet("world")
         'hello world from workstation'
         """
+        check_model(model)
+        routing.check_lease(model, options)
+        checked_callback("on_lost", on_lost)
 
         def decorate(function: Callable[Concatenate[Lease, P], T]) -> Callable[P, T]:
+            check_function(function)
+
             @functools.wraps(function)
             def call(*args: P.args, **named: P.kwargs) -> T:
                 with self.lease(
@@ -157,10 +167,12 @@ class Client:
                 return
 
     def follow(self, **options: Unpack[EventOptions]) -> Iterator[Event]:
-        """Events as they happen, oldest first, without end; `after` begins after an earlier event.
+        """Events as they happen, oldest first, without end; `after` or `from_` begins in the past.
 
         The server is asked every `wait_s` seconds at least, by default 30, and answers as soon as there is an
-        event. Raises ServerUnreachable if it goes away; the `id` of the last event is where to go on.
+        event. Raises ServerUnreachable if it is away for longer than a restart takes; the `id` of the last
+        event is then where to go on. If the server has lost that event, it has a new database, and its first
+        event is the next.
 
         >>> next(client.follow(after=0, machine="workstation", type="online")).type
         'online'
@@ -172,15 +184,17 @@ class Client:
             began = time.monotonic()
             page = self.events(**following.question)
             yield from following.events(page)
+            if doubt := following.doubt(page):
+                following.settle(self.events(**doubt))
             time.sleep(following.pause_s(page, time.monotonic() - began))
 
-    def run(self, flow: Flow[T], *, pause: Callable[[float], object] = time.sleep) -> T:
+    def run(self, flow: Flow[T]) -> T:
         """The result of a flow, each of whose steps is done here."""
         try:
             step = next(flow)
             while True:
                 try:
-                    came = self._do(step, pause)
+                    came = self._do(step)
                 except ClientError as error:
                     step = flow.throw(error)
                 else:
@@ -189,11 +203,11 @@ class Client:
             result: T = end.value
             return result
 
-    def _do(self, step: Step, pause: Callable[[float], object]) -> Reply | str | None:
+    def _do(self, step: Step) -> Reply | str | None:
         if isinstance(step, Send):
             return self._send(step)
         if isinstance(step, Pause):
-            pause(step.seconds)
+            time.sleep(step.seconds)
             return None
         try:
             socket.create_connection((step.hostname, step.port), step.timeout_s).close()
@@ -219,9 +233,10 @@ class Client:
                 while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
                     collector.add(part)
                     if time.monotonic() > ends:
-                        raise requests.Timeout(f"no whole answer within {step.timeout_s:.1f} s")
+                        raise requests.Timeout
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
+            raise too_late(self.url, step.timeout_s) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            reason = "nothing answers there" if isinstance(error, requests.ConnectionError) else str(error)
-            raise ServerUnreachable(f"{self.url} cannot be reached: {reason}") from error
+            raise unreachable(self.url, error) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, headers, collector.content())

@@ -21,13 +21,14 @@ def keyed(key: str, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """An answer of the server.
+    """An answer of the server, or a part of one.
 
-    Attributes have the names of the JSON's keys, and those of optional keys are None if the key is absent.
+    Every key of the JSON is an attribute of the same name, only `from` is `from_`. Those of optional keys are
+    None or empty if the key is absent.
     """
 
     body: Mapping[str, Any] = field(repr=False, compare=False)
-    """The JSON, with all keys."""
+    """The JSON itself, which may have further keys if the server is newer than this client."""
     age_s: float = field(default=0.0, compare=False, repr=False)
     """0, unless the server is away and this is its last known answer: then the seconds since it gave it."""
 

@@ -38,7 +38,14 @@ class ClientError(RuntimeError):
 
 
 class ServerUnreachable(ClientError):
-    """The server could not be reached, or did not answer in time."""
+    """The server could not be reached, or did not answer in time.
+
+    `is_refused`: nothing listens at its address, as while it is restarted.
+    """
+
+    def __init__(self, message: str, *, is_refused: bool = False) -> None:
+        super().__init__(message)
+        self.is_refused = is_refused
 
 
 class ServerUnavailable(ClientError):
@@ -81,8 +88,8 @@ class Rejection:
 class NoMachine(ClientError):
     """No machine is fit; `rejected` says why for each, nearest miss first.
 
-    `retry_after_s` is None if waiting does not help. `did_you_mean` names models that may be meant by a name
-    that no machine has. `body` is the JSON of the server's answer.
+    `retry_after_s` is None if waiting does not help, else the message ends with it. `did_you_mean` names
+    models that may be meant by a name that no machine has. `body` is the JSON of the server's answer.
     """
 
     def __init__(
@@ -94,6 +101,7 @@ class NoMachine(ClientError):
         retry_after_s: float | None = None,
         did_you_mean: Iterable[str] = (),
     ) -> None:
-        super().__init__(message, retry_after_s)
+        hint = "" if retry_after_s is None else f" Try again in {retry_after_s:g} s."
+        super().__init__(f"{message}{hint}", retry_after_s)
         self.rejected, self.body = tuple(rejected), body
         self.did_you_mean = tuple(map(printable, did_you_mean))

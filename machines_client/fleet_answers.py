@@ -1,21 +1,36 @@
-"""What the server answers about its machines, now and in the past, and about itself."""
+"""What the server answers about its machines and about itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from machines_client.decoding import Answer, keyed
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredMachine(Answer):
-    """A machine as its file declares it; `body` has all keys of the file."""
+    """A machine as its file declares it; every other key of the file is an attribute, too.
+
+    A key that is not there is an AttributeError: `getattr(machine, "tags", [])`. Keys that are no names in
+    Python are in `body`.
+
+    >>> client.machine("workstation")._config_file
+    'workstation.yaml'
+    """
 
     name: str
     role: str
     models: tuple[Any, ...] = field(repr=False)
     hardware: Mapping[str, Any] = field(repr=False)
     network: Mapping[str, Any] = field(repr=False)
+
+    def __getattr__(self, key: str) -> Any:
+        """A key of the file beside those above."""
+        try:
+            # Not self.body: a copy that is being made has none yet.
+            return self.__dict__["body"][key]
+        except KeyError:
+            raise AttributeError(f"the file of this machine has no key {key}", name=key, obj=self) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +51,7 @@ class MachineState(DeclaredMachine):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class Problem(Answer):
     """An error or a warning about a machine file; `line` and `column` count from 1."""
 
     file: str
@@ -52,12 +67,13 @@ class Machines(Answer):
     """The machine files as declared, and their problems."""
 
     machines: tuple[DeclaredMachine, ...]
+    total: int = 0
     errors: tuple[Problem, ...]
     config_dir: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Poller:
+class Poller(Answer):
     """Whether the machines are polled.
 
     `cycle_s` is how many seconds the latest cycle took; it and `last_cycle_at` are None before the first.
@@ -75,13 +91,14 @@ class Infrastructure(Answer):
     """Every machine with its current state; `generated_at` is when the content last changed."""
 
     machines: tuple[MachineState, ...]
+    total: int = 0
     errors: tuple[Problem, ...]
     poller: Poller = field(repr=False)
     generated_at: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastLoaded:
+class LastLoaded(Answer):
     """Where and when a model was last seen in memory."""
 
     machine: str
@@ -89,7 +106,7 @@ class LastLoaded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class Model(Answer):
     """A model of the fleet: the machines that declare it, have it on disk, and hold it in memory now.
 
     `residency_s` is how many seconds it was in memory within the range, totalled over all machines.
@@ -112,130 +129,27 @@ class Models(Answer):
     to: str
 
 
-class Point(NamedTuple):
-    """The start of a bucket in epoch seconds; average, minimum, maximum and number of its values."""
-
-    at: int
-    avg: float
-    min: float
-    max: float
-    n: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """One metric of a machine, or of one of its GPUs. A bucket without values has no point."""
-
-    metric: str
-    unit: str
-    points: tuple[Point, ...] = field(repr=False)
-    gpu: int | None = None
-    uuid: str | None = None
-    model: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class History(Answer):
-    """Series of one machine in steps of `step_s` seconds."""
-
-    machine: str
-    from_: str = keyed("from")
-    to: str
-    step_s: int
-    tier: str | None = None
-    series: tuple[Series, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MachineHistory:
-    """The series of one of several machines."""
-
-    machine: str
-    series: tuple[Series, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Histories(Answer):
-    """Series of several machines in steps of `step_s` seconds."""
-
-    from_: str = keyed("from")
-    to: str
-    step_s: int
-    tier: str | None = None
-    machines: tuple[MachineHistory, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event(Answer):
-    """Something that happened to a machine; `body` has the keys that its `type` adds."""
-
-    id: int
-    at: str
-    machine: str
-    type: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Events(Answer):
-    """One page of events.
-
-    If it is `truncated`, the same question goes on with `next` as `before`, or as `after` if that was given.
-    """
-
-    events: tuple[Event, ...]
-    next: Any = None
-    truncated: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class StatusSeconds:
-    """How many seconds a machine had each status; it is unknown while no process polled."""
-
-    online: float
-    degraded: float
-    offline: float
-    unknown: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Availability(Answer):
-    """How long a machine had each status.
-
-    `ratio` is the fraction of the known time in which it answered, None if no time is known. `outages` is how
-    often it was offline, and `longest_outage_s` the seconds of the longest time.
-    """
-
-    machine: str
-    seconds: StatusSeconds
-    ratio: float | None
-    outages: int
-    longest_outage_s: float
-    from_: str | None = keyed("from", None)
-    to: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FleetAvailability(Answer):
-    """How long each machine had each status."""
-
-    machines: tuple[Availability, ...]
-    from_: str = keyed("from")
-    to: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class System(Answer):
-    """The server's own machine; `body` has the figures of `telemetry`. Sizes are in GiB, None is unknown."""
+    """The server's own machine, measured at `timestamp`. Sizes are in GiB, None is unknown."""
 
     hostname: str
     timestamp: str
     cpu_percent: float | None
+    ram_used_gb: float | None = field(default=None, repr=False)
+    ram_total_gb: float | None = field(default=None, repr=False)
     ram_available_gb: float | None
+    disk_used_gb: float | None = field(default=None, repr=False)
+    disk_total_gb: float | None = field(default=None, repr=False)
     disk_available_gb: float | None
+    uptime_s: float | None = field(default=None, repr=False)
+    load_avg: tuple[float | None, ...] = field(default=(), repr=False)
+    gpu: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    gpu_unreadable: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Store:
+class Store(Answer):
     """Whether the database can be read and written; `message` says why not."""
 
     state: str
@@ -252,3 +166,5 @@ class Health(Answer):
     store: Store
     warnings: tuple[str, ...]
     message: str | None = None
+    error: str | None = field(default=None, repr=False)
+    service: str = field(default="", repr=False)

@@ -12,6 +12,7 @@ from random import SystemRandom
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from machines_client.arguments import checked_retries, checked_stale_s, checked_timeout_s
 from machines_client.decoding import Answer, decode
 from machines_client.errors import ClientError, NoMachine, ServerUnavailable, ServerUnreachable, TooMany
 from machines_client.last_answers import LastAnswers
@@ -20,8 +21,8 @@ from machines_client.urls import is_loopback, server_url
 
 MAX_WAIT_S = 60.0
 """The longest that the server waits before it answers; to wait longer, ask again."""
-_FIRST_PAUSE_S = 0.1
-"""Before the first retry; doubled for each further one."""
+_FIRST_PAUSE_S, _FIRST_PAUSE_IF_REFUSED_S = 0.1, 0.5
+"""Before the first retry, doubled for each further one; a server that is restarted listens after seconds."""
 _SHORT_S = 0.05
 _ASK_AGAIN_S = 5.0
 """The longest pause in a wait that the server did not accept, since leases may end earlier than expected."""
@@ -68,9 +69,9 @@ class Session:
 
     @classmethod
     def of(cls, url: str | None, timeout_s: float, retries: int, stale_s: float | None) -> "Session":
-        """As the constructors of clients take it."""
-        kept = None if stale_s is None else LastAnswers(stale_s)
-        return cls(server_url(url), timeout_s, retries, kept)
+        """As the constructors of clients take it; raises TypeError or ValueError."""
+        kept = None if stale_s is None else LastAnswers(checked_stale_s(stale_s))
+        return cls(server_url(url), checked_timeout_s("timeout_s", timeout_s), checked_retries(retries), kept)
 
     @property
     def host(self) -> str:
@@ -96,15 +97,18 @@ class Content(NamedTuple):
 
 def fetch(session: Session, request: Request) -> Flow[Content]:
     """The content of a good reply, after retries where they do no harm; raises ClientError."""
+    if session.last_answers is None or not request.is_kept:
+        return Content((yield from _delivered(session, request, _FIRST_PAUSE_IF_REFUSED_S)))
     question = request.waiting(0).target
+    # Whoever can have an old answer does not wait for a restart.
+    has_old = session.last_answers.has(question, time.monotonic())
     try:
-        content = yield from _delivered(session, request)
+        content = yield from _delivered(
+            session, request, _FIRST_PAUSE_S if has_old else _FIRST_PAUSE_IF_REFUSED_S
+        )
     except (ServerUnreachable, ServerUnavailable) as error:
-        if session.last_answers is None or not request.is_kept:
-            raise
         return Content(*session.last_answers.recall(question, error, time.monotonic()))
-    if session.last_answers is not None and request.is_kept:
-        session.last_answers.keep(question, content, time.monotonic())
+    session.last_answers.keep(question, content, time.monotonic())
     return Content(content)
 
 
@@ -140,7 +144,7 @@ def wait_for_machine(
         yield Pause(min(_jittered(pause_s), left_s))
 
 
-def _delivered(session: Session, request: Request) -> Flow[bytes]:
+def _delivered(session: Session, request: Request, first_pause_if_refused_s: float) -> Flow[bytes]:
     now = time.monotonic()
     wait_ends, ends = now + request.wait_s, now + request.wait_s + session.timeout_s
     for attempt in count():
@@ -150,18 +154,20 @@ def _delivered(session: Session, request: Request) -> Flow[bytes]:
             return good_content(request, reply, session.url)
         except ClientError as error:
             left_s = ends - time.monotonic()
-            pause_s = _pause_before_retry(error, attempt, left_s)
+            is_refused = isinstance(error, ServerUnreachable) and error.is_refused
+            first_s = first_pause_if_refused_s if is_refused else _FIRST_PAUSE_S
+            pause_s = _pause_before_retry(error, first_s * 2**attempt, left_s)
             if not request.is_repeatable or attempt >= session.retries or pause_s is None:
                 raise
         yield Pause(pause_s)
     raise AssertionError  # count() does not end
 
 
-def _pause_before_retry(error: ClientError, attempt: int, left_s: float) -> float | None:
+def _pause_before_retry(error: ClientError, usual_s: float, left_s: float) -> float | None:
     """How many seconds to wait before the same request is sent again; None if that is no use."""
     if not isinstance(error, ServerUnreachable | ServerUnavailable | TooMany):
         return None
-    pause_s = _jittered(error.retry_after_s or _FIRST_PAUSE_S * 2**attempt)
+    pause_s = _jittered(error.retry_after_s or usual_s)
     return pause_s if pause_s < left_s else None
 
 

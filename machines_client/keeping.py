@@ -1,12 +1,15 @@
 """What both kinds of leases share: what is known of a lease, and how it is kept."""
 
 import logging
+import os
 import time
+import warnings
+from collections.abc import Callable
 from typing import Protocol
 
 from machines_client.answers import HeldLease, Machine, PromisedGpu
 from machines_client.errors import ClientError, LeaseLost
-from machines_client.flows import Flow, Pause, Session
+from machines_client.flows import Flow, Session
 from machines_client.routing import Reserved, release, renew
 
 _RENEWALS = 3
@@ -25,7 +28,10 @@ class LostCallback(Protocol):
 
 
 class LeaseState:
-    """A leased machine: what the server has said of the lease, and whether it still holds."""
+    """A leased machine: what the server has said of the lease, and whether it still holds.
+
+    If it is dropped before it was released, nobody renews it any more and it ends by itself.
+    """
 
     def __init__(
         self,
@@ -37,7 +43,7 @@ class LeaseState:
     ) -> None:
         granted, granted_at = reserved
         self.id = granted.lease
-        """The name of the lease in `renew`, `release` and `held_lease`."""
+        """What the server calls the lease."""
         self.machine = Machine(
             name=granted.machine,
             hostname=granted.hostname,
@@ -51,7 +57,8 @@ class LeaseState:
         self.load_s = granted.load_s
         """How many seconds loading the model takes; None if it is in memory, or unknown."""
         self.holder, self.exclusive, self.ttl_s = granted.holder, granted.exclusive, granted.ttl_s
-        self._session = session
+        self._usual_pause_s = min(granted.ttl_s / _RENEWALS, _RENEW_AT_LEAST_EVERY_S)
+        self._session, self._process = session, os.getpid()
         self._held: HeldLease = granted
         self._until = granted_at + granted.ttl_s
         self._lost: LeaseLost | None = None
@@ -70,7 +77,7 @@ class LeaseState:
 
     @property
     def lost(self) -> LeaseLost | None:
-        """Why the lease no longer holds; None while it does, as far as is known without asking."""
+        """Why the lease was lost; None while it holds, as far as is known without asking, or if released."""
         if time.monotonic() > self._until:
             self._lose(LeaseLost(f"the lease on {self.name} was not renewed in time"))
         return self._lost
@@ -78,6 +85,18 @@ class LeaseState:
     def __repr__(self) -> str:
         state = "lost" if self._lost else "released" if self._is_released else f"until {self.expires_at}"
         return f"<{type(self).__name__} {self.id} of {self.model} on {self.name} at {self.url}, {state}>"
+
+    def stop_renewing(self) -> None:
+        """Renew the lease no more, so that it ends by itself after `ttl_s` at the latest."""
+        self._is_released = True
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        # A child of this process has a copy of the lease; and there is none if the constructor failed.
+        if getattr(self, "_is_released", True) or self._lost or self._process != os.getpid():
+            return
+        self.stop_renewing()
+        said = f"the lease {self.id} on {self.name} was dropped without release(): it is not renewed any more"
+        _warn(said, ResourceWarning, source=self, stacklevel=2)
 
     def _lose(self, lost: LeaseLost, *, at_release: bool = False) -> None:
         # A renewal that is under way meanwhile fails because of the release.
@@ -88,6 +107,8 @@ class LeaseState:
     def _raise_if_known_lost(self) -> None:
         if lost := self.lost:
             raise LeaseLost(str(lost))
+        if self._is_released:
+            raise LeaseLost(f"the lease on {self.name} was released here")
 
     def _untold(self) -> LeaseLost | None:
         """The loss, if the callback has not been told of it."""
@@ -113,31 +134,27 @@ class LeaseState:
             raise
         self._held, self._until = held, max(self._until, began + self.ttl_s)
 
-    def _keeping(self) -> Flow[None]:
-        """Renew the lease until it is released or lost."""
-        usual_s = min(self.ttl_s / _RENEWALS, _RENEW_AT_LEAST_EVERY_S)
-        pause_s = usual_s
-        while True:
-            yield Pause(pause_s)
-            if self._is_released or self.lost:
-                return
-            try:
-                yield from self._renewing()
-                pause_s = usual_s
-            except LeaseLost:
-                return
-            except ClientError as error:
-                pause_s = min(_RENEW_RETRY_S, usual_s)
-                if time.monotonic() + pause_s < self._until:
-                    continue
-                self._lose(LeaseLost(f"the lease on {self.name} could not be renewed in time: {error}"))
-                return
+    def _keeping(self) -> Flow[float | None]:
+        """Renew the lease; comes to how many seconds to pause before the next time, None if it has ended."""
+        if self._is_released or self.lost:
+            return None
+        try:
+            yield from self._renewing()
+        except LeaseLost:
+            return None
+        except ClientError as error:
+            pause_s = min(_RENEW_RETRY_S, self._usual_pause_s)
+            if time.monotonic() + pause_s < self._until:
+                return pause_s
+            self._lose(LeaseLost(f"the lease on {self.name} could not be renewed in time: {error}"))
+            return None
+        return self._usual_pause_s
 
-    def _releasing(self) -> Flow[None]:
+    def _releasing(self, session: Session) -> Flow[None]:
         """End the lease; if the server cannot be reached, it expires by itself."""
         is_overdue = time.monotonic() > self._until
         try:
-            yield from release(self._session, self.id)
+            yield from release(session, self.id)
         except LeaseLost as error:
             self._lose(error, at_release=True)
         except ClientError as error:

@@ -27,6 +27,11 @@ class LastAnswers:
             while len(self._kept) > MAX_KEPT_ANSWERS or self._size_bytes() > MAX_KEPT_BYTES:
                 self._kept.popitem(last=False)
 
+    def has(self, target: str, now: float) -> bool:
+        """Return whether there is an answer that is not too old."""
+        with self._lock:
+            return target in self._kept and now - self._kept[target][1] <= self._stale_s
+
     def recall(self, target: str, error: ClientError, now: float) -> tuple[bytes, float]:
         """The answer and its age in seconds; raises `error` if there is none, or only an older one."""
         with self._lock:

@@ -1,7 +1,14 @@
 """A lease that a thread renews."""
 
+import atexit
 import logging
+import os
 import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,11 +18,16 @@ from machines_client.routing import Reserved
 if TYPE_CHECKING:
     from machines_client.client import Client
 
+_AT_EXIT_S = 2.0
+"""The longest that a program waits at its end until its leases are released."""
+
 log = logging.getLogger("machines_client")
 
 
 class Lease(LeaseState):
     """A leased machine, renewed in the background until `release()` or the end of a `with` block.
+
+    If nobody has the object any more, it is no longer renewed; if the program ends, it is released.
 
     The block raises LeaseLost at its end if the lease was lost meanwhile, unless the lease was taken with
     `raise_if_lost=False`.
@@ -32,10 +44,21 @@ class Lease(LeaseState):
         self._client = client
         self._ended = threading.Event()
         self._telling = threading.Lock()
-        threading.Thread(target=self._keep, name=f"lease {self.id}", daemon=True).start()
+        # The thread must not keep a lease alive that its owner has dropped.
+        keeper = weakref.WeakMethod(self._keep)
+        threading.Thread(
+            target=_renew,
+            args=(keeper, self._ended, self._usual_pause_s),
+            name=f"lease {self.id}",
+            daemon=True,
+        ).start()
+        _held().add(self)
 
     def check(self, *, ask: bool = False) -> None:
-        """Raise LeaseLost if the lease no longer holds; `ask` asks the server now, which renews the lease."""
+        """Raise LeaseLost if the lease no longer holds, also if it was released.
+
+        `ask` asks the server now, which renews the lease.
+        """
         try:
             self._raise_if_known_lost()
             if ask:
@@ -47,10 +70,20 @@ class Lease(LeaseState):
         """End the lease; if the server cannot be reached, it expires by itself."""
         if self._is_released:
             return
-        self._is_released = True
-        self._ended.set()
-        self._client.run(self._releasing())
+        self.stop_renewing()
+        self._client.run(self._releasing(self._session))
         self._tell()
+
+    def release_at_exit(self, timeout_s: float) -> None:
+        """End the lease if it still holds and was taken in this process, since the process ends."""
+        if not self._is_released and self._lost is None and self._process == os.getpid():
+            self.stop_renewing()
+            self._client.run(self._releasing(replace(self._session, timeout_s=timeout_s)))
+
+    def stop_renewing(self) -> None:
+        """Renew the lease no more, so that it ends by itself after `ttl_s` at the latest."""
+        super().stop_renewing()
+        self._ended.set()
 
     def __enter__(self) -> Self:
         return self
@@ -61,9 +94,10 @@ class Lease(LeaseState):
         self.release()
         self._end_of_block(error)
 
-    def _keep(self) -> None:
-        self._client.run(self._keeping(), pause=self._ended.wait)
+    def _keep(self) -> float | None:
+        pause_s = self._client.run(self._keeping())
         self._tell()
+        return pause_s
 
     def _tell(self) -> None:
         with self._telling:
@@ -73,3 +107,29 @@ class Lease(LeaseState):
                 self._on_lost(lost)
             except Exception:
                 log.exception("the callback for the lost lease %s failed", self.id)
+
+
+def _renew(
+    keeper: weakref.WeakMethod[Callable[[], float | None]], ended: threading.Event, pause_s: float | None
+) -> None:
+    """Renew a lease until it has ended or nobody has it any more."""
+    while pause_s is not None and not ended.wait(pause_s):
+        keep = keeper()
+        pause_s = keep() if keep else None
+        del keep
+
+
+@cache
+def _held() -> weakref.WeakSet[Lease]:
+    """The leases of this program, which are released at its end."""
+    held = weakref.WeakSet[Lease]()
+    atexit.register(_release_all, held)
+    return held
+
+
+def _release_all(held: weakref.WeakSet[Lease]) -> None:
+    """Release the leases that are left when the program ends, or let them expire if that takes too long."""
+    ends = time.monotonic() + _AT_EXIT_S
+    for lease in list(held):
+        if (left_s := ends - time.monotonic()) > 0:
+            lease.release_at_exit(left_s)

@@ -58,7 +58,8 @@ class Request:
         texts = {
             name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()
         }
-        return f"{self.path}?{urlencode(texts, doseq=True)}" if texts else self.path
+        separator = "&" if "?" in self.path else "?"
+        return f"{self.path}{separator}{urlencode(texts, doseq=True)}" if texts else self.path
 
     @property
     def content(self) -> bytes | None:
@@ -108,7 +109,7 @@ def good_content(request: Request, reply: Reply, url: str) -> bytes:
         raise ClientError(
             f"{url} redirects to {place}, which is not followed; use the URL of the server itself"
         )
-    raise _refusal(reply, url)
+    raise _refusal(request, reply, url)
 
 
 def json_object(content: bytes, url: str, path: str) -> dict[str, Any]:
@@ -133,19 +134,18 @@ def _json(content: bytes, url: str) -> Any:
         raise ClientError(f"{url} is not a machines-server: it does not answer in JSON") from None
 
 
-def _refusal(reply: Reply, url: str) -> ClientError:
+def _refusal(request: Request, reply: Reply, url: str) -> ClientError:
     status, retry_after_s = reply.status, _seconds(reply.headers.get("retry-after"))
     is_away = status in (502, 503, 504)
     try:
         body = json.loads(reply.content)
     except (ValueError, RecursionError):
         body = None
-    if not isinstance(body, dict):
-        said = f"{url} answers with HTTP status {status}"
-        if is_away:
-            return ServerUnavailable(said, retry_after_s)
-        return ClientError(f"{said} and not in JSON: is this a machines-server?")
-    code, message = body.get("error"), str(body.get("message", f"HTTP status {status}"))
+    code, message = (body.get("error"), body.get("message")) if isinstance(body, dict) else (None, None)
+    if not isinstance(code, str) or not isinstance(message, str):
+        return _foreign_refusal(request, status, url, retry_after_s)
+    if code == "not_found":
+        return ClientError(f"{url} has no {request.path}: is this a machines-server? It says: {message}")
     if code == "no_machine":
         none = decode(_NoMachineBody, body)
         return NoMachine(
@@ -165,6 +165,20 @@ def _refusal(reply: Reply, url: str) -> ClientError:
     if status == 429:
         return TooMany(message, retry_after_s)
     return (ServerUnavailable if is_away else ClientError)(message, retry_after_s)
+
+
+def _foreign_refusal(request: Request, status: int, url: str, retry_after_s: float | None) -> ClientError:
+    """The error for one that a machines-server does not give: another server does, or a proxy before it."""
+    said = f"{url} answers {request.path} with HTTP status {status}"
+    if status == 429:
+        return TooMany(said, retry_after_s)
+    if status in (502, 503, 504):
+        return ServerUnavailable(said, retry_after_s)
+    if status in (404, 405):
+        return ClientError(
+            f"{url} is not a machines-server: it answers {request.path} with HTTP status {status}"
+        )
+    return ClientError(f"{said} and not as a machines-server does: is this one?")
 
 
 def _seconds(retry_after: str | None) -> float | None:

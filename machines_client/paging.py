@@ -1,12 +1,17 @@
 """How to go through more events than one answer has."""
 
-from machines_client.fleet_answers import Event, Events
+import logging
+
 from machines_client.parameters import EventOptions
+from machines_client.past_answers import Event, Events
 
 FOLLOW_WAIT_S = 30.0
 """How long the server may wait for the next event."""
 _PAUSE_S = 1.0
 """The least time between two answers without an event."""
+
+
+log = logging.getLogger("machines_client")
 
 
 class Pages:
@@ -32,8 +37,13 @@ class Following:
     """Goes on to later and later events: `question` asks for the next ones."""
 
     def __init__(self, options: EventOptions) -> None:
+        for name in ("to", "before"):
+            if options.get(name) is not None:
+                raise TypeError(f"follow takes no {name}, since it has no end; every_event does")
         wait_s = options.get("wait_s")
         self.question: EventOptions = {**options, "wait_s": FOLLOW_WAIT_S if wait_s is None else wait_s}
+        if options.get("from_") is not None and options.get("after") is None:
+            self.question["after"] = 0
 
     @property
     def newest(self) -> EventOptions | None:
@@ -52,6 +62,19 @@ class Following:
         if events:
             self.question["after"] = events[-1].id
         return events
+
+    def doubt(self, page: Events) -> EventOptions | None:
+        """The question whether the server still has the event after which it found none; None if it did."""
+        after = int(self.question.get("after") or 0)
+        return {"after": after - 1, "limit": 1} if after and not page.events else None
+
+    def settle(self, page: Events) -> None:
+        """Begin anew if the answer to `doubt` shows that the server has a new database, with lower ids."""
+        if not page.events:
+            log.warning(
+                "the server has no event %s any more: going on with its first", self.question["after"]
+            )
+            self.question["after"] = 0
 
     def pause_s(self, page: Events, took_s: float) -> float:
         """How long to wait before the next question."""

@@ -1,17 +1,18 @@
 """The parameters of every question, which have the same names in HTTP, here and on the command line."""
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from math import isfinite
 from typing import Any, TypedDict
 
 from machines_client.errors import BadRequest
+from machines_client.keywords import unknown_keyword
 
 Texts = str | Iterable[str]
 """One text or many."""
 Moment = str | float | datetime
-"""RFC 3339, epoch seconds, `now`, `-90s`, `-24h`, `-7d`, or a datetime with a time zone."""
+"""RFC 3339, epoch seconds, `now`, `-90s`, `-24h`, `-7d`, `-2w`, or a datetime with a time zone."""
 
 
 class Constraints(TypedDict, total=False):
@@ -72,6 +73,8 @@ class EventOptions(RangeOptions, total=False):
     wait_s: float | None
 
 
+NEEDS_MODEL = "A lease needs the name of a model, such as llama3.1:70b."
+
 Value = str | int | float | bool | list[str]
 Check = Callable[[str, Any], Value]
 """Makes a keyword's value one of HTTP; raises TypeError or BadRequest."""
@@ -119,7 +122,21 @@ def _conditions(name: str, value: Any) -> list[str]:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong(name, "a number", value)
+    try:
+        is_finite = isfinite(value)
+    except OverflowError:
+        is_finite = False
+    if not is_finite:
+        raise BadRequest(f"The parameter {name} is not a finite number.", name)
     return value
+
+
+def _seconds_to_wait(name: str, value: object) -> float:
+    if (seconds := _number(name, value)) < 0:
+        raise BadRequest(
+            f"The parameter {name} cannot be used: input should be greater than or equal to 0.", name
+        )
+    return seconds
 
 
 def _whole(name: str, value: object) -> int:
@@ -135,10 +152,12 @@ def _flag(name: str, value: object) -> bool:
 
 
 def _moment(name: str, value: object) -> str | float:
-    if not isinstance(value, datetime):
-        return value if isinstance(value, str) else _number(name, value)
-    if value.tzinfo is None:
-        raise TypeError(f"{name} takes a datetime with a time zone, not {value!r}")
+    if isinstance(value, str):
+        return _filled(name, value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number(name, value)
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise _wrong(name, "a datetime with a time zone, epoch seconds, or a text such as `-24h`", value)
     return value.isoformat()
 
 
@@ -149,7 +168,13 @@ def _commas(name: str, value: Any) -> str:
 
 
 def _name_or_number(name: str, value: object) -> str | int:
-    return value if isinstance(value, str) else _whole(name, value)
+    return _filled(name, value) if isinstance(value, str) else _whole(name, value)
+
+
+def _model_of_lease(name: str, value: object) -> str:
+    if _text(name, value) == "":
+        raise BadRequest(NEEDS_MODEL, name)
+    return str(value)
 
 
 CONSTRAINTS: dict[str, Check] = {
@@ -164,11 +189,11 @@ CONSTRAINTS: dict[str, Check] = {
     "cold": _flag,
     "exclusive": _flag,
     "holder": _text,
-    "wait_s": _number,
+    "wait_s": _seconds_to_wait,
 }
 """The parameters that advice and leases share."""
 ROUTE = {**CONSTRAINTS, "explain": _flag}
-LEASE = {**CONSTRAINTS, "ttl_s": _number}
+LEASE = {**CONSTRAINTS, "model": _model_of_lease, "ttl_s": _number}
 RENEW: dict[str, Check] = {"ttl_s": _number}
 RANGE: dict[str, Check] = {"from": _moment, "to": _moment}
 SERIES: dict[str, Check] = {**RANGE, "metric": _commas, "step": _name_or_number, "gpu": _commas}
@@ -180,7 +205,7 @@ EVENTS: dict[str, Check] = {
     "limit": _whole,
     "after": _name_or_number,
     "before": _name_or_number,
-    "wait_s": _number,
+    "wait_s": _seconds_to_wait,
 }
 
 
@@ -195,7 +220,7 @@ def parameters(
     for keyword, value in given.items():
         name = "from" if keyword == "from_" else keyword
         if name not in table:
-            raise _unknown_keyword(keyword, ["from_" if one == "from" else one for one in (*table, *beside)])
+            raise unknown_keyword(keyword, (*table, *beside))
         if value is not None:
             checked[name] = table[name](keyword, value)
     return checked
@@ -205,9 +230,3 @@ def take_wait_s(checked: dict[str, Value]) -> float:
     """Take `wait_s` out of checked parameters; 0 if it is not there."""
     wait_s = checked.pop("wait_s", 0.0)
     return float(wait_s) if isinstance(wait_s, int | float) else 0.0
-
-
-def _unknown_keyword(keyword: str, known: list[str]) -> TypeError:
-    near = difflib.get_close_matches(keyword, known, 1, 0.4)
-    advice = f"did you mean {near[0]}?" if near else f"use {', '.join(known)}"
-    return TypeError(f"unknown keyword {keyword}; {advice}")

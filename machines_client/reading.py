@@ -8,21 +8,11 @@ from typing import Any, Unpack
 from urllib.parse import quote
 
 from machines_client import parameters as p
-from machines_client.fleet_answers import (
-    Availability,
-    Events,
-    FleetAvailability,
-    Health,
-    Histories,
-    History,
-    Infrastructure,
-    Machines,
-    MachineState,
-    Models,
-    System,
-)
+from machines_client.arguments import checked_name, checked_path
+from machines_client.fleet_answers import Health, Infrastructure, Machines, MachineState, Models, System
 from machines_client.flows import Flow, Session, answer, fetch, get
 from machines_client.flows import ask as ask_flow
+from machines_client.past_answers import Availability, Events, FleetAvailability, Histories, History
 
 
 def machines(session: Session) -> Flow[Machines]:
@@ -164,23 +154,24 @@ def ready(session: Session) -> Flow[Health]:
 
 
 def ask(session: Session, path: str, query: Mapping[str, Any] | None = None) -> Flow[dict[str, Any]]:
-    """The JSON object at any path.
+    """The JSON object at any path, which begins with `/`.
 
     >>> client.ask("/api/machines")["total"]
     2
     """
-    return ask_flow(session, get(path, query, is_kept=False))
+    return ask_flow(session, get(checked_path(path, query), query, is_kept=False))
 
 
 def text(session: Session, path: str, query: Mapping[str, Any] | None = None) -> Flow[str]:
-    """The text at any path.
+    """The text at any path, which begins with `/`.
 
     >>> client.text("/api/machines/workstation/history", {"format": "csv"}).split(",")[0]
     'time'
     """
-    return (yield from fetch(session, get(path, query, is_kept=False))).content.decode("utf-8", "replace")
+    request = get(checked_path(path, query), query, is_kept=False)
+    return (yield from fetch(session, request)).content.decode("utf-8", "replace")
 
 
 def _machine_path(name: str) -> str:
     """The path of a machine, even if a shell passed its name as bytes that are not UTF-8."""
-    return f"/api/machines/{quote(name, safe='', errors='surrogateescape')}"
+    return f"/api/machines/{quote(checked_name(name), safe='', errors='surrogateescape')}"

@@ -6,21 +6,36 @@ Each function is a flow and, under the same name, a method of both clients.
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Protocol, Unpack, runtime_checkable
 from urllib.parse import quote
 from uuid import uuid4
 
 from machines_client import parameters as p
 from machines_client.answers import GrantedLease, HeldLease, Leases, Machine, Pick
-from machines_client.errors import ClientError, NoMachine, Rejection
+from machines_client.arguments import checked_timeout_s
+from machines_client.errors import BadRequest, ClientError, NoMachine, Rejection
 from machines_client.flows import Connect, Flow, Session, answer, get, wait_for_machine
 from machines_client.messages import Request
 
 CONNECT_TIMEOUT_S = 1.0
 """How long to wait for a connection to a machine before trying the next."""
+
+
+@runtime_checkable
+class KeptLease(Protocol):
+    """A Lease or an AsyncLease."""
+
+    id: str
+
+    def stop_renewing(self) -> None:
+        """Renew it no more, since somebody has released it, or is about to."""
+
+
+AnyLease = str | HeldLease | KeptLease
+"""A lease, or its id."""
 
 
 class Reserved(NamedTuple):
@@ -54,6 +69,7 @@ def pick(
     'workstation'
     """
     question = p.parameters(p.ROUTE, {"model": model, **options}, beside=["connect_timeout_s"])
+    _check_connect_timeout_s(connect_timeout_s)
     return _pick(session, question, connect_timeout_s)
 
 
@@ -64,7 +80,7 @@ def reserve(session: Session, model: str, **options: Unpack[p.LeaseOptions]) -> 
     >>> client.release(reserved.lease).holder
     'night watch'
     """
-    question = p.parameters(p.LEASE, {"model": model, **options})
+    question = _lease_question(model, options)
     question.setdefault("holder", f"{socket.gethostname()}:{os.getpid()}")
     wait_s = p.take_wait_s(question)
     # The key lets the server recognise a repeated request.
@@ -82,31 +98,40 @@ def leases(session: Session) -> Flow[Leases]:
     return answer(session, get("/api/leases", is_kept=False), Leases)
 
 
-def held_lease(session: Session, lease: str) -> Flow[HeldLease]:
-    """A lease in force by its id; raises LeaseLost if it has ended."""
+def held_lease(session: Session, lease: AnyLease) -> Flow[HeldLease]:
+    """A lease in force, by its id or itself; raises LeaseLost if it has ended."""
     return answer(session, get(_lease_path(lease), is_kept=False), HeldLease)
 
 
-def renew(session: Session, lease: str, *, ttl_s: float | None = None) -> Flow[HeldLease]:
+def renew(session: Session, lease: AnyLease, *, ttl_s: float | None = None) -> Flow[HeldLease]:
     """Restart the time of a lease; raises LeaseLost if it has ended or its machine cannot be used."""
     body = p.parameters(p.RENEW, {"ttl_s": ttl_s})
     return answer(session, Request("POST", f"{_lease_path(lease)}/renew", body=body), HeldLease)
 
 
-def release(session: Session, lease: str) -> Flow[HeldLease]:
-    """End a lease; raises LeaseLost if it has ended."""
-    return answer(session, Request("DELETE", _lease_path(lease)), HeldLease)
+def release(session: Session, lease: AnyLease) -> Flow[HeldLease]:
+    """End a lease, by its id or itself; raises LeaseLost if it has ended."""
+    path = _lease_path(lease)
+    if isinstance(lease, KeptLease):
+        lease.stop_renewing()
+    return answer(session, Request("DELETE", path), HeldLease)
+
+
+def check_lease(model: str, options: p.LeaseOptions) -> dict[str, p.Value]:
+    """The question for a lease that is kept; raises TypeError or BadRequest if it cannot be asked."""
+    return _lease_question(model, options, beside=("connect_timeout_s", "on_lost", "raise_if_lost"))
 
 
 def reserve_reachable(
     session: Session, model: str, connect_timeout_s: float | None, options: p.LeaseOptions
 ) -> Flow[Reserved]:
     """A lease on the best machine that this host can connect to; raises NoMachine."""
-    beside = ("connect_timeout_s", "on_lost", "raise_if_lost")
-    given = p.parameters(p.LEASE, {"model": model, **options}, beside=beside)
+    given = check_lease(model, options)
+    _check_connect_timeout_s(connect_timeout_s)
     excluded, unconnected = _texts(given.get("exclude")), list[Rejection]()
+    ends = time.monotonic() + p.take_wait_s(given)
     while True:
-        options = {**options, "exclude": excluded}
+        options = {**options, "exclude": excluded, "wait_s": max(ends - time.monotonic(), 0.0)}
         try:
             granted = yield from reserve(session, model, **options)
         except NoMachine as error:
@@ -121,6 +146,14 @@ def reserve_reachable(
             yield from release(session, granted.lease)
         unconnected.append(Rejection(granted.machine, "connection_failed", fault))
         excluded = [*excluded, granted.machine]
+
+
+def _lease_question(
+    model: str | None, options: p.LeaseOptions, beside: Iterable[str] = ()
+) -> dict[str, p.Value]:
+    if model is None:
+        raise TypeError(p.NEEDS_MODEL)
+    return p.parameters(p.LEASE, {"model": model, **options}, beside=beside)
 
 
 def _pick(session: Session, question: dict[str, p.Value], connect_timeout_s: float | None) -> Flow[Pick]:
@@ -138,6 +171,11 @@ def _pick(session: Session, question: dict[str, p.Value], connect_timeout_s: flo
 def _route(session: Session, question: dict[str, p.Value]) -> Flow[Pick]:
     wait_s = p.take_wait_s(question)
     return wait_for_machine(session, get("/api/route", question), wait_s, Pick)
+
+
+def _check_connect_timeout_s(value: float | None) -> None:
+    if value is not None:
+        checked_timeout_s("connect_timeout_s", value)
 
 
 def _fault(hostname: str, port: int, timeout_s: float | None) -> Flow[str | None]:
@@ -161,5 +199,12 @@ def _texts(value: p.Value | None) -> list[str]:
     return list(value) if isinstance(value, list) else []
 
 
-def _lease_path(lease: str) -> str:
-    return f"/api/leases/{quote(lease, safe='')}"
+def _lease_path(lease: AnyLease) -> str:
+    name = (
+        lease.lease if isinstance(lease, HeldLease) else lease.id if isinstance(lease, KeptLease) else lease
+    )
+    if not isinstance(name, str):
+        raise TypeError(f"lease takes a lease or its id, not {name!r}")
+    if not name:
+        raise BadRequest("The id of the lease is empty.", "lease")
+    return f"/api/leases/{quote(name, safe='')}"

@@ -9,7 +9,13 @@ DEFAULT_URL = "http://127.0.0.1:3038"
 
 
 def server_url(text: str | None = None) -> str:
-    """The URL of a server from a URL or `host:port`, by default from MACHINES_URL; raises ValueError."""
+    """The URL of a server from a URL or `host:port`, by default from MACHINES_URL.
+
+    Raises ValueError if it is none, TypeError if it is not even a text.
+    """
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"url takes a text such as {DEFAULT_URL} or host:port, not {text!r}")
+    origin = "" if text else "MACHINES_URL: "
     text = text or os.environ.get("MACHINES_URL") or DEFAULT_URL
     url = text if "://" in text else f"http://{text}"
     try:
@@ -21,7 +27,7 @@ def server_url(text: str | None = None) -> str:
         is_valid = False
     if not is_valid:
         raise ValueError(
-            f"{text} is not the URL of a server; give one such as {DEFAULT_URL}, or host:port"
+            f"{origin}{text} is not the URL of a server; give one such as {DEFAULT_URL}, or host:port"
         ) from None
     return url.rstrip("/")
 

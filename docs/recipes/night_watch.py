@@ -12,7 +12,7 @@ while True:
     try:
         # The server answers as soon as something happens, or with nothing after wait_s.
         for event in client.follow(type=["offline", "online"], after=last, wait_s=30):
-            print(event.at, event.machine, event.type, event.body["reason"] or "", flush=True)
+            print(event.at, event.machine, event.type, event.reason or "", flush=True)
             last = event.id
     except (ServerUnreachable, ServerUnavailable) as error:
         print(f"no news: {error}", flush=True)

@@ -1,9 +1,9 @@
 """Checks a running server from outside, and says how to fix each fault."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 from machines_server.cli.finding import Check, Verdict
+from machines_server.cli.http import RETRIES
 from machines_server.client import (
     Client,
     ClientError,
@@ -19,7 +19,7 @@ _VERDICTS: dict[str, Verdict] = {"online": "ok", "degraded": "warning", "unknown
 
 def examine_server(url: str) -> list[Check]:
     """Ask a server about itself, its machine files and its machines."""
-    client = Client(url)
+    client = Client(url, retries=RETRIES)
     try:
         return [*_server(url, client.ready()), *_fleet(client.infrastructure())]
     except ServerUnreachable as error:
@@ -45,7 +45,8 @@ def _server(url: str, health: Health) -> Iterator[Check]:
 def _fleet(fleet: Infrastructure) -> Iterator[Check]:
     for problem in fleet.errors:
         verdict: Verdict = "error" if problem.severity == "error" else "warning"
-        yield Check("machine files", verdict, str(Problem(**asdict(problem))))
+        where = Problem(problem.file, problem.message, problem.line, problem.column, problem.key)
+        yield Check("machine files", verdict, str(where))
     if not fleet.machines:
         yield Check("machine files", "warning", "there are no machines", "add a file to its MACHINES_DIR")
     yield from map(_machine, fleet.machines)

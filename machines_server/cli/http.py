@@ -18,6 +18,8 @@ from machines_server.client import (
 from machines_server.errors import BadRequestError, ServerError
 
 REQUEST_TIMEOUT_S = 30.0
+RETRIES = 1
+"""Fewer than the client's own, so that who is at a shell soon knows that nothing answers."""
 
 
 def valid_url(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
@@ -47,13 +49,13 @@ def machine_path(name: str) -> str:
 def ask(server: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
     """A server's answer as JSON; raises ServerError with the server's message."""
     with client_errors():
-        return Client(server, timeout_s=REQUEST_TIMEOUT_S).ask(path, parameters)
+        return Client(server, timeout_s=REQUEST_TIMEOUT_S, retries=RETRIES).ask(path, parameters)
 
 
 def ask_text(server: str, path: str, parameters: Mapping[str, Any]) -> str:
     """A server's answer as text; raises ServerError with the server's message."""
     with client_errors():
-        return Client(server, timeout_s=REQUEST_TIMEOUT_S).text(path, parameters)
+        return Client(server, timeout_s=REQUEST_TIMEOUT_S, retries=RETRIES).text(path, parameters)
 
 
 @contextmanager

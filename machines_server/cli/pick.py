@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from machines_server.cli.http import client_errors, server_option, unexpected_answers
+from machines_server.cli.http import RETRIES, client_errors, server_option, unexpected_answers
 from machines_server.cli.output import aligned, as_json, echo, echo_json
 from machines_server.client import Client, NoMachine
 from machines_server.errors import ServerError
@@ -26,7 +26,9 @@ from machines_server.errors import ServerError
     metavar="PATH:VALUE",
     help="A value that the machine's file must have, such as site:warsaw; repeatable.",
 )
-@click.option("--cold", is_flag=True, help="If no machine has the model in memory, use one that can load it.")
+@click.option(
+    "--cold", is_flag=True, help="If no machine with the model in memory is fit, use one that can load it."
+)
 @click.option("--exclusive", is_flag=True, help="Use only a machine whose host has no leases.")
 @click.option("--wait-s", type=float, help="Seconds to wait until a machine is fit.")
 @click.option("--explain", is_flag=True, help="Print all candidates and rejections.")
@@ -49,7 +51,7 @@ def pick(
         raise click.UsageError("--lease needs a MODEL.")
     if ttl_s is not None and not lease:
         raise click.UsageError("--ttl-s is for --lease only.")
-    client, explain = Client(server), options["explain"]
+    client, explain = Client(server, retries=RETRIES), options["explain"]
     with client_errors():
         try:
             if lease:
@@ -65,7 +67,7 @@ def pick(
                 echo_json(error.body)
             elif explain:
                 echo(*_rejections(error.body))
-            raise ServerError(f"{error}{_retry_hint(error)}") from None
+            raise ServerError(str(error)) from None
     if as_json:
         echo_json(body)
     else:
@@ -74,10 +76,6 @@ def pick(
         url = f"{client.url}/api/leases/{body['lease']}"
         release = f"curl -X DELETE {shlex.quote(url)}"
         echo(f"machines-server: leased until {body['expires_at']}; to release: {release}", err=True)
-
-
-def _retry_hint(error: NoMachine) -> str:
-    return "" if error.retry_after_s is None else f" Try again in {error.retry_after_s:g} s."
 
 
 def _explanation(body: Mapping[str, Any]) -> list[str]:

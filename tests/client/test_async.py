@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import warnings
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -85,6 +86,38 @@ def test_a_lost_lease_is_told_and_raised(two: Two) -> None:
                 async with asyncio.timeout(30):
                     while len(told) < 2:
                         await asyncio.sleep(0.05)
+
+    run(main())
+
+
+def test_a_lease_that_is_dropped_is_not_renewed_any_more(scripted: ScriptedServer) -> None:
+    scripted.replies = [Say({**LEASE, "ttl_s": 3}, 201), Say(LEASE)]
+
+    async def main() -> None:
+        async with client_of(scripted.url) as client:
+            held = [await client.lease("m", connect_timeout_s=None)]
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                held.clear()
+                async with asyncio.timeout(30):
+                    while not caught or "lease abc" in [task.get_name() for task in asyncio.all_tasks()]:
+                        await asyncio.sleep(0.02)
+            (warned,) = caught
+            assert issubclass(warned.category, ResourceWarning)
+
+    run(main())
+    assert {asked.method for asked in scripted.asked} == {"POST"}
+
+
+def test_a_lease_is_released_by_itself_and_then_does_not_hold(two: Two) -> None:
+    async def main() -> None:
+        async with client_of(two.server.url) as client:
+            async with client.lease(LLAMA) as lease:
+                assert (await client.held_lease(lease)).lease == lease.id
+                await client.release(lease)
+                with pytest.raises(LeaseLost, match="was released here"):
+                    await lease.check(ask=True)
+            assert (lease.lost, (await client.leases()).total) == (None, 0)
 
     run(main())
 
@@ -195,4 +228,5 @@ def test_only_this_client_needs_httpx() -> None:
         check=False,
     )
     assert (done.stdout, done.returncode) == ("http://127.0.0.1:1\n", 1)
-    assert "AsyncClient needs httpx: install the extra `async` of machines-client" in done.stderr
+    assert "AsyncClient needs httpx: pip install httpx, or from a checkout" in done.stderr
+    assert "pip install './machines_client[async]'" in done.stderr

@@ -1,7 +1,11 @@
 """A lease that no longer holds: who is told, when, and how."""
 
 import logging
+import subprocess
+import sys
+import threading
 import time
+import warnings
 
 import pytest
 
@@ -9,6 +13,7 @@ from machines_client import Client, Lease, LeaseLost
 from tests.client.scripted_server import LEASE, Say, ScriptedServer
 from tests.client.two import LLAMA, Two
 from tests.fakes import wait_until
+from tests.running import clean_environment
 
 LOST = Say({"error": "unknown_lease", "message": "The lease abc expired."}, 404)
 
@@ -74,6 +79,81 @@ def test_a_release_is_no_loss(two: Two) -> None:
         lease.release()
     assert (lease.lost, told) == (None, [])
     assert "released" in repr(lease)
+
+
+def test_a_released_lease_does_not_hold_any_more(two: Two) -> None:
+    lease = two.client.lease(LLAMA)
+    lease.release()
+    for ask in (False, True):
+        with pytest.raises(LeaseLost, match="the lease on more was released here"):
+            lease.check(ask=ask)
+    assert lease.lost is None
+
+
+def test_a_client_releases_a_lease_by_itself_and_it_is_no_loss(two: Two) -> None:
+    with two.client.lease(LLAMA) as lease:
+        assert two.client.held_lease(lease).lease == two.client.renew(lease, ttl_s=90).lease == lease.id
+        assert two.client.release(lease).machine == "more"
+    assert (lease.lost, two.client.leases().total) == (None, 0)
+    reserved = two.client.reserve(LLAMA)
+    assert two.client.release(reserved).lease == reserved.lease
+
+
+def is_renewed(name: str) -> bool:
+    return f"lease {name}" in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_lease_that_is_dropped_is_not_renewed_any_more(scripted: ScriptedServer) -> None:
+    scripted.replies = [Say({**LEASE, "ttl_s": 3}, 201), Say(LEASE)]
+    held = [Client(scripted.url).lease("m", connect_timeout_s=None)]
+    wait_until(lambda: len(scripted.asked) > 1)
+    assert is_renewed("abc")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        held.clear()
+        wait_until(lambda: caught and not is_renewed("abc"))
+    (warned,) = caught
+    assert issubclass(warned.category, ResourceWarning)
+    assert "the lease abc on box was dropped without release()" in str(warned.message)
+    assert {asked.method for asked in scripted.asked} == {"POST"}
+
+
+ENDS = f"""
+from machines_client import Client
+leases = [Client().lease("{LLAMA}") for _ in range(3)]
+print(Client().leases().total)
+"""
+FORKS = f"""
+import os, sys
+from machines_client import Client
+lease = Client().lease("{LLAMA}")
+if not (child := os.fork()):
+    sys.exit()
+os.waitpid(child, 0)
+print(Client().leases().total)
+"""
+
+
+def run(program: str, url: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", program],
+        env=clean_environment(MACHINES_URL=url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_program_that_ends_releases_its_leases(two: Two) -> None:
+    assert run(ENDS, two.server.url) == "3\n"
+    assert two.client.leases().total == 0
+
+
+def test_a_child_of_a_program_does_not_release_its_leases(two: Two) -> None:
+    assert run(FORKS, two.server.url) == "1\n"
+    assert two.client.leases().total == 0
 
 
 def test_a_lease_whose_time_is_over_is_lost_even_if_nothing_could_renew_it(scripted: ScriptedServer) -> None:

@@ -1,8 +1,9 @@
 """Every parameter has one name, in HTTP, in Python and on the command line, and none is ignored."""
 
 import json
+import math
 from collections.abc import Callable, Generator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast, get_type_hints
 from urllib.parse import parse_qs, urlsplit
 
@@ -204,6 +205,32 @@ def test_the_nearest_keyword_is_named(wrong: str, right: str) -> None:
             ask("m", **ours)
 
 
+@pytest.mark.parametrize(
+    ("ask", "wrong", "said"),
+    [
+        ("reserve", "explain", "explain; it is only for advice"),
+        ("lease", "explain", "explain; it is only for advice"),
+        ("pick", "ttl_s", "ttl_s; it is only for leases"),
+        ("route", "on_lost", "on_lost; it is only for lease"),
+        ("route", "connect_timeout_s", "it is only for pick, lease"),
+        ("pick", "timeout_s", "timeout_s; it is an argument of Client"),
+        ("pick", "timeout", "timeout; timeout_s is an argument of Client"),
+        ("pick", "num_ctx", "did you mean min_context"),
+        ("lease", "ttl", "did you mean ttl_s"),
+        ("history", "since", "since; did you mean from_"),
+        ("history", "start", "start; did you mean from_"),
+        ("history", "until", "until; did you mean to"),
+        ("history", "end", "end; did you mean to"),
+        ("availability", "retries", "retries; it is an argument of Client"),
+    ],
+)
+def test_a_keyword_of_another_question_or_another_word_for_one_is_explained(
+    ask: str, wrong: str, said: str
+) -> None:
+    with pytest.raises(TypeError, match=said):
+        getattr(Client("127.0.0.1:1"), ask)("m", **{wrong: None})
+
+
 def test_all_keywords_are_named_if_none_is_near() -> None:
     with pytest.raises(TypeError, match="use from_, to"):
         models(SESSION, **cast(Any, {"qqqqqq": 1}))
@@ -232,9 +259,41 @@ def test_a_value_of_a_wrong_type_is_a_type_error(options: Any) -> None:
         route(SESSION, **options)
 
 
-def test_a_time_without_a_zone_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="time zone"):
-        models(SESSION, from_=datetime(2026, 11, 28))  # noqa: DTZ001  that is the point
+@pytest.mark.parametrize(
+    "moment",
+    [datetime(2026, 11, 28), date(2026, 11, 28), timedelta(hours=-1), True, b"-24h"],  # noqa: DTZ001  that is the point
+)
+def test_a_time_without_a_zone_or_none_at_all_is_a_type_error(moment: Any) -> None:
+    with pytest.raises(TypeError, match="from_ takes a datetime with a time zone, epoch seconds, or a text"):
+        models(SESSION, from_=moment)
+
+
+@pytest.mark.parametrize("name", ["min_free_vram_gb", "min_free_ram_gb", "wait_s"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400])
+def test_a_number_that_is_not_finite_is_refused(name: str, value: float) -> None:
+    for ask in (route, reserve):
+        with pytest.raises(BadRequest, match=f"{name} is not a finite number") as caught:
+            ask(SESSION, "m", **cast(Any, {name: value}))
+        assert caught.value.parameter == name
+
+
+def test_a_negative_time_to_wait_is_refused_in_the_words_of_the_server() -> None:
+    with pytest.raises(BadParameterError) as theirs:
+        route_parameters({"model": ["m"], "wait_s": ["-1"]})
+    for ask in (lambda: route(SESSION, "m", wait_s=-1), lambda: events(SESSION, wait_s=-1)):
+        with pytest.raises(BadRequest) as ours:
+            ask()
+        assert (str(ours.value), ours.value.parameter) == (f"{theirs.value}", "wait_s")
+
+
+def test_a_lease_needs_a_model() -> None:
+    client, none = Client("127.0.0.1:1"), cast(Any, None)
+    for ask in (client.lease, client.reserve):
+        with pytest.raises(BadRequest, match="A lease needs the name of a model") as caught:
+            ask("")
+        assert caught.value.parameter == "model"
+        with pytest.raises(TypeError, match="A lease needs the name of a model"):
+            ask(none)
 
 
 @pytest.mark.parametrize(
@@ -243,6 +302,13 @@ def test_a_time_without_a_zone_is_a_type_error() -> None:
 def test_an_empty_text_is_refused_since_it_would_constrain_nothing(options: Any) -> None:
     with pytest.raises(BadRequest) as caught:
         route(SESSION, **options)
+    assert caught.value.parameter == next(iter(options))
+
+
+@pytest.mark.parametrize("options", [{"from_": ""}, {"metric": ["up", ""]}, {"gpu": ""}, {"step": ""}])
+def test_an_empty_text_about_the_past_is_refused_as_well(options: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        next(cast(Generator[Any, Any, Any], history(SESSION, "box", **options)))
     assert caught.value.parameter == next(iter(options))
 
 

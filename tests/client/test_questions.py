@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 import machines_client
-from machines_client import AsyncClient, Client, ClientError, Pick, UnknownMachine, reading, routing
+from machines_client import (
+    AsyncClient,
+    Client,
+    ClientError,
+    Pick,
+    ServerUnavailable,
+    TooMany,
+    UnknownMachine,
+    reading,
+    routing,
+)
 from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
 from tests.bodies import gpu_body
@@ -146,43 +156,6 @@ def test_events_are_followed_from_now_on(client: Client, fleet: RunningServer) -
     assert next(event for event in following if event.type == "machine_removed").machine == "later"
 
 
-def event(number: int) -> dict[str, Any]:
-    return {"id": number, "at": "2026-11-28T00:00:00Z", "machine": "box", "type": "online"}
-
-
-def test_the_pages_of_events_are_turned(scripted: ScriptedServer) -> None:
-    scripted.replies = [
-        Say({"events": [event(5), event(4)], "next": 4, "truncated": True}),
-        Say({"events": [event(3)], "next": 3, "truncated": False}),
-    ]
-    found = Client(scripted.url).every_event(limit=2, type="online")
-    assert [one.id for one in found] == [5, 4, 3]
-    assert [asked.query.get("before") for asked in scripted.asked] == [None, ["4"]]
-    assert {asked.query["limit"][0] for asked in scripted.asked} == {"2"}
-    scripted.asked, scripted.replies = (
-        [],
-        [
-            Say({"events": [event(2), event(1)], "next": 2, "truncated": True}),
-            Say({"events": [event(3)], "next": 3, "truncated": False}),
-        ],
-    )
-    assert [one.id for one in Client(scripted.url).every_event(after=0)] == [1, 2, 3]
-    assert [asked.query.get("after") for asked in scripted.asked] == [["0"], ["2"]]
-
-
-def test_following_lets_the_server_wait_and_goes_on_after_the_last_event(scripted: ScriptedServer) -> None:
-    scripted.replies = [
-        Say({"events": [event(7)]}),
-        Say({"events": []}),
-        Say({"events": [event(9), event(8)]}),
-    ]
-    following = Client(scripted.url).follow(machine="box")
-    assert [next(following).id, next(following).id] == [8, 9]
-    first, *later = scripted.asked
-    assert first.query == {"machine": ["box"], "limit": ["1"]}
-    assert {(asked.query["after"][0], asked.query["wait_s"][0]) for asked in later} == {("7", "30.0")}
-
-
 def test_several_machines_are_asked_for_in_one_question(scripted: ScriptedServer) -> None:
     client = Client(scripted.url)
     series = {"metric": "up", "unit": "1", "gpu": None, "points": [[1, 1, 1, 1, 5]]}
@@ -238,3 +211,38 @@ def test_an_answer_of_another_form_is_an_error(scripted: ScriptedServer, body: o
     scripted.replies = [Say(body)]
     with pytest.raises(ClientError, match="is this a machines-server"):
         Client(scripted.url).leases()
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"404 page not found", 404),  # Ollama
+        ({"detail": "Not Found"}, 404),
+        ({"error": {"message": "Unknown request URL", "type": "invalid_request_error"}}, 404),
+        ({"error": "not found"}, 404),
+        (b"", 405),
+    ],
+)
+def test_another_server_is_named_as_such(scripted: ScriptedServer, said: Any, status: int) -> None:
+    scripted.replies = [Say(said, status)]
+    client = Client(scripted.url)
+    for ask, path in ((client.pick, "/api/route"), (client.reserve, "/api/leases")):
+        expected = f"{scripted.url} is not a machines-server: it answers {path} with HTTP status {status}"
+        with pytest.raises(ClientError, match=re.escape(expected)):
+            ask("m")
+
+
+def test_a_sidecar_is_asked_whether_it_is_a_server(scripted: ScriptedServer) -> None:
+    scripted.replies = [Say({"error": "not_found", "message": "Use GET /metrics."}, 404)]
+    with pytest.raises(ClientError, match=r"/api/leases: is this a machines-server\? It says: Use GET"):
+        Client(scripted.url).leases()
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, TooMany), (502, ServerUnavailable), (403, ClientError)])
+def test_a_proxy_that_refuses_is_no_other_server(
+    scripted: ScriptedServer, status: int, kind: type[ClientError]
+) -> None:
+    scripted.replies = [Say(b"<html>", status, {"Retry-After": "60"})]
+    with pytest.raises(kind, match=f"answers /api/machines with HTTP status {status}") as caught:
+        Client(scripted.url).machines()
+    assert type(caught.value) is kind

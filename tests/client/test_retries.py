@@ -17,6 +17,7 @@ from machines_client import (
 )
 from tests.client.scripted_server import LEASE, ROUTE, Asked, Say, ScriptedServer, no_machine
 from tests.fakes import FakeFleet
+from tests.ports import free_port
 
 AWAY = Say({"error": "store_unavailable", "message": "locked"}, 503)
 DROPPED = Say(status=None)
@@ -159,6 +160,15 @@ def test_a_wait_for_a_lease_stands_in_its_body(scripted: ScriptedServer) -> None
     assert 20 >= first.pop("wait_s") > second.pop("wait_s") > 0
     assert first == second
     assert (first["exclusive"], first["model"]) == (True, "m")
+
+
+def test_machines_that_cannot_be_connected_to_do_not_begin_the_wait_anew(scripted: ScriptedServer) -> None:
+    scripted.replies = [Say({**LEASE, "port": free_port()}, 201), Say(LEASE), no_machine(None)]
+    with pytest.raises(NoMachine):
+        Client(scripted.url).lease("m", wait_s=20)
+    first, _, second = scripted.asked
+    assert 20 >= first.body["wait_s"] > second.body["wait_s"] > 0
+    assert second.body["exclude"] == ["box"]
 
 
 def test_a_lease_that_is_lost_is_no_reason_to_ask_again(scripted: ScriptedServer) -> None:

@@ -38,6 +38,7 @@ def test_the_two_machines_of_the_examples_are_read_as_they_are_written() -> None
         "role": "gpu-host",
         "hardware": {"cpu": "16-core x86_64", "ram_gb": 128, "gpu": [gpu, gpu], "storage_gb": 8000},
         "network": {"hostname": "workstation.lan", "port": 11434},
+        "limits": {"max_leases": 4},
         "models": ["llama3.1:70b", "qwen2.5:32b", "nomic-embed-text"],
         "tags": ["primary", "gpu", "training"],
     }

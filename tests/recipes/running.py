@@ -17,6 +17,7 @@ from tests.running import RunningServer, clean_environment
 
 RECIPES = ROOT / "docs" / "recipes"
 LLAMA, PHI = "llama3.1:70b", "phi3:mini"
+NO_REASON = "The first one: it does not say why."
 SCATTERED = "Because air scatters blue light more than red."
 
 
@@ -61,7 +62,7 @@ def running_fleet(folder: Path) -> Iterator[Fleet]:
     with (
         FakeFleet() as fakes,
         FakeOllama(LLAMA, SCATTERED, holders) as workstation,
-        FakeOllama(PHI, "The first one: it does not say why.", holders, size_vram=0) as office,
+        FakeOllama(PHI, NO_REASON, holders, size_vram=0, digest="2" * 63 + "1") as office,
         server,
     ):
         fleet = Fleet(server, workstation, office)

@@ -80,6 +80,23 @@ def test_the_writer_works_on_a_gpu_and_the_reviewer_on_a_cpu(fleet: Fleet) -> No
     assert fleet.office.jobs[0].prompt.endswith(f"\n{SCATTERED}")
 
 
+def test_the_dispatcher_does_every_job_under_a_lease(fleet: Fleet) -> None:
+    said = fleet.run(*without_package("dispatcher.py"))
+    assert (said.count(SCATTERED), said.count(fleet.office.reply)) == (4, 4)
+    for ollama, model in ((fleet.workstation, LLAMA), (fleet.office, PHI)):
+        assert {job.model for job in ollama.jobs} == {model}
+        assert sorted(job.prompt for job in ollama.jobs) == [f"Write page {n}." for n in range(1, 5)]
+        assert all(job.holders for job in ollama.jobs)
+
+
+def test_the_dispatcher_says_that_nobody_can_load_a_model(server: RunningServer, fakes: FakeFleet) -> None:
+    server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama("llama3.1:8b")))
+    wait_until(lambda: server.fleet()["one"].get("loaded_models"))
+    environment, words = clean_environment(MACHINES_URL=server.url), without_package("dispatcher.py")
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"no machine can load {LLAMA}\n")
+
+
 def test_the_line_for_cron_runs(fleet: Fleet) -> None:
     tool("curl")
     tool("jq")

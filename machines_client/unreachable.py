@@ -1,0 +1,42 @@
+"""Why a server cannot be reached, in words of ours, whichever library found out."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+from machines_client.errors import ServerUnreachable
+
+
+def unreachable(url: str, error: Exception) -> ServerUnreachable:
+    """The ServerUnreachable for an error of a library."""
+    causes = list(_causes(error))
+    is_refused = any(isinstance(one, ConnectionRefusedError) for one in causes)
+    return ServerUnreachable(f"{url} cannot be reached: {_reason(causes)}", is_refused=is_refused)
+
+
+def too_late(url: str, timeout_s: float) -> ServerUnreachable:
+    """The ServerUnreachable if the answer did not come to its end in time."""
+    return ServerUnreachable(f"{url} cannot be reached: no whole answer within {timeout_s:.1f} s")
+
+
+def _reason(causes: list[BaseException]) -> str:
+    for one in causes:
+        if isinstance(one, ssl.SSLError):
+            return f"no TLS connection ({one.reason or one})"
+        if isinstance(one, socket.gaierror):
+            return f"its name is not known ({one.strerror})"
+        if isinstance(one, ConnectionRefusedError):
+            return "nothing answers there"
+    system = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), None)
+    return system or "the connection ended before an answer came, or what answers there is no HTTP server"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that led to it."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _causes(one)
+    before = error.__cause__ or error.__context__
+    if before is not None:
+        yield from _causes(before)
