@@ -162,8 +162,6 @@ class AsyncClient:
             page = await self.events(**following.question)
             for event in following.events(page):
                 yield event
-            if doubt := following.doubt(page):
-                following.settle(await self.events(**doubt))
             await asyncio.sleep(following.pause_s(page, time.monotonic() - began))
 
     async def aclose(self) -> None:

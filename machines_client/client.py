@@ -184,8 +184,6 @@ class Client:
             began = time.monotonic()
             page = self.events(**following.question)
             yield from following.events(page)
-            if doubt := following.doubt(page):
-                following.settle(self.events(**doubt))
             time.sleep(following.pause_s(page, time.monotonic() - began))
 
     def run(self, flow: Flow[T]) -> T:

@@ -54,27 +54,17 @@ class Following:
 
     def begin_after(self, page: Events) -> None:
         """Begin after the newest event."""
-        self.question["after"] = max((event.id for event in page.events), default=0)
+        self.question["after"] = page.newest or 0
 
     def events(self, page: Events) -> list[Event]:
         """The events of a page, oldest first; `question` asks for later ones then."""
-        events = sorted(page.events, key=lambda event: event.id)
+        events, after = sorted(page.events, key=lambda event: event.id), int(self.question.get("after") or 0)
         if events:
             self.question["after"] = events[-1].id
-        return events
-
-    def doubt(self, page: Events) -> EventOptions | None:
-        """The question whether the server still has the event after which it found none; None if it did."""
-        after = int(self.question.get("after") or 0)
-        return {"after": after - 1, "limit": 1} if after and not page.events else None
-
-    def settle(self, page: Events) -> None:
-        """Begin anew if the answer to `doubt` shows that the server has a new database, with lower ids."""
-        if not page.events:
-            log.warning(
-                "the server has no event %s any more: going on with its first", self.question["after"]
-            )
+        elif (page.body.get("newest", after) or 0) < after:  # an older server does not say it
+            log.warning("the server has a new database, without event %s: going on with its first", after)
             self.question["after"] = 0
+        return events
 
     def pause_s(self, page: Events, took_s: float) -> float:
         """How long to wait before the next question."""

@@ -103,11 +103,13 @@ class Events(Answer):
     """One page of events.
 
     If it is `truncated`, the same question goes on with `next` as `before`, or as `after` if that was given.
+    `newest` is the highest id of all events; if it is lower than `after`, the server has a new database.
     """
 
     events: tuple[Event, ...]
     next: Any = None
     truncated: bool = False
+    newest: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
