@@ -54,7 +54,7 @@ class Following:
 
     def begin_after(self, page: Events) -> None:
         """Begin after the newest event."""
-        self.question["after"] = page.newest or 0
+        self.question["after"] = page.newest or max((event.id for event in page.events), default=0)
 
     def events(self, page: Events) -> list[Event]:
         """The events of a page, oldest first; `question` asks for later ones then."""
