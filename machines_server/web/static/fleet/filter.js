@@ -1,23 +1,28 @@
 // Which machines the fleet page shows and in which order, as its URL says, and the form that changes it.
 
 import { h, renderIfChanged } from "../base/dom.js";
-import { STATUSES } from "../base/live.js";
+import { isKnown } from "../base/format.js";
 import { roomiestGpu, tagTexts } from "../shared/machine_facts.js";
+import { machineProblems } from "../shared/problems.js";
 
+const MIN_FREE = "min_free_vram_gb";
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 const byName = (one, other) => COLLATOR.compare(one.name, other.name);
 const descending = (value) => (one, other, leases) => value(other, leases) - value(one, leases);
 
+const WORST_FIRST = ["offline", "degraded", "unknown", "online"];
+
 /** Sort orders by their name in the URL: [label, compare]. Numbers are sorted with the largest first. */
 export const SORTS = {
+  status: ["Worst first", (one, other) => badness(one) - badness(other)],
   name: ["Name", byName],
-  status: ["Status", (one, other) => STATUSES.indexOf(one.status) - STATUSES.indexOf(other.status)],
   vram: ["Free VRAM", descending(freeVram)],
   models: ["Loaded models", descending((machine) => machine.loaded_models.length)],
   cpu: ["CPU", descending((machine) => machine.telemetry.cpu_percent ?? -1)],
   ram: ["RAM used", descending((machine) => machine.telemetry.ram_used_gb ?? -1)],
   role: ["Role", (one, other) => COLLATOR.compare(one.role, other.role)],
 };
+const DEFAULT_SORT = "status";
 const DESCENDING = ["vram", "models", "cpu", "ram"];
 
 /** Filters by their name in the URL: {label, values}, where `values` returns those of one machine. */
@@ -28,6 +33,9 @@ export const FILTERS = {
   model: { label: "In memory ", values: (machine) => machine.loaded_models },
 };
 
+/** The lower, the worse: first by status, then machines with problems. */
+const badness = (machine) => 2 * WORST_FIRST.indexOf(machine.status) - Math.sign(machineProblems(machine).length);
+
 function freeVram(machine, leases) {
   if (machine.status !== "online") return -2;
   return roomiestGpu(machine, leases)?.free ?? -1;
@@ -36,14 +44,14 @@ function freeVram(machine, leases) {
 /** The sort order in a URL: {name, isReversed}; "-cpu" has the smallest first. */
 export function readSort(query) {
   const [, minus, name] = /^(-?)(.*)$/s.exec(query.get("sort") ?? "");
-  return Object.hasOwn(SORTS, name) ? { name, isReversed: minus !== "" } : { name: "name", isReversed: false };
+  return Object.hasOwn(SORTS, name) ? { name, isReversed: minus !== "" } : { name: DEFAULT_SORT, isReversed: false };
 }
 
 /** The `sort` of the URL after a click on the heading of a column: the other direction if the list is sorted by it. */
 export function sortAfterClick(query, name) {
   const { name: current, isReversed } = readSort(query);
   if (name === current && !isReversed) return `-${name}`;
-  return name === "name" ? "" : name;
+  return sortValue(name);
 }
 
 /** The direction of a sort order, as aria-sort says it. */
@@ -55,11 +63,25 @@ export function filterMachines(machines, query, leases) {
   const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
   const { name, isReversed } = readSort(query);
   const [, compare] = SORTS[name];
+  const size = readMinFree(query);
   return machines
-    .filter((machine) => hasFilterValues(machine, query) && hasWords(machine, words))
+    .filter((machine) => hasFilterValues(machine, query) && hasWords(machine, words) && hasRoom(machine, size, leases))
     .sort(
       (one, other) => (isReversed ? compare(other, one, leases) : compare(one, other, leases)) || byName(one, other),
     );
+}
+
+/** The `min_free_vram_gb` of a URL, which means the same as in GET /api/route; 0 if it has none. */
+export function readMinFree(query) {
+  return Math.max(Number(query.get(MIN_FREE)) || 0, 0);
+}
+
+/** Whether a request for so much VRAM on one GPU would fit, beside leases and what is reserved for the owner. */
+function hasRoom(machine, size, leases) {
+  if (!size) return true;
+  if (!["ok", "busy"].includes(machine.ollama.state)) return false; // nothing can be sent there
+  const reserve = machine.limits?.reserve_vram_gb;
+  return freeVram(machine, leases) - (isKnown(reserve) ? Number(reserve) : 0) >= size;
 }
 
 function hasFilterValues(machine, query) {
@@ -77,34 +99,42 @@ function hasWords(machine, words) {
   return words.every((word) => text.includes(word));
 }
 
-/** {root, update(machines)}: `query` is what the form begins with; `onChange(name, value)` is called for each change. */
+/** {root, update(machines)}: `query` returns what is shown; `onChange(name, value)` is called for each change. */
 export function makeFilterForm(query, onChange) {
   const change = ({ target }) => onChange(target.name, target.value);
   const search = h("input", {
     type: "search",
     name: "q",
-    value: query.get("q") ?? "",
     placeholder: "name, host, model…",
+    input: change,
+  });
+  const minFree = h("input", {
+    type: "number",
+    name: MIN_FREE,
+    min: "0",
+    step: "any",
+    inputmode: "decimal",
+    placeholder: "0",
     input: change,
   });
   const selects = Object.keys(FILTERS).map((name) => h("select", { name, change }));
   const sort = h("select", { name: "sort", change }, sortOptions());
-  const view = h("button", { type: "button", "aria-pressed": String(query.get("view") === "table") }, "Dense table");
+  const view = h("button", { type: "button" }, "Dense table");
   view.addEventListener("click", () => {
     const isTable = view.ariaPressed === "true";
-    view.ariaPressed = String(!isTable);
     onChange("view", isTable ? "" : "table");
   });
   const controls = h(
     "div",
     { class: "controls" },
     h("label", null, "Search ", search),
+    h("label", null, "Free on one GPU ≥ ", minFree, " GiB"),
     selects.map((select) => h("label", null, FILTERS[select.name].label, select)),
     h("label", null, "Sort by ", sort),
     view,
   );
   // On a phone the open form would fill the screen before the first machine.
-  const isOpen = matchMedia("(min-width: 40rem)").matches || [...query.keys()].length > 0;
+  const isOpen = matchMedia("(min-width: 40rem)").matches || [...query().keys()].some((name) => name !== "view");
   const root = h(
     "form",
     { role: "search", "aria-label": "Filter machines", submit: (event) => event.preventDefault() },
@@ -112,8 +142,11 @@ export function makeFilterForm(query, onChange) {
   );
 
   function update(machines) {
-    sort.value = sortValue(readSort(query).name);
-    for (const select of selects) showOptions(select, query.get(select.name) ?? "", machines);
+    for (const input of [search, minFree])
+      if (input !== document.activeElement) input.value = query().get(input.name) ?? "";
+    view.ariaPressed = String(query().get("view") === "table");
+    sort.value = sortValue(readSort(query()).name);
+    for (const select of selects) showOptions(select, query().get(select.name) ?? "", machines);
   }
 
   return { root, update };
@@ -122,8 +155,8 @@ export function makeFilterForm(query, onChange) {
 const sortOptions = () =>
   Object.entries(SORTS).map(([name, [label]]) => h("option", { value: sortValue(name) }, label));
 
-/** Sorting by name is the default, which the URL leaves out. */
-const sortValue = (name) => (name === "name" ? "" : name);
+/** The URL leaves out the default. */
+const sortValue = (name) => (name === DEFAULT_SORT ? "" : name);
 
 /** Offer the values that the fleet has, and the chosen one even if no machine has it now. */
 function showOptions(select, chosen, machines) {
