@@ -7,23 +7,19 @@ import { machineProblems } from "../shared/problems.js";
 
 const MIN_FREE = "min_free_vram_gb";
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
-const byName = (one, other) => COLLATOR.compare(one.name, other.name);
-const descending = (value) => (one, other, leases) => value(other, leases) - value(one, leases);
-
 const WORST_FIRST = ["offline", "degraded", "unknown", "online"];
 
-/** Sort orders by their name in the URL: [label, compare]. Numbers are sorted with the largest first. */
+/** Sort orders by their name in the URL; `key` is what machines are sorted by. */
 export const SORTS = {
-  status: ["Worst first", (one, other) => badness(one) - badness(other)],
-  name: ["Name", byName],
-  vram: ["Free VRAM", descending(freeVram)],
-  models: ["Loaded models", descending((machine) => machine.loaded_models.length)],
-  cpu: ["CPU", descending((machine) => machine.telemetry.cpu_percent ?? -1)],
-  ram: ["RAM used", descending((machine) => machine.telemetry.ram_used_gb ?? -1)],
-  role: ["Role", (one, other) => COLLATOR.compare(one.role, other.role)],
+  status: { label: "Worst first", key: badness },
+  name: { label: "Name", key: ({ name }) => name },
+  vram: { label: "Free VRAM", key: freeVram, isDescending: true },
+  models: { label: "Loaded models", key: (machine) => machine.loaded_models.length, isDescending: true },
+  cpu: { label: "CPU", key: (machine) => machine.telemetry.cpu_percent ?? -1, isDescending: true },
+  ram: { label: "RAM used", key: (machine) => machine.telemetry.ram_used_gb ?? -1, isDescending: true },
+  role: { label: "Role", key: ({ role }) => role },
 };
 const DEFAULT_SORT = "status";
-const DESCENDING = ["vram", "models", "cpu", "ram"];
 
 /** Filters by their name in the URL: {label, values}, where `values` returns those of one machine. */
 export const FILTERS = {
@@ -34,7 +30,9 @@ export const FILTERS = {
 };
 
 /** The lower, the worse: first by status, then machines with problems. */
-const badness = (machine) => 2 * WORST_FIRST.indexOf(machine.status) - Math.sign(machineProblems(machine).length);
+function badness(machine) {
+  return 2 * WORST_FIRST.indexOf(machine.status) - Math.sign(machineProblems(machine).length);
+}
 
 function freeVram(machine, leases) {
   if (machine.status !== "online") return -2;
@@ -56,19 +54,20 @@ export function sortAfterClick(query, name) {
 
 /** The direction of a sort order, as aria-sort says it. */
 export const sortDirection = ({ name, isReversed }) =>
-  DESCENDING.includes(name) === isReversed ? "ascending" : "descending";
+  Boolean(SORTS[name].isDescending) === isReversed ? "ascending" : "descending";
 
 /** The machines that match a query, in its order. */
 export function filterMachines(machines, query, leases) {
   const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const { name, isReversed } = readSort(query);
-  const [, compare] = SORTS[name];
+  const sort = readSort(query);
+  const { key } = SORTS[sort.name];
+  const sign = sortDirection(sort) === "ascending" ? 1 : -1;
   const size = readMinFree(query);
   return machines
     .filter((machine) => hasFilterValues(machine, query) && hasWords(machine, words) && hasRoom(machine, size, leases))
-    .sort(
-      (one, other) => (isReversed ? compare(other, one, leases) : compare(one, other, leases)) || byName(one, other),
-    );
+    .map((machine) => ({ machine, key: key(machine, leases) }))
+    .sort((one, other) => sign * compare(one.key, other.key) || compare(one.machine.name, other.machine.name))
+    .map(({ machine }) => machine);
 }
 
 /** The `min_free_vram_gb` of a URL, which means the same as in GET /api/route; 0 if it has none. */
@@ -83,6 +82,8 @@ function hasRoom(machine, size, leases) {
   const reserve = machine.limits?.reserve_vram_gb;
   return freeVram(machine, leases) - (isKnown(reserve) ? Number(reserve) : 0) >= size;
 }
+
+const compare = (one, other) => (typeof one === "string" ? COLLATOR.compare(one, other) : one - other);
 
 function hasFilterValues(machine, query) {
   return Object.entries(FILTERS).every(([name, { values }]) => {
@@ -153,7 +154,7 @@ export function makeFilterForm(query, onChange) {
 }
 
 const sortOptions = () =>
-  Object.entries(SORTS).map(([name, [label]]) => h("option", { value: sortValue(name) }, label));
+  Object.entries(SORTS).map(([name, { label }]) => h("option", { value: sortValue(name) }, label));
 
 /** The URL leaves out the default. */
 const sortValue = (name) => (name === DEFAULT_SORT ? "" : name);

@@ -132,7 +132,7 @@ function showVram({ free, used, leased, vram, busy, temperature }, machine) {
   setText(free, roomiest ? oneDecimal(roomiest.free) : "");
   showFigure(vram, sums.total ? `${number(sums.used)}/${number(sums.total)}` : "", isHighShare(sums.used / sums.total));
   const highest = (key) => gpus.reduce((most, gpu) => (isKnown(gpu[key]) ? Math.max(most ?? 0, gpu[key]) : most), null);
-  showFigure(busy, gpus.length ? withUnit(highest("utilisation"), "%") : "", false);
+  showPercent(busy, gpus.length > 0, highest("utilisation"), false);
   const celsius = highest("temperature_c");
   showFigure(temperature, gpus.length ? withUnit(celsius, "°C") : "", isHot(celsius));
 }
@@ -144,8 +144,13 @@ function showHost({ cpu, ram, disk }, { telemetry, sampled_at: sampledAt }) {
     [ram, share(ramShare(telemetry)), isHighShare(ramShare(telemetry))],
     [disk, share(diskShare(telemetry)), isHighShare(diskShare(telemetry))],
   ];
-  for (const [element, percents, isHigh] of shown)
-    showFigure(element, sampledAt ? withUnit(percents, "%") : "", isHigh);
+  for (const [element, percents, isHigh] of shown) showPercent(element, sampledAt !== null, percents, isHigh);
+}
+
+/** Show a percentage with the bar that the style sheet draws below it; nothing unless it `isMeasured`. */
+function showPercent(element, isMeasured, percents, isHigh) {
+  showFigure(element, isMeasured ? withUnit(percents, "%") : "", isHigh);
+  element.style.setProperty("--share", isMeasured ? (percents ?? 0) / 100 : 0);
 }
 
 function showFigure(element, text, isHigh) {
