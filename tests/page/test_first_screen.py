@@ -121,6 +121,10 @@ def test_on_paper_nothing_is_cut_off_and_bars_have_their_colours(
     assert set(page.locator(".top, thead th").evaluate_all(positions)) == {"static"}
     adjust = "ones => ones.map(one => getComputedStyle(one).printColorAdjust)"
     assert set(page.locator(".bar, .bar > span").evaluate_all(adjust)) == {"exact"}
+    cut_off = "ones => ones.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.outerHTML)"
+    for width in (700, 1100):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.locator("main :is(th, td), .problems li").evaluate_all(cut_off) == []
     expect(page.get_by_role("region", name="Problems").get_by_role("listitem")).to_have_count(6)
     expect(page.get_by_role("button", name="Add machine")).to_be_hidden()
 

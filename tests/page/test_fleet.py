@@ -145,6 +145,7 @@ def test_a_dense_table_has_one_line_a_machine_with_its_card_below(
     expect(details).to_be_visible()
     page.get_by_role("button", name="Details of workstation").click()
     expect(page.locator("li.card")).to_have_count(0)
+    expect(row).to_contain_text("100 %")
     assert "view=table" in page.url
     page.reload()
     expect(page.get_by_role("row")).to_have_count(1 + len(NAMED))
@@ -251,4 +252,22 @@ def test_the_dense_table_says_why_and_stays_one_after_a_machine(
     page.get_by_role("button", name="Dense table").click()
     row = page.get_by_role("row", name=re.compile("attic"))
     expect(row).to_contain_text("sidecar: connection refused")
-    expect(row).not_to_contain_text("%")
+    for stale in ("°C", "/12", "12 %"):
+        expect(row).not_to_contain_text(stale)
+
+
+def test_the_choice_of_the_table_is_kept(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    page.get_by_role("button", name="Dense table").click()
+    page.get_by_role("link", name="Events", exact=True).click()
+    page.get_by_role("link", name="Fleet", exact=True).click()
+    expect(page.locator(".machine-row")).to_have_count(len(NAMED))
+    page.get_by_role("button", name="Dense table").click()
+    page.goto(fleet_server.url)
+    expect(page.locator("li.card")).to_have_count(len(NAMED))
+
+
+def test_a_card_says_how_available_the_machine_was(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    uptime = card(page, "attic").locator(".uptime")
+    expect(uptime).to_have_text(re.compile(r"^\d+(\.\d)?\s% up in 24 h, 1 outage$"))

@@ -3,6 +3,7 @@
 import { h, renderIfChanged, setText } from "./base/dom.js";
 import { ageText, dateTimeText, timeText } from "./base/format.js";
 import { serverNow, state } from "./base/live.js";
+import { store, stored } from "./base/stored.js";
 import { machineLink, statusBadge } from "./shared/machine_parts.js";
 import { findProblems } from "./shared/problems.js";
 
@@ -109,14 +110,14 @@ export function announceStatuses() {
   lastStatuses = statuses;
 }
 
+const storedTheme = () => stored("theme") ?? THEMES[0];
+
 /** Let the button change the theme; `onChange` is called after that. */
 export function startThemeButton(onChange) {
   showTheme(storedTheme());
   elements.theme.addEventListener("click", () => {
     const theme = THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length];
-    try {
-      localStorage.setItem("theme", theme);
-    } catch {} // it lasts until the page is closed
+    store("theme", theme);
     showTheme(theme);
     onChange();
   });
@@ -126,13 +127,4 @@ function showTheme(theme) {
   if (theme === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
   setText(elements.theme, `Theme: ${theme}`);
-}
-
-/** The chosen theme; where the browser stores nothing, the one that is shown. */
-function storedTheme() {
-  try {
-    return localStorage.getItem("theme") ?? THEMES[0];
-  } catch {
-    return document.documentElement.dataset.theme ?? THEMES[0];
-  }
 }

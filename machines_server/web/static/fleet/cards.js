@@ -12,6 +12,7 @@ import {
   updateModelChips,
 } from "../shared/machine_parts.js";
 import { CPU, makeGauges, makeGpus, RAM } from "../shared/meters.js";
+import { availabilityText } from "./availability.js";
 import { forgetSparkline, makeSparkline, setHasHistory } from "./sparkline.js";
 
 const part = (tag, name, attributes, ...children) => h(tag, { "data-part": name, ...attributes }, ...children);
@@ -22,7 +23,14 @@ const cardTemplate = template(() =>
     "li",
     { class: "card" },
     part("h2", "title"),
-    h("p", { class: "state" }, part("span", "badge"), " ", part("span", "since", { class: "quiet since" })),
+    h(
+      "p",
+      { class: "state" },
+      part("span", "badge"),
+      " ",
+      part("span", "since", { class: "quiet since" }),
+      part("span", "uptime", { class: "uptime" }),
+    ),
     part("p", "about", { class: "about" }),
     part("p", "reason", { class: "reason" }),
     part("p", "fix", { class: "reason quiet" }),
@@ -43,7 +51,7 @@ const cardTemplate = template(() =>
  * changes. Of a machine that is offline nothing is measured: its card says since when, why, and how to mend it.
  */
 export function makeCard(first) {
-  const { root, title, badge, since, about, reason, fix, age, models, legend, vram } = cardTemplate();
+  const { root, title, badge, since, uptime, about, reason, fix, age, models, legend, vram } = cardTemplate();
   const gauges = makeGauges([CPU, RAM]);
   const gpus = makeGpus();
   const sparkline = makeSparkline(first.name, root);
@@ -74,6 +82,7 @@ export function makeCard(first) {
 
   function update() {
     showSince(since, machine);
+    setText(uptime, availabilityText(machine.name));
     if (machine.status === "offline") return;
     showAgeOfValues(age, machine);
     updateModelChips(models, machine);

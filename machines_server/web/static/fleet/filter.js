@@ -2,6 +2,7 @@
 
 import { h, renderIfChanged } from "../base/dom.js";
 import { isKnown } from "../base/format.js";
+import { store, stored } from "../base/stored.js";
 import { roomiestGpu, tagTexts } from "../shared/machine_facts.js";
 import { machineProblems } from "../shared/problems.js";
 
@@ -38,6 +39,9 @@ function freeVram(machine, leases) {
   if (machine.status !== "online") return -2;
   return roomiestGpu(machine, leases)?.free ?? -1;
 }
+
+/** Whether a URL asks for the dense table; without a word about it, the reader's last choice counts. */
+export const isTable = (query) => (query.get("view") ?? stored("view")) === "table";
 
 /** The sort order in a URL: {name, isReversed}; "-cpu" has the smallest first. */
 export function readSort(query) {
@@ -122,8 +126,9 @@ export function makeFilterForm(query, onChange) {
   const sort = h("select", { name: "sort", change }, sortOptions());
   const view = h("button", { type: "button" }, "Dense table");
   view.addEventListener("click", () => {
-    const isTable = view.ariaPressed === "true";
-    onChange("view", isTable ? "" : "table");
+    const chosen = isTable(query()) ? "cards" : "table";
+    store("view", chosen);
+    onChange("view", chosen);
   });
   const controls = h(
     "div",
@@ -145,7 +150,7 @@ export function makeFilterForm(query, onChange) {
   function update(machines) {
     for (const input of [search, minFree])
       if (input !== document.activeElement) input.value = query().get(input.name) ?? "";
-    view.ariaPressed = String(query().get("view") === "table");
+    view.ariaPressed = String(isTable(query()));
     sort.value = sortValue(readSort(query()).name);
     for (const select of selects) showOptions(select, query().get(select.name) ?? "", machines);
   }

@@ -7,6 +7,7 @@ import { diskShare, fixText, roomiestGpu } from "../shared/machine_facts.js";
 import { machineLink, setShare, showSince, showStatus } from "../shared/machine_parts.js";
 import { machineProblems } from "../shared/problems.js";
 import { isHighShare, isHot, MARK, marked, ramShare } from "../shared/thresholds.js";
+import { availabilityShare } from "./availability.js";
 import { makeCard } from "./cards.js";
 import { vramSums } from "./summary.js";
 
@@ -17,11 +18,12 @@ export const COLUMNS = [
   ["Free, GiB", "vram", "number", "Most free VRAM on one GPU"],
   ["VRAM", null, "share", "VRAM of all GPUs: used and leased"],
   ["Used, GiB", null, "number wide", "Used of total VRAM, all GPUs"],
-  ["GPU", null, "number load", "Busiest GPU"],
+  ["GPU", null, "number load percent", "Busiest GPU"],
   ["Temp.", null, "number load", "Hottest GPU"],
-  ["CPU", "cpu", "number load"],
-  ["RAM", "ram", "number load"],
-  ["Disk", null, "number load"],
+  ["CPU", "cpu", "number load percent"],
+  ["RAM", "ram", "number load percent"],
+  ["Disk", null, "number load percent"],
+  ["24 h", null, "number load", "Share of the last 24 hours in which the machine answered"],
   ["Loaded models", "models", "held"],
   ["Role", "role", "role"],
 ];
@@ -51,8 +53,9 @@ const rowTemplate = template(() =>
       cell("cpu", 7),
       cell("ram", 8),
       cell("disk", 9),
-      cell("models", 10),
-      cell("role", 11),
+      cell("uptime", 10),
+      cell("models", 11),
+      cell("role", 12),
     ),
   ),
 );
@@ -110,6 +113,7 @@ export function makeRow(first) {
 
   function update() {
     showSince(since, machine, "");
+    setText(parts.uptime, availabilityShare(machine.name));
     details?.update();
   }
 

@@ -4,7 +4,8 @@ import { afterPaint, h, renderIfChanged, renderList, setText, updateTimes } from
 import { ageText } from "../base/format.js";
 import { serverNow, state } from "../base/live.js";
 import { changeUrl, get, siteUrl, withQuery } from "../base/site.js";
-import { filterMachines, makeFilterForm, readMinFree, readSort, sortAfterClick } from "../fleet/filter.js";
+import { refreshAvailability } from "../fleet/availability.js";
+import { filterMachines, isTable, makeFilterForm, readMinFree, readSort, sortAfterClick } from "../fleet/filter.js";
 import { makeMachineList } from "../fleet/machine_list.js";
 import { makeSummary } from "../fleet/summary.js";
 import { addMachineSteps } from "../shared/add_machine.js";
@@ -63,6 +64,7 @@ export function open(main) {
   function updateAges() {
     updateTimes(events, (time) => ageText(time, serverNow()));
     list.update();
+    refreshAvailability(list.update);
   }
 
   function show() {
@@ -77,7 +79,7 @@ export function open(main) {
     const size = readMinFree(query);
     route.hidden = !size;
     route.href = siteUrl(withQuery("/models", { min_free_vram_gb: size }));
-    list.show(wanted, query.get("view") === "table", readSort(query));
+    list.show(wanted, isTable(query), readSort(query));
   }
 
   async function fetchEvents() {

@@ -1,0 +1,43 @@
+// How available each machine was in the last day: fetched once a minute for all of them.
+
+import { afterPaint } from "../base/dom.js";
+import { number } from "../base/format.js";
+import { get } from "../base/site.js";
+
+const FRESH_MS = 60_000;
+
+let byName = new Map();
+let fetchedAt = -Infinity;
+
+/** Fetch it again if it is old; `onChange()` is called when it has come. */
+export function refreshAvailability(onChange) {
+  if (performance.now() - fetchedAt < FRESH_MS) return;
+  fetchedAt = performance.now();
+  afterPaint(async () => {
+    try {
+      const { machines } = await get("/api/availability");
+      byName = new Map(machines.map((one) => [one.machine, one]));
+      onChange();
+    } catch (error) {
+      console.info("no availability:", error.message); // the old one stays; the next minute tries again
+    }
+  });
+}
+
+/** Such as "99.8 % up in 24 h, 2 outages"; "" if unknown. */
+export function availabilityText(name) {
+  const found = byName.get(name);
+  if (!found) return "";
+  const share = shareText(found.ratio);
+  if (!share || !found.outages) return share && `${share} up in 24 h`;
+  return `${share} up in 24 h, ${found.outages} ${found.outages === 1 ? "outage" : "outages"}`;
+}
+
+/** The share alone, for a column. */
+export const availabilityShare = (name) => shareText(byName.get(name)?.ratio ?? null);
+
+/** A ratio as a percentage that is 100 only if nothing is missing; "" if unknown. */
+export function shareText(ratio) {
+  if (ratio === null) return "";
+  return `${number(Math.floor(ratio * 1000) / 10, 1)}\u00a0%`;
+}
