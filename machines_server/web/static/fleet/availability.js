@@ -24,17 +24,15 @@ export function refreshAvailability(onChange) {
   });
 }
 
-/** Such as "99.8 % up in 24 h, 2 outages"; "" if unknown. */
-export function availabilityText(name) {
-  const found = byName.get(name);
-  if (!found) return "";
-  const share = shareText(found.ratio);
-  if (!share || !found.outages) return share && `${share} up in 24 h`;
-  return `${share} up in 24 h, ${found.outages} ${found.outages === 1 ? "outage" : "outages"}`;
-}
-
-/** The share alone, for a column. */
+/** The share of the last day in which a machine answered, such as "99.8 %"; "" if unknown. */
 export const availabilityShare = (name) => shareText(byName.get(name)?.ratio ?? null);
+
+/** How often a machine was offline in the last day; "" if unknown. */
+export function outagesText(name) {
+  const outages = byName.get(name)?.outages;
+  if (outages === undefined) return "";
+  return outages === 1 ? "1 outage" : `${outages} outages`;
+}
 
 /** A ratio as a percentage that is 100 only if nothing is missing; "" if unknown. */
 export function shareText(ratio) {

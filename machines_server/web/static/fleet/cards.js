@@ -1,6 +1,6 @@
 // One machine of the fleet as a card.
 
-import { h, renderIfChanged, setText, template } from "../base/dom.js";
+import { h, renderIfChanged, setText, setTitle, template } from "../base/dom.js";
 import { fixText } from "../shared/machine_facts.js";
 import {
   machineLink,
@@ -12,7 +12,7 @@ import {
   updateModelChips,
 } from "../shared/machine_parts.js";
 import { CPU, makeGauges, makeGpus, RAM } from "../shared/meters.js";
-import { availabilityText } from "./availability.js";
+import { availabilityShare, outagesText } from "./availability.js";
 import { forgetSparkline, makeSparkline, setHasHistory } from "./sparkline.js";
 
 const part = (tag, name, attributes, ...children) => h(tag, { "data-part": name, ...attributes }, ...children);
@@ -82,7 +82,9 @@ export function makeCard(first) {
 
   function update() {
     showSince(since, machine);
-    setText(uptime, availabilityText(machine.name));
+    const share = availabilityShare(machine.name);
+    setText(uptime, share && `${share} up in 24 h`);
+    setTitle(uptime, outagesText(machine.name));
     if (machine.status === "offline") return;
     showAgeOfValues(age, machine);
     updateModelChips(models, machine);

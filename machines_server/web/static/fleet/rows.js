@@ -7,7 +7,7 @@ import { diskShare, fixText, roomiestGpu } from "../shared/machine_facts.js";
 import { machineLink, setShare, showSince, showStatus } from "../shared/machine_parts.js";
 import { machineProblems } from "../shared/problems.js";
 import { isHighShare, isHot, MARK, marked, ramShare } from "../shared/thresholds.js";
-import { availabilityShare } from "./availability.js";
+import { availabilityShare, outagesText } from "./availability.js";
 import { makeCard } from "./cards.js";
 import { vramSums } from "./summary.js";
 
@@ -114,6 +114,7 @@ export function makeRow(first) {
   function update() {
     showSince(since, machine, "");
     setText(parts.uptime, availabilityShare(machine.name));
+    setTitle(parts.uptime, outagesText(machine.name));
     details?.update();
   }
 

@@ -3,7 +3,7 @@
 import { h, renderIfChanged, renderList, scrollable, setText, tableHead } from "../base/dom.js";
 import { gib, number, withLocalTimes } from "../base/format.js";
 import { STATUSES, state } from "../base/live.js";
-import { errorText, get, replaceUrl, withQuery } from "../base/site.js";
+import { changeUrl, errorText, get, withQuery } from "../base/site.js";
 import { machineLink, machineList } from "../shared/machine_parts.js";
 
 const PARAMETERS = ["model", "min_free_vram_gb", "min_context", "role", "tag", "cold"];
@@ -37,7 +37,7 @@ export function makeRouteForm(query) {
       if (value) query.set(name, value);
       else query.delete(name);
     }
-    replaceUrl(withQuery("/models", Object.fromEntries(query)));
+    changeUrl(withQuery("/models", Object.fromEntries(query)));
     fetchRoute();
   }
 
