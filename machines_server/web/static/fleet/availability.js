@@ -5,14 +5,16 @@ import { number } from "../base/format.js";
 import { get } from "../base/site.js";
 
 const FRESH_MS = 60_000;
+/** When it is first fetched after the document was opened: what is looked for first comes before. */
+const FIRST_MS = 3000;
 
 let byName = new Map();
-let fetchedAt = -Infinity;
+let dueAt = FIRST_MS;
 
 /** Fetch it again if it is old; `onChange()` is called when it has come. */
 export function refreshAvailability(onChange) {
-  if (performance.now() - fetchedAt < FRESH_MS) return;
-  fetchedAt = performance.now();
+  if (performance.now() < dueAt) return;
+  dueAt = performance.now() + FRESH_MS;
   afterPaint(async () => {
     try {
       const { machines } = await get("/api/availability");
