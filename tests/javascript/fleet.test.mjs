@@ -10,14 +10,25 @@ import {
   sortDirection,
 } from "../../machines_server/web/static/fleet/filter.js";
 import { polylines, sharesOf } from "../../machines_server/web/static/fleet/sparkline.js";
-import { countByName, freeVramText, loadedText, mostFreeGpus } from "../../machines_server/web/static/fleet/summary.js";
+import {
+  countByName,
+  loadedText,
+  mostFreeGpus,
+  vramSums,
+  vramText,
+} from "../../machines_server/web/static/fleet/summary.js";
 
 function machine(name, { free, ...more } = {}) {
   const gpu =
-    free === undefined ? {} : { gpu: [{ index: 0, uuid: name, model: "RTX", vram_free_gb: free, vram_total_gb: 24 }] };
+    free === undefined
+      ? {}
+      : {
+          gpu: [{ index: 0, uuid: name, model: "RTX", vram_free_gb: free, vram_used_gb: 24 - free, vram_total_gb: 24 }],
+        };
   const telemetry = { ...gpu, ...more.telemetry };
   const network = { hostname: `${name}.lan` };
-  return { name, role: "gpu-host", status: "online", network, models: [], loaded_models: [], ...more, telemetry };
+  const fixed = { role: "gpu-host", status: "online", models: [], loaded_models: [], ollama: { state: "ok" } };
+  return { name, network, ...fixed, ...more, telemetry };
 }
 
 const query = (search) => new URLSearchParams(search);
@@ -31,9 +42,17 @@ const FLEET = [
   machine("app", { role: "cpu-host", telemetry: { cpu_percent: 0 } }),
 ];
 
-test("machines are sorted by name, with numbers by their value, unless the URL says otherwise", () => {
-  for (const search of ["", "sort=name", "sort=nothing", "sort=toString", "sort=-"])
-    assert.deepEqual(found(FLEET, search), ["app", "attic", "box-9", "box-10"], search);
+test("the worst machines come first, unless the URL says otherwise", () => {
+  const full = machine("full", { telemetry: { disk_used_gb: 95, disk_total_gb: 100 } });
+  const fleet = [...FLEET, machine("shy", { status: "unknown" }), machine("half", { status: "degraded" }), full];
+  const worstFirst = ["attic", "half", "shy", "full", "app", "box-9", "box-10"];
+  for (const search of ["", "sort=status", "sort=nothing", "sort=toString", "sort=-"])
+    assert.deepEqual(found(fleet, search), worstFirst, search);
+  assert.deepEqual(found(fleet, "sort=-status"), ["app", "box-9", "box-10", "full", "shy", "half", "attic"]);
+});
+
+test("names are sorted with numbers by their value", () => {
+  assert.deepEqual(found(FLEET, "sort=name"), ["app", "attic", "box-9", "box-10"]);
   assert.deepEqual(found(FLEET, "sort=-name"), ["box-10", "box-9", "attic", "app"]);
 });
 
@@ -48,8 +67,18 @@ test("an unknown value sorts below 0, and equals are sorted by name in both dire
   assert.deepEqual(found(FLEET, "sort=-cpu"), ["attic", "box-10", "app", "box-9"]);
 });
 
-test("the order of statuses is from good to bad", () => {
-  assert.deepEqual(found(FLEET, "sort=status").at(-1), "attic");
+test("the free VRAM that is asked for must be on one GPU, beside leases and the reserve of the owner", () => {
+  assert.deepEqual(found(FLEET, "min_free_vram_gb=4"), ["box-9", "box-10"]);
+  assert.deepEqual(found(FLEET, "min_free_vram_gb=4.5"), ["box-9"]);
+  const leases = [{ machine: "box-9", gpus: [{ uuid: "box-9", vram_gb: 18 }] }];
+  assert.deepEqual(found(FLEET, "min_free_vram_gb=4", leases), ["box-10"]);
+  const kept = machine("kept", { free: 20, limits: { reserve_vram_gb: 4 } });
+  assert.deepEqual(found([kept], "min_free_vram_gb=17"), []);
+  assert.deepEqual(found([kept], "min_free_vram_gb=16"), ["kept"]);
+  const mute = machine("mute", { free: 20, ollama: { state: "unreachable", message: "refused" } });
+  assert.deepEqual(found([mute], "min_free_vram_gb=16"), []);
+  for (const search of ["min_free_vram_gb=", "min_free_vram_gb=0", "min_free_vram_gb=-4", "min_free_vram_gb=much"])
+    assert.equal(found(FLEET, search).length, FLEET.length, search);
 });
 
 test("every filter and every word must match", () => {
@@ -72,8 +101,8 @@ test("a click on a heading sorts by it, and another one turns the order round", 
   assert.equal(sortAfterClick(query(""), "vram"), "vram");
   assert.equal(sortAfterClick(query("sort=vram"), "vram"), "-vram");
   assert.equal(sortAfterClick(query("sort=-vram"), "vram"), "vram");
-  assert.equal(sortAfterClick(query("sort=vram"), "name"), "");
-  assert.equal(sortAfterClick(query(""), "name"), "-name");
+  assert.equal(sortAfterClick(query("sort=vram"), "status"), "");
+  assert.equal(sortAfterClick(query(""), "status"), "-status");
 });
 
 test("numbers are sorted downwards, and all else upwards", () => {
@@ -100,8 +129,13 @@ test("the summary names the online machines with the most free VRAM on one GPU",
   assert.deepEqual(mostFreeGpus([], []), []);
 });
 
-test("free VRAM is summed over machines that are online", () => {
-  assert.equal(freeVramText(FLEET).replaceAll("\u00a0", " "), "VRAM: 24 of 48 GiB free; most on one GPU:");
+test("VRAM is summed over machines that are online, and what is leased is not free", () => {
+  assert.deepEqual(vramSums(FLEET, []), { total: 48, used: 24, leased: 0, free: 24 });
+  const leases = [{ machine: "box-9", gpus: [{ uuid: "box-9", vram_gb: 50 }] }];
+  const sums = vramSums(FLEET, leases);
+  assert.deepEqual(sums, { total: 48, used: 24, leased: 20, free: 4 });
+  assert.equal(vramText(sums), "24 used, 20 leased");
+  assert.equal(vramText(vramSums([], [])), "No GPU of a machine that is online");
 });
 
 test("loaded models are counted, and machines of which they are unknown are named", () => {

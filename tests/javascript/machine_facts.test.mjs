@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import {
   diskShare,
-  hintText,
+  fixText,
   knowsLoadedModels,
   leasedVram,
   roomiestGpu,
@@ -63,14 +63,17 @@ test("the share of a disk that was not measured is not a number", () => {
     assert.ok(Number.isNaN(diskShare(telemetry)), JSON.stringify(telemetry));
 });
 
-test("a hint is given where it is known what mends a machine", () => {
-  const offline = { status: "offline", ollama: { message: "connection refused: start Ollama" } };
-  assert.equal(hintText(offline), "Ollama: connection refused: start Ollama");
+test("a fix is given where it is known what mends a machine, without the reason", () => {
+  const ollama = { state: "unreachable", message: "connection refused: start Ollama" };
+  const reason = "sidecar: timed out; ollama: connection refused";
+  const offline = { status: "offline", status_reason: reason, ollama };
+  assert.equal(fixText(offline), "Fix: start Ollama.");
+  assert.equal(fixText({ ...offline, status_reason: null }), "Ollama: connection refused: start Ollama");
   assert.equal(sidecarHint(offline), "");
-  const degraded = { status: "degraded", ollama: { message: null } };
+  const degraded = { status: "degraded", ollama: { state: "ok", message: null } };
   assert.match(sidecarHint(degraded), /make run-sidecar/);
-  assert.match(hintText(degraded), /^Sidecar: run .*\.$/);
-  assert.equal(hintText({ ...offline, status: "online" }), "");
+  assert.match(fixText(degraded), /^Fix: run .*\.$/);
+  assert.equal(fixText({ ...offline, status: "online", ollama: { state: "ok", message: "odd" } }), "");
 });
 
 test("a model is pinned, unloads at its time, or is in use past that", () => {

@@ -13,7 +13,7 @@ const machine = (name, more = {}) => ({
 
 function stateOf({ machines = [], poller = {}, errors = [], ...more } = {}) {
   const fleet = { machines, errors, poller: { state: "running", message: null, ...poller } };
-  return { fleet, health: null, expiredLeases: 0, faults: [], ...more };
+  return { fleet, health: null, expiredLeases: 0, faults: [], lastTransitions: new Map(), ...more };
 }
 
 const texts = (state, name) => findProblems(state, name).map(({ what }) => what);
@@ -29,9 +29,9 @@ test("errors come first, and each says where it is", () => {
     { severity: "error", file: "b.yaml", line: 2, column: null, key: null, message: "no name" },
   ];
   assert.deepEqual(findProblems(stateOf({ errors, poller: { state: "stopped" } })), [
-    { severity: "error", machines: [], where: "poller", what: "it is stopped" },
-    { severity: "error", machines: [], where: "b.yaml:2", what: "no name" },
-    { severity: "warning", machines: [], where: "a.yaml:3:7", what: "role: unknown key" },
+    { severity: "error", status: null, machines: [], where: "poller", since: null, what: "it is stopped" },
+    { severity: "error", status: null, machines: [], where: "b.yaml:2", since: null, what: "no name" },
+    { severity: "warning", status: null, machines: [], where: "a.yaml:3:7", since: null, what: "role: unknown key" },
   ]);
 });
 
@@ -74,11 +74,26 @@ test("an Ollama that fails is a problem, a busy one is not", () => {
     assert.deepEqual(texts(stateOf({ machines: [withState(state)] })), [], String(state));
 });
 
-test("of a machine that is not online, its status says enough", () => {
+test("a machine that is offline is the first problem, with the time since when and the reason", () => {
+  const at = "2026-07-01T00:00:00Z";
+  const offline = (name) => machine(name, { status: "offline", status_reason: "sidecar: refused" });
+  const errors = [{ severity: "error", file: "b.yaml", line: null, column: null, key: null, message: "no name" }];
+  const lastTransitions = new Map([["attic", { type: "offline", at }]]);
+  const degraded = machine("lab", { status: "degraded", status_reason: "sidecar: timed out" });
+  const state = stateOf({ machines: [degraded, offline("attic"), offline("barn")], errors, lastTransitions });
+  const [first, second, third] = findProblems(state);
+  const what = "sidecar: refused";
+  const machines = ["attic", "barn"];
+  assert.deepEqual(first, { severity: "error", status: "offline", machines, where: null, since: at, what });
+  assert.deepEqual([second.what, third.status, third.severity], ["no name", "degraded", "warning"]);
+  assert.deepEqual(texts(state, "attic"), ["no name"], "its page says so anyway");
+});
+
+test("of a machine that is not online, its old readings are no problem", () => {
   const telemetry = { disk_used_gb: 99, disk_total_gb: 100, gpu_unreadable: [{ index: 0, reason: "lost" }] };
   const ollama = { state: "unreachable", message: "refused" };
-  for (const status of ["degraded", "offline", "unknown"])
-    assert.deepEqual(texts(stateOf({ machines: [machine("box", { status, telemetry, ollama })] })), [], status);
+  for (const [status, found] of Object.entries({ degraded: ["degraded"], offline: ["offline"], unknown: [] }))
+    assert.deepEqual(texts(stateOf({ machines: [machine("box", { status, telemetry, ollama })] })), found, status);
 });
 
 test("the page of a machine lists its problems and those of no machine", () => {

@@ -109,7 +109,8 @@ def _workstation(_: int) -> tuple[bytes, list[dict[str, Any]], dict[str, Any]]:
 
 
 def _cpu_only(_: int) -> tuple[bytes, list[dict[str, Any]], dict[str, Any]]:
-    body = sidecar_body(cpu_percent=4.0, ram_total_bytes=64 * GIB, ram_used_bytes=12 * GIB)
+    ram = {"ram_total_bytes": 64 * GIB, "ram_used_bytes": 12 * GIB, "ram_available_bytes": 52 * GIB}
+    body = sidecar_body(cpu_percent=4.0, **ram)
     more = {
         "role": "cpu-host",
         "models": ["phi3:mini", "qwen2.5:3b"],

@@ -51,13 +51,27 @@ def test_a_card_shows_load_gpus_models_and_the_last_hour(look: Look, fleet_serve
 
 def test_what_is_old_is_marked_as_old_with_reason_and_hint(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open()
-    attic = card(page, "attic")
-    expect(attic.locator(".old")).to_contain_text(re.compile(r"Values from \d+\s(s|min) ago"))
-    expect(attic.locator(".reason").first).to_contain_text("sidecar: connection refused")
-    expect(attic.locator(".reason").last).to_contain_text("OLLAMA_HOST=0.0.0.0")
+    expect(card(page, "lab-gpu").locator(".old")).to_contain_text(re.compile(r"Values from \d+\s(s|min) ago"))
+    expect(card(page, "lab-gpu").locator(".reason").last).to_contain_text("run `make run-sidecar`")
     expect(card(page, "render-01").locator(".reason").first).to_contain_text("ollama: connection refused")
     since = card(page, "attic").locator(".since")
     expect(since).to_have_attribute("title", re.compile(r"^since \d+ \w+ \d{4}, \d\d:\d\d:\d\d$"))
+
+
+def test_a_machine_that_is_offline_says_since_when_why_and_what_to_do_once(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server).open()
+    attic = card(page, "attic")
+    expect(attic.locator(".since")).to_contain_text("for ")
+    text = attic.inner_text()
+    assert text.count("sidecar: connection refused; ollama: connection refused") == 1
+    assert text.count("connection refused") == 2
+    assert re.search(r"Fix: start Ollama there with OLLAMA_HOST=0\.0\.0\.0:\d+; by itself it serves", text)
+    for stale in ("Values from", "GPU 0", "CPU", "last hour"):
+        assert stale not in text
+    heights = page.locator("li.card").evaluate_all("cards => cards.map(one => one.offsetHeight)")
+    assert attic.evaluate("one => one.offsetHeight") == min(heights) < max(heights)
 
 
 def test_a_lease_takes_its_part_of_the_free_vram(server: RunningServer, fakes: FakeFleet, look: Look) -> None:
@@ -96,22 +110,42 @@ def test_the_filter_lives_in_the_url(look: Look, fleet_server: RunningServer) ->
 
 def test_machines_are_sorted_as_asked(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open()
-    expect(page.locator("li.card h2")).to_have_text(sorted(NAMED))
+    worst_first = ["attic", "lab-gpu", "box-08", "render-01", LONG_NAME, "app-host", "spark", "workstation"]
+    expect(page.locator("li.card h2")).to_have_text(worst_first)
     page.get_by_label("Sort by").select_option("Free VRAM")
     assert names(page)[:2] == ["spark", "render-01"]
-    page.get_by_label("Sort by").select_option("Status")
-    assert names(page)[-2:] == ["lab-gpu", "attic"]
-    assert "sort=status" in page.url
+    assert "sort=vram" in page.url
+    page.get_by_label("Sort by").select_option("Name")
+    expect(page.locator("li.card h2")).to_have_text(sorted(NAMED))
+    page.get_by_label("Sort by").select_option("Worst first")
+    expect(page.locator("li.card h2")).to_have_text(worst_first)
+    assert "sort" not in page.url
 
 
-def test_a_dense_table_shows_the_same(look: Look, fleet_server: RunningServer) -> None:
+def test_a_dense_table_has_one_line_a_machine_with_its_card_below(
+    look: Look, fleet_server: RunningServer
+) -> None:
     page = look(fleet_server).open()
     page.get_by_role("button", name="Dense table").click()
-    row = page.get_by_role("row", name=re.compile("^workstation"))
-    for text in ("online", "gpu-host", "primary", "12 %", "23.5 free of 24 GiB", "0.5 used", "38 °C", "24 W"):
+    row = page.get_by_role("row", name=re.compile("workstation"))
+    for text in ("online", "gpu-host", "12 %", "23.5", "19/48", "47 %", "61 °C", "30 %", "llama3.1:70b"):
         expect(row).to_contain_text(text)
-    for text in ("llama3.1:70b", "10%/90% CPU/GPU", "8,192 ctx", "pinned", "unloads in"):
-        expect(row.get_by_role("list", name="loaded models")).to_contain_text(text)
+    heights = page.locator(".machine-row").evaluate_all("rows => rows.map(one => one.offsetHeight)")
+    assert all(28 <= height <= 32 for height in heights)
+    figures = page.locator("td.number").evaluate_all(
+        "cells => cells.map(getComputedStyle).map(one => one.textAlign + ' ' + one.fontVariantNumeric)"
+    )
+    assert set(figures) == {"right tabular-nums"}
+    page.get_by_role("button", name="Details of workstation").click()
+    details = card(page, "workstation")
+    for text in ("primary", "23.5 free of 24 GiB", "0.5 used", "38 °C", "24 W", "10%/90% CPU/GPU", "pinned"):
+        expect(details).to_contain_text(text)
+    with page.expect_response("**/api/infrastructure"):
+        pass
+    expect(details).to_be_visible()
+    page.get_by_role("button", name="Details of workstation").click()
+    expect(page.locator("li.card")).to_have_count(0)
+    expect(row.get_by_role("cell").nth(9)).to_have_text(re.compile(r"^\d+(\.\d)?\s%$"))
     assert "view=table" in page.url
     page.reload()
     expect(page.get_by_role("row")).to_have_count(1 + len(NAMED))
@@ -122,7 +156,7 @@ def test_a_click_on_a_head_of_the_table_sorts_by_it_and_another_turns_it_round(
 ) -> None:
     page = look(fleet_server).open("/?view=table")
     machines = page.get_by_role("rowheader")
-    head = page.get_by_role("columnheader", name="VRAM")
+    head = page.get_by_role("columnheader", name="Free, GiB")
     head.get_by_role("button").click()
     expect(machines.first).to_have_text("spark")
     expect(head).to_have_attribute("aria-sort", "descending")
@@ -133,9 +167,11 @@ def test_a_click_on_a_head_of_the_table_sorts_by_it_and_another_turns_it_round(
     assert "sort=-vram" in page.url
     page.reload()
     expect(machines.last).to_have_text("spark")
-    page.get_by_role("button", name="Machine").click()
+    page.get_by_role("button", name="Machine", exact=True).click()
     expect(machines).to_have_text(sorted(NAMED))
     expect(page.locator("th[aria-sort]")).to_have_text("Machine")
+    page.get_by_role("button", name="Status", exact=True).click()
+    expect(machines.first).to_have_text("attic")
     assert "sort" not in page.url
 
 
@@ -143,9 +179,14 @@ def test_the_summary_says_where_vram_is_free_and_the_latest_events(
     look: Look, fleet_server: RunningServer
 ) -> None:
     page = look(fleet_server).open()
-    summary = page.locator(".summary")
-    expect(summary).to_contain_text(re.compile(r"VRAM: \d+ of \d+\sGiB free; most on one GPU:"))
-    expect(summary.get_by_role("listitem").first).to_have_text("59 GiB on spark GPU 0")
+    summary = page.get_by_role("region", name="Summary")
+    free = summary.locator("div", has=page.get_by_role("heading", name="VRAM free")).first
+    expect(free).to_contain_text(re.compile(r"\d+\sGiB of \d+\sGiB"))
+    expect(free.locator(".bar .used")).to_have_attribute("style", re.compile(r"width: \d"))
+    sizes = "ones => ones.map(one => parseFloat(getComputedStyle(one).fontSize))"
+    largest = free.locator("b").first.evaluate("one => parseFloat(getComputedStyle(one).fontSize)")
+    assert largest == max(page.locator("main *").evaluate_all(sizes))
+    expect(summary.get_by_role("listitem").first).to_have_text("59 GiB spark GPU 0")
     summary.get_by_role("button", name=re.compile("^llama3.1:70b .1$")).click()
     expect(page.locator(".card")).to_have_count(1)
     page.locator("select[name=model]").select_option("any")
@@ -171,6 +212,7 @@ def test_the_first_visit_explains_how_to_add_a_machine(
     page = watched.page
     expect(page.get_by_role("heading", name="No machines yet: add one in three steps")).to_be_visible()
     expect(page.locator(".welcome ol > li")).to_have_count(3)
+    expect(page.locator(".welcome")).to_contain_text("make run-sidecar")
     page.get_by_role("button", name="Copy the file").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()").startswith(
@@ -188,6 +230,7 @@ def test_two_hundred_machines_are_all_there_and_stay_quick_to_filter(
     page = look(unhurried_server).open()
     expect(page.locator("li.card")).to_have_count(200)
     problems = page.get_by_role("region", name="Problems")
+    problems.get_by_role("button", name="Show all").click()
     expect(problems).to_contain_text(re.compile(r"box-08(, node-\d+){7} and 17 more: GPU 1 cannot be read"))
     page.get_by_label("Search").fill("node-199")
     expect(page.locator("li.card")).to_have_count(1)
@@ -207,10 +250,25 @@ def test_the_dense_table_says_why_and_stays_one_after_a_machine(
     page = look(fleet_server).open("/machines/workstation")
     page.get_by_role("link", name="Fleet", exact=True).click()
     page.get_by_role("button", name="Dense table").click()
-    row = page.get_by_role("row", name=re.compile("^attic"))
+    row = page.get_by_role("row", name=re.compile("attic"))
     expect(row).to_contain_text("sidecar: connection refused")
-    expect(page.get_by_role("row", name=re.compile("^workstation"))).to_contain_text(
-        "GPU 1: 23.5 free of 24 GiB"
-    )
-    display = row.locator("td.figure").first.evaluate("cell => getComputedStyle(cell).display")
-    assert display == "table-cell"
+    for stale in ("°C", "/12", "12 %"):
+        expect(row).not_to_contain_text(stale)
+
+
+def test_the_choice_of_the_table_is_kept(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    page.get_by_role("button", name="Dense table").click()
+    page.get_by_role("link", name="Events", exact=True).click()
+    page.get_by_role("link", name="Fleet", exact=True).click()
+    expect(page.locator(".machine-row")).to_have_count(len(NAMED))
+    page.get_by_role("button", name="Dense table").click()
+    page.goto(fleet_server.url)
+    expect(page.locator("li.card")).to_have_count(len(NAMED))
+
+
+def test_a_card_says_how_available_the_machine_was(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    uptime = card(page, "attic").locator(".uptime")
+    expect(uptime).to_have_text(re.compile(r"^\d+(\.\d)?\s% up in 24 h$"))
+    expect(uptime).to_have_attribute("title", "1 outage")

@@ -101,6 +101,28 @@ def test_a_question_for_which_there_are_too_many_is_asked_again(
     watched.complaints = [one for one in watched.complaints if "429" not in one]
 
 
+def test_while_the_server_is_away_nothing_counts_on(look: Look, fleet_server: RunningServer) -> None:
+    watched = look(fleet_server)
+    watched.page.clock.install()
+    page = watched.open()
+    chip = card(page, "workstation").locator(".chip", has_text="nomic-embed-text")
+    expect(chip).to_contain_text(re.compile(r"unloads in \d+\smin"))
+    expect(page.locator(".latest .event").first).to_be_visible()
+    page.route("**/api/**", lambda route: route.abort())
+    page.route("**/health", lambda route: route.abort())
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page).to_have_title("(!) Fleet · machines")
+    expect(page.locator("#age")).to_have_text(re.compile(r"As of \d\d:\d\d:\d\d"))
+    said = page.locator("body").inner_text()
+    with page.expect_request("**/api/infrastructure"):
+        page.clock.fast_forward("03:00:00")
+    with page.expect_request("**/api/infrastructure"):
+        pass  # what the one before has failed to learn has been shown
+    assert page.locator("body").inner_text() == said
+    page.close()
+    watched.complaints = [one for one in watched.complaints if not one.endswith("ERR_FAILED")]
+
+
 def test_a_server_that_dies_is_said_and_its_return_is_seen(
     server: RunningServer, fakes: FakeFleet, look: Look
 ) -> None:

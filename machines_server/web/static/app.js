@@ -3,8 +3,11 @@
 import { afterPaint, h } from "./base/dom.js";
 import { startFetching, state, subscribe } from "./base/live.js";
 import { currentPath, sitePath } from "./base/site.js";
+import { openAddMachine } from "./dialogs.js";
 import { announceStatuses, showAge, showBanner, showProblems, showWarnings, startThemeButton } from "./frame.js";
+import { firstMachine, startKeyboard } from "./keyboard.js";
 import * as fleet from "./pages/fleet.js";
+import { showTab } from "./status_icon.js";
 
 const MACHINE_PATH = /^\/machines\/([^/]+)$/;
 /** [path, title, how to load the module of the page]; the first page is loaded with the frame. */
@@ -18,6 +21,8 @@ const PRELOAD_DELAY_MS = 1000;
 
 const main = document.getElementById("main");
 let page = null;
+let openPath = null;
+let title = "";
 let pagesOpened = 0;
 let hasPreloaded = false;
 
@@ -26,16 +31,18 @@ async function open() {
   pagesOpened += 1;
   const number = pagesOpened;
   const path = currentPath();
-  const [, title, load] = ROUTES.find(([pattern]) => pattern.test(path)) ?? ROUTES[0];
+  const [, routeTitle, load] = ROUTES.find(([pattern]) => pattern.test(path)) ?? ROUTES[0];
   const name = machineName();
   markCurrentLink();
-  document.title = `${name ?? title} · machines-server`;
+  title = name ?? routeTitle;
+  showTab(title);
   const module = await load().catch((error) => ({ open: (root) => showLoadFailure(root, error) }));
   if (number !== pagesOpened) return; // another page was opened meanwhile
   page?.close?.();
   page = null;
   main.replaceChildren();
   page = module.open(main, name);
+  openPath = path;
   if (number > 1) main.focus({ preventScroll: true });
   if (!state.fleet) return;
   showProblems(name);
@@ -81,12 +88,18 @@ function followLink(event) {
   if (path === null || path.startsWith("/api/") || path === "/health") return;
   event.preventDefault();
   if (url.hash) {
-    main.focus(); // "Skip to content" is the only such link
+    (firstMachine() ?? main).focus(); // "Skip to content" is the only such link
     return;
   }
   history.pushState(null, "", url);
   open();
   scrollTo(0, 0);
+}
+
+/** Show what the URL says after Back or Forward; a page that can do so itself keeps its elements. */
+function followHistory() {
+  if (page?.readUrl && currentPath() === openPath) page.readUrl();
+  else open();
 }
 
 /** Load the modules of the other pages, so that they can be opened while the server is away. */
@@ -97,6 +110,7 @@ function preloadPages() {
 function update(hasChanged) {
   showAge();
   showBanner();
+  showTab(title);
   if (!state.fleet) return;
   showProblems(machineName());
   showWarnings();
@@ -112,7 +126,9 @@ startThemeButton(() => {
   if (state.fleet) page?.update(true);
 });
 document.addEventListener("click", followLink);
-addEventListener("popstate", open);
+addEventListener("popstate", followHistory);
+document.getElementById("add").addEventListener("click", openAddMachine);
+startKeyboard();
 setInterval(showAge, 1000);
 subscribe(update);
 open();

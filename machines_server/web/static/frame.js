@@ -1,12 +1,12 @@
 // The frame around every page: the age of the data, the banner, problems, warnings, announcements and the theme.
 
 import { h, renderIfChanged, setText } from "./base/dom.js";
-import { duration, timeText } from "./base/format.js";
+import { ageText, dateTimeText, timeText } from "./base/format.js";
 import { serverNow, state } from "./base/live.js";
-import { machineLink } from "./shared/machine_parts.js";
+import { store, stored } from "./base/stored.js";
+import { machineLink, statusBadge } from "./shared/machine_parts.js";
 import { findProblems } from "./shared/problems.js";
 
-const SHOWN_PROBLEMS = 5;
 const SHOWN_MACHINES = 8;
 const THEMES = ["system", "light", "dark"];
 
@@ -14,12 +14,16 @@ const elements = Object.fromEntries(
   ["age", "banner", "problems", "warnings", "announce", "theme"].map((id) => [id, document.getElementById(id)]),
 );
 
-/** Show how old the data is; called each second. */
+/** Show how old the data is, or its time while the server is away; called each second. */
 export function showAge() {
   const time = state.fleet?.poller.last_cycle_at;
   if (state.answeredAt === null) return;
-  const age = time && duration((serverNow() - Date.parse(time)) / 1000);
-  setText(elements.age, time ? `As of ${age} ago` : "Not polled yet");
+  setText(
+    elements.age,
+    time
+      ? `As of ${state.failedSince === null ? ageText(time, serverNow()) : timeText(Date.parse(time))}`
+      : "Not polled yet",
+  );
   elements.age.title = time ? `latest poll cycle: ${timeText(Date.parse(time))}` : "";
 }
 
@@ -41,32 +45,47 @@ export function showBanner() {
 
 let isUnfolded = false;
 
-/** List the problems to fix; on the page of a machine, only those that concern it. */
+/** List the problems to fix, one line each until they are unfolded; on the page of a machine, only its own. */
 export function showProblems(machineName) {
   const problems = findProblems(state, machineName);
   elements.problems.hidden = problems.length === 0;
   renderIfChanged(elements.problems, problems, () => {
-    const lines = problems.map(problemLine);
-    const folded = lines.splice(lines.length > SHOWN_PROBLEMS + 1 ? SHOWN_PROBLEMS : lines.length);
-    return [
-      h("h2", null, problems.length === 1 ? "1 problem" : `${problems.length} problems`),
-      h("ul", null, lines),
-      folded.length > 0 && foldedProblems(folded),
-    ];
+    const text = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
+    const lines = h("ul", null, problems.map(problemLine));
+    return [h("div", { class: "head" }, h("h2", null, text), unfoldButton(lines)), lines];
   });
 }
 
-function foldedProblems(lines) {
-  const toggle = ({ target }) => {
-    isUnfolded = target.open;
-  };
-  return h("details", { open: isUnfolded, toggle }, h("summary", null, `${lines.length} more`), h("ul", null, lines));
+function unfoldButton(lines) {
+  const button = h("button", { type: "button", class: "plain", click: toggle });
+  show();
+
+  function toggle() {
+    isUnfolded = !isUnfolded;
+    show();
+  }
+
+  function show() {
+    lines.classList.toggle("folded", !isUnfolded);
+    button.ariaExpanded = String(isUnfolded);
+    setText(button, isUnfolded ? "Show less" : "Show all");
+  }
+
+  return button;
 }
 
-function problemLine({ severity, machines, where, what }) {
-  const label = h("b", null, severity === "error" ? "Error" : "Warning");
+function problemLine({ severity, status, machines, where, since, what }) {
+  const label = status ? statusBadge(status) : h("b", null, severity === "error" ? "Error" : "Warning");
   const place = machines.length ? machineLinks(machines) : where && h("code", null, where);
-  return h("li", { class: severity }, label, " ", place, place && ": ", what);
+  const time = since && [" since ", h("span", { title: dateTimeText(Date.parse(since)) }, momentText(since))];
+  return h("li", { class: severity, title: what }, label, " ", place, time, (place || time) && ": ", what);
+}
+
+/** A time of today without its date. */
+function momentText(time) {
+  const ms = Date.parse(time);
+  const isToday = new Date(ms).toDateString() === new Date(serverNow()).toDateString();
+  return isToday ? timeText(ms) : dateTimeText(ms);
 }
 
 function machineLinks(names) {
@@ -91,14 +110,14 @@ export function announceStatuses() {
   lastStatuses = statuses;
 }
 
+const storedTheme = () => stored("theme") ?? THEMES[0];
+
 /** Let the button change the theme; `onChange` is called after that. */
 export function startThemeButton(onChange) {
   showTheme(storedTheme());
   elements.theme.addEventListener("click", () => {
     const theme = THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length];
-    try {
-      localStorage.setItem("theme", theme);
-    } catch {} // it lasts until the page is closed
+    store("theme", theme);
     showTheme(theme);
     onChange();
   });
@@ -108,13 +127,4 @@ function showTheme(theme) {
   if (theme === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
   setText(elements.theme, `Theme: ${theme}`);
-}
-
-/** The chosen theme; where the browser stores nothing, the one that is shown. */
-function storedTheme() {
-  try {
-    return localStorage.getItem("theme") ?? THEMES[0];
-  } catch {
-    return document.documentElement.dataset.theme ?? THEMES[0];
-  }
 }

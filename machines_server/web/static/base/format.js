@@ -8,6 +8,8 @@ const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 // Made once: making one for each number took most of the time of drawing 100 machines.
 const NUMBERS = [0, 1, 2, 3].map((decimals) => new Intl.NumberFormat(undefined, { maximumFractionDigits: decimals }));
 
+const ONE_DECIMAL = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
 /** Whether a value was measured: unknown is null or missing, and never 0. */
 export const isKnown = (value) => value !== null && value !== undefined;
 
@@ -20,6 +22,9 @@ export const withLocalTimes = (text) =>
 
 /** A number with at most that many decimals; a dash if it is unknown. */
 export const number = (value, decimals = 0) => (isKnown(value) ? NUMBERS[decimals].format(value) : UNKNOWN);
+
+/** A known number with exactly one decimal, for columns. */
+export const oneDecimal = (value) => ONE_DECIMAL.format(value);
 
 export const percent = (value) => (isKnown(value) ? `${number(value)}${SPACE}%` : UNKNOWN);
 export const gib = (value, decimals = 1) => `${number(value, decimals)}${SPACE}GiB`;

@@ -16,6 +16,20 @@ export const currentPath = () => sitePath(location.pathname) ?? "/";
 /** Show another site path in the address bar, without a new entry in the browser's history. */
 export const replaceUrl = (path) => history.replaceState(null, "", siteUrl(path));
 
+const ENTRY_PAUSE_MS = 1000;
+let urlChangedAt = -Infinity;
+
+/**
+ * Show another site path in the address bar, with a new entry in the browser's history, so that Back undoes the change.
+ * Changes that follow each other quickly, as of a search that is typed, share one entry.
+ */
+export function changeUrl(path) {
+  const now = performance.now();
+  if (now - urlChangedAt > ENTRY_PAUSE_MS) history.pushState(null, "", siteUrl(path));
+  else replaceUrl(path);
+  urlChangedAt = now;
+}
+
 /** The page of one machine, as a site path. */
 export const machinePage = (name) => `/machines/${encodeURIComponent(name)}`;
 

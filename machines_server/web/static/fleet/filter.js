@@ -1,24 +1,26 @@
 // Which machines the fleet page shows and in which order, as its URL says, and the form that changes it.
 
 import { h, renderIfChanged } from "../base/dom.js";
-import { STATUSES } from "../base/live.js";
+import { isKnown } from "../base/format.js";
+import { store, stored } from "../base/stored.js";
 import { roomiestGpu, tagTexts } from "../shared/machine_facts.js";
+import { machineProblems } from "../shared/problems.js";
 
+const MIN_FREE = "min_free_vram_gb";
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
-const byName = (one, other) => COLLATOR.compare(one.name, other.name);
-const descending = (value) => (one, other, leases) => value(other, leases) - value(one, leases);
+const WORST_FIRST = ["offline", "degraded", "unknown", "online"];
 
-/** Sort orders by their name in the URL: [label, compare]. Numbers are sorted with the largest first. */
+/** Sort orders by their name in the URL; `key` is what machines are sorted by. */
 export const SORTS = {
-  name: ["Name", byName],
-  status: ["Status", (one, other) => STATUSES.indexOf(one.status) - STATUSES.indexOf(other.status)],
-  vram: ["Free VRAM", descending(freeVram)],
-  models: ["Loaded models", descending((machine) => machine.loaded_models.length)],
-  cpu: ["CPU", descending((machine) => machine.telemetry.cpu_percent ?? -1)],
-  ram: ["RAM used", descending((machine) => machine.telemetry.ram_used_gb ?? -1)],
-  role: ["Role", (one, other) => COLLATOR.compare(one.role, other.role)],
+  status: { label: "Worst first", key: badness },
+  name: { label: "Name", key: ({ name }) => name },
+  vram: { label: "Free VRAM", key: freeVram, isDescending: true },
+  models: { label: "Loaded models", key: (machine) => machine.loaded_models.length, isDescending: true },
+  cpu: { label: "CPU", key: (machine) => machine.telemetry.cpu_percent ?? -1, isDescending: true },
+  ram: { label: "RAM used", key: (machine) => machine.telemetry.ram_used_gb ?? -1, isDescending: true },
+  role: { label: "Role", key: ({ role }) => role },
 };
-const DESCENDING = ["vram", "models", "cpu", "ram"];
+const DEFAULT_SORT = "status";
 
 /** Filters by their name in the URL: {label, values}, where `values` returns those of one machine. */
 export const FILTERS = {
@@ -28,39 +30,64 @@ export const FILTERS = {
   model: { label: "In memory ", values: (machine) => machine.loaded_models },
 };
 
+/** The lower, the worse: first by status, then machines with problems. */
+function badness(machine) {
+  return 2 * WORST_FIRST.indexOf(machine.status) - Math.sign(machineProblems(machine).length);
+}
+
 function freeVram(machine, leases) {
   if (machine.status !== "online") return -2;
   return roomiestGpu(machine, leases)?.free ?? -1;
 }
 
+/** Whether a URL asks for the dense table; without a word about it, the reader's last choice counts. */
+export const isTable = (query) => (query.get("view") ?? stored("view")) === "table";
+
 /** The sort order in a URL: {name, isReversed}; "-cpu" has the smallest first. */
 export function readSort(query) {
   const [, minus, name] = /^(-?)(.*)$/s.exec(query.get("sort") ?? "");
-  return Object.hasOwn(SORTS, name) ? { name, isReversed: minus !== "" } : { name: "name", isReversed: false };
+  return Object.hasOwn(SORTS, name) ? { name, isReversed: minus !== "" } : { name: DEFAULT_SORT, isReversed: false };
 }
 
 /** The `sort` of the URL after a click on the heading of a column: the other direction if the list is sorted by it. */
 export function sortAfterClick(query, name) {
   const { name: current, isReversed } = readSort(query);
   if (name === current && !isReversed) return `-${name}`;
-  return name === "name" ? "" : name;
+  return sortValue(name);
 }
 
 /** The direction of a sort order, as aria-sort says it. */
 export const sortDirection = ({ name, isReversed }) =>
-  DESCENDING.includes(name) === isReversed ? "ascending" : "descending";
+  Boolean(SORTS[name].isDescending) === isReversed ? "ascending" : "descending";
 
 /** The machines that match a query, in its order. */
 export function filterMachines(machines, query, leases) {
   const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-  const { name, isReversed } = readSort(query);
-  const [, compare] = SORTS[name];
+  const sort = readSort(query);
+  const { key } = SORTS[sort.name];
+  const sign = sortDirection(sort) === "ascending" ? 1 : -1;
+  const size = readMinFree(query);
   return machines
-    .filter((machine) => hasFilterValues(machine, query) && hasWords(machine, words))
-    .sort(
-      (one, other) => (isReversed ? compare(other, one, leases) : compare(one, other, leases)) || byName(one, other),
-    );
+    .filter((machine) => hasFilterValues(machine, query) && hasWords(machine, words) && hasRoom(machine, size, leases))
+    .map((machine) => ({ machine, key: key(machine, leases) }))
+    .sort((one, other) => sign * compare(one.key, other.key) || compare(one.machine.name, other.machine.name))
+    .map(({ machine }) => machine);
 }
+
+/** The `min_free_vram_gb` of a URL, which means the same as in GET /api/route; 0 if it has none. */
+export function readMinFree(query) {
+  return Math.max(Number(query.get(MIN_FREE)) || 0, 0);
+}
+
+/** Whether a request for so much VRAM on one GPU would fit, beside leases and what is reserved for the owner. */
+function hasRoom(machine, size, leases) {
+  if (!size) return true;
+  if (!["ok", "busy"].includes(machine.ollama.state)) return false; // nothing can be sent there
+  const reserve = machine.limits?.reserve_vram_gb;
+  return freeVram(machine, leases) - (isKnown(reserve) ? Number(reserve) : 0) >= size;
+}
+
+const compare = (one, other) => (typeof one === "string" ? COLLATOR.compare(one, other) : one - other);
 
 function hasFilterValues(machine, query) {
   return Object.entries(FILTERS).every(([name, { values }]) => {
@@ -77,34 +104,43 @@ function hasWords(machine, words) {
   return words.every((word) => text.includes(word));
 }
 
-/** {root, update(machines)}: `query` is what the form begins with; `onChange(name, value)` is called for each change. */
+/** {root, update(machines)}: `query` returns what is shown; `onChange(name, value)` is called for each change. */
 export function makeFilterForm(query, onChange) {
   const change = ({ target }) => onChange(target.name, target.value);
   const search = h("input", {
     type: "search",
     name: "q",
-    value: query.get("q") ?? "",
     placeholder: "name, host, model…",
+    input: change,
+  });
+  const minFree = h("input", {
+    type: "number",
+    name: MIN_FREE,
+    min: "0",
+    step: "any",
+    inputmode: "decimal",
+    placeholder: "0",
     input: change,
   });
   const selects = Object.keys(FILTERS).map((name) => h("select", { name, change }));
   const sort = h("select", { name: "sort", change }, sortOptions());
-  const view = h("button", { type: "button", "aria-pressed": String(query.get("view") === "table") }, "Dense table");
+  const view = h("button", { type: "button" }, "Dense table");
   view.addEventListener("click", () => {
-    const isTable = view.ariaPressed === "true";
-    view.ariaPressed = String(!isTable);
-    onChange("view", isTable ? "" : "table");
+    const chosen = isTable(query()) ? "cards" : "table";
+    store("view", chosen);
+    onChange("view", chosen);
   });
   const controls = h(
     "div",
     { class: "controls" },
     h("label", null, "Search ", search),
+    h("label", null, "Free on one GPU ≥ ", minFree, " GiB"),
     selects.map((select) => h("label", null, FILTERS[select.name].label, select)),
     h("label", null, "Sort by ", sort),
     view,
   );
   // On a phone the open form would fill the screen before the first machine.
-  const isOpen = matchMedia("(min-width: 40rem)").matches || [...query.keys()].length > 0;
+  const isOpen = matchMedia("(min-width: 40rem)").matches || [...query().keys()].some((name) => name !== "view");
   const root = h(
     "form",
     { role: "search", "aria-label": "Filter machines", submit: (event) => event.preventDefault() },
@@ -112,18 +148,21 @@ export function makeFilterForm(query, onChange) {
   );
 
   function update(machines) {
-    sort.value = sortValue(readSort(query).name);
-    for (const select of selects) showOptions(select, query.get(select.name) ?? "", machines);
+    for (const input of [search, minFree])
+      if (input !== document.activeElement) input.value = query().get(input.name) ?? "";
+    view.ariaPressed = String(isTable(query()));
+    sort.value = sortValue(readSort(query()).name);
+    for (const select of selects) showOptions(select, query().get(select.name) ?? "", machines);
   }
 
   return { root, update };
 }
 
 const sortOptions = () =>
-  Object.entries(SORTS).map(([name, [label]]) => h("option", { value: sortValue(name) }, label));
+  Object.entries(SORTS).map(([name, { label }]) => h("option", { value: sortValue(name) }, label));
 
-/** Sorting by name is the default, which the URL leaves out. */
-const sortValue = (name) => (name === "name" ? "" : name);
+/** The URL leaves out the default. */
+const sortValue = (name) => (name === DEFAULT_SORT ? "" : name);
 
 /** Offer the values that the fleet has, and the chosen one even if no machine has it now. */
 function showOptions(select, chosen, machines) {

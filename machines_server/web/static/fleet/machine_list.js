@@ -1,9 +1,10 @@
 // The machines of the fleet, as cards or as rows of a table.
 
-import { afterPaint, h, scrollable } from "../base/dom.js";
-import { COLUMNS, makeCard, makeRow } from "./cards.js";
+import { afterPaint, h } from "../base/dom.js";
+import { makeCard } from "./cards.js";
 import { sortDirection } from "./filter.js";
-import { forgetSparkline, refreshSparklines } from "./sparkline.js";
+import { COLUMNS, makeRow } from "./rows.js";
+import { refreshSparklines } from "./sparkline.js";
 
 /** {root, show(machines, isTable, sort), update(), close()}: `onSort(name)` is called for clicks on column headings. */
 export function makeMachineList(onSort) {
@@ -30,7 +31,7 @@ export function makeMachineList(onSort) {
     const names = new Set(machines.map(({ name }) => name));
     for (const [name, element] of shown)
       if (!names.has(name)) {
-        forgetSparkline(element.root);
+        element.close();
         element.root.remove();
         shown.delete(name);
       }
@@ -39,7 +40,7 @@ export function makeMachineList(onSort) {
       if (!shown.has(machine.name)) shown.set(machine.name, make(machine));
       const element = shown.get(machine.name);
       element.show(machine);
-      const before = list.body.children[index];
+      const before = list.body.children[index + list.heads];
       if (before !== element.root) list.body.insertBefore(element.root, before ?? null);
     }
     if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
@@ -47,11 +48,11 @@ export function makeMachineList(onSort) {
 
   function update() {
     for (const element of shown.values()) element.update();
-    refreshSparklines([...shown.values()].map(({ sparkline }) => sparkline));
+    refreshSparklines([...shown.values()].map(({ sparkline }) => sparkline()).filter(Boolean));
   }
 
   function close() {
-    for (const { root: element } of shown.values()) forgetSparkline(element);
+    for (const element of shown.values()) element.close();
   }
 
   return { root, show, update, close };
@@ -61,23 +62,22 @@ export function makeMachineList(onSort) {
 function makeCards() {
   const cards = h("ul", { class: "cards first" });
   afterPaint(() => cards.classList.remove("first"));
-  return { root: cards, body: cards, showSort() {} };
+  return { root: cards, body: cards, heads: 0, showSort() {} };
 }
 
 function makeTable(onSort) {
-  const headings = COLUMNS.map(([text, sort]) =>
+  const headings = COLUMNS.map(([text, sort, name, title]) =>
     h(
       "th",
-      { scope: "col", "data-sort": sort },
+      { scope: "col", "data-sort": sort, class: name, title },
       sort ? h("button", { type: "button", click: () => onSort(sort) }, text) : text,
     ),
   );
-  const body = h("tbody");
-  const table = h("table", null, h("thead", null, h("tr", null, headings)), body);
+  const table = h("table", { class: "dense" }, h("thead", null, h("tr", null, headings)));
 
   function showSort(sort) {
     for (const heading of headings) heading.ariaSort = heading.dataset.sort === sort.name ? sortDirection(sort) : null;
   }
 
-  return { root: scrollable("Machines", null, table), body, showSort };
+  return { root: table, body: table, heads: 1, showSort };
 }

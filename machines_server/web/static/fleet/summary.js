@@ -1,33 +1,61 @@
-// The summary above the machines: how many are in which status, where VRAM is free, what is loaded.
+// The strip above the machines: how many are in which status, where VRAM is free, what is loaded.
 
 import { h, renderIfChanged, setText } from "../base/dom.js";
 import { gib, number } from "../base/format.js";
 import { STATUSES } from "../base/live.js";
-import { knowsLoadedModels, roomiestGpu } from "../shared/machine_facts.js";
-import { machineLink, statusBadge } from "../shared/machine_parts.js";
+import { knowsLoadedModels, leasedVram, roomiestGpu } from "../shared/machine_facts.js";
+import { bar, machineLink, setShare, statusBadge } from "../shared/machine_parts.js";
 
 const MAX_GPUS = 3;
-const MAX_MODELS = 6;
+const MAX_MODELS = 3;
 
 /** {root, show(machines, leases, status)}: `onChoose(filter, value)` is called for clicks; `status` is the chosen one. */
 export function makeSummary(onChoose) {
-  const counts = STATUSES.map(() => h("b"));
-  const buttons = STATUSES.map((status, index) => statusButton(status, counts[index], onChoose));
-  const vram = h("p");
+  const statuses = makeStatuses(onChoose);
+  const vram = makeVram();
   const best = h("ul", { class: "best", "aria-label": "Most free VRAM on one GPU" });
-  const loaded = h("p");
-  const models = h("div", { class: "counts", role: "group", "aria-label": "Models in memory" });
-  const statuses = h("div", { class: "counts", role: "group", "aria-label": "Machines by status" }, buttons);
-  const root = h("div", { class: "summary" }, statuses, vram, best, loaded, models);
+  const models = makeModels(onChoose);
+  const root = h(
+    "section",
+    { class: "summary", "aria-label": "Summary" },
+    cell("Machines", statuses.root),
+    cell("VRAM free", vram.root),
+    cell("Most free on one GPU", best),
+    cell("Models in memory", models.root),
+  );
 
   function show(machines, leases, chosenStatus) {
-    showStatuses(machines, chosenStatus);
-    showVram(machines, leases);
-    showModels(machines);
+    statuses.show(machines, chosenStatus);
+    vram.show(machines, leases);
+    showBest(mostFreeGpus(machines, leases));
+    models.show(machines);
   }
 
-  // The buttons stay the same elements, so that none loses the focus.
-  function showStatuses(machines, chosenStatus) {
+  function showBest(gpus) {
+    const names = gpus.map(({ name }) => name);
+    renderIfChanged(best, names, () =>
+      names.length
+        ? names.map((name) => h("li", null, h("b"), " ", machineLink(name), h("span", { class: "quiet" })))
+        : h("li", { class: "quiet" }, "No GPU is known to have free VRAM"),
+    );
+    for (const [index, { free, gpu }] of gpus.entries()) {
+      setText(best.children[index].firstChild, gib(free));
+      setText(best.children[index].lastChild, ` GPU ${gpu}`);
+    }
+  }
+
+  return { root, show };
+}
+
+const cell = (title, ...children) => h("div", null, h("h2", null, title), ...children);
+
+/** The buttons stay the same elements, so that none loses the focus. */
+function makeStatuses(onChoose) {
+  const counts = STATUSES.map(() => h("b"));
+  const buttons = STATUSES.map((status, index) => statusButton(status, counts[index], onChoose));
+  const root = h("div", { class: "counts", role: "group", "aria-label": "Machines by status" }, buttons);
+
+  function show(machines, chosenStatus) {
     for (const [index, status] of STATUSES.entries()) {
       const count = machines.filter((machine) => machine.status === status).length;
       setText(counts[index], String(count));
@@ -36,41 +64,55 @@ export function makeSummary(onChoose) {
     }
   }
 
-  function showVram(machines, leases) {
-    const gpus = mostFreeGpus(machines, leases);
-    setText(vram, gpus.length ? freeVramText(machines) : "No GPU is known to have free VRAM");
-    const names = gpus.map(({ name }) => name);
-    renderIfChanged(best, names, () =>
-      names.map((name) => h("li", null, h("b"), " on ", machineLink(name), h("span"))),
-    );
-    for (const [index, { free, gpu }] of gpus.entries()) {
-      setText(best.children[index].firstChild, gib(free));
-      setText(best.children[index].lastChild, ` GPU ${gpu}`);
-    }
-  }
-
-  function showModels(machines) {
-    const names = machines.flatMap((machine) => machine.loaded_models);
-    const counted = countByName(names);
-    const shown = counted.slice(0, MAX_MODELS);
-    const button = (name) =>
-      h("button", { type: "button", class: "model", click: () => onChoose("model", name) }, name, " ", h("b"));
-    renderIfChanged(
-      models,
-      shown.map(([name]) => name),
-      () => shown.map(([name]) => button(name)),
-    );
-    for (const [index, [, count]] of shown.entries()) setText(models.children[index].lastChild, `×${count}`);
-    const unknown = machines.filter((machine) => !knowsLoadedModels(machine)).length;
-    setText(loaded, loadedText(names.length, counted.length, unknown));
-  }
-
   return { root, show };
 }
 
 function statusButton(status, count, onChoose) {
   const toggle = ({ currentTarget }) => onChoose("status", currentTarget.ariaPressed === "true" ? "" : status);
   return h("button", { type: "button", click: toggle }, count, " ", statusBadge(status));
+}
+
+function makeVram() {
+  const free = h("b", { class: "large" });
+  const total = h("span", { class: "quiet" });
+  const shares = bar([
+    ["used", 0],
+    ["leased", 0],
+  ]);
+  const parts = h("span", { class: "quiet" });
+  const root = h("div", null, h("p", { class: "figure" }, free, total), shares, h("p", null, parts));
+
+  function show(machines, leases) {
+    const sums = vramSums(machines, leases);
+    setText(free, sums.total ? gib(sums.free, 0) : "–");
+    setText(total, sums.total ? ` of ${gib(sums.total, 0)}` : "");
+    setShare(shares.children[0], sums.used / sums.total);
+    setShare(shares.children[1], sums.leased / sums.total);
+    setText(parts, vramText(sums));
+  }
+
+  return { root, show };
+}
+
+function makeModels(onChoose) {
+  const text = h("p");
+  const names = h("div", { class: "counts", role: "group", "aria-label": "Models in memory" });
+  const root = h("div", null, text, names);
+  const button = (name) =>
+    h("button", { type: "button", class: "model", click: () => onChoose("model", name) }, name, " ", h("b"));
+
+  function show(machines) {
+    const loaded = machines.flatMap((machine) => machine.loaded_models);
+    const counted = countByName(loaded);
+    const shown = counted.slice(0, MAX_MODELS);
+    const shownNames = shown.map(([name]) => name);
+    renderIfChanged(names, shownNames, () => shownNames.map(button));
+    for (const [index, [, count]] of shown.entries()) setText(names.children[index].lastChild, `×${count}`);
+    const unknown = machines.filter((machine) => !knowsLoadedModels(machine)).length;
+    setText(text, loadedText(loaded.length, counted.length, unknown));
+  }
+
+  return { root, show };
 }
 
 /** The machines with the most free VRAM on one GPU, most first: {name, gpu, free}. */
@@ -83,11 +125,26 @@ export function mostFreeGpus(machines, leases) {
   return found.sort((one, other) => other.free - one.free).slice(0, MAX_GPUS);
 }
 
-/** How much VRAM is free on all machines that are online. */
-export function freeVramText(machines) {
-  const gpus = machines.flatMap((machine) => (machine.status === "online" && machine.telemetry.gpu) || []);
-  const sum = (key) => gpus.reduce((total, gpu) => total + gpu[key], 0);
-  return `VRAM: ${number(sum("vram_free_gb"))} of ${gib(sum("vram_total_gb"), 0)} free; most on one GPU:`;
+/** GiB of VRAM of all machines that are online: {total, used, leased, free}, where `free` is not leased either. */
+export function vramSums(machines, leases) {
+  const sums = { total: 0, used: 0, leased: 0, free: 0 };
+  for (const machine of machines.filter(({ status }) => status === "online")) {
+    const leased = leasedVram(machine, leases);
+    for (const { uuid, vram_total_gb: total, vram_used_gb: used, vram_free_gb: free } of machine.telemetry.gpu ?? []) {
+      const leasedFree = Math.min(leased.get(uuid) ?? 0, free);
+      sums.total += total;
+      sums.used += used;
+      sums.leased += leasedFree;
+      sums.free += free - leasedFree;
+    }
+  }
+  return sums;
+}
+
+/** What is not free of all VRAM, in words. */
+export function vramText({ total, used, leased }) {
+  if (!total) return "No GPU of a machine that is online";
+  return `${number(used)} used${leased ? `, ${number(leased)} leased` : ""}`;
 }
 
 /** How many models are loaded, and on how many machines that is unknown. */

@@ -3,7 +3,7 @@
 import { h, renderIfChanged, renderList, scrollable, setText, tableHead } from "../base/dom.js";
 import { gib, number, withLocalTimes } from "../base/format.js";
 import { STATUSES, state } from "../base/live.js";
-import { errorText, get, replaceUrl, withQuery } from "../base/site.js";
+import { changeUrl, errorText, get, withQuery } from "../base/site.js";
 import { machineLink, machineList } from "../shared/machine_parts.js";
 
 const PARAMETERS = ["model", "min_free_vram_gb", "min_context", "role", "tag", "cold"];
@@ -24,7 +24,7 @@ export function makeRouteForm(query) {
     h("label", null, "Role ", inputs.role),
     h("label", null, "Tag ", inputs.tag),
     h("label", { class: "check" }, inputs.cold, " include machines that must load it first"),
-    h("button", { class: "button" }, "Where would it go?"),
+    h("button", { class: "primary" }, "Where would it go?"),
   );
   const heading = h("h2", { id: "router" }, "Where would a request go now?");
   const root = h("section", { class: "card router", "aria-labelledby": "router" }, heading, form, verdict, tables);
@@ -37,12 +37,12 @@ export function makeRouteForm(query) {
       if (value) query.set(name, value);
       else query.delete(name);
     }
-    replaceUrl(withQuery("/models", Object.fromEntries(query)));
+    changeUrl(withQuery("/models", Object.fromEntries(query)));
     fetchRoute();
   }
 
   async function fetchRoute() {
-    if (!query.get("model")) return;
+    if (!PARAMETERS.some((name) => query.get(name))) return;
     requests += 1;
     const request = requests;
     const parameters = Object.fromEntries(PARAMETERS.map((name) => [name, query.get(name)]));
@@ -71,7 +71,7 @@ export function makeRouteForm(query) {
 function makeInputs(query) {
   const amount = { type: "number", min: "0" };
   const inputs = {
-    model: h("input", { name: "model", list: "known-models", required: true, autocomplete: "off" }),
+    model: h("input", { name: "model", list: "known-models", autocomplete: "off" }),
     min_free_vram_gb: h("input", { name: "min_free_vram_gb", ...amount, step: "any", inputmode: "decimal" }),
     min_context: h("input", { name: "min_context", ...amount, step: "1" }),
     role: h("input", { name: "role" }),
@@ -96,8 +96,8 @@ function verdictOf({ machine, url, model, warm, message }) {
     { class: "verdict" },
     "It would go to ",
     h("b", null, machineLink(machine)),
-    warm ? ", where the model is in memory: " : ", which must load it first: ",
-    h("code", null, `${url} ${model}`),
+    model === null ? ": " : warm ? ", where the model is in memory: " : ", which must load it first: ",
+    h("code", null, [url, model].filter(Boolean).join(" ")),
   );
 }
 
@@ -126,11 +126,16 @@ function showCandidates(body, candidates) {
 }
 
 const candidateTexts = ({ warmth, warm, free_vram_gb: free, leases, reason }) => [
-  (warmth ?? (warm ? "warm" : "cold")).replace("_", " "),
+  warmthText(warmth, warm),
   gib(free),
   number(leases),
   reason ? withLocalTimes(reason) : "–",
 ];
+
+function warmthText(warmth, warm) {
+  if (warm === null) return "–"; // no model was asked for
+  return (warmth ?? (warm ? "warm" : "cold")).replace("_", " ");
+}
 
 function rejectionRow([reason, names]) {
   const count = names.length > 1 && h("p", { class: "quiet" }, `${names.length} machines`);

@@ -1,31 +1,35 @@
 // The fleet page: who is online, what is loaded where, where VRAM is free, and the latest events.
 
-import { afterPaint, copyButton, h, renderIfChanged, renderList, setText, updateTimes } from "../base/dom.js";
+import { afterPaint, h, renderIfChanged, renderList, setText, updateTimes } from "../base/dom.js";
 import { ageText } from "../base/format.js";
 import { serverNow, state } from "../base/live.js";
-import { get, replaceUrl, siteUrl, withQuery } from "../base/site.js";
-import { filterMachines, makeFilterForm, readSort, sortAfterClick } from "../fleet/filter.js";
+import { changeUrl, get, siteUrl, withQuery } from "../base/site.js";
+import { refreshAvailability } from "../fleet/availability.js";
+import { filterMachines, isTable, makeFilterForm, readMinFree, readSort, sortAfterClick } from "../fleet/filter.js";
 import { makeMachineList } from "../fleet/machine_list.js";
 import { makeSummary } from "../fleet/summary.js";
+import { addMachineSteps } from "../shared/add_machine.js";
 import { eventLine } from "../shared/machine_parts.js";
 
 const EVENTS = 5;
 
 export function open(main) {
-  const query = new URLSearchParams(location.search);
+  let query = new URLSearchParams(location.search);
   const summary = makeSummary(choose);
-  const form = makeFilterForm(query, choose);
+  const form = makeFilterForm(() => query, choose);
   const list = makeMachineList((name) => choose("sort", sortAfterClick(query, name)));
   const events = h("ol", { class: "events" });
-  const count = h("p", { class: "quiet", role: "status" });
+  const count = h("span", { role: "status" });
+  const route = h("a", { hidden: true }, "Which one would a request get?");
   const latest = h(
     "section",
     { class: "latest", "aria-labelledby": "latest" },
     h("h2", { id: "latest" }, h("a", { href: siteUrl("/events") }, "Recent events")),
     events,
   );
-  const overview = h("div", { class: "overview" }, summary.root, latest);
-  const fleet = h("div", null, overview, form.root, count, list.root);
+  const found = h("p", { class: "found quiet" }, count, " ", route);
+  const machinesAndEvents = h("div", { class: "fleet" }, h("div", null, found, list.root), latest);
+  const fleet = h("div", null, summary.root, form.root, machinesAndEvents);
   const firstSteps = h("div");
   main.append(h("h1", { class: "unseen" }, "Fleet"), fleet, firstSteps);
   let requests = 0;
@@ -34,7 +38,17 @@ export function open(main) {
   function choose(name, value) {
     if (value) query.set(name, value);
     else query.delete(name);
-    replaceUrl(withQuery("/", Object.fromEntries(query)));
+    changeUrl(withQuery("/", Object.fromEntries(query)));
+    showQuery();
+  }
+
+  /** Show what the URL says after Back or Forward. */
+  function readUrl() {
+    query = new URLSearchParams(location.search);
+    showQuery();
+  }
+
+  function showQuery() {
     if (state.fleet) show();
     updateAges();
   }
@@ -50,6 +64,7 @@ export function open(main) {
   function updateAges() {
     updateTimes(events, (time) => ageText(time, serverNow()));
     list.update();
+    refreshAvailability(list.update);
   }
 
   function show() {
@@ -61,7 +76,10 @@ export function open(main) {
     form.update(machines);
     const wanted = filterMachines(machines, query, state.leases);
     setText(count, countText(wanted.length, machines.length));
-    list.show(wanted, query.get("view") === "table", readSort(query));
+    const size = readMinFree(query);
+    route.hidden = !size;
+    route.href = siteUrl(withQuery("/models", { min_free_vram_gb: size }));
+    list.show(wanted, isTable(query), readSort(query));
   }
 
   async function fetchEvents() {
@@ -81,7 +99,7 @@ export function open(main) {
     }
   }
 
-  return { update, close: list.close };
+  return { update, readUrl, close: list.close };
 }
 
 function countText(shown, all) {
@@ -89,45 +107,11 @@ function countText(shown, all) {
   return shown ? `${shown} of ${all} machines` : "No machine matches the filter.";
 }
 
-const FILE = `# machines/workstation.yaml
-name: workstation
-role: gpu-host
-hardware:
-  gpu:
-    - model: 24GB consumer GPU
-      vram_gb: 24
-network:
-  hostname: workstation.lan
-models:
-  - llama3.1:70b
-tags: [primary, gpu]
-`;
-const COPY_FILE =
-  "Copy this file into the folder of machine files, with the name and address of your machine. One file per machine.";
-const runSidecar = () => [
-  "On that machine, run ",
-  h("code", null, "make run-sidecar"),
-  " in a checkout of machines-server, and let Ollama listen with ",
-  h("code", null, "OLLAMA_HOST=0.0.0.0:11434"),
-  ".",
-];
-const WAIT =
-  "Stay on this page: the machine appears within seconds, without a restart. Mistakes in a file are shown here.";
-
 /** What a fleet without machines shows: how to add one. */
-function welcome() {
-  const file = h("pre", { tabindex: "0", "aria-label": "A machine file" }, FILE);
-  const copy = copyButton("Copy the file", () => FILE);
-  return h(
+const welcome = () =>
+  h(
     "section",
     { class: "welcome", "aria-labelledby": "welcome" },
     h("h2", { id: "welcome" }, "No machines yet: add one in three steps"),
-    h(
-      "ol",
-      null,
-      h("li", null, h("p", null, COPY_FILE), file, copy),
-      h("li", null, h("p", null, runSidecar())),
-      h("li", null, h("p", null, WAIT)),
-    ),
+    addMachineSteps(),
   );
-}

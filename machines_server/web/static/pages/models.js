@@ -3,7 +3,7 @@
 import { h, renderIfChanged, renderList, scrollable, setText, tableHead, updateTimes } from "../base/dom.js";
 import { ageText, duration, gib, timeElement } from "../base/format.js";
 import { serverNow, state } from "../base/live.js";
-import { errorText, get, replaceUrl, siteUrl, withQuery } from "../base/site.js";
+import { changeUrl, errorText, get, siteUrl, withQuery } from "../base/site.js";
 import { makeRouteForm } from "../models/route_form.js";
 import { roomiestGpu } from "../shared/machine_facts.js";
 import { machineLink, machineList } from "../shared/machine_parts.js";
@@ -46,7 +46,7 @@ export function open(main) {
   function filter() {
     if (search.value) query.set("q", search.value);
     else query.delete("q");
-    replaceUrl(withQuery("/models", Object.fromEntries(query)));
+    changeUrl(withQuery("/models", Object.fromEntries(query)));
     show();
   }
 

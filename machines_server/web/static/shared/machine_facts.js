@@ -41,12 +41,14 @@ export function sidecarHint({ status }) {
   return status === "degraded" ? "run `make run-sidecar` on that host, or set network.sidecar: false" : "";
 }
 
-/** What usually fixes a machine that is not online; "" if unknown. */
-export function hintText(machine) {
-  if (machine.status === "online") return "";
+/** What usually fixes a machine whose endpoints do not answer, without the reason that its status has; "" if unknown. */
+export function fixText(machine) {
   const sidecar = sidecarHint(machine);
-  const ollama = machine.ollama.message;
-  return [sidecar && `Sidecar: ${sidecar}.`, ollama && `Ollama: ${ollama}`].filter(Boolean).join(" ");
+  if (sidecar) return `Fix: ${sidecar}.`;
+  const reason = /(?:^|; )ollama: ([^;]*)$/.exec(machine.status_reason ?? "")?.[1];
+  const message = ["unreachable", "error"].includes(machine.ollama.state) ? (machine.ollama.message ?? "") : "";
+  if (reason === undefined || !message.startsWith(`${reason}: `)) return message && `Ollama: ${message}`;
+  return `Fix: ${message.slice(reason.length + 2)}.`;
 }
 
 /** When a model will leave memory; `now` is the server's time in ms. */

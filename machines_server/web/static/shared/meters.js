@@ -5,20 +5,27 @@ import { gib, isKnown, number, percent } from "../base/format.js";
 import { state } from "../base/live.js";
 import { diskShare, leasedVram } from "./machine_facts.js";
 import { setShare, unreadableGpu } from "./machine_parts.js";
+import { isHighShare, isHot, marked, ramShare } from "./thresholds.js";
 
 const TWO_COLUMNS_ABOVE = 4;
 
-/** Kinds of gauges: `read` turns telemetry into a text and the share of the bar, NaN if unknown. */
-export const CPU = { label: "CPU", read: ({ cpu_percent: cpu }) => [percent(cpu), isKnown(cpu) ? cpu / 100 : NaN] };
+/**
+ * Kinds of gauges: `read` turns telemetry into a text and the share of the bar, NaN if unknown; a busy CPU is no
+ * reason to look, so only some can be high.
+ */
+export const CPU = {
+  label: "CPU",
+  canBeHigh: false,
+  read: ({ cpu_percent: cpu }) => [percent(cpu), isKnown(cpu) ? cpu / 100 : NaN],
+};
 export const RAM = {
   label: "RAM",
-  read: ({ ram_used_gb: used, ram_total_gb: total }) => [
-    ofTotal(used, total, 1),
-    isKnown(used) && total ? used / total : NaN,
-  ],
+  canBeHigh: true,
+  read: (telemetry) => [ofTotal(telemetry.ram_used_gb, telemetry.ram_total_gb, 1), ramShare(telemetry)],
 };
 export const DISK = {
   label: "Disk",
+  canBeHigh: true,
   read: (telemetry) => {
     const { disk_used_gb: used, disk_total_gb: total } = telemetry;
     return [ofTotal(used, total, 0), isKnown(used) ? diskShare(telemetry) : NaN];
@@ -39,16 +46,18 @@ const gaugeTemplate = template(() =>
 
 /** {root, show(telemetry)}: one gauge for each of `kinds`, such as CPU and RAM. */
 export function makeGauges(kinds) {
-  const gauges = kinds.map(({ label, read }) => {
+  const gauges = kinds.map((kind) => {
     const parts = gaugeTemplate();
-    setText(parts.label, label);
-    return { ...parts, read };
+    setText(parts.label, kind.label);
+    return { ...parts, kind };
   });
 
   function show(telemetry) {
-    for (const { read, used, value } of gauges) {
-      const [text, share] = read(telemetry);
-      setText(value, text);
+    for (const { root, kind, used, value } of gauges) {
+      const [text, share] = kind.read(telemetry);
+      const isHigh = kind.canBeHigh && isHighShare(share);
+      root.classList.toggle("high", isHigh);
+      setText(value, marked(text, isHigh));
       setShare(used, share);
     }
   }
@@ -69,7 +78,7 @@ const gpuTemplate = template(() => {
     h(
       "div",
       { class: "gpu-numbers" },
-      h("span", null, legendKey("used"), part("used")),
+      h("span", null, legendKey("used"), part("used", { class: "used-number" })),
       " ",
       part("leasedNumber", null, legendKey("leased"), part("leased")),
       " ",
@@ -112,16 +121,23 @@ function showGpu(parts, gpu, leased) {
   const leasedFree = Math.min(leased, free);
   setText(parts.label, `GPU ${gpu.index}`);
   setText(parts.model, gpu.model ?? "");
+  const isHigh = isHighShare(used / total);
+  parts.root.classList.toggle("high", isHigh);
   setShare(parts.usedBar, used / total);
   setShare(parts.leasedBar, leasedFree / total);
-  setText(parts.used, `${number(used, 1)} used`);
+  setText(parts.used, marked(`${number(used, 1)} used`, isHigh));
   parts.leasedNumber.hidden = leasedFree <= 0;
   setText(parts.leased, `${number(leasedFree, 1)} leased`);
   setText(parts.free, `${number(free - leasedFree, 1)} free`);
   setText(parts.total, ` of ${gib(total, 0)}`);
   setText(parts.load, gpuLoadText(gpu));
+  parts.load.classList.toggle("hot", isHot(gpu.temperature_c));
 }
 
 /** The utilisation, temperature and power of a GPU. */
 export const gpuLoadText = (gpu) =>
-  `${percent(gpu.utilisation)} busy · ${number(gpu.temperature_c)}\u00a0°C · ${number(gpu.power_w)}\u00a0W`;
+  [
+    `${percent(gpu.utilisation)} busy`,
+    marked(`${number(gpu.temperature_c)}\u00a0°C`, isHot(gpu.temperature_c)),
+    `${number(gpu.power_w)}\u00a0W`,
+  ].join(" · ");

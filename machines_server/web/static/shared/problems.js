@@ -1,31 +1,40 @@
 // Problems that a person should fix, found in the server's answers. Nothing here touches the page.
 
 import { withLocalTimes } from "../base/format.js";
-import { diskShare } from "./machine_facts.js";
+import { highReadings } from "./thresholds.js";
 
-const FULL_DISK_SHARE = 0.9;
 const MANY_EXPIRED_LEASES = 5;
 
 /**
- * Problems, errors first: {severity: "error" | "warning", machines: [name, ...], where, what}.
- * With `name`, only those of that machine and those of no machine. Machines with the same problem share one entry.
+ * Problems, machines that are offline first, then other errors:
+ * {severity: "error" | "warning", status, machines: [name, ...], where, since, what}; `status` is null unless it is the
+ * problem, and `since` is the earliest time at which one of the machines had it.
+ * With `name`, only those of that machine and those of no machine, without the status, which its page shows.
+ * Machines with the same problem share one entry.
  */
 export function findProblems(state, name) {
-  const isWanted = ({ machine }) => !name || !machine || machine.toLowerCase() === name.toLowerCase();
+  const isSame = ({ machine, status }) => !machine || (machine.toLowerCase() === name.toLowerCase() && !status);
   const found = new Map();
-  for (const { severity, machine, where = null, what } of allProblems(state).filter(isWanted)) {
-    const key = JSON.stringify([severity, where, what]);
-    if (!found.has(key)) found.set(key, { severity, machines: [], where, what: withLocalTimes(what) });
-    if (machine) found.get(key).machines.push(machine);
+  for (const problem of allProblems(state)) {
+    if (name && !isSame(problem)) continue;
+    const { severity, machine, status = null, where = null, since = null, what } = problem;
+    const key = JSON.stringify([severity, status, where, what]);
+    if (!found.has(key)) found.set(key, { severity, status, machines: [], where, since, what: withLocalTimes(what) });
+    const entry = found.get(key);
+    if (machine) entry.machines.push(machine);
+    if (since && since < entry.since) entry.since = since;
   }
-  const all = [...found.values()];
-  return [...all.filter(({ severity }) => severity === "error"), ...all.filter(({ severity }) => severity !== "error")];
+  const order = ({ severity, status }) => (status === "offline" ? 0 : severity === "error" ? 1 : 2);
+  return [...found.values()].sort((one, other) => order(one) - order(other));
 }
 
 const allProblems = (state) => [
   ...serverProblems(state),
   ...state.fleet.errors.map(fileProblem),
-  ...state.fleet.machines.filter(({ status }) => status === "online").flatMap(machineProblems),
+  ...state.fleet.machines.flatMap((machine) => statusProblems(machine, state.lastTransitions)),
+  ...state.fleet.machines.flatMap((machine) =>
+    machineProblems(machine).map((what) => ({ severity: "warning", machine: machine.name, what })),
+  ),
   ...leaseProblems(state),
 ];
 
@@ -47,14 +56,25 @@ function fileProblem({ file, line, column, key, message, severity }) {
   return { severity, where, what: key ? `${key}: ${message}` : message };
 }
 
-function machineProblems({ name, telemetry, ollama }) {
+/** What a person should fix at one machine, in words; its status, which is known otherwise, is not among it. */
+export function machineProblems({ status, telemetry, ollama }) {
+  if (status !== "online") return []; // its readings are old
   const found = [];
   if (ollama.state === "unreachable" || ollama.state === "error") found.push(`Ollama: ${ollama.message}`);
-  const share = diskShare(telemetry);
-  if (share >= FULL_DISK_SHARE) found.push(`the disk is ${Math.floor(share * 100)} % full`);
+  found.push(...highReadings(telemetry));
   for (const [reason, gpus] of indexesByReason(telemetry.gpu_unreadable ?? []))
     found.push(`GPU ${gpus.join(", ")} cannot be read: ${reason}`);
-  return found.map((what) => ({ severity: "warning", machine: name, what }));
+  return found;
+}
+
+/** Machines that do not answer. Why a whole fleet is unknown is a problem of the server. */
+function statusProblems({ name, status, status_reason: reason }, transitions) {
+  if (status !== "offline" && status !== "degraded") return [];
+  const event = transitions.get(name);
+  const since = event?.type === status ? event.at : null;
+  return [
+    { severity: status === "offline" ? "error" : "warning", machine: name, since, what: reason ?? status, status },
+  ];
 }
 
 function leaseProblems({ expiredLeases }) {

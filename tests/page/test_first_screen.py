@@ -1,0 +1,141 @@
+"""What is wrong, and where is VRAM: both are answered without scrolling, in the tab, and on paper."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.fakes import FakeFleet
+from tests.page.conftest import Look, card
+from tests.page.demo_fleet import NAMED, DemoFleet
+from tests.running import RunningServer
+
+PHONE = {"viewport": {"width": 390, "height": 844}}
+
+
+def top_of(page: Page, what: str) -> float:
+    return float(page.locator(what).first.evaluate("one => one.getBoundingClientRect().top"))
+
+
+@pytest.mark.parametrize(("screen", "lowest"), [({}, 340), (PHONE, 500)])
+def test_the_first_machines_are_on_the_first_screen(
+    look: Look, fleet_server: RunningServer, screen: dict[str, object], lowest: int
+) -> None:
+    page = look(fleet_server, **screen).open()
+    expect(card(page, "attic")).to_be_in_viewport()
+    assert top_of(page, "li.card") < lowest
+    for heading in ("Machines", "VRAM free", "Most free on one GPU", "Models in memory"):
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_in_viewport()
+    expect(page.get_by_role("region", name="Problems")).to_be_in_viewport()
+
+
+def test_twenty_machines_of_the_dense_table_are_on_a_screen(
+    unhurried_server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    DemoFleet(unhurried_server, fakes).declare(40, wait=False)
+    page = look(unhurried_server).open("/?view=table")
+    expect(page.locator(".machine-row")).to_have_count(40)
+    expect(page.locator(".machine-row", has_text="online").first).to_be_visible()
+    visible = "rows => rows.filter(one => one.getBoundingClientRect().bottom <= innerHeight).length"
+    assert page.locator(".machine-row").evaluate_all(visible) >= 20
+
+
+def test_high_values_have_a_mark_and_a_colour(look: Look, fleet_server: RunningServer) -> None:
+    watched = look(fleet_server)
+
+    def heat(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        for machine in body["machines"]:
+            if machine["name"] == "workstation":
+                machine["telemetry"]["ram_used_gb"] = 125
+                machine["telemetry"]["gpu"][0] |= {"vram_used_gb": 23, "temperature_c": 91}
+        route.fulfill(response=answer, json=body)
+
+    watched.page.route("**/api/infrastructure", heat)
+    page = watched.open()
+    workstation = card(page, "workstation")
+    for text in ("▲\u202f125 of 128 GiB", "▲\u202f23 used", "▲\u202f91 °C"):
+        expect(workstation).to_contain_text(text)
+    colour = "one => getComputedStyle(one).backgroundColor"
+    hot, cool = workstation.locator(".gpu .bar .used").all()
+    assert hot.evaluate(colour) != cool.evaluate(colour)
+    expect(page.locator("li.card h2")).to_contain_text(
+        ["attic", "lab-gpu", "box-08", "render-01", "workstation"]
+    )
+    page.get_by_role("button", name="Show all").click()
+    problems = page.get_by_role("region", name="Problems")
+    expect(problems).to_contain_text("workstation: GPU 0 is at 91 °C")
+    expect(problems).to_contain_text("workstation: RAM is 97 % full")
+
+
+def test_the_filter_for_free_vram_asks_what_the_router_is_asked(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server).open("/?sort=name")
+    for size in ("16", "23.2", "58"):
+        page.get_by_label("Free on one GPU").fill(size)
+        route = fleet_server.get(f"/api/route?min_free_vram_gb={size}&explain=true").json()
+        fit = sorted(candidate["name"] for candidate in route["candidates"])
+        expect(page.locator("li.card h2")).to_have_text(fit)
+    page.get_by_role("link", name="Which one would a request get?").click()
+    expect(page.locator(".verdict")).to_contain_text("It would go to spark")
+
+
+def test_back_undoes_a_filter(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    expect(page.locator("li.card")).to_have_count(len(NAMED))
+    page.get_by_label("Search").press_sequentially("attic")
+    expect(page.locator("li.card")).to_have_count(1)
+    page.go_back()
+    expect(page.locator("li.card")).to_have_count(len(NAMED))
+    page.go_forward()
+    expect(page.locator("li.card")).to_have_count(1)
+    expect(page.get_by_label("Search")).to_have_value("attic")
+
+
+def test_the_tab_shows_the_worst_status(server: RunningServer, fakes: FakeFleet, look: Look) -> None:
+    demo = DemoFleet(server, fakes)
+    demo.declare(2)
+    page = look(server).open()
+    icon = page.locator("link[rel=icon]")
+    expect(page).to_have_title("Fleet · machines")
+    expect(icon).to_have_attribute("href", re.compile("/static/icon.svg$"))
+    demo.sidecars["app-host"].stop()
+    demo.ollamas["app-host"].stop()
+    expect(page).to_have_title("(1) Fleet · machines")
+    expect(icon).to_have_attribute("href", re.compile("/static/icon-offline.svg$"))
+    assert server.get("/static/icon-offline.svg").headers["Content-Type"].startswith("image/svg+xml")
+    page.get_by_role("link", name="Events", exact=True).click()
+    expect(page).to_have_title("(1) Events · machines")
+
+
+@pytest.mark.parametrize("path", ["/", "/?view=table"])
+def test_on_paper_nothing_is_cut_off_and_bars_have_their_colours(
+    look: Look, fleet_server: RunningServer, path: str
+) -> None:
+    page = look(fleet_server).open(path)
+    page.locator(".bar .used").first.wait_for(state="attached")
+    page.emulate_media(media="print")
+    positions = "ones => ones.map(one => getComputedStyle(one).position)"
+    assert set(page.locator(".top, thead th").evaluate_all(positions)) == {"static"}
+    adjust = "ones => ones.map(one => getComputedStyle(one).printColorAdjust)"
+    assert set(page.locator(".bar, .bar > span").evaluate_all(adjust)) == {"exact"}
+    cut_off = "ones => ones.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.outerHTML)"
+    for width in (700, 1100):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.locator("main :is(th, td), .problems li").evaluate_all(cut_off) == []
+    expect(page.get_by_role("region", name="Problems").get_by_role("listitem")).to_have_count(6)
+    expect(page.get_by_role("button", name="Add machine")).to_be_hidden()
+
+
+def test_adding_a_machine_is_always_in_reach(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open("/events")
+    page.get_by_role("button", name="Add machine").click()
+    dialog = page.get_by_role("dialog", name="Add a machine")
+    expect(dialog).to_contain_text("name: workstation")
+    expect(dialog).to_contain_text("make run-sidecar")
+    expect(dialog.get_by_role("button", name="Copy the file")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("button", name="Add machine")).to_be_focused()
