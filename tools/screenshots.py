@@ -29,6 +29,7 @@ PAGES = {
     "models": "/models?model=llama3.1:70b",
     "machine": "/machines/workstation?span=24h",
     "events": "/events",
+    "leases": "/leases",
 }
 
 

@@ -3,8 +3,8 @@ import { test } from "node:test";
 
 import { ApiError, errorText } from "../../machines_server/web/static/base/site.js";
 import { ratioText, shareText } from "../../machines_server/web/static/machine/history.js";
-import { leaseText } from "../../machines_server/web/static/machine/present.js";
 import { byReason } from "../../machines_server/web/static/models/route_form.js";
+import { expiredText, leaseText } from "../../machines_server/web/static/shared/lease_facts.js";
 import { eventWords } from "../../machines_server/web/static/shared/machine_parts.js";
 import { CPU, DISK, gpuLoadText, RAM } from "../../machines_server/web/static/shared/meters.js";
 
@@ -44,7 +44,13 @@ test("a lease says what it reserves and when it expires", () => {
     { index: null, vram_gb: 2.5 },
   ];
   assert.equal(text({ gpus, ram_gb: 8 }), "4 GiB of GPU 1, 2.5 GiB of GPU ?, 8 GiB of RAM, expires in 10 min");
-  assert.equal(text({ expires_at: "2026-06-30T00:00:00Z" }), "no memory reserved, expires in 0 s");
+  assert.equal(text({ expires_at: "2026-06-30T00:00:00Z" }), "no memory reserved, expires now");
+});
+
+test("leases that nobody released are counted, one like many", () => {
+  assert.match(expiredText(0), /none expired/);
+  assert.match(expiredText(1), / 1 lease expired/);
+  assert.match(expiredText(2), / 2 leases expired/);
 });
 
 test("events are told in words, and a type that this page does not know by its name", () => {

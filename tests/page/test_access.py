@@ -10,7 +10,14 @@ from tests.page.conftest import Look
 from tests.page.demo_fleet import NAMED
 from tests.running import RunningServer
 
-PAGES = ("/", "/?view=table", "/models?model=llama3.1:70b", "/events", "/machines/workstation?span=1h")
+PAGES = (
+    "/",
+    "/?view=table",
+    "/models?model=llama3.1:70b",
+    "/events",
+    "/leases",
+    "/machines/workstation?span=1h",
+)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SERIOUS = ("serious", "critical")
 

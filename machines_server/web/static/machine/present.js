@@ -2,8 +2,9 @@
 
 import { h, renderIfChanged, renderList, scrollable, setText, tableHead, updateTimes } from "../base/dom.js";
 import { ageText, bytes, duration, gib, isKnown, number, setTime, timeElement } from "../base/format.js";
-import { serverNow, state } from "../base/live.js";
+import { lastKnownNow, serverNow, state } from "../base/live.js";
 import { siteUrl, withQuery } from "../base/site.js";
+import { leaseText } from "../shared/lease_facts.js";
 import { knowsLoadedModels, sidecarHint, unloadText } from "../shared/machine_facts.js";
 import { modelsKey, showAgeOfValues, showSince, showStatus, tagChips } from "../shared/machine_parts.js";
 import { CPU, DISK, makeGauges, makeGpus, RAM } from "../shared/meters.js";
@@ -125,7 +126,7 @@ function makeModels() {
 
   function update(machine) {
     for (const [place, model] of machine.ollama.models.entries())
-      setText(unloadCells[place], unloadText(model, serverNow()));
+      setText(unloadCells[place], unloadText(model, lastKnownNow()));
   }
 
   return { root, show, update };
@@ -158,18 +159,10 @@ function makeLeases() {
     root.hidden = leases.length === 0;
     renderList(list, leases, ({ lease, holder }) => lease + holder, line);
     for (const [place, lease] of leases.entries())
-      setText(list.children[place].lastChild, `: ${leaseText(lease, serverNow())}`);
+      setText(list.children[place].lastChild, `: ${leaseText(lease, lastKnownNow())}`);
   }
 
   return { root, show };
-}
-
-/** What a lease reserves and when it expires; `now` is the server's time in ms. */
-export function leaseText({ gpus, ram_gb: ram, expires_at: expires }, now) {
-  const reserved = gpus.map(({ index, vram_gb: size }) => `${gib(size)} of GPU ${index ?? "?"}`);
-  if (ram) reserved.push(`${gib(ram)} of RAM`);
-  const left = duration((Date.parse(expires) - now) / 1000);
-  return `${reserved.join(", ") || "no memory reserved"}, expires in ${left}`;
 }
 
 /** A term and its value; `title` is the tooltip of the term. */
