@@ -1,18 +1,17 @@
 // The leases page: who holds what, until when, on which GPU. A lease can be released here.
 
-import { h, loadFile, renderList, scrollable, setText, tableHead } from "../base/dom.js";
+import { h, renderList, scrollable, setText, tableHead } from "../base/dom.js";
 import { dateTimeText, setTime, timeText } from "../base/format.js";
 import { lastKnownNow, state } from "../base/live.js";
 import { ApiError, errorText, remove, siteUrl, withQuery } from "../base/site.js";
 import { makeReleaseDialog } from "../leases/release_dialog.js";
 import { expiredText, remainingText, reservedText } from "../shared/lease_facts.js";
 import { machineLink } from "../shared/machine_parts.js";
+import { loadStyles } from "../shared/styles.js";
 
 const HEADINGS = ["Machine", "Model", "Holder", "Reserved", "Granted", "Expires", ""];
 
-await loadFile("link", { rel: "stylesheet", href: siteUrl("/static/leases.css") }).catch((error) =>
-  console.info(error.message),
-);
+await loadStyles("leases.css");
 
 export function open(main) {
   const expired = h("p", { class: "quiet" });

@@ -1,10 +1,11 @@
 // The page of one machine: its present state, its history and its file.
 
-import { copyButton, h, loadFile, setText } from "../base/dom.js";
+import { copyButton, h, setText } from "../base/dom.js";
 import { state } from "../base/live.js";
 import { errorText, getText, machineApi, siteUrl } from "../base/site.js";
 import { makeHistory } from "../machine/history.js";
 import { makePresent } from "../machine/present.js";
+import { loadStyles } from "../shared/styles.js";
 
 /** The keys that the server adds to what the file declares. */
 const LIVE_KEYS = new Set([
@@ -17,10 +18,7 @@ const LIVE_KEYS = new Set([
   "ollama",
 ]);
 
-// Without its styles the page would jump; if they cannot be had, it can still be read.
-await loadFile("link", { rel: "stylesheet", href: siteUrl("/static/machine.css") }).catch((error) =>
-  console.info(error.message),
-);
+await loadStyles("past.css", "machine.css");
 
 export function open(main, name) {
   const present = makePresent();
