@@ -9,11 +9,14 @@ import { chartColumns, chartGroups, summarize, valueText } from "../../machines_
 const pointsAt = (...times) => times.map((time) => [time, 5, 1, 9, 1]);
 const FRAME = { from: 0, to: 300, step: 60, interval: 5 };
 
-test("values have two decimals below 100 and one from there on", () => {
-  assert.equal(valueText(99.994), "99.99");
-  assert.equal(valueText(100.06), "100.1");
-  assert.equal(valueText(-0.125), "-0.13");
-  assert.equal(valueText(null), "–");
+test("values have the decimals that mean something", () => {
+  assert.equal(valueText(61.37, "°C"), "61");
+  assert.equal(valueText(99.96, "GiB"), "100");
+  assert.equal(valueText(18.24, "GiB"), "18.2");
+  assert.equal(valueText(12.4, "%"), "12");
+  assert.equal(valueText(0.24, "%"), "0.2");
+  assert.equal(valueText(0, "%"), "0");
+  assert.equal(valueText(undefined, "W"), "–");
 });
 
 test("a point is drawn at the middle of its step, as maximum, minimum and average", () => {

@@ -23,9 +23,10 @@ export function makePresent() {
   const since = h("span", { class: "quiet since" });
   const about = h("p", { class: "about" });
   const reason = h("p", { class: "reason" });
+  const brokenFile = h("p", { class: "reason broken-file" });
   const title = h("h1");
   const status = h("p", { class: "state" }, badge, " ", since);
-  const head = h("header", { class: "machine-head" }, title, status, about, reason);
+  const head = h("header", { class: "machine-head" }, title, status, about, reason, brokenFile);
   const age = h("p", { class: "old" });
   const noSample = h("p", { class: "quiet" });
   const gauges = makeGauges([CPU, RAM, DISK]);
@@ -51,6 +52,7 @@ export function makePresent() {
     machine = now;
     setText(title, machine.name);
     showStatus(badge, reason, machine);
+    setText(brokenFile, brokenFileText(machine, state.fleet.errors));
     showAbout();
     hostCard.className = gpuCard.className = `card is-${machine.status}`;
     showHost();
@@ -163,6 +165,15 @@ function makeLeases() {
   }
 
   return { root, show };
+}
+
+/** That the machine's file has an error, and what is in force instead; "" if it has none. */
+export function brokenFileText({ _config_file: file }, problems) {
+  const error = problems.find((problem) => problem.file === file && problem.severity === "error");
+  if (!error) return "";
+  const place = error.line === null ? "" : ` in line ${error.line}`;
+  const key = error.key ? `${error.key}: ` : "";
+  return `${file} has an error${place}: ${key}${error.message.replace(/\.$/, "")}. Its last good version is in force.`;
 }
 
 /** A term and its value; `title` is the tooltip of the term. */

@@ -17,8 +17,15 @@ const HOST_METRICS = ["cpu_percent", "ram_used_gb"];
 /** The charted metrics, as a parameter of /history. */
 export const HISTORY_METRICS = Object.keys(METRICS).join(",");
 
-/** A value with the decimals that suit its size. */
-export const valueText = (value) => number(value, Math.abs(value) < 100 ? 2 : 1);
+/** By unit, how many decimals mean something. */
+const DECIMALS = { GiB: 1, "%": 0, "°C": 0, W: 0 };
+
+/** A value with the decimals that suit its unit; what would be shown as 0 but is not has one more. */
+export function valueText(value, unit) {
+  const decimals = DECIMALS[unit] ?? 2;
+  const isTooSmall = value !== 0 && Math.abs(value) < 0.5 / 10 ** decimals;
+  return number(value, isTooSmall ? decimals + 1 : decimals);
+}
 
 /**
  * The series of an answer of /history in groups {name, model, charts}: the host, then each GPU. `machine` is the live
@@ -28,7 +35,7 @@ export function chartGroups(answer, machine) {
   const host = { name: "Host", model: null, charts: [] };
   const gpus = [];
   const seriesSeen = new Map(); // counts by metric: the nth series of each GPU metric belongs to the nth card
-  for (const series of answer.series) {
+  for (const series of answer.series.filter(({ metric }) => metric in METRICS)) {
     if (HOST_METRICS.includes(series.metric)) {
       host.charts.push(chartOf(series, "", machine?.telemetry));
       continue;
