@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-
-import { isolatedPoints } from "../../machines_server/web/static/machine/chart.js";
 import { dataOf } from "../../machines_server/web/static/machine/data_table.js";
-import { chartColumns, chartGroups, summarize, valueText } from "../../machines_server/web/static/machine/series.js";
+import { chartGroups } from "../../machines_server/web/static/machine/series.js";
+import { isolatedPoints } from "../../machines_server/web/static/shared/plots.js";
+import { chartColumns, summarize, valueText } from "../../machines_server/web/static/shared/points.js";
 
 /** Points [time, average, minimum, maximum, count] at these times. */
 const pointsAt = (...times) => times.map((time) => [time, 5, 1, 9, 1]);
@@ -153,6 +153,7 @@ test("points without neighbours are drawn as points, since no line leads to them
   assert.deepEqual(found([null, 0, null]), [1]);
   assert.deepEqual(found([1, 2]), []);
   assert.deepEqual(found([7]), [0]);
+  assert.deepEqual(found([1, undefined, 2, null, undefined, 3]), [5]);
 });
 
 test("the data table has a row for each time, newest first, and leaves open what is missing", () => {

@@ -16,6 +16,7 @@ PAGES = (
     "/models?model=llama3.1:70b",
     "/events",
     "/leases",
+    "/compare?machine=workstation&machine=app-host&span=1h",
     "/machines/workstation?span=1h",
 )
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")

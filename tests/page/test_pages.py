@@ -169,7 +169,8 @@ def test_leases_that_nobody_releases_are_a_problem(
 
 
 def test_every_answer_of_the_page_is_locked_down(fleet_server: RunningServer) -> None:
-    for path in ("/", "/models", "/events", "/leases", "/machines/workstation", "/static/app.js"):
+    paths = ("/", "/models", "/events", "/compare", "/leases", "/machines/workstation", "/static/app.js")
+    for path in paths:
         headers = fleet_server.get(path).headers
         assert headers["Content-Security-Policy"].startswith("default-src 'self';")
         assert "unsafe" not in headers["Content-Security-Policy"]

@@ -3,8 +3,8 @@
 import { h, renderIfChanged, setText } from "../base/dom.js";
 import { number } from "../base/format.js";
 import { rangeText, timeOfStep } from "../base/time_ranges.js";
-import { HEIGHT, plotOptions, plotWidth, takeSelection } from "../shared/plots.js";
-import { chartColumns, summarize, valueText } from "./series.js";
+import { HEIGHT, isolatedPoints, plotOptions, plotWidth, takeSelection } from "../shared/plots.js";
+import { chartColumns, summarize, valueText } from "../shared/points.js";
 
 const AVERAGE = 3; // the last of the columns, so that its line is drawn over the band
 
@@ -123,11 +123,4 @@ function seriesOptions(colours) {
   const points = { show: true, filter: isolatedPoints, size: 5, fill: colours.accent };
   const average = { scale: "y", stroke: colours.accent, width: 1.75, points };
   return [{}, edge, { ...edge }, average];
-}
-
-/** The indexes of points with a gap on both sides, through which no line is drawn. */
-export function isolatedPoints(plot, column) {
-  const values = plot.data[column];
-  const isGap = (index) => (values[index] ?? null) === null;
-  return values.flatMap((_, index) => (!isGap(index) && isGap(index - 1) && isGap(index + 1) ? [index] : []));
 }

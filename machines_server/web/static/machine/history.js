@@ -3,9 +3,10 @@
 import { h, setText } from "../base/dom.js";
 import { duration } from "../base/format.js";
 import { serverNow, state } from "../base/live.js";
-import { ApiError, errorText } from "../base/site.js";
+import { ApiError, errorText, siteUrl, withQuery } from "../base/site.js";
 import { rangeEnds, rangeQuery, rangeText, readRange } from "../base/time_ranges.js";
 import { makeCopyLink } from "../shared/copy_link.js";
+import { makeRangeForm } from "../shared/range_form.js";
 import { makeAvailability } from "./availability.js";
 import { makeCharts } from "./charts.js";
 import { makeDataTable } from "./data_table.js";
@@ -13,7 +14,6 @@ import { makeLatestEvents } from "./latest_events.js";
 import { makeModelsLane } from "./models_lane.js";
 import { outagesOf } from "./outages.js";
 import { askForHistory, MARKED_TYPES } from "./questions.js";
-import { makeRangeForm } from "./range_form.js";
 import { staysOf } from "./residency.js";
 import { chartGroups } from "./series.js";
 
@@ -31,6 +31,7 @@ export function makeHistory(name, find, onNone) {
   const latestEvents = makeLatestEvents(name);
   const rangeForm = makeRangeForm(choose);
   const copyLink = makeCopyLink(() => location.origin + location.pathname + rangeQuery(shownEnds));
+  const compare = h("a", null, "Compare with other machines");
   const legend = h("p", { class: "quiet legend", hidden: true });
   const content = h("div", { hidden: true }, legend, chartHolder, data.root);
   const root = h(
@@ -38,7 +39,7 @@ export function makeHistory(name, find, onNone) {
     { class: "past", "aria-labelledby": "past" },
     h("h2", { id: "past" }, "History"),
     rangeForm.root,
-    h("div", { class: "caption" }, caption, copyLink),
+    h("div", { class: "caption" }, caption, copyLink, compare),
     message,
     availability.root,
     models.root,
@@ -55,7 +56,7 @@ export function makeHistory(name, find, onNone) {
   let step = 0;
   let hasFailed = false;
   let shownEnds = rangeEnds(range, serverNow() / 1000);
-  rangeForm.show(range, shownEnds);
+  showRangeChoice();
 
   /** Show another range; the browser's Back button returns to this one. */
   function choose(chosen) {
@@ -63,8 +64,13 @@ export function makeHistory(name, find, onNone) {
     const isSame = url === location.pathname + location.search;
     history[isSame ? "replaceState" : "pushState"](null, "", url);
     range = chosen;
-    rangeForm.show(range, rangeEnds(range, serverNow() / 1000));
+    showRangeChoice();
     fetchHistory();
+  }
+
+  function showRangeChoice() {
+    rangeForm.show(range, rangeEnds(range, serverNow() / 1000));
+    compare.href = siteUrl(`${withQuery("/compare", { machine: name })}&${rangeQuery(range).slice(1)}`);
   }
 
   async function fetchHistory() {

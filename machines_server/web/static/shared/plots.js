@@ -159,3 +159,11 @@ function dragByTouch(over) {
   over.addEventListener("pointerup", end);
   over.addEventListener("pointercancel", end);
 }
+
+/** The indexes of points with a gap on both sides, through which no line is drawn; undefined is no gap. */
+export function isolatedPoints(plot, column) {
+  const values = plot.data[column];
+  const known = [...values.keys()].filter((index) => values[index] !== undefined);
+  const isGap = (place) => (values[known[place]] ?? null) === null;
+  return known.filter((_, place) => !isGap(place) && isGap(place - 1) && isGap(place + 1));
+}
