@@ -19,7 +19,7 @@ def give_outages(database: Path, name: str, times: range, outages: Sequence[tupl
     connection = open_writer(database)
     rollups = Rollups(connection, DEFAULT_RETENTION)
     writer = SampleWriter(connection, 3 * times.step, rollups)
-    host = Host(name)
+    host = Host(name, offline_share=0)
     writer.write([Registry((host.machine(),), loaded_at=times.start)])
     for at in times:
         is_out = any(began <= at < ended for began, ended in outages)
