@@ -109,7 +109,7 @@ def test_availability_is_a_strip_and_outages_are_told_in_words(
     at = datetime.fromisoformat(event["at"]).astimezone(ZoneInfo("Europe/Warsaw"))
     outage = availability.locator(".outages li")
     expect(outage).to_have_text(re.compile(rf"{at:%H:%M:%S}.*: offline for .*connection refused"))
-    expect(page.locator("main")).to_contain_text("Shaded: offline.")
+    expect(page.locator("main")).to_contain_text("Shaded: offline. Dashed lines: the host was rebooted")
     outage.get_by_role("link").click()
     page.wait_for_url(re.compile(r"from=\d+&to=\d+"))
     expect(availability.locator(".outages li")).to_have_count(1)

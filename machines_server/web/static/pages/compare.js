@@ -44,7 +44,9 @@ export function open(main) {
   const hint = h("p", { class: "empty" });
   const message = h("p", { class: "empty", role: "status" }, "Loading…");
   const [machinesHolder, fleetHolder] = [h("div"), h("div")];
-  main.append(
+  const page = h(
+    "div",
+    { class: "compare" },
     h("h1", null, "Compare"),
     h("div", { class: "controls", role: "group", "aria-label": "What is compared" }, machines.root, metrics.root),
     rangeForm.root,
@@ -54,6 +56,7 @@ export function open(main) {
     machinesHolder,
     fleetHolder,
   );
+  main.append(page);
   showQuery();
 
   /** Compare something else; the browser's Back button returns to this. */

@@ -122,7 +122,7 @@ function makeMomentForm(onChoose) {
   };
   const root = h(
     "form",
-    { class: "at", "aria-label": "Events around a moment", submit },
+    { class: "moment-form", "aria-label": "Events around a moment", submit },
     h("label", null, "What happened at ", input),
     h("button", { type: "submit" }, "Show"),
     latest,

@@ -21,7 +21,7 @@ export function open(main) {
   const table = scrollable("Leases", { hidden: true }, h("table", null, tableHead(HEADINGS), rows));
   const dialog = makeReleaseDialog(release);
   const released = new Set(); // which the list may still have for a moment
-  main.append(h("h1", null, "Leases"), expired, failure, message, table, dialog.root);
+  main.append(h("div", { class: "leases" }, h("h1", null, "Leases"), expired, failure, message, table, dialog.root));
 
   async function release({ lease, machine }) {
     setText(failure, "");
