@@ -41,10 +41,15 @@ export function subscribe(listener) {
   if (state.fleet) listener(true);
 }
 
-export const serverNow = () => Date.now() + state.offset;
-
-/** The time up to which the state is known: that of the last answer while the server cannot be reached. */
-export const lastKnownNow = () => (state.failedSince === null ? Date.now() : state.answeredAt) + state.offset;
+/**
+ * The server's time in ms. It stops while the server cannot be reached, at the last answer: what happened since then,
+ * such as a model that unloaded, is unknown.
+ */
+export function serverNow() {
+  if (state.answeredAt === null) return Date.now() + state.offset;
+  const isAway = state.failedSince !== null;
+  return (isAway ? state.answeredAt : Math.min(Date.now(), state.answeredAt + 2 * intervalMs())) + state.offset;
+}
 
 /** Begin to fetch; nothing is fetched while the page is hidden. */
 export function startFetching() {

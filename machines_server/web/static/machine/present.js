@@ -2,7 +2,7 @@
 
 import { h, renderIfChanged, renderList, scrollable, setText, tableHead, updateTimes } from "../base/dom.js";
 import { ageText, bytes, duration, gib, isKnown, number, setTime, timeElement } from "../base/format.js";
-import { lastKnownNow, serverNow, state } from "../base/live.js";
+import { serverNow, state } from "../base/live.js";
 import { siteUrl, withQuery } from "../base/site.js";
 import { leaseText } from "../shared/lease_facts.js";
 import { knowsLoadedModels, sidecarHint, unloadText } from "../shared/machine_facts.js";
@@ -128,7 +128,7 @@ function makeModels() {
 
   function update(machine) {
     for (const [place, model] of machine.ollama.models.entries())
-      setText(unloadCells[place], unloadText(model, lastKnownNow()));
+      setText(unloadCells[place], unloadText(model, serverNow()));
   }
 
   return { root, show, update };
@@ -161,7 +161,7 @@ function makeLeases() {
     root.hidden = leases.length === 0;
     renderList(list, leases, ({ lease, holder }) => lease + holder, line);
     for (const [place, lease] of leases.entries())
-      setText(list.children[place].lastChild, `: ${leaseText(lease, lastKnownNow())}`);
+      setText(list.children[place].lastChild, `: ${leaseText(lease, serverNow())}`);
   }
 
   return { root, show };

@@ -2,7 +2,7 @@
 
 import { h, renderList, scrollable, setText, tableHead } from "../base/dom.js";
 import { dateTimeText, setTime, timeText } from "../base/format.js";
-import { lastKnownNow, state } from "../base/live.js";
+import { serverNow, state } from "../base/live.js";
 import { ApiError, errorText, remove, siteUrl, withQuery } from "../base/site.js";
 import { makeReleaseDialog } from "../leases/release_dialog.js";
 import { expiredText, remainingText, reservedText } from "../shared/lease_facts.js";
@@ -91,6 +91,6 @@ function showTimes(element, lease) {
   const end = element.querySelector(".end");
   setText(element.querySelector(".reserved"), reservedText(lease));
   setText(setTime(end, lease.expires_at), timeText(Date.parse(lease.expires_at)));
-  setText(element.querySelector(".remaining"), remainingText(lease, lastKnownNow()));
+  setText(element.querySelector(".remaining"), remainingText(lease, serverNow()));
   setText(element.querySelector(".broken"), lease.broken ?? "");
 }

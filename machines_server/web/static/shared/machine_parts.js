@@ -2,7 +2,7 @@
 
 import { h, renderIfChanged, setText, setTitle, svg, template } from "../base/dom.js";
 import { ageText, bytes, dateTimeText, duration, number, timeElement, withLocalTimes } from "../base/format.js";
-import { lastKnownNow, STATUSES, serverNow, state } from "../base/live.js";
+import { STATUSES, serverNow, state } from "../base/live.js";
 import { machinePage, siteUrl, withQuery } from "../base/site.js";
 import { tagTexts, unloadText } from "./machine_facts.js";
 
@@ -33,11 +33,11 @@ function badgeTemplate(status, d) {
 /** A status as shape, word and colour. */
 export const statusBadge = (status) => badgeTemplates.get(status)().root;
 
-/** Show how long a machine has had its status, such as "for 3 h 5 min"; nothing if unknown. */
-export function showSince(element, machine) {
+/** Show how long a machine has had its status, such as "for 3 h 5 min", after `word`; nothing if unknown. */
+export function showSince(element, machine, word = "for ") {
   const event = state.lastTransitions.get(machine.name);
   const isSince = event?.type === machine.status;
-  setText(element, isSince ? `for ${duration((lastKnownNow() - Date.parse(event.at)) / 1000)}` : "");
+  setText(element, isSince ? `${word}${duration((serverNow() - Date.parse(event.at)) / 1000)}` : "");
   setTitle(element, isSince ? `since ${dateTimeText(Date.parse(event.at))}` : "");
 }
 
