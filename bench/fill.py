@@ -57,8 +57,10 @@ def periods(now_s: int, past: Sequence[tuple[float, int]]) -> list[Period]:
 class Host:
     """A host with random values that change as on a real one, and that are sometimes unknown."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, offline_share: float = 0.02) -> None:
+        """`offline_share` is the part of all hours in which the host is off."""
         self.name = name
+        self._offline_share = offline_share
         self._random = random.Random(name)
         self._offline_hours: dict[int, bool] = {}
         self._cpu = 20.0
@@ -86,8 +88,8 @@ class Host:
         )
 
     def sample(self, at: float) -> Sample:
-        """The sample of the cycle that begins at `at`; in one hour of fifty the host is off."""
-        offline = self._offline_hours.setdefault(int(at // 3600), self._random.random() < 0.02)
+        """The sample of the cycle that begins at `at`."""
+        offline = self._offline_hours.setdefault(int(at // 3600), self._random.random() < self._offline_share)
         state = State.UNREACHABLE if offline else State.OK
         reason = "connection refused" if offline else None
         took = 0.003 + 0.01 * self._random.random()

@@ -74,7 +74,7 @@ def test_every_limit_of_a_machine_stands_in_its_page() -> None:
 
 
 def test_the_page_of_events_offers_every_type() -> None:
-    script = (ROOT / "machines_server" / "web" / "static" / "pages" / "events.js").read_text()
+    script = (ROOT / "machines_server" / "web" / "static" / "events" / "filter.js").read_text()
     (types,) = re.findall(r"const TYPES = \[(.*?)\]", script, re.DOTALL)
     assert set(re.findall(r'"([a-z_]+)"', types)) == set(EVENT_TYPES)
 

@@ -27,7 +27,10 @@ FOLDERS_BELOW = {
     "fleet": {"base", "shared", "fleet"},
     "models": {"base", "shared", "models"},
     "machine": {"base", "shared", "machine"},
-    "pages": {"base", "shared", "fleet", "models", "machine"},
+    "compare": {"base", "shared", "compare"},
+    "events": {"base", "shared", "events"},
+    "leases": {"base", "shared", "leases"},
+    "pages": {"base", "shared", "fleet", "models", "machine", "compare", "events", "leases"},
     "": {"base", "shared", "pages", ""},
 }
 """From which folders the modules of a folder may import; "" is the folder of app.js."""

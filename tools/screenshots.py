@@ -29,6 +29,8 @@ PAGES = {
     "models": "/models?model=llama3.1:70b",
     "machine": "/machines/workstation?span=24h",
     "events": "/events",
+    "leases": "/leases",
+    "compare": "/compare?machine=workstation&machine=spark&machine=lab-gpu&span=24h",
 }
 
 
@@ -67,7 +69,7 @@ def _take(browser: Browser, url: str, scheme: ColorScheme, size: str, file: Path
     page.goto(url)
     page.wait_for_selector("main :is(h1, h2):visible")
     time.sleep(DRAWING_S)
-    page.screenshot(path=file, full_page="/machines/" in url and file.parent != DOCS)
+    page.screenshot(path=file, full_page=("/machines/" in url or "/compare" in url) and file.parent != DOCS)
     page.close()
 
 

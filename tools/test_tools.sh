@@ -13,7 +13,7 @@ add() { missing="$missing $*"; }
 python3 -c 'import ensurepip, venv' 2>/dev/null || add python3 python3-venv
 while read -r program packages; do
   case $program in '#'*) continue ;; esac
-  [ "$program" = chromium-headless-shell ] && [ "$is_ubuntu" ] && continue
+  case $program in chromium-headless-shell | firefox-esr) [ "$is_ubuntu" ] && continue ;; esac
   command -v "$program" >/dev/null || add "$packages"
 done <tests/tools.txt
 
@@ -29,7 +29,7 @@ if [ "$missing" ]; then
   $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 fi
 
-# Ubuntu's package of Chromium brings a snap, which sees no files of tests and which containers cannot have.
+# Ubuntu has no firefox-esr, and its package of Chromium brings a snap, which sees no files of tests and which containers cannot have.
 if [ "$is_ubuntu" ] && ! command -v google-chrome >/dev/null; then
   make .venv/.ready-dev
   .venv/bin/python -m playwright install --with-deps chromium

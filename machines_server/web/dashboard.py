@@ -41,6 +41,8 @@ def make_dashboard() -> Blueprint:
     @page.get("/")
     @page.get("/models")
     @page.get("/events")
+    @page.get("/compare")
+    @page.get("/leases")
     def index() -> Response:
         return _response(_files()[_INDEX])
 

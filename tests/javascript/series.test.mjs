@@ -1,19 +1,22 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-
-import { isolatedPoints } from "../../machines_server/web/static/machine/chart.js";
 import { dataOf } from "../../machines_server/web/static/machine/data_table.js";
-import { chartColumns, chartGroups, summarize, valueText } from "../../machines_server/web/static/machine/series.js";
+import { chartGroups } from "../../machines_server/web/static/machine/series.js";
+import { isolatedPoints } from "../../machines_server/web/static/shared/plots.js";
+import { chartColumns, summarize, valueText } from "../../machines_server/web/static/shared/points.js";
 
 /** Points [time, average, minimum, maximum, count] at these times. */
 const pointsAt = (...times) => times.map((time) => [time, 5, 1, 9, 1]);
 const FRAME = { from: 0, to: 300, step: 60, interval: 5 };
 
-test("values have two decimals below 100 and one from there on", () => {
-  assert.equal(valueText(99.994), "99.99");
-  assert.equal(valueText(100.06), "100.1");
-  assert.equal(valueText(-0.125), "-0.13");
-  assert.equal(valueText(null), "–");
+test("values have the decimals that mean something", () => {
+  assert.equal(valueText(61.37, "°C"), "61");
+  assert.equal(valueText(99.96, "GiB"), "100");
+  assert.equal(valueText(18.24, "GiB"), "18.2");
+  assert.equal(valueText(12.4, "%"), "12");
+  assert.equal(valueText(0.24, "%"), "0.2");
+  assert.equal(valueText(0, "%"), "0");
+  assert.equal(valueText(undefined, "W"), "–");
 });
 
 test("a point is drawn at the middle of its step, as maximum, minimum and average", () => {
@@ -150,6 +153,7 @@ test("points without neighbours are drawn as points, since no line leads to them
   assert.deepEqual(found([null, 0, null]), [1]);
   assert.deepEqual(found([1, 2]), []);
   assert.deepEqual(found([7]), [0]);
+  assert.deepEqual(found([1, undefined, 2, null, undefined, 3]), [5]);
 });
 
 test("the data table has a row for each time, newest first, and leaves open what is missing", () => {

@@ -2,9 +2,17 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ApiError, errorText } from "../../machines_server/web/static/base/site.js";
-import { ratioText, shareText } from "../../machines_server/web/static/machine/history.js";
-import { leaseText } from "../../machines_server/web/static/machine/present.js";
+import {
+  barsOf,
+  outagesText,
+  outageWords,
+  ratioText,
+  shareText,
+} from "../../machines_server/web/static/machine/availability.js";
+import { legendText } from "../../machines_server/web/static/machine/history.js";
+import { brokenFileText } from "../../machines_server/web/static/machine/present.js";
 import { byReason } from "../../machines_server/web/static/models/route_form.js";
+import { expiredText, leaseText } from "../../machines_server/web/static/shared/lease_facts.js";
 import { eventWords } from "../../machines_server/web/static/shared/machine_parts.js";
 import { CPU, DISK, gpuLoadText, RAM } from "../../machines_server/web/static/shared/meters.js";
 
@@ -44,7 +52,13 @@ test("a lease says what it reserves and when it expires", () => {
     { index: null, vram_gb: 2.5 },
   ];
   assert.equal(text({ gpus, ram_gb: 8 }), "4 GiB of GPU 1, 2.5 GiB of GPU ?, 8 GiB of RAM, expires in 10 min");
-  assert.equal(text({ expires_at: "2026-06-30T00:00:00Z" }), "no memory reserved, expires in 0 s");
+  assert.equal(text({ expires_at: "2026-06-30T00:00:00Z" }), "no memory reserved, expires now");
+});
+
+test("leases that nobody released are counted, one like many", () => {
+  assert.match(expiredText(0), /none expired/);
+  assert.match(expiredText(1), / 1 lease expired/);
+  assert.match(expiredText(2), / 2 leases expired/);
 });
 
 test("events are told in words, and a type that this page does not know by its name", () => {
@@ -62,9 +76,51 @@ test("events are told in words, and a type that this page does not know by its n
 test("availability that is unknown is not 0", () => {
   assert.match(ratioText(null), /unknown/);
   assert.match(ratioText(0), /^Answered 0 %/);
-  assert.match(ratioText(0.9995), /^Answered 100 %/);
+  assert.match(ratioText(0.99999), /^Answered 99.99 %/);
+  assert.match(ratioText(0.57), /^Answered 57 %/);
+  assert.match(ratioText(1), /^Answered 100 %/);
   assert.equal(plain(shareText(0, 100)), "–");
   assert.equal(plain(shareText(90, 360)), "1 min, 25 %");
+});
+
+test("outages are counted and each is told in words", () => {
+  assert.equal(outagesText(0, 0), "No outages.");
+  assert.equal(plain(outagesText(1, 90)), "One outage, of 1 min.");
+  assert.equal(plain(outagesText(12, 7200)), "12 outages, the longest of 2 h.");
+  const outage = { from: 0, to: 300, reason: "connection refused", isOpen: false };
+  assert.equal(plain(outageWords(outage)), ": offline for 5 min, connection refused");
+  assert.equal(plain(outageWords({ ...outage, reason: null, isOpen: true })), ": offline for 5 min so far");
+});
+
+test("bars of a slot differ in height, not only in colour", () => {
+  assert.deepEqual(barsOf(1), [["up", 0, 1]]);
+  assert.deepEqual(barsOf(0), [["down", 0.5, 0.5]]);
+  assert.deepEqual(barsOf(null), [["unpolled", 0.45, 0.1]]);
+  assert.deepEqual(barsOf(0.999), [
+    ["up", 0, 0.8],
+    ["partly", 0.8, 0.2],
+  ]);
+});
+
+test("a legend explains what is drawn, and nothing else", () => {
+  assert.equal(legendText({ outages: [], marks: [] }), "");
+  assert.match(legendText({ outages: [{}], marks: [] }), /^Shaded: offline\.$/);
+  assert.match(legendText({ outages: [{}], marks: [1] }), /^Shaded: offline\. Dashed lines: /);
+});
+
+test("a broken file says that its last good version is in force", () => {
+  const machine = { _config_file: "box.yaml" };
+  const error = { file: "box.yaml", line: 2, key: null, message: "a list is not closed.", severity: "error" };
+  assert.equal(
+    brokenFileText(machine, [error]),
+    "box.yaml has an error in line 2: a list is not closed. Its last good version is in force.",
+  );
+  assert.match(
+    brokenFileText(machine, [{ ...error, line: null, key: "name" }]),
+    /^box.yaml has an error: name: a list/,
+  );
+  assert.equal(brokenFileText(machine, [{ ...error, severity: "warning" }]), "");
+  assert.equal(brokenFileText(machine, [{ ...error, file: "other.yaml" }]), "");
 });
 
 test("rejections for the same reason are one", () => {

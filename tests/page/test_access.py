@@ -11,7 +11,15 @@ from tests.page.conftest import Look
 from tests.page.demo_fleet import NAMED, DemoFleet
 from tests.running import RunningServer
 
-PAGES = ("/", "/?view=table", "/models?model=llama3.1:70b", "/events", "/machines/workstation?span=1h")
+PAGES = (
+    "/",
+    "/?view=table",
+    "/models?model=llama3.1:70b",
+    "/events",
+    "/leases",
+    "/compare?machine=workstation&machine=app-host&span=1h",
+    "/machines/workstation?span=1h",
+)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 

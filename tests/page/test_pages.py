@@ -96,22 +96,6 @@ def test_where_would_a_request_go_now(look: Look, fleet_server: RunningServer) -
     ]  # the browser's word for "nobody fits"
 
 
-def test_events_are_filtered_and_lead_to_machine_and_moment(look: Look, fleet_server: RunningServer) -> None:
-    page = look(fleet_server).open("/events")
-    expect(page.locator(".event").first).to_be_visible()
-    page.locator("select[name=type]").select_option("offline")
-    expect(page.locator(".event .badge").first).to_have_text("offline")
-    assert set(page.locator(".event .badge").all_inner_texts()) == {"offline"}
-    page.locator("select[name=machine]").select_option("attic")
-    assert "machine=attic" in page.url
-    page.reload()
-    expect(page.locator(".event", has_text="attic")).to_have_count(1)
-    page.locator(".event .moment").click()
-    page.wait_for_url(re.compile(r"/machines/attic\?from=\d+&to=\d+"))
-    page.go_back()
-    expect(page.get_by_role("heading", name="Events")).to_be_visible()
-
-
 def test_problems_stand_where_people_look(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open()
     problems = page.get_by_role("region", name="Problems")
@@ -196,7 +180,8 @@ def test_leases_that_nobody_releases_are_a_problem(
 
 
 def test_every_answer_of_the_page_is_locked_down(fleet_server: RunningServer) -> None:
-    for path in ("/", "/models", "/events", "/machines/workstation", "/static/app.js"):
+    paths = ("/", "/models", "/events", "/compare", "/leases", "/machines/workstation", "/static/app.js")
+    for path in paths:
         headers = fleet_server.get(path).headers
         assert headers["Content-Security-Policy"].startswith("default-src 'self';")
         assert "unsafe" not in headers["Content-Security-Policy"]

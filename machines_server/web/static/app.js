@@ -15,6 +15,8 @@ const ROUTES = [
   [/^\/$/, "Fleet", async () => fleet],
   [/^\/models$/, "Models", () => import("./pages/models.js")],
   [/^\/events$/, "Events", () => import("./pages/events.js")],
+  [/^\/compare$/, "Compare", () => import("./pages/compare.js")],
+  [/^\/leases$/, "Leases", () => import("./pages/leases.js")],
   [MACHINE_PATH, "Machine", () => import("./pages/machine.js")],
 ];
 const PRELOAD_DELAY_MS = 1000;

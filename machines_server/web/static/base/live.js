@@ -18,6 +18,7 @@ export const state = {
   fleet: null,
   leases: [],
   expiredLeases: 0,
+  leasesAnsweredAt: null,
   health: null,
   lastTransitions: new Map(),
   offset: 0,
@@ -80,6 +81,7 @@ async function fetchDetails() {
   const [leases, health, events] = answers.map(({ value }) => value);
   const before = JSON.stringify(state.leases);
   if (leases) [state.leases, state.expiredLeases] = [leases.leases, leases.expired_10m];
+  if (leases) state.leasesAnsweredAt = Date.now();
   if (health) state.health = health;
   if (events) recordTransitions(events.events);
   const sources = ["leases", "health", "events"];

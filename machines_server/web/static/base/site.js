@@ -57,6 +57,9 @@ export const get = async (path, signal) => (await request(path, { signal })).jso
 /** GET a path as text. */
 export const getText = async (path) => (await request(path, {})).text();
 
+/** DELETE a path. Throws as `get` does. */
+export const remove = async (path) => (await request(path, { method: "DELETE" })).json();
+
 /** Why a request failed, as a sentence. */
 export function errorText(error) {
   if (error instanceof ApiError) return error.message;
@@ -64,8 +67,8 @@ export function errorText(error) {
   return error instanceof TypeError ? "The server cannot be reached." : `${error.message}.`;
 }
 
-async function request(path, { headers = {}, signal = AbortSignal.timeout(TIMEOUT_MS) }) {
-  const send = () => fetch(siteUrl(path), { cache: "no-store", headers, signal });
+async function request(path, { method = "GET", headers = {}, signal = AbortSignal.timeout(TIMEOUT_MS) }) {
+  const send = () => fetch(siteUrl(path), { method, cache: "no-store", headers, signal });
   let response = await send();
   while (response.status === 429) {
     await new Promise((resume) => setTimeout(resume, 1000 * response.headers.get("Retry-After")));

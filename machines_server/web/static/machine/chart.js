@@ -1,34 +1,27 @@
-// One chart: the average of a series between its minimum and maximum, the same as a text, and for some charts which
-// models were in memory.
+// One chart: the average of a series between its minimum and maximum, and the same as a text.
 
 import { h, renderIfChanged, setText } from "../base/dom.js";
 import { number } from "../base/format.js";
-import { rangeText, tickLabels, timeOfStep } from "../base/time_ranges.js";
-import { residencyRows } from "./residency.js";
-import { chartColumns, summarize, valueText } from "./series.js";
+import { rangeText, timeOfStep } from "../base/time_ranges.js";
+import { HEIGHT, isolatedPoints, plotOptions, plotWidth, takeSelection } from "../shared/plots.js";
+import { chartColumns, summarize, valueText } from "../shared/points.js";
 
-const HEIGHT = 170;
-const MIN_WIDTH = 160;
-const AXIS_WIDTH = 52; // the same in all charts, so that a time is at the same place in each
-const FONT = "12px system-ui, sans-serif";
 const AVERAGE = 3; // the last of the columns, so that its line is drawn over the band
-const MIN_DRAG = 4; // a shorter drag, in pixels, is a click
-const MIN_POLLS = 10; // a shorter range would show next to nothing
 
-/** {root, show, draw, fit, isDragging, close}; `modelsTitle` is null where no models are shown. */
-export function makeChart(unit, modelsTitle, onRange) {
+/** {root, show, draw, fit, isDragging, close}; `onRange({from, to})` is called after a range was dragged. */
+export function makeChart(unit, onRange) {
   const canvas = h("div", { class: "canvas", role: "img" });
   const heading = h("h4");
   const readout = h("p", { class: "readout" });
-  const models = modelsTitle ? h("div", { class: "residency" }) : null;
-  const root = h("figure", { class: "card chart" }, heading, readout, canvas, models);
+  const root = h("figure", { class: "card chart" }, heading, readout, canvas);
+  const text = (value) => valueText(value, unit);
   let plot = null;
   let drawnColours = null;
   let series = null;
   let frame = null;
   let columns = null;
 
-  function show(newSeries, group, newFrame, stays, colours) {
+  function show(newSeries, group, newFrame, colours) {
     series = newSeries;
     frame = newFrame;
     columns = chartColumns(series.points, frame);
@@ -38,11 +31,6 @@ export function makeChart(unit, modelsTitle, onRange) {
     );
     canvas.setAttribute("aria-label", description(group, series, frame));
     draw(colours);
-    if (!models) return;
-    renderIfChanged(models, [stays, frame.from, frame.to], () =>
-      stays ? residencyRows(stays, frame.from, frame.to, modelsTitle) : [],
-    );
-    alignModels();
   }
 
   function draw(colours) {
@@ -56,16 +44,21 @@ export function makeChart(unit, modelsTitle, onRange) {
   }
 
   const options = (colours) =>
-    chartOptions(colours, {
-      width: width(),
-      xRange: () => [frame.from, frame.to],
+    plotOptions(colours, {
+      width: plotWidth(canvas),
+      series: seriesOptions(colours),
+      bands: [{ series: [1, 2], fill: colours.band }],
+      point: {
+        show: (_, column) => column === AVERAGE && h("div"),
+        size: 7,
+        fill: colours.accent,
+        stroke: colours.accent,
+      },
+      frame: () => frame,
       yRange: (maximum) => [0, (maximum > (series.top ?? 0) ? maximum * 1.05 : series.top) || 1],
       onCursor: showReadout,
       onSelect: selectRange,
-      onSize: alignModels,
     });
-
-  const width = () => Math.max(MIN_WIDTH, canvas.clientWidth);
 
   function showReadout() {
     const { idx: index, left } = plot?.cursor ?? {};
@@ -82,9 +75,9 @@ export function makeChart(unit, modelsTitle, onRange) {
       return lines(timeOfStep(cursorTime, frame.step), "nothing recorded");
     }
     const values = [
-      keyed("line", `average ${valueText(average)}`),
+      keyed("line", `average ${text(average)}`),
       " ",
-      keyed("band", `${valueText(minimum)} to ${valueText(maximum)}`),
+      keyed("band", `min–max ${text(minimum)} to ${text(maximum)}`),
     ];
     return lines(`from ${timeOfStep(time - frame.step / 2, frame.step)}`, values);
   }
@@ -94,30 +87,19 @@ export function makeChart(unit, modelsTitle, onRange) {
     if (!summary) return "Nothing was recorded in this time range.";
     const { latest, minimum, maximum } = summary;
     return lines(
-      keyed("line", `average, latest ${valueText(latest)}`),
-      keyed("band", `minimum to maximum, ${valueText(minimum)} to ${valueText(maximum)}`),
+      keyed("line", `average, latest ${text(latest)}`),
+      keyed("band", `min–max, ${text(minimum)} to ${text(maximum)}`),
     );
   }
 
-  function selectRange({ select: { left, width: selected } }) {
-    const [from, to] = [left, left + selected].map((position) => plot.posToVal(position, "x"));
-    plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
-    const margin = Math.max(0, MIN_POLLS * frame.interval - (to - from)) / 2;
-    if (selected >= MIN_DRAG) onRange(Math.floor(from - margin), Math.ceil(to + margin));
-  }
-
-  /** Put the band of each model exactly below the time at which it was in memory. */
-  function alignModels() {
-    if (!models || !plot) return;
-    const ratio = window.devicePixelRatio;
-    for (const band of models.querySelectorAll(".band")) {
-      band.style.marginLeft = `${plot.bbox.left / ratio}px`;
-      band.style.width = `${plot.bbox.width / ratio}px`;
-    }
+  function selectRange() {
+    const range = takeSelection(plot, frame.interval);
+    if (range) onRange(range);
   }
 
   function fit() {
-    if (plot && plot.width !== width()) plot.setSize({ width: width(), height: HEIGHT });
+    const width = plotWidth(canvas);
+    if (plot && plot.width !== width) plot.setSize({ width, height: HEIGHT });
   }
 
   const isDragging = () => plot?.select.width > 0;
@@ -127,7 +109,8 @@ export function makeChart(unit, modelsTitle, onRange) {
 /** A chart in words, for screen readers. */
 function description(group, { title, unit, points }, { from, to }) {
   const summary = summarize(points);
-  const [latest, minimum, maximum] = [summary?.latest, summary?.minimum, summary?.maximum].map(valueText);
+  const texts = [summary?.latest, summary?.minimum, summary?.maximum].map((value) => valueText(value, unit));
+  const [latest, minimum, maximum] = texts;
   const text = summary ? `latest ${latest}, minimum ${minimum}, maximum ${maximum}` : "nothing was recorded";
   return `${group}: ${title}, ${unit}, ${rangeText(from, to, 60)}: ${text}. The table below has all values.`;
 }
@@ -135,58 +118,9 @@ function description(group, { title, unit, points }, { from, to }) {
 const lines = (...texts) => texts.map((text) => h("span", { class: "line" }, text));
 const keyed = (mark, text) => h("span", { class: "keyed" }, h("i", { class: `mark ${mark}` }), text);
 
-/** Options of uPlot for the columns of `chartColumns`. */
-function chartOptions(colours, { width, xRange, yRange, onCursor, onSelect, onSize }) {
-  const axis = {
-    stroke: colours.muted,
-    font: FONT,
-    ticks: { stroke: colours.line, width: 1, size: 4 },
-    grid: { stroke: colours.line, width: 1 },
-  };
-  return {
-    width,
-    height: HEIGHT,
-    padding: [8, 30, 0, 0],
-    legend: { show: false },
-    scales: {
-      x: { time: true, range: xRange },
-      y: { range: (_, _minimum, maximum) => yRange(maximum) },
-    },
-    series: seriesOptions(colours),
-    bands: [{ series: [1, 2], fill: colours["accent-soft"] }],
-    axes: [
-      { ...axis, space: 76, size: 30, values: (_, ticks, __, ___, every) => tickLabels(ticks, every) },
-      { ...axis, size: AXIS_WIDTH, space: 34, values: (_, ticks) => ticks.map((tick) => number(tick, 2)) },
-    ],
-    cursor: cursorOptions(colours),
-    hooks: { setCursor: [onCursor], setSelect: [onSelect], setSize: [onSize], ready: [onSize] },
-  };
-}
-
 function seriesOptions(colours) {
   const edge = { scale: "y", stroke: "transparent", width: 0, points: { show: false } };
   const points = { show: true, filter: isolatedPoints, size: 5, fill: colours.accent };
   const average = { scale: "y", stroke: colours.accent, width: 1.75, points };
   return [{}, edge, { ...edge }, average];
-}
-
-function cursorOptions(colours) {
-  const point = { size: 7, fill: colours.accent, stroke: colours.accent };
-  return {
-    y: false,
-    drag: { x: true, y: false, setScale: false, dist: MIN_DRAG },
-    points: { show: (_, column) => column === AVERAGE && h("div"), ...point },
-    sync: {
-      key: "machine",
-      scales: ["x", null],
-      filters: { pub: (type) => type === "mousemove" || type === "mouseleave" },
-    },
-  };
-}
-
-/** The indexes of points with a gap on both sides, through which no line is drawn. */
-export function isolatedPoints(plot, column) {
-  const values = plot.data[column];
-  const isGap = (index) => (values[index] ?? null) === null;
-  return values.flatMap((_, index) => (!isGap(index) && isGap(index - 1) && isGap(index + 1) ? [index] : []));
 }

@@ -1,14 +1,12 @@
-// The charts of the host and of each GPU, and uPlot, the library that draws them.
+// The charts of the host and of each GPU.
 
-import { h, loadFile } from "../base/dom.js";
-import { siteUrl } from "../base/site.js";
+import { h } from "../base/dom.js";
+import { loadUplot, readColours } from "../shared/plots.js";
 import { makeChart } from "./chart.js";
 
-const COLOURS = ["muted", "line", "accent", "accent-soft"];
-
 /**
- * {show, restyle, isDragging, close}: `onRange(from, to)` is called after a range was chosen by dragging. `show` takes the groups
- * of `chartGroups`, a frame {from, to, step, interval} in seconds, and the stays of models, or null if unknown.
+ * {show, restyle, isDragging, close}: `onRange({from, to})` is called after a range was chosen by dragging. `show` takes the groups
+ * of `chartGroups` and a frame {from, to, step, interval} in seconds.
  */
 export async function makeCharts(holder, onRange) {
   await loadUplot();
@@ -20,20 +18,17 @@ export async function makeCharts(holder, onRange) {
   });
   resizes.observe(holder);
 
-  function show(groups, frame, stays) {
+  function show(groups, frame) {
     const newShape = JSON.stringify(groups.map((group) => [group.name, group.model, group.charts.map(keyOf)]));
     if (newShape !== shape) build(groups);
     shape = newShape;
     for (const group of groups)
-      for (const series of group.charts) charts.get(series.key).show(series, group.name, frame, stays, colours);
+      for (const series of group.charts) charts.get(series.key).show(series, group.name, frame, colours);
   }
 
   function build(groups) {
     for (const chart of charts.values()) chart.close();
-    const withModels = groups.length > 1 ? "vram_used_gb" : "ram_used_gb";
-    // Ollama does not say which GPU a model is on.
-    const modelsTitle = groups.length > 2 ? "Models in memory, on any of the GPUs" : "Models in memory";
-    const make = (series) => makeChart(series.unit, series.metric === withModels ? modelsTitle : null, onRange);
+    const make = (series) => makeChart(series.unit, onRange);
     charts = new Map(groups.flatMap((group) => group.charts.map((series) => [series.key, make(series)])));
     holder.replaceChildren(...groups.map(section));
   }
@@ -63,29 +58,3 @@ export async function makeCharts(holder, onRange) {
 }
 
 const keyOf = ({ key }) => key;
-
-let loading = null;
-
-/** Resolves when `window.uPlot` is there; a call after a failure loads it again. */
-function loadUplot() {
-  loading ??= Promise.all([
-    loadFile("link", { rel: "stylesheet", href: siteUrl("/static/vendor/uPlot.min.css") }),
-    loadFile("script", { src: siteUrl("/static/vendor/uPlot.iife.min.js") }),
-  ]);
-  loading.catch(() => {
-    loading = null;
-  });
-  return loading;
-}
-
-/** The colours of the page, by the names of their custom properties, as a canvas understands them. */
-function readColours() {
-  const probe = h("span", { hidden: true });
-  document.body.append(probe);
-  const colours = COLOURS.map((name) => {
-    probe.style.color = `var(--${name})`;
-    return [name, getComputedStyle(probe).color];
-  });
-  probe.remove();
-  return Object.fromEntries(colours);
-}

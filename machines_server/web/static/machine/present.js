@@ -4,6 +4,7 @@ import { h, renderIfChanged, renderList, scrollable, setText, tableHead, updateT
 import { ageText, bytes, duration, gib, isKnown, number, setTime, timeElement } from "../base/format.js";
 import { serverNow, state } from "../base/live.js";
 import { siteUrl, withQuery } from "../base/site.js";
+import { leaseText } from "../shared/lease_facts.js";
 import { knowsLoadedModels, sidecarHint, unloadText } from "../shared/machine_facts.js";
 import { modelsKey, showAgeOfValues, showSince, showStatus, tagChips } from "../shared/machine_parts.js";
 import { CPU, DISK, makeGauges, makeGpus, RAM } from "../shared/meters.js";
@@ -22,9 +23,10 @@ export function makePresent() {
   const since = h("span", { class: "quiet since" });
   const about = h("p", { class: "about" });
   const reason = h("p", { class: "reason" });
+  const brokenFile = h("p", { class: "reason broken-file" });
   const title = h("h1");
   const status = h("p", { class: "state" }, badge, " ", since);
-  const head = h("header", { class: "machine-head" }, title, status, about, reason);
+  const head = h("header", { class: "machine-head" }, title, status, about, reason, brokenFile);
   const age = h("p", { class: "old" });
   const noSample = h("p", { class: "quiet" });
   const gauges = makeGauges([CPU, RAM, DISK]);
@@ -50,6 +52,7 @@ export function makePresent() {
     machine = now;
     setText(title, machine.name);
     showStatus(badge, reason, machine);
+    setText(brokenFile, brokenFileText(machine, state.fleet.errors));
     showAbout();
     hostCard.className = gpuCard.className = `card is-${machine.status}`;
     showHost();
@@ -164,12 +167,13 @@ function makeLeases() {
   return { root, show };
 }
 
-/** What a lease reserves and when it expires; `now` is the server's time in ms. */
-export function leaseText({ gpus, ram_gb: ram, expires_at: expires }, now) {
-  const reserved = gpus.map(({ index, vram_gb: size }) => `${gib(size)} of GPU ${index ?? "?"}`);
-  if (ram) reserved.push(`${gib(ram)} of RAM`);
-  const left = duration((Date.parse(expires) - now) / 1000);
-  return `${reserved.join(", ") || "no memory reserved"}, expires in ${left}`;
+/** That the machine's file has an error, and what is in force instead; "" if it has none. */
+export function brokenFileText({ _config_file: file }, problems) {
+  const error = problems.find((problem) => problem.file === file && problem.severity === "error");
+  if (!error) return "";
+  const place = error.line === null ? "" : ` in line ${error.line}`;
+  const key = error.key ? `${error.key}: ` : "";
+  return `${file} has an error${place}: ${key}${error.message.replace(/\.$/, "")}. Its last good version is in force.`;
 }
 
 /** A term and its value; `title` is the tooltip of the term. */

@@ -10,9 +10,6 @@ const MAX_ROWS = 10;
 /** After these events it is unknown which models a machine holds. */
 const SILENT = ["offline", "unknown", "machine_removed"];
 
-/** The events from which residency follows, as a parameter of /api/events. */
-export const RESIDENCY_EVENT_TYPES = ["model_loaded", "model_unloaded", ...STATUSES, "machine_removed"].join(",");
-
 /**
  * The stays of models in memory: [[model, [[from, to], ...]], ...] in epoch seconds, the longest total first.
  * `before` are the events before the time range and `within` those in it, both newest first; `held` are the models in

@@ -1,24 +1,14 @@
-// Which metrics of the history are charted, and how their points become the columns of a chart.
+// Which metrics of the history are charted, and in which groups.
 
-import { number } from "../base/format.js";
 import { timeOfStep } from "../base/time_ranges.js";
+import { METRICS } from "../shared/points.js";
 
-/** By metric: title, unit, and the end of the scale: `top`, or the telemetry value named by `topKey`. */
-const METRICS = {
-  cpu_percent: { title: "CPU", unit: "%", top: 100 },
-  ram_used_gb: { title: "Memory used", unit: "GiB", topKey: "ram_total_gb" },
-  vram_used_gb: { title: "VRAM used", unit: "GiB", topKey: "vram_total_gb" },
-  utilisation: { title: "Utilisation", unit: "%", top: 100 },
-  temperature_c: { title: "Temperature", unit: "°C" },
-  power_w: { title: "Power", unit: "W" },
-};
+const CHARTED = ["cpu_percent", "ram_used_gb", "vram_used_gb", "utilisation", "temperature_c", "power_w"];
+
 const HOST_METRICS = ["cpu_percent", "ram_used_gb"];
 
 /** The charted metrics, as a parameter of /history. */
-export const HISTORY_METRICS = Object.keys(METRICS).join(",");
-
-/** A value with the decimals that suit its size. */
-export const valueText = (value) => number(value, Math.abs(value) < 100 ? 2 : 1);
+export const HISTORY_METRICS = CHARTED.join(",");
 
 /**
  * The series of an answer of /history in groups {name, model, charts}: the host, then each GPU. `machine` is the live
@@ -28,7 +18,7 @@ export function chartGroups(answer, machine) {
   const host = { name: "Host", model: null, charts: [] };
   const gpus = [];
   const seriesSeen = new Map(); // counts by metric: the nth series of each GPU metric belongs to the nth card
-  for (const series of answer.series) {
+  for (const series of answer.series.filter(({ metric }) => CHARTED.includes(metric))) {
     if (HOST_METRICS.includes(series.metric)) {
       host.charts.push(chartOf(series, "", machine?.telemetry));
       continue;
@@ -64,42 +54,3 @@ function withoutReplacedGpus(gpus, step) {
 }
 
 const lastTime = ({ charts }) => Math.max(...charts.map(({ points }) => points.at(-1)?.[0] ?? -Infinity));
-
-/**
- * The columns of a chart: [time, maximum, minimum, average]. A point is drawn at the middle of its step. Both ends of
- * a gap get an empty row, so that no line is drawn across it and the cursor finds nothing there.
- */
-export function chartColumns(points, { from, to, step, interval }) {
-  const maxDistance = maxPointDistance(points, step, interval);
-  const rows = [];
-  const addGap = (first, last) => {
-    rows.push([first, null, null, null]);
-    if (last > first) rows.push([last, null, null, null]);
-  };
-  let before = from - step;
-  for (const [time, average, minimum, maximum] of points) {
-    if (time - before > maxDistance) addGap(before + step, time - step);
-    rows.push([time, maximum, minimum, average]);
-    before = time;
-  }
-  if (to - before > maxDistance) addGap(before + step, to - step);
-  const times = rows.map(([time]) => time + step / 2);
-  return [times, ...[1, 2, 3].map((column) => rows.map((row) => row[column]))];
-}
-
-/** How far apart two points may be without a gap: a step may be shorter than the time between two polls. */
-function maxPointDistance(points, step, interval) {
-  const distances = points.slice(1).map(([time], place) => time - points[place][0]);
-  const median = distances.sort((one, other) => one - other)[distances.length >> 1] ?? 0;
-  const usual = Math.max(interval, median > step ? median : 0);
-  return (Math.floor((usual * 1.1) / step) + 1) * step;
-}
-
-/** {latest, minimum, maximum} over all points; null without any. */
-export function summarize(points) {
-  if (!points.length) return null;
-  const [, latest] = points.at(-1);
-  const minimum = points.reduce((found, point) => Math.min(found, point[2]), Infinity);
-  const maximum = points.reduce((found, point) => Math.max(found, point[3]), -Infinity);
-  return { latest, minimum, maximum };
-}

@@ -1,128 +1,140 @@
-// The events page: what happened in the fleet, newest first.
+// The events page: what happened in the fleet, newest first, now or around a moment.
 
-import { h, renderIfChanged, renderList, setText, updateTimes } from "../base/dom.js";
-import { ageText } from "../base/format.js";
-import { serverNow, state } from "../base/live.js";
-import { errorText, get, replaceUrl, withQuery } from "../base/site.js";
+import { h, setText } from "../base/dom.js";
+import { state } from "../base/live.js";
+import { errorText, siteUrl } from "../base/site.js";
 import { dateTimeInputValue } from "../base/time_ranges.js";
-import { eventLine } from "../shared/machine_parts.js";
+import { makeEventLog } from "../events/event_log.js";
+import { filterPath, readFilter, TYPES, withMoment } from "../events/filter.js";
+import { eventTypeText, makeEventList } from "../shared/event_list.js";
+import { makeMultiChoice } from "../shared/multi_choice.js";
+import { loadStyles } from "../shared/styles.js";
 
-const PAGE_SIZE = 100;
-const MAX_PAGE_SIZE = 10_000;
-const TYPES = [
-  "online",
-  "degraded",
-  "offline",
-  "unknown",
-  "model_loaded",
-  "model_unloaded",
-  "machine_added",
-  "machine_changed",
-  "machine_removed",
-  "host_rebooted",
-  "host_changed",
-];
+await loadStyles("past.css");
 
 export function open(main) {
-  const query = readQuery(location.search);
-  const list = h("ol", { class: "events long" });
-  const message = h("p", { class: "empty", role: "status" });
-  const older = h("button", { type: "button", class: "button", hidden: true, click: fetchOlder }, "Older events");
-  const machine = h("select", { name: "machine", change: choose });
-  const type = h("select", { name: "type", change: choose }, options(TYPES));
-  const until = h("input", { type: "datetime-local", name: "to", change: choose });
-  type.value = query.get("type") ?? "";
-  if (query.get("to")) until.value = dateTimeInputValue(Number(query.get("to")));
+  let filter = readFilter(location.search);
+  let log = makeEventLog(filter);
+  let isFetching = false;
+  let isStarted = false;
+  let wasAway = false;
+  let isClosed = false;
+  const list = makeEventList("h2");
+  const message = h("p", { class: "empty", role: "status" }, "Loading…");
+  const newer = h("button", { type: "button", hidden: true, click: () => fetchWith(log.fetchNewer) }, "Newer events");
+  const older = h("button", { type: "button", hidden: true, click: () => fetchWith(log.fetchOlder) }, "Older events");
+  const machines = makeMultiChoice("Machines", { none: "all", onChange: (chosen) => choose({ machines: chosen }) });
+  const types = makeMultiChoice("Types", {
+    none: "all",
+    textOf: eventTypeText,
+    onChange: (chosen) => choose({ types: chosen }),
+  });
+  const moment = makeMomentForm((at) => choose({ at }));
   main.append(
     h("h1", null, "Events"),
     h(
-      "form",
-      { class: "controls", "aria-label": "Filter events", submit: (event) => event.preventDefault() },
-      h("label", null, "Machine ", machine),
-      h("label", null, "Type ", type),
-      h("label", null, "Until ", until),
+      "div",
+      { class: "controls", role: "group", "aria-label": "Filter events" },
+      machines.root,
+      types.root,
+      moment.root,
     ),
+    newer,
     message,
-    list,
+    list.root,
     older,
   );
-  let shown = [];
-  let requests = 0;
-  let showsOlder = false;
+  showFilter();
 
-  function choose({ target }) {
-    const value = target.name === "to" && target.value ? String(new Date(target.value).getTime() / 1000) : target.value;
-    if (value) query.set(target.name, value);
-    else query.delete(target.name);
-    replaceUrl(withQuery("/events", Object.fromEntries(query)));
-    fetchEvents();
+  /** Show events of another filter; the browser's Back button returns to this one. */
+  function choose(change) {
+    filter = { ...filter, ...change };
+    history.pushState(null, "", siteUrl(filterPath(filter)));
+    showFilter();
+    start();
   }
 
-  function fetchOlder() {
-    showsOlder = true;
-    fetchEvents(Date.parse(shown.at(-1).at) / 1000 + 0.001);
+  function showFilter() {
+    const names = (state.fleet?.machines ?? []).map(({ name }) => name);
+    machines.show(names, filter.machines);
+    types.show(TYPES, filter.types);
+    moment.show(filter.at);
   }
 
-  /** Fetch the newest events, or add those before `before` (epoch seconds) to what is shown. */
-  async function fetchEvents(before = null, limit = PAGE_SIZE) {
-    requests += 1;
-    const request = requests;
+  /** Begin anew; what is shown stays until the answer is here. */
+  async function start() {
+    isStarted = true;
+    isFetching = false;
+    log = makeEventLog(filter);
+    await fetchWith(log.start);
+    if (filter.at !== null) list.root.querySelector(".moment-line")?.scrollIntoView({ block: "center" });
+  }
+
+  async function fetchWith(fetchPage) {
+    if (isFetching) return;
+    isFetching = true;
+    const used = log;
+    let failure = "";
     try {
-      const filter = { machine: query.get("machine"), type: query.get("type"), to: before ?? query.get("to") };
-      const { events } = await get(withQuery("/api/events", { ...filter, limit }));
-      if (request !== requests) return;
-      const known = new Set(before === null ? [] : shown.map(({ id }) => id));
-      const added = events.filter(({ id }) => !known.has(id));
-      // All events of a full page may have the same time and be shown already: a larger page goes further back.
-      if (before !== null && !added.length && events.length === limit && limit < MAX_PAGE_SIZE) {
-        fetchEvents(before, Math.min(MAX_PAGE_SIZE, limit * 10));
-        return;
-      }
-      shown = before === null ? events : [...shown, ...added];
-      showsOlder = before !== null;
-      older.hidden = events.length < limit;
-      setText(message, shown.length ? "" : emptyText());
+      await fetchPage();
     } catch (error) {
-      if (request !== requests) return;
-      setText(message, errorText(error));
-      if (before === null) shown = []; // what is shown may not match the filter
+      failure = errorText(error);
     }
-    show();
+    if (used !== log || isClosed) return; // the filter has changed, or another page was opened
+    isFetching = false;
+    show(failure);
   }
 
-  const emptyText = () => (query.size ? "No events match the filter." : "No events yet.");
-
-  function show() {
-    renderList(
-      list,
-      shown,
-      ({ id }) => id,
-      (event) => eventLine(event, serverNow()),
-    );
-    updateTimes(list, (time) => ageText(time, serverNow()));
+  function show(failure) {
+    list.show(withMoment(log.events, filter.at));
+    newer.hidden = !log.hasNewer;
+    older.hidden = !log.hasOlder;
+    setText(message, failure || (log.events.length ? "" : emptyText(filter)));
   }
 
-  /** New events appear by themselves, unless the reader looks at older ones. */
+  /** New events appear by themselves, unless there are pages between them and what is shown. */
   function update(hasChanged) {
-    const names = [...state.fleet.machines.map(({ name }) => name), query.get("machine")].filter(Boolean);
-    renderIfChanged(machine, names, () => options([...new Set(names)]));
-    machine.value = query.get("machine") ?? "";
-    if (requests === 0 || (hasChanged && !showsOlder && !query.get("to"))) fetchEvents();
-    else show();
+    showFilter();
+    const isBack = wasAway && state.failedSince === null;
+    wasAway = state.failedSince !== null;
+    if (!isStarted || isBack) start();
+    else if (hasChanged && !log.hasNewer && !wasAway) fetchWith(log.fetchNewer);
+    else list.update();
   }
 
-  return { update };
+  function close() {
+    isClosed = true;
+  }
+
+  return { update, close };
 }
 
-/** The filter in the URL, without values that this page never puts there. */
-function readQuery(search) {
-  const query = new URLSearchParams(search);
-  if (!TYPES.includes(query.get("type"))) query.delete("type");
-  if (!Number.isFinite(Number(query.get("to")))) query.delete("to");
-  return query;
-}
+const emptyText = ({ machines, types }) =>
+  machines.length || types.length ? "No events match the filter." : "No events yet.";
 
-const options = (values) => [
-  h("option", { value: "" }, "any"),
-  ...values.map((value) => h("option", { value }, value)),
-];
+/** {root, show(at)}: asks for a moment; `onChoose` is called with it in epoch seconds, or with null for now. */
+function makeMomentForm(onChoose) {
+  const input = h("input", { type: "datetime-local", name: "at", required: true });
+  const latest = h("button", { type: "button", click: () => onChoose(null) }, "Latest events");
+  const submit = (event) => {
+    event.preventDefault();
+    onChoose(new Date(input.value).getTime() / 1000);
+  };
+  const root = h(
+    "form",
+    { class: "moment-form", "aria-label": "Events around a moment", submit },
+    h("label", null, "What happened at ", input),
+    h("button", { type: "submit" }, "Show"),
+    latest,
+  );
+  let shown;
+
+  function show(at) {
+    latest.hidden = at === null;
+    if (at === shown) return; // it may be half typed
+    shown = at;
+    input.value = at === null ? "" : dateTimeInputValue(at);
+  }
+
+  return { root, show };
+}

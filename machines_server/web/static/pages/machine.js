@@ -1,10 +1,11 @@
 // The page of one machine: its present state, its history and its file.
 
-import { copyButton, h, loadFile, setText } from "../base/dom.js";
+import { copyButton, h, setText } from "../base/dom.js";
 import { state } from "../base/live.js";
 import { errorText, getText, machineApi, siteUrl } from "../base/site.js";
 import { makeHistory } from "../machine/history.js";
-import { makePresent } from "../machine/present.js";
+import { brokenFileText, makePresent } from "../machine/present.js";
+import { loadStyles } from "../shared/styles.js";
 
 /** The keys that the server adds to what the file declares. */
 const LIVE_KEYS = new Set([
@@ -17,10 +18,7 @@ const LIVE_KEYS = new Set([
   "ollama",
 ]);
 
-// Without its styles the page would jump; if they cannot be had, it can still be read.
-await loadFile("link", { rel: "stylesheet", href: siteUrl("/static/machine.css") }).catch((error) =>
-  console.info(error.message),
-);
+await loadStyles("past.css", "machine.css");
 
 export function open(main, name) {
   const present = makePresent();
@@ -73,11 +71,13 @@ function makeMachineFile() {
   const text = h("pre", { tabindex: "0", "aria-labelledby": "file" });
   const fileName = h("code");
   const message = h("p", { class: "empty", role: "status" });
+  const problem = h("p", { class: "reason broken-file", role: "status" });
   const copy = copyButton("Copy", () => text.textContent);
   const root = h(
     "section",
     { class: "declared", "aria-labelledby": "file", hidden: true },
-    h("h2", { id: "file" }, "Machine file"),
+    h("h2", { id: "file" }, "Config in effect"),
+    problem,
     h("p", { class: "about" }, h("span", null, "As loaded from ", fileName), copy),
     message,
     text,
@@ -87,6 +87,7 @@ function makeMachineFile() {
 
   async function show(machine) {
     root.hidden = !machine;
+    setText(problem, machine ? brokenFileText(machine, state.fleet.errors) : "");
     const key = JSON.stringify(Object.entries(machine ?? {}).filter(([name]) => !LIVE_KEYS.has(name)));
     if (!machine || key === shown) return;
     shown = key;

@@ -23,7 +23,7 @@ export function makeRangeForm(onChoose) {
     { class: "spans" },
     h("div", { class: "buttons", role: "group", "aria-label": "Time range up to now" }, buttons),
     form,
-    h("p", { class: "quiet by-mouse" }, "Or drag across a chart."),
+    h("p", { class: "quiet" }, "Or drag across a chart."),
   );
 
   function submit(event) {

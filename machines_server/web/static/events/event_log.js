@@ -1,0 +1,45 @@
+// The events that were fetched so far: a stretch without gaps that grows at both ends, page by page.
+
+import { get, withQuery } from "../base/site.js";
+import { mergeEvents } from "./filter.js";
+
+const PAGE_SIZE = 100;
+
+/** The events that match `filter`. Every method that fetches throws as `get` does. */
+export function makeEventLog({ machines, types, at }) {
+  const fetchPage = (query) =>
+    get(withQuery("/api/events", { machine: machines, type: types, limit: PAGE_SIZE, ...query }));
+  const log = { events: [], hasOlder: false, hasNewer: false, start, fetchOlder, fetchNewer };
+  let oldestId = null;
+  let newestId = 0;
+
+  /** Fetch the newest events or, if the filter has a moment, those around it. */
+  async function start() {
+    const older = await fetchPage({ to: at });
+    addOlder(older);
+    if (at !== null) await fetchNewer();
+    else newestId = highestId(older.events, 0);
+  }
+
+  async function fetchOlder() {
+    addOlder(await fetchPage({ before: oldestId }));
+  }
+
+  function addOlder({ events, next, truncated }) {
+    log.events = mergeEvents(log.events, events);
+    log.hasOlder = truncated;
+    oldestId = next;
+  }
+
+  /** Fetch the first of the events that were written after those that are known. */
+  async function fetchNewer() {
+    const { events, truncated } = await fetchPage({ after: newestId, from: at });
+    log.events = mergeEvents(events, log.events);
+    log.hasNewer = truncated;
+    newestId = highestId(events, newestId);
+  }
+
+  return log;
+}
+
+const highestId = (events, start) => events.reduce((highest, { id }) => Math.max(highest, id), start);

@@ -1,0 +1,43 @@
+// Asks before a lease is released.
+
+import { h, setText } from "../base/dom.js";
+import { reservedText } from "../shared/lease_facts.js";
+
+/** {root, ask(lease)}: `onConfirm(lease)` is called after the reader has agreed. */
+export function makeReleaseDialog(onConfirm) {
+  const question = h("p", { id: "release" });
+  const consequence = h(
+    "p",
+    { class: "quiet" },
+    "Its memory can then be given to others, while the holder may still be using it.",
+  );
+  const root = h(
+    "dialog",
+    { class: "card", "aria-labelledby": "release" },
+    question,
+    consequence,
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", click: confirm }, "Release it"),
+      h("button", { type: "button", autofocus: true, click: () => root.close() }, "Keep it"),
+    ),
+  );
+  let asked = null;
+
+  function ask(lease) {
+    asked = lease;
+    const { machine, model, holder } = lease;
+    const what = [model, `on ${machine}`].filter(Boolean).join(" ");
+    const whose = holder ? ` held by ${holder}` : "";
+    setText(question, `Release the lease of ${what}${whose} (${reservedText(lease)})?`);
+    root.showModal();
+  }
+
+  function confirm() {
+    root.close();
+    onConfirm(asked);
+  }
+
+  return { root, ask };
+}

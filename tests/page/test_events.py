@@ -1,0 +1,156 @@
+"""The page of events: days and clock times, filters, moments, and pages without end."""
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.bodies import http, ollama_body
+from tests.fakes import FakeFleet
+from tests.page.conftest import UNHURRIED, Look
+from tests.page.demo_fleet import DemoFleet
+from tests.page.pasts import give_outages
+from tests.running import RunningServer
+
+STEP_S = 600
+CHANGES = 280
+HERE = ZoneInfo("Europe/Warsaw")
+
+
+@pytest.fixture(scope="module")
+def eventful_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server whose workstation was offline and online in turns for two days."""
+    folder = tmp_path_factory.mktemp("events")
+    last = int(time.time()) - 3600
+    times = range(last - CHANGES * STEP_S, last, STEP_S)
+    outages = [(at, at + STEP_S) for at in times[1::2]]
+    give_outages(folder / "var" / "telemetry.db", "workstation", times, outages)
+    with FakeFleet() as fakes, RunningServer(folder, **UNHURRIED) as server:
+        DemoFleet(server, fakes).declare(2)
+        yield server
+
+
+def all_events(server: RunningServer, query: str) -> list[dict[str, Any]]:
+    """The events of the API, in one page."""
+    answer = server.get(f"/api/events?limit=10000&{query}").json()
+    assert not answer["truncated"]
+    return list(answer["events"])
+
+
+def choose(page: Page, label: str, *values: str) -> None:
+    """Add these to what is chosen, one by one."""
+    for value in values:
+        page.get_by_label(label, exact=True).select_option(value)
+
+
+def test_events_have_a_day_a_clock_time_and_an_age(look: Look, eventful_server: RunningServer) -> None:
+    page = look(eventful_server).open("/events?machine=workstation&type=offline")
+    newest = all_events(eventful_server, "machine=workstation&type=offline")[0]
+    at = datetime.fromisoformat(newest["at"]).astimezone(HERE)
+    day = page.get_by_role("heading", level=2).first
+    expect(day).to_contain_text(f"{at.day} {at:%B %Y}")
+    expect(page.locator(".event").first).to_have_text(
+        re.compile(rf"^{at:%H:%M:%S} workstation .*offline.* 1\sh.* ago$")
+    )
+
+
+def test_older_events_are_paged_to_the_very_first(look: Look, eventful_server: RunningServer) -> None:
+    page = look(eventful_server).open("/events?machine=workstation&type=offline&type=online")
+    older = page.get_by_role("button", name="Older events")
+    shown = page.locator(".event")
+    expect(shown).to_have_count(100)
+    expected = len(all_events(eventful_server, "machine=workstation&type=offline,online"))
+    for count in (200, expected):
+        older.click()
+        expect(shown).to_have_count(count)
+    expect(older).to_be_hidden()
+    assert page.get_by_role("heading", level=2).count() >= 2
+
+
+def test_what_happened_at_a_moment(look: Look, eventful_server: RunningServer) -> None:
+    page = look(eventful_server).open("/events?machine=workstation&type=offline")
+    expect(page.locator(".event")).to_have_count(100)
+    moment = time.time() - 36 * 3600
+    typed = datetime.fromtimestamp(moment, HERE).strftime("%Y-%m-%dT%H:%M")
+    page.get_by_label("What happened at").fill(typed)
+    page.get_by_role("button", name="Show").click()
+    at = int(datetime.fromisoformat(typed).replace(tzinfo=HERE).timestamp())
+    page.wait_for_url(f"**/events?machine=workstation&type=offline&at={at}")
+    page.reload()
+    line = page.locator(".moment-line")
+    expect(line).to_be_in_viewport()
+    expect(page.get_by_label("What happened at")).to_have_value(typed)
+    before, since = (
+        line.locator(f"xpath={axis}::li[1]//time") for axis in ("following-sibling", "preceding-sibling")
+    )
+    first_since = all_events(eventful_server, f"machine=workstation&type=offline&from={at}")[-1]
+    last_before = all_events(eventful_server, f"machine=workstation&type=offline&to={at}")[0]
+    expect(since).to_have_attribute("datetime", first_since["at"])
+    expect(before).to_have_attribute("datetime", last_before["at"])
+    page.get_by_role("button", name="Latest events").click()
+    expect(line).to_have_count(0)
+    page.go_back()
+    expect(line).to_be_visible()
+
+
+def test_pages_after_a_moment_lead_to_now(look: Look, eventful_server: RunningServer) -> None:
+    at = int(time.time()) - 60 * 3600
+    page = look(eventful_server).open(f"/events?machine=workstation&type=offline&type=online&at={at}")
+    newer = page.get_by_role("button", name="Newer events")
+    expected = len(all_events(eventful_server, "machine=workstation&type=offline,online"))
+    for count in (200, expected):
+        newer.click()
+        expect(page.locator(".event")).to_have_count(count)
+    expect(newer).to_be_hidden()
+
+
+def test_events_are_filtered_by_several_machines_and_types(
+    look: Look, eventful_server: RunningServer
+) -> None:
+    page = look(eventful_server).open("/events")
+    choose(page, "Machines", "workstation", "app-host")
+    choose(page, "Types", "model_loaded", "machine_added")
+    page.wait_for_url("**/events?machine=workstation&machine=app-host&type=model_loaded&type=machine_added")
+    words = "machine=workstation,app-host&type=model_loaded,machine_added"
+    expect(page.locator(".event")).to_have_count(min(100, len(all_events(eventful_server, words))))
+    expect(page.locator(".event", has_text="app-host").first).to_be_visible()
+    page.get_by_role("button", name="Remove workstation").click()
+    expect(page.locator(".event", has_text="workstation")).to_have_count(0)
+    page.go_back()
+    expect(page.get_by_role("button", name="Remove workstation")).to_be_visible()
+    expect(page.locator(".event", has_text="workstation").first).to_be_visible()
+
+
+def test_an_event_leads_to_its_machine_at_that_time(look: Look, eventful_server: RunningServer) -> None:
+    page = look(eventful_server).open("/events?type=offline")
+    page.locator(".event .moment").first.click()
+    page.wait_for_url(re.compile(r"/machines/workstation\?from=\d+&to=\d+"))
+    page.go_back()
+    expect(page.get_by_role("heading", name="Events")).to_be_visible()
+
+
+def test_new_events_appear_by_themselves_and_older_ones_stay(
+    server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    demo = DemoFleet(server, fakes)
+    demo.declare(1)
+    page = look(server).open("/events")
+    added = page.locator(".event", has_text="was added")
+    expect(added).to_have_count(1)
+    demo.ollamas["workstation"].answer = http(ollama_body())
+    expect(page.locator(".event", has_text="unloaded")).to_have_count(2)
+    expect(added).to_have_count(1)
+
+
+def test_why_events_cannot_be_shown_is_said(look: Look, eventful_server: RunningServer) -> None:
+    watched = look(eventful_server)
+    page = watched.open("/events?machine=nobody")
+    expect(page.locator("main")).to_contain_text("There is no machine named")
+    page.get_by_role("button", name="Remove nobody").click()
+    expect(page.locator(".event").first).to_be_visible()
+    watched.complaints = [one for one in watched.complaints if "404" not in one]
