@@ -17,7 +17,7 @@ export function makeLineChart(title, unit, onRange) {
   const canvas = h("div", { class: "canvas", role: "img" });
   const time = h("p", { class: "quiet" });
   const values = h("ul", { class: "lines" });
-  const root = h("figure", { class: "card chart" }, h("h3", null, `${title}, ${unit}`), time, values, canvas);
+  const root = h("figure", { class: "card chart" }, h("h2", null, `${title}, ${unit}`), time, values, canvas);
   let plot = null;
   let drawn = null;
   let lines = [];
