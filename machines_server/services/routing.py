@@ -11,7 +11,7 @@ from machines_server.contract.requests import LeaseParameters, RenewParameters, 
 from machines_server.contract.routing import RouteJson, no_machine, reason_text
 from machines_server.core.memory import Share
 from machines_server.core.model_names import model_key
-from machines_server.core.routing.answer import Candidate, Ranking
+from machines_server.core.routing.answer import Candidate, Ranking, Rejection
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.leases import Lease, Warmth, broken_reason, promised_shares
 from machines_server.core.routing.preference import Order
@@ -219,13 +219,19 @@ class Routing:
         if question.model and (not ranking.candidates or ranking.candidates[0].warmth is Warmth.COLD):
             self._look_for(question.model)
         if not ranking.candidates:
-            near = "; ".join(
-                f"{one.name}: {reason_text(one.reason)}" for one in ranking.rejected[:NEAR_MISSES]
-            )
+            near = _near_misses(ranking.rejected[:NEAR_MISSES])
             wanted = f" for {clip(question.model)}" if question.model else ""
             message = f"No machine is fit{wanted}: {near or 'there is none'}."
             raise NoMachineError(message, ranking.rejected, ranking.retry_after_s)
         return ranking
+
+
+def _near_misses(rejected: Sequence[Rejection]) -> str:
+    """Why these machines are not fit; those with the same reason are named together."""
+    names: dict[str, list[str]] = {}
+    for one in rejected:
+        names.setdefault(reason_text(one.reason), []).append(one.name)
+    return "; ".join(f"{', '.join(those)}: {reason}" for reason, those in names.items())
 
 
 def _promised_now(leases: Sequence[Lease], fleet: Fleet) -> dict[str, tuple[Share, ...]]:
