@@ -1,0 +1,136 @@
+"""The command that shows one machine: show."""
+
+import json
+from typing import Any
+
+import click
+
+from machines_server.cli.command import command
+from machines_server.cli.completion_of_names import complete_machine
+from machines_server.cli.fleet_text import (
+    MODEL_COLUMNS,
+    STATUS_STYLES,
+    model_row,
+    names_text,
+    status_span,
+    tags,
+)
+from machines_server.cli.http import ask, machine_path, server_option, unexpected_answers
+from machines_server.cli.leases import LEASE_COLUMNS, lease_row
+from machines_server.cli.meters import hardware_lines
+from machines_server.cli.output import as_json, echo_json, echo_lines, output_width
+from machines_server.cli.terminal.figures import age_s, date_time, duration, now, with_local_times
+from machines_server.cli.terminal.spans import Line, Span, padded, wrap
+from machines_server.cli.terminal.table import table
+from machines_server.core.text import printable
+
+_LIVE_KEYS = (
+    "status",
+    "status_reason",
+    "sampled_at",
+    "last_seen",
+    "telemetry",
+    "loaded_models",
+    "ollama",
+    "runtimes",
+)
+_SHOWN_APART = ("name", "role", "tags", "models", "network", "_config_file", *_LIVE_KEYS)
+_ENTRY_TITLE_WIDTH, _GAP = 10, 2
+
+
+@command(
+    "show",
+    examples=[
+        ("machines-server show workstation", "See all about a machine"),
+        ("machines-server show workstation --json | jq .telemetry", "Get its figures for a program"),
+    ],
+)
+@click.argument("name", shell_complete=complete_machine)
+@server_option
+@as_json
+@unexpected_answers()
+def show(name: str, server: str, *, as_json: bool) -> None:
+    """Show all about the machine NAME: status, hardware, GPUs, models, leases, file."""
+    machine = ask(server, machine_path(name))
+    if as_json:
+        echo_json(machine)
+        return
+    width = output_width()
+    changes = ask(
+        server, "/api/events", {"machine": machine["name"], "type": list(STATUS_STYLES), "limit": 1}
+    )["events"]
+    all_leases = ask(server, "/api/leases")["leases"]
+    here = [lease for lease in all_leases if lease["machine"] == machine["name"]]
+    echo_lines(*_head(machine, changes, width))
+    echo_lines(*_section("Hardware now", hardware_lines(machine["telemetry"], width)))
+    at = now()
+    models = [model_row(model, at) for model in machine["ollama"]["models"]]
+    echo_lines(*_section("Models in memory", table(MODEL_COLUMNS, models, width) if models else []))
+    leases = [lease_row(lease, at) for lease in here]
+    echo_lines(*_section("Leases", table(LEASE_COLUMNS, leases, width) if leases else []))
+    echo_lines(*_section(f"File {machine['_config_file']}", _declared(machine, width)))
+
+
+def _head(machine: dict[str, Any], changes: list[dict[str, Any]], width: int | None) -> list[Line]:
+    status, at = machine["status"], now()
+    since = ""
+    if changes and changes[0]["type"] == status:
+        began = changes[0]["at"]
+        since = f" for {duration(age_s(began, at))}, since {date_time(began)}"
+    lines: list[Line] = [
+        [Span(machine["name"], "heading")],
+        [Span(padded("status", _ENTRY_TITLE_WIDTH + _GAP)), status_span(status), Span(since)],
+    ]
+    if machine["status_reason"]:
+        lines += _entry("why", with_local_times(machine["status_reason"]), width)
+    if (message := machine["ollama"]["message"]) and message not in (machine["status_reason"] or ""):
+        lines += _entry("Ollama", with_local_times(message), width)
+    if machine["sampled_at"]:
+        lines += _entry("measured", f"{duration(age_s(machine['sampled_at'], at))} ago", width)
+    if status != "online" and machine["last_seen"]:
+        lines += _entry("last seen", f"{duration(age_s(machine['last_seen'], at))} ago", width)
+    return lines
+
+
+def _declared(machine: dict[str, Any], width: int | None) -> list[Line]:
+    """The keys of the machine's file, as people read them."""
+    lines = _entry("role", str(machine["role"]), width)
+    if found := tags(machine):
+        lines += _entry("tags", names_text(found), width)
+    lines += _entry("models", names_text(machine["models"]), width)
+    for key in ("network", *(key for key in machine if key not in _SHOWN_APART)):
+        lines += _entry(key, "; ".join(_flat(machine[key])), width)
+    return lines
+
+
+def _flat(value: Any, path: str = "") -> list[str]:
+    """A value of any depth as texts `path value`."""
+    if isinstance(value, dict) and value:
+        return [
+            text for key, one in value.items() for text in _flat(one, f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+        return [text for place, one in enumerate(value) for text in _flat(one, f"{path}[{place}]")]
+    text = names_text(value) if isinstance(value, list | dict) else _scalar(value)
+    return [f"{path} {text}".strip()]
+
+
+def _scalar(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _section(title: str, lines: list[Line]) -> list[Line]:
+    """Lines below a title; none without lines."""
+    return [[], [Span(title, "heading")], *lines] if lines else []
+
+
+def _entry(title: str, text: str, width: int | None) -> list[Line]:
+    """A title and a text, which is wrapped beside it."""
+    title_width = max(_ENTRY_TITLE_WIDTH, len(title)) + _GAP
+    text = printable(text)
+    parts = [text] if width is None else wrap(text, width - title_width)
+    first, *others = parts
+    return [
+        [Span(padded(printable(title), title_width)), Span(first)],
+        *([Span(" " * title_width), Span(part)] for part in others),
+    ]
