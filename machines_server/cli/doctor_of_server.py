@@ -14,6 +14,7 @@ from machines_server.client import (
 )
 from machines_server.core.machine import Problem
 
+_OLLAMA = "ollama: "
 _VERDICTS: dict[str, Verdict] = {"online": "ok", "degraded": "warning", "unknown": "warning"}
 
 
@@ -52,9 +53,18 @@ def _fleet(fleet: Infrastructure) -> Iterator[Check]:
 
 
 def _machine(machine: MachineState) -> Check:
-    findings = [machine.status_reason, machine.ollama.get("message")]
-    reasons = "; ".join(str(one) for one in findings if one)
+    reason, message = machine.status_reason or "", machine.ollama.get("message") or ""
+    reason, hint = _apart(reason, message)
     verdict = _VERDICTS.get(machine.status, "error")
-    if verdict == "ok" and reasons:
+    if verdict == "ok" and reason:
         verdict = "warning"
-    return Check(machine.name, verdict, f"{machine.status}: {reasons}" if reasons else machine.status)
+    finding = f"{machine.status}: {reason}" if reason else machine.status
+    return Check(machine.name, verdict, finding, hint or None)
+
+
+def _apart(reason: str, message: str) -> tuple[str, str]:
+    """Why a machine has its status, and the hint of its Ollama's message, which often repeats the reason."""
+    known = reason.rpartition(_OLLAMA)[2]
+    if message and reason and message.startswith(known):
+        return reason, message.removeprefix(known).removeprefix(":").strip()
+    return "; ".join(filter(None, [reason, message and f"{_OLLAMA}{message}"])), ""
