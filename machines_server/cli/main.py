@@ -29,6 +29,7 @@ _MODULES = {
     "ps": "ps",
     "serve": "serve",
     "show": "show",
+    "top": "top",
     "validate": "checks",
 }
 """The module of each command, imported when the command is used: all of them together take half a second."""
