@@ -17,6 +17,7 @@ from machines_server.process.logs import log_config, log_uncaught
 
 _MODULES = {
     "backup": "database",
+    "completion": "completion",
     "doctor": "checks",
     "events": "events",
     "history": "history",
