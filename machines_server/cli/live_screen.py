@@ -95,6 +95,8 @@ class LiveScreen(Generic[T]):
             signal.set_wakeup_fd(self._wakeup)
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
+            self._reader.close()
+            self._writer.close()
 
     def size(self) -> tuple[int, int]:
         """How many columns and lines the terminal has now."""
@@ -107,7 +109,7 @@ class LiveScreen(Generic[T]):
     def draw(self, lines: Sequence[Line]) -> None:
         """Show lines that fit the terminal, in place of what was there."""
         coloured = has_colours()
-        text = "\r\n".join(f"{rendered(line, coloured=coloured)}{_END_OF_LINE}" for line in lines)
+        text = "\n".join(f"{rendered(line, coloured=coloured)}{_END_OF_LINE}" for line in lines)
         write_to_terminal(f"{_HOME}{text}{_END_OF_SCREEN}")
 
     def wait(self) -> Key | None:
@@ -132,7 +134,7 @@ class LiveScreen(Generic[T]):
     def _wake(self) -> None:
         try:
             self._writer.send(b"\0")
-        except OSError:  # full: the reader wakes up anyway
+        except OSError:  # it is full, so that the reader wakes up anyway, or closed
             return
 
     @staticmethod

@@ -16,8 +16,10 @@ from machines_server.cli.terminal.figures import UNKNOWN, now, number
 from machines_server.cli.terminal.spans import Line, Span, cut, cut_line, display_width, padded
 from machines_server.core.text import printable
 
-_CPU_WIDTH, _RAM_WIDTH, _VRAM_WIDTH = 6, 6, 8
-_STATUS_WIDTH, _NAME_WIDTH = 9, 20
+_STATUS_WIDTH, _PERCENT_WIDTH = len("degraded"), len("100 %")
+_NAME_WIDTH, _VRAM_WIDTH = 16, 6
+_WIDE, _WIDE_NAME_WIDTH = 110, 40
+_FREE = "FREE GIB"
 _MIN_INTERVAL_S = 1.0
 
 
@@ -103,14 +105,15 @@ def _summary(fleet: dict[str, Any], width: int) -> list[Line]:
 
 def _table(machines: Sequence[dict[str, Any]], width: int) -> list[Line]:
     names = [printable(machine["name"]) for machine in machines]
-    name_width = min(_NAME_WIDTH, max([len("NAME"), *map(display_width, names)]))
+    widest = _WIDE_NAME_WIDTH if width >= _WIDE else _NAME_WIDTH
+    name_width = min(widest, max([len("NAME"), *map(display_width, names)]))
     titles = (
         ("NAME", name_width),
         ("STATUS", _STATUS_WIDTH),
-        ("CPU", _CPU_WIDTH),
-        ("RAM", _RAM_WIDTH),
+        ("CPU", _PERCENT_WIDTH),
+        ("RAM", _PERCENT_WIDTH),
         ("VRAM", _VRAM_WIDTH),
-        ("FREE VRAM", max([len("FREE VRAM"), *(len(free_vram_text(one)) for one in machines)])),
+        (_FREE, max([len(_FREE), *(len(_free(one)) for one in machines)])),
     )
     heading = "  ".join(padded(title, size) for title, size in titles) + "  LOADED"
     rows = [
@@ -141,10 +144,15 @@ def _row(machine: dict[str, Any], name: str, widths: Sequence[int]) -> Line:
         gap,
         *bar(_vram(machine), widths[4]),
         gap,
-        Span(padded(free_vram_text(machine), widths[5])),
+        Span(padded(_free(machine), widths[5])),
         gap,
         what,
     ]
+
+
+def _free(machine: dict[str, Any]) -> str:
+    """The free VRAM of each GPU, without the unit."""
+    return free_vram_text(machine).removesuffix(" GiB")
 
 
 def _percent(value: float | None) -> str:
