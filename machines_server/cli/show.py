@@ -61,26 +61,29 @@ def show(name: str, server: str, *, as_json: bool) -> None:
     )["events"]
     all_leases = ask(server, "/api/leases")["leases"]
     here = [lease for lease in all_leases if lease["machine"] == machine["name"]]
-    echo_lines(*_head(machine, changes, width))
-    echo_lines(*_section("Hardware now", hardware_lines(machine["telemetry"], width)))
     at = now()
     models = [model_row(model, at) for model in machine["ollama"]["models"]]
-    echo_lines(*_section("Models in memory", table(MODEL_COLUMNS, models, width) if models else []))
     leases = [lease_row(lease, at) for lease in here]
-    echo_lines(*_section("Leases", table(LEASE_COLUMNS, leases, width) if leases else []))
-    echo_lines(*_section(f"File {machine['_config_file']}", _declared(machine, width)))
+    sections = {
+        "Hardware now": hardware_lines(machine["telemetry"], width),
+        "Models in memory": table(MODEL_COLUMNS, models, width) if models else [],
+        "Leases": table(LEASE_COLUMNS, leases, width) if leases else [],
+        f"File {machine['_config_file']}": _declared(machine, width),
+    }
+    echo_lines(*_head(machine, changes, width))
+    for title, lines in sections.items():
+        echo_lines(*_section(title, lines, width))
 
 
 def _head(machine: dict[str, Any], changes: list[dict[str, Any]], width: int | None) -> list[Line]:
     status, at = machine["status"], now()
-    since = ""
+    lines: list[Line] = [
+        *([Span(part, "heading")] for part in wrap(machine["name"], width or len(machine["name"]))),
+        [Span(padded("status", _ENTRY_TITLE_WIDTH + _GAP)), status_span(status)],
+    ]
     if changes and changes[0]["type"] == status:
         began = changes[0]["at"]
-        since = f" for {duration(age_s(began, at))}, since {date_time(began)}"
-    lines: list[Line] = [
-        [Span(machine["name"], "heading")],
-        [Span(padded("status", _ENTRY_TITLE_WIDTH + _GAP)), status_span(status), Span(since)],
-    ]
+        lines += _entry("since", f"{date_time(began)}, for {duration(age_s(began, at))}", width)
     if machine["status_reason"]:
         lines += _entry("why", with_local_times(machine["status_reason"]), width)
     if (message := machine["ollama"]["message"]) and message not in (machine["status_reason"] or ""):
@@ -119,9 +122,12 @@ def _scalar(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _section(title: str, lines: list[Line]) -> list[Line]:
+def _section(title: str, lines: list[Line], width: int | None) -> list[Line]:
     """Lines below a title; none without lines."""
-    return [[], [Span(title, "heading")], *lines] if lines else []
+    if not lines:
+        return []
+    parts = [title] if width is None else wrap(title, width)
+    return [[], *([Span(part, "heading")] for part in parts), *lines]
 
 
 def _entry(title: str, text: str, width: int | None) -> list[Line]:
