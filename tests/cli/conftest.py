@@ -45,3 +45,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         reserved = {"model": LLAMA, "ttl_s": 3600, "holder": "night watch", "min_free_vram_gb": 2}
         assert server.post("/api/leases", reserved).status_code == 201
         yield server
+
+
+def knows_disk(server: RunningServer) -> bool:
+    """Whether the server has asked a machine what is on its disk, and what is loaded."""
+    models = server.get("/api/models").json()["models"]
+    return any(one["on_disk"] and one["loaded"] for one in models)

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import LLAMA, LONG
 from tests.ports import free_port
 from tests.running import RunningServer, clean_environment, command
-from tests.terminal import PROGRAM
+from tests.terminal import PROGRAM, Terminal
 from tests.tools import tool
 
 ASK = """
@@ -85,7 +85,39 @@ def test_scripts_for_every_shell_are_printed() -> None:
     assert command("completion", "tcsh").returncode == 2
 
 
+SHELLS = {"bash": lambda: tool("bash"), "zsh": lambda: tool("zsh"), "fish": lambda: tool("fish")}
+"""The paths of the shells; the test that asks for one is left out where it is missing."""
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_scripts_are_valid(shell: str) -> None:
     script = command("completion", shell).stdout
-    subprocess.run([tool(shell), "-n"], input=script, text=True, check=True, timeout=30)
+    subprocess.run([SHELLS[shell](), "-n"], input=script, text=True, check=True, timeout=30)
+
+
+SETUP = {
+    "bash": (["--norc", "-i"], 'eval "$(machines-server completion bash)"'),
+    "zsh": (["-f", "-i"], 'autoload -U compinit; compinit -u -D; eval "$(machines-server completion zsh)"'),
+    "fish": (["--no-config"], "machines-server completion fish | source"),
+}
+
+
+TYPED = [("show work", "workstation"), ("pick llama3.1:7", "llama3.1:70b")]
+
+
+@pytest.mark.parametrize("shell", SETUP)
+@pytest.mark.parametrize(("typed", "completed"), TYPED)
+def test_the_tab_key_completes(
+    fleet: RunningServer, tmp_path: Path, shell: str, typed: str, completed: str
+) -> None:
+    words, setup = SETUP[shell]
+    environment = {
+        "PATH": f"{Path(PROGRAM).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "MACHINES_URL": fleet.url,
+    }
+    with Terminal([SHELLS[shell](), *words], environment, columns=120) as terminal:
+        terminal.type(f"{setup}; echo is ready | tr a-z A-Z\n")
+        terminal.wait_for("IS READY")
+        terminal.type(f"machines-server {typed}\t")
+        terminal.wait_for(completed)
