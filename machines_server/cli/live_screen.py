@@ -78,9 +78,9 @@ class LiveScreen(Generic[T]):
             if signal.getsignal(one) is not signal.SIG_IGN
         }
         self._handlers[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, lambda *_: None)
+        self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._stop)
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        tty.setcbreak(sys.stdin)
-        write_to_terminal(_ENTER)
+        self._take()
         threading.Thread(target=self._keep_asking, name="asking", daemon=True).start()
         return self
 
@@ -89,9 +89,8 @@ class LiveScreen(Generic[T]):
     ) -> None:
         self._ended.set()
         try:
-            write_to_terminal(_LEAVE)
+            self._leave()
         finally:
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
             signal.set_wakeup_fd(self._wakeup)
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
@@ -121,6 +120,24 @@ class LiveScreen(Generic[T]):
         if self._reader in ready:
             self._reader.recv(4096)
         return None
+
+    def _take(self) -> None:
+        tty.setcbreak(sys.stdin)
+        write_to_terminal(_ENTER)
+
+    def _leave(self) -> None:
+        try:
+            write_to_terminal(_LEAVE)
+        finally:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        """Give the terminal back while Ctrl-Z stops this process, and take it again when it goes on."""
+        self._leave()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._stop)
+        self._take()
 
     def _keep_asking(self) -> None:
         while not self._ended.is_set():

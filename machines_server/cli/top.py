@@ -1,5 +1,6 @@
 """The live table of the fleet: top."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,8 @@ def top(server: str, interval_s: float) -> None:
     """
     if not is_terminal() or sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError("top needs a terminal; use `machines-server list` or `ps` instead.")
+    if os.environ.get("TERM") == "dumb":
+        raise click.UsageError("top needs a terminal that can move its cursor; TERM is dumb.")
 
     def fetch() -> dict[str, Any]:
         body: dict[str, Any] = ask(server, "/api/infrastructure")

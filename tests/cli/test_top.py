@@ -9,7 +9,8 @@ import pytest
 from tests.cli.conftest import LONG
 from tests.ports import free_port
 from tests.running import RunningServer, command
-from tests.terminal import PROGRAM, Terminal
+from tests.terminal import PROGRAM, Terminal, in_terminal
+from tests.tools import tool
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 
@@ -77,6 +78,30 @@ def test_it_follows_the_size_of_the_terminal_and_scrolls(fleet: RunningServer) -
         assert all(len(line) <= 20 for line in drawn(terminal.wait_for(r"\x1b\[J")))
         terminal.type("q")
         assert terminal.end().returncode == 0
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(fleet: RunningServer) -> None:
+    environment = {"MACHINES_URL": fleet.url, "PS1": "ready>"}
+    with Terminal([tool("bash"), "--norc", "-i"], environment) as shell:
+        shell.wait_for("ready>")
+        shell.type(f"{PROGRAM} top\n")
+        shell.wait_for("q quits")
+        shell.type("\x1a")
+        stopped = shell.wait_for("Stopped[^>]*ready>")
+        assert LEAVE in stopped
+        shell.type("echo is it there | tr a-z A-Z\n")
+        shell.wait_for("IS IT THERE[^>]*ready>")
+        shell.type("fg\n")
+        shell.wait_for(re.escape(ENTER))
+        shell.wait_for("q quits")
+        shell.type("q")
+        assert LEAVE in shell.wait_for("ready>")
+
+
+def test_a_terminal_that_can_only_print_is_wrong_usage(fleet: RunningServer) -> None:
+    done = in_terminal({"MACHINES_URL": fleet.url, "TERM": "dumb"}, "top")
+    assert done.returncode == 2
+    assert "\x1b" not in done.text
 
 
 def test_it_says_that_the_server_does_not_answer_and_goes_on() -> None:
