@@ -46,7 +46,7 @@ def validate(paths: Sequence[Path], *, schema: bool, as_json: bool) -> None:
         echo_json([{**asdict(one.problem), "severity": one.severity, "path": one.path} for one in findings])
     else:
         for one in checked:
-            echo(*map(str, one.findings), one.summary)
+            echo(*map(str, one.findings), *filter(None, [one.summary]))
     if not all(one.is_good for one in checked):
         sys.exit(1)
 

@@ -32,10 +32,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The findings about one path, and a sentence that sums them up."""
+    """The findings about one path, and a sentence that sums up what is good."""
 
     findings: list[Finding]
-    summary: str
+    summary: str | None
 
     @property
     def is_good(self) -> bool:
@@ -83,4 +83,4 @@ def _file_problems(path: Path, file: str) -> list[Problem]:
 def _checked_file(shown: str, problems: list[Problem]) -> Checked:
     findings = [Finding(shown, problem, problem.severity) for problem in problems]
     is_good = all(problem.severity != "error" for problem in problems)
-    return Checked(findings, f"{shown} is {'good' if is_good else 'bad'}")
+    return Checked(findings, f"{shown} is good" if is_good else None)

@@ -20,7 +20,7 @@ def test_files_and_folders_are_checked_together(tmp_path: Path) -> None:
     done = command("validate", str(file), str(bad), str(folder))
     assert done.returncode == 1
     assert f"{bad}:1:1: role: " in done.stdout
-    assert f"{bad} is bad\n" in done.stdout
+    assert f"{bad} is" not in done.stdout
     found = json.loads(command("validate", "--json", str(bad), str(folder)).stdout)
     assert {(one["file"], one["path"]) for one in found} == {("bad.yaml", str(bad))}
 
@@ -29,7 +29,7 @@ def test_a_path_is_printed_once(tmp_path: Path) -> None:
     nowhere = tmp_path / "nosuch"
     done = command("validate", str(nowhere))
     assert done.returncode == 1
-    assert done.stdout == f"{nowhere}: there is no such file or folder (error)\n{nowhere} is bad\n"
+    assert done.stdout == f"{nowhere}: there is no such file or folder (error)\n"
 
 
 def test_a_file_that_the_server_would_not_read_is_a_warning(tmp_path: Path) -> None:
