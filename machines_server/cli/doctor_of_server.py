@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from machines_server.cli.finding import Check, Verdict
+from machines_server.cli.fleet_text import reason_and_hint
 from machines_server.client import (
     Client,
     ClientError,
@@ -14,7 +15,6 @@ from machines_server.client import (
 )
 from machines_server.core.machine import Problem
 
-_OLLAMA = "ollama: "
 _VERDICTS: dict[str, Verdict] = {"online": "ok", "degraded": "warning", "unknown": "warning"}
 
 
@@ -53,18 +53,9 @@ def _fleet(fleet: Infrastructure) -> Iterator[Check]:
 
 
 def _machine(machine: MachineState) -> Check:
-    reason, message = machine.status_reason or "", machine.ollama.get("message") or ""
-    reason, hint = _apart(reason, message)
+    reason, hint = reason_and_hint(machine.status_reason, machine.ollama.get("message"))
     verdict = _VERDICTS.get(machine.status, "error")
     if verdict == "ok" and reason:
         verdict = "warning"
     finding = f"{machine.status}: {reason}" if reason else machine.status
     return Check(machine.name, verdict, finding, hint or None)
-
-
-def _apart(reason: str, message: str) -> tuple[str, str]:
-    """Why a machine has its status, and the hint of its Ollama's message, which often repeats the reason."""
-    known = reason.rpartition(_OLLAMA)[2]
-    if message and reason and message.startswith(known):
-        return reason, message.removeprefix(known).removeprefix(":").strip()
-    return "; ".join(filter(None, [reason, message and f"{_OLLAMA}{message}"])), ""

@@ -14,7 +14,7 @@ from machines_server.cli.http import client_errors, server_option, unexpected_an
 from machines_server.cli.moments import HELP, Moment
 from machines_server.cli.output import as_json, echo, echo_json, echo_lines, output_width
 from machines_server.cli.terminal.figures import moment
-from machines_server.cli.terminal.spans import Line, Span, cut_line, display_width, wrap
+from machines_server.cli.terminal.spans import Line, Span, cut, cut_line, display_width, wrap
 from machines_server.client import Client, ServerUnavailable, ServerUnreachable, TooMany
 from machines_server.core.text import printable
 
@@ -118,10 +118,11 @@ class _Printer:
 
     def _lines(self, clock: str, event: Mapping[str, Any]) -> Sequence[Line]:
         sentence, width = event_sentence(event), output_width()
-        name = printable(event["machine"])
-        left = len(_EVENT_INDENT) + len(clock) + len(_EVENT_INDENT) + self._name_width + 1
+        name_width = self._name_width if width is None else min(self._name_width, width // 3)
+        name = cut(printable(event["machine"]), name_width)
+        left = len(_EVENT_INDENT) + len(clock) + len(_EVENT_INDENT) + name_width + 1
         head = [Span(f"{_EVENT_INDENT}{clock}{_EVENT_INDENT}", "quiet"), Span(name)]
-        gap = Span(" " * (self._name_width - display_width(name) + 1))
+        gap = Span(" " * (name_width - display_width(name) + 1))
         if width is None:
             return [[*head, gap, sentence]]
         if width - left < _NARROWEST_SENTENCE:

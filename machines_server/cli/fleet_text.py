@@ -15,6 +15,7 @@ STATUS_STYLES: Mapping[str, Style] = {
     "unknown": "quiet",
 }
 _DIGEST_CHARACTERS = 12
+_OLLAMA = "ollama: "
 MODEL_COLUMNS = (
     Column("NAME", "cut"),
     Column("ID"),
@@ -29,6 +30,15 @@ MODEL_COLUMNS = (
 def status_span(status: str) -> Span:
     """The status of a machine in its colour."""
     return Span(status, STATUS_STYLES.get(status, "quiet"))
+
+
+def reason_and_hint(status_reason: str | None, message: str | None) -> tuple[str, str]:
+    """Why a machine has its status, and the hint in its Ollama's message, which often repeats the reason."""
+    reason, message = status_reason or "", message or ""
+    known = reason.rpartition(_OLLAMA)[2]
+    if message and reason and message.startswith(known):
+        return reason, message.removeprefix(known).removeprefix(":").strip()
+    return "; ".join(filter(None, [reason, message and f"{_OLLAMA}{message}"])), ""
 
 
 def names_text(names: Iterable[object]) -> str:

@@ -10,7 +10,7 @@ from machines_server.cli.completion_of_names import complete_machine
 from machines_server.cli.http import ask, ask_text, machine_path, server_option, unexpected_answers
 from machines_server.cli.moments import HELP, Moment
 from machines_server.cli.output import as_json, echo, echo_json, echo_lines, is_encodable, output_width
-from machines_server.cli.terminal.figures import date_time, duration, number
+from machines_server.cli.terminal.figures import date_time, duration, significant
 from machines_server.cli.terminal.spans import Line, Span, cut, display_width, padded, wrap
 from machines_server.cli.terminal.sparkline import BARS, PLAIN_BARS, Sparkline, WeightedPoint, sparkline
 from machines_server.core.text import printable
@@ -86,8 +86,10 @@ def _chart(body: dict[str, Any], width: int) -> list[Line]:
             lines.append([Span(padded(title, title_width)), Span("  "), chart, *gap, scale])
         else:
             lines += [[Span(cut(title, width))], *([[chart]] if drawn else []), [scale]]
-    step = f"A bar is {duration(max(body['step_s'], _length_s(body) / chart_width))}." if lines else ""
-    return [*lines, [Span(step, "quiet")]] if step else lines
+    if any(series["points"] for series in body["series"]):
+        bar_s = max(body["step_s"], _length_s(body) / chart_width)
+        lines.append([Span(cut(f"A bar is {duration(bar_s)}.", width), "quiet")])
+    return lines
 
 
 def _titles(all_series: list[dict[str, Any]]) -> list[str]:
@@ -107,11 +109,11 @@ def _sparkline(body: dict[str, Any], series: dict[str, Any], width: int) -> Spar
         return None
     first, last = (parse_time(body[end], 0.0) for end in ("from", "to"))
     points = [WeightedPoint(point[0], point[1], point[4]) for point in series["points"]]
-    return sparkline(points, first, last, width, BARS if is_encodable(BARS) else PLAIN_BARS)
+    return sparkline(points, first, last, width, BARS if is_encodable(BARS) else PLAIN_BARS, significant)
 
 
 def _scale(drawn: Sparkline, unit: str) -> str:
-    low, high = number(drawn.low), number(drawn.high)
+    low, high = significant(drawn.low), significant(drawn.high)
     values = low if low == high else f"{low} to {high}"
     return f"{values} {_UNIT_SIGNS.get(unit, unit)}".rstrip()
 

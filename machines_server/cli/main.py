@@ -71,7 +71,8 @@ class _Commands(CommandGroup):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            message = "\n".join(map(printable, error.format_message().split("\n")))
+            lines = error.format_message().expandtabs(2).split("\n")
+            message = "\n".join(map(printable, lines))
             raise click.UsageError(message, error.ctx) from None
         except (SettingsError, BadRequestError) as error:
             echo(*f"machines-server: {error}".split("\n"), err=True)

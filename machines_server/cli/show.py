@@ -12,6 +12,7 @@ from machines_server.cli.fleet_text import (
     STATUS_STYLES,
     model_row,
     names_text,
+    reason_and_hint,
     status_span,
     tags,
 )
@@ -84,10 +85,13 @@ def _head(machine: dict[str, Any], changes: list[dict[str, Any]], width: int | N
     if changes and changes[0]["type"] == status:
         began = changes[0]["at"]
         lines += _entry("since", f"{date_time(began)}, for {duration(age_s(began, at))}", width)
-    if machine["status_reason"]:
-        lines += _entry("why", with_local_times(machine["status_reason"]), width)
-    if (message := machine["ollama"]["message"]) and message not in (machine["status_reason"] or ""):
-        lines += _entry("Ollama", with_local_times(message), width)
+    for title, text in zip(
+        ("why", "hint"),
+        reason_and_hint(machine["status_reason"], machine["ollama"]["message"]),
+        strict=True,
+    ):
+        if text:
+            lines += _entry(title, with_local_times(text), width)
     if machine["sampled_at"]:
         lines += _entry("measured", f"{duration(age_s(machine['sampled_at'], at))} ago", width)
     if status != "online" and machine["last_seen"]:
@@ -102,7 +106,8 @@ def _declared(machine: dict[str, Any], width: int | None) -> list[Line]:
         lines += _entry("tags", names_text(found), width)
     lines += _entry("models", names_text(machine["models"]), width)
     for key in ("network", *(key for key in machine if key not in _SHOWN_APART)):
-        lines += _entry(key, "; ".join(_flat(machine[key])), width)
+        if machine[key] not in (None, {}, [], ""):
+            lines += _entry(key, "; ".join(_flat(machine[key])), width)
     return lines
 
 

@@ -81,7 +81,7 @@ def test_show_tells_people_all_about_a_machine(fleet: RunningServer) -> None:
     assert re.search(r"^role +Büro test$", text, re.MULTILINE)
     offline = ask(fleet, "show", "attic")
     assert re.search(r"^why +sidecar: connection refused; ollama: connection refused$", offline, re.MULTILINE)
-    assert re.search(r"^Ollama +connection refused: start Ollama", offline, re.MULTILINE)
+    assert re.search(r"^hint +start Ollama", offline, re.MULTILINE)
 
 
 def test_show_as_json_is_what_the_api_answers(fleet: RunningServer) -> None:

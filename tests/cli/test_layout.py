@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machines_server.cli.terminal.figures import duration, gib, number, until
+from machines_server.cli.terminal.figures import duration, gib, number, significant, until
 from machines_server.cli.terminal.spans import Span, cut, cut_line, display_width, wrap
 from machines_server.cli.terminal.sparkline import BARS, WeightedPoint, sparkline
 from machines_server.cli.terminal.table import Column, table
@@ -88,6 +88,8 @@ def test_a_chart_shows_what_its_numbers_say() -> None:
     drawn = sparkline(points, 0, 10, 5)
     assert (drawn.low, drawn.high) == (25, 80)
     assert drawn.chart == f"{BARS[0]} {BARS[-1]} {BARS[2]}"
+    alike = [WeightedPoint(0, 12.4, 1), WeightedPoint(5, 12.400001, 1)]
+    assert sparkline(alike, 0, 10, 2, printed=significant).chart == BARS[0] * 2
     assert sparkline([WeightedPoint(3, 7, 1)], 0, 10, 2) == (f"{BARS[0]} ", 7, 7)
 
 

@@ -26,6 +26,14 @@ def number(value: float | None, decimals: int = 1) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def significant(value: float) -> str:
+    """A number with as many decimals as people need to tell it from another."""
+    size = abs(value)
+    if size and size < 1:
+        return f"{value:.3g}"
+    return number(value, 1 if size >= 10 else 2)
+
+
 def with_unit(value: float | None, unit: str) -> str:
     """A whole number and its unit; nothing if it is unknown."""
     return "" if value is None else f"{number(value, 0)} {unit}"

@@ -1,6 +1,6 @@
 """Charts of one line of text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.,-=+*#"
@@ -23,11 +23,17 @@ class WeightedPoint(NamedTuple):
 
 
 def sparkline(
-    points: Sequence[WeightedPoint], first: float, last: float, width: int, bars: str = BARS
+    points: Sequence[WeightedPoint],
+    first: float,
+    last: float,
+    width: int,
+    bars: str = BARS,
+    printed: Callable[[float], str] = str,
 ) -> Sparkline:
     """A bar for the average of each of `width` parts of the time, and a blank for a part without values.
 
-    There must be at least one point. The lowest bar stands for `low`, the highest for `high`.
+    There must be at least one point. The lowest bar stands for `low`, the highest for `high`,
+    and all are the lowest if those two are `printed` alike.
     """
     sums, counts = [0.0] * width, [0] * width
     for point in points:
@@ -37,6 +43,8 @@ def sparkline(
     averages = [total / count if count else None for total, count in zip(sums, counts, strict=True)]
     known = [average for average in averages if average is not None]
     low, high = min(known), max(known)
+    if printed(low) == printed(high):
+        high = low
     return Sparkline("".join(_bar(average, low, high, bars) for average in averages), low, high)
 
 
