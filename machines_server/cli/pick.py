@@ -118,7 +118,7 @@ def pick(
         echo(body["url"])
     if lease:
         server_words = "" if client.url == DEFAULT_URL else f" --server {shlex.quote(client.url)}"
-        release = f"machines-server leases release {body['lease']}{server_words}"
+        release = f"machines-server leases release {shlex.quote(body['lease'])}{server_words}"
         until = f"{clock(body['expires_at'])} ({body['ttl_s']:g} s)"
         echo(f"machines-server: leased until {until}; to release: {release}", err=True)
 

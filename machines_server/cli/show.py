@@ -1,6 +1,7 @@
 """The command that shows one machine: show."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -19,11 +20,12 @@ from machines_server.cli.fleet_text import (
 from machines_server.cli.http import ask, machine_path, server_option, unexpected_answers
 from machines_server.cli.leases import LEASE_COLUMNS, lease_row
 from machines_server.cli.meters import hardware_lines
-from machines_server.cli.output import as_json, echo_json, echo_lines, output_width
+from machines_server.cli.output import as_json, echo, echo_json, echo_lines, output_width
 from machines_server.cli.terminal.figures import age_s, date_time, duration, now, with_local_times
 from machines_server.cli.terminal.spans import Line, Span, padded, wrap
 from machines_server.cli.terminal.table import table
 from machines_server.core.text import printable
+from machines_server.errors import ServerError
 
 _LIVE_KEYS = (
     "status",
@@ -57,11 +59,9 @@ def show(name: str, server: str, *, as_json: bool) -> None:
         echo_json(machine)
         return
     width = output_width()
-    changes = ask(
-        server, "/api/events", {"machine": machine["name"], "type": list(STATUS_STYLES), "limit": 1}
-    )["events"]
-    all_leases = ask(server, "/api/leases")["leases"]
-    here = [lease for lease in all_leases if lease["machine"] == machine["name"]]
+    name = machine["name"]
+    changes = _listed(server, "events", {"machine": name, "type": list(STATUS_STYLES), "limit": 1})
+    here = [lease for lease in _listed(server, "leases", {}) if lease["machine"] == name]
     at = now()
     models = [model_row(model, at) for model in machine["ollama"]["models"]]
     leases = [lease_row(lease, at) for lease in here]
@@ -74,6 +74,16 @@ def show(name: str, server: str, *, as_json: bool) -> None:
     echo_lines(*_head(machine, changes, width))
     for title, lines in sections.items():
         echo_lines(*_section(title, lines, width))
+
+
+def _listed(server: str, what: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A list of the server; empty, with the reason on standard error, if it cannot be had."""
+    try:
+        found: list[dict[str, Any]] = ask(server, f"/api/{what}", parameters)[what]
+    except ServerError as error:
+        echo(f"machines-server: {what} unknown: {error}", err=True)
+        return []
+    return found
 
 
 def _head(machine: dict[str, Any], changes: list[dict[str, Any]], width: int | None) -> list[Line]:

@@ -59,13 +59,20 @@ def moment(rfc3339: str) -> datetime:
 
 
 def clock(rfc3339: str) -> str:
-    """A time of the API as local time of day, such as `14:03:07`."""
-    return moment(rfc3339).strftime("%H:%M:%S")
+    """A time of the API as local time of day, such as `14:03:07`; a text that is no time stays as it is."""
+    return _formatted(rfc3339, "%H:%M:%S")
 
 
 def date_time(rfc3339: str) -> str:
-    """A time of the API as local date and time, such as `2026-11-28 14:03:07`."""
-    return moment(rfc3339).strftime("%Y-%m-%d %H:%M:%S")
+    """A time of the API as local date and time; a text that is no time stays as it is."""
+    return _formatted(rfc3339, "%Y-%m-%d %H:%M:%S")
+
+
+def _formatted(rfc3339: str, form: str) -> str:
+    try:
+        return moment(rfc3339).strftime(form)
+    except (ValueError, OverflowError):
+        return rfc3339
 
 
 def age_s(rfc3339: str, now: datetime) -> float:
@@ -75,14 +82,7 @@ def age_s(rfc3339: str, now: datetime) -> float:
 
 def with_local_times(text: str) -> str:
     """A text of the server with its times in the local time zone."""
-    return _RFC3339.sub(lambda found: _local_or_same(found[0]), text)
-
-
-def _local_or_same(text: str) -> str:
-    try:
-        return date_time(text)
-    except ValueError:
-        return text
+    return _RFC3339.sub(lambda found: date_time(found[0]), text)
 
 
 def until(expires_at: str | None, now: datetime) -> str:
