@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli.installation": ANYTHING,
     "cli.main": ANYTHING,
     "cli.serve": ANYTHING,
+    "cli.validation": ANYTHING,
     "process": ANYTHING,
     "__main__": ANYTHING,
 }

@@ -3,50 +3,61 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from machines_server.cli.command import command
 from machines_server.cli.doctor_of_server import examine_server
 from machines_server.cli.http import valid_url
 from machines_server.cli.installation import read_settings
 from machines_server.cli.output import as_json, echo, echo_json
-from machines_server.core.machine import Problem
-from machines_server.inventory.folder import RegistryFiles
-from machines_server.inventory.scan import ignored_entries
+from machines_server.cli.validation import check_path
 from machines_server.inventory.schema import json_schema
 
 _LABELS = {"ok": "ok  ", "warning": "warn", "error": "FAIL"}
 
 
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@command(
+    "validate",
+    examples=[
+        ("machines-server validate", "Check the folder that the server reads"),
+        ("machines-server validate machines/workstation.yaml", "Check a file before it is installed"),
+        ("machines-server validate --schema >machine.schema.json", "Let an editor check while you type"),
+    ],
+)
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a machine file and exit.")
 @as_json
-def validate(folder: Path | None, *, schema: bool, as_json: bool) -> None:
-    """Check the machine files in FOLDER, or in MACHINES_DIR.
+def validate(paths: Sequence[Path], *, schema: bool, as_json: bool) -> None:
+    """Check machine files and folders of them, by default MACHINES_DIR.
 
-    Prints every problem, and every ignored file with the reason.
+    Prints every problem, and every ignored file of a folder with the reason. Exit status 1 if there is an
+    error.
     """
     if schema:
         echo(*json.dumps(json_schema(), indent=2).split("\n"))
         return
-    folder = folder or read_settings().dir
-    registry = RegistryFiles(folder).current(0.0)
-    findings: list[tuple[Problem, str]] = [(problem, problem.severity) for problem in registry.problems]
-    findings += [(Problem(file, f"this is not read: {why}"), "info") for file, why in ignored_entries(folder)]
+    checked = [check_path(path) for path in paths or [read_settings().dir]]
+    findings = [finding for one in checked for finding in one.findings]
     if as_json:
-        echo_json([{**asdict(problem), "severity": severity} for problem, severity in findings])
+        echo_json([{**asdict(one.problem), "severity": one.severity, "path": one.path} for one in findings])
     else:
-        for problem, severity in findings:
-            echo(f"{os.path.join(folder, str(problem))} ({severity})")  # noqa: PTH118  Path eats a /
-        echo(f"{len(registry)} good machine files in {folder}")
-    if any(problem.severity == "error" for problem in registry.problems):
+        for one in checked:
+            echo(*map(str, one.findings), *filter(None, [one.summary]))
+    if not all(one.is_good for one in checked):
         sys.exit(1)
 
 
-@click.command()
+@command(
+    "doctor",
+    examples=[
+        ("machines-server doctor", "Examine this host, with the settings in its environment"),
+        ("machines-server doctor --server gpu-room:3038", "Ask a server instead"),
+    ],
+)
 @click.option(
     "--server",
     envvar="MACHINES_URL",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from machines_server.cli.command import command
 from machines_server.cli.installation import settings_for_writing
 from machines_server.cli.output import as_json, echo, echo_json
 from machines_server.errors import StoreError
@@ -11,7 +12,9 @@ from machines_server.store.sqlite.backup import backup as backup_database
 from machines_server.store.sqlite.migrate import migrate as migrate_database
 
 
-@click.command()
+@command(
+    "migrate", examples=[("machines-server migrate", "Update the database before a new version is started")]
+)
 @as_json
 def migrate(*, as_json: bool) -> None:
     """Update the schema of the database.
@@ -26,7 +29,10 @@ def migrate(*, as_json: bool) -> None:
         echo(*[f"applied {name}" for name in applied] or [f"{settings.telemetry_db} is up to date"])
 
 
-@click.command()
+@command(
+    "backup",
+    examples=[("machines-server backup /backup/telemetry.db", "Make a copy while the server runs")],
+)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @as_json
 def backup(file: Path, *, as_json: bool) -> None:

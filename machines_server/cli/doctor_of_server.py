@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from machines_server.cli.finding import Check, Verdict
+from machines_server.cli.fleet_text import reason_and_hint
 from machines_server.cli.http import RETRIES
 from machines_server.client import (
     Client,
@@ -53,9 +54,9 @@ def _fleet(fleet: Infrastructure) -> Iterator[Check]:
 
 
 def _machine(machine: MachineState) -> Check:
-    findings = [machine.status_reason, machine.ollama.get("message")]
-    reasons = "; ".join(str(one) for one in findings if one)
+    reason, hint = reason_and_hint(machine.status_reason, machine.ollama.get("message"))
     verdict = _VERDICTS.get(machine.status, "error")
-    if verdict == "ok" and reasons:
+    if verdict == "ok" and reason:
         verdict = "warning"
-    return Check(machine.name, verdict, f"{machine.status}: {reasons}" if reasons else machine.status)
+    finding = f"{machine.status}: {reason}" if reason else machine.status
+    return Check(machine.name, verdict, finding, hint or None)

@@ -1,28 +1,43 @@
-"""The commands that show the past: history, events."""
+"""The command that charts the past of a machine: history."""
 
-import sys
-import time
 from collections import Counter
 from typing import Any
 
 import click
 
+from machines_server.cli.command import command
+from machines_server.cli.completion_of_names import complete_machine
 from machines_server.cli.http import ask, ask_text, machine_path, server_option, unexpected_answers
-from machines_server.cli.output import as_json, echo, echo_json, is_encodable
+from machines_server.cli.moments import HELP, Moment
+from machines_server.cli.output import as_json, echo, echo_json, echo_lines, is_encodable, output_width
+from machines_server.cli.terminal.figures import date_time, duration, significant
+from machines_server.cli.terminal.spans import Line, Span, cut, display_width, padded, wrap
+from machines_server.cli.terminal.sparkline import BARS, PLAIN_BARS, Sparkline, WeightedPoint, sparkline
+from machines_server.core.text import printable
 from machines_server.core.times import parse_time
 
-FOLLOW_INTERVAL_S = 1.0
 _DEFAULT_METRICS = "cpu_percent,ram_used_gb,vram_used_gb"
-_TIME = "RFC 3339, epoch seconds, or relative to now: -90s, -24h, -7d."
-_BARS, _PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.,-=+*#"
-_WIDTH = 60
+_WIDTH_WITHOUT_TERMINAL = 100
+_WIDEST_CHART, _NARROWEST_CHART = 120, 20
+_GAPS, _WIDEST_RANGE = "    ", "0.000123 to 12345678.9 "
+_UNIT_SIGNS = {"percent": "%", "seconds": "s", "celsius": "°C", "watts": "W", "1": ""}
 
 
-@click.command()
-@click.argument("name")
+@command(
+    "history",
+    examples=[
+        ("machines-server history workstation", "Chart the last day"),
+        ("machines-server history workstation --metric power_w --from -7d", "Chart the power of a week"),
+        (
+            "machines-server history workstation --from 03:00 --csv >night.csv",
+            "Save figures for a spreadsheet",
+        ),
+    ],
+)
+@click.argument("name", shell_complete=complete_machine)
 @click.option("--metric", default=_DEFAULT_METRICS, show_default=True, help="Metrics, separated by commas.")
-@click.option("--from", "from_", default="-24h", show_default=True, help=f"Start: {_TIME}")
-@click.option("--to", default="now", show_default=True, help="End, in the same forms.")
+@click.option("--from", "from_", type=Moment(), default="-24h", show_default=True, help=f"Start: {HELP}")
+@click.option("--to", type=Moment(), default="now", show_default=True, help="End, in the same forms.")
 @click.option("--step", default="auto", show_default=True, help="Seconds between points, or auto.")
 @click.option("--gpu", default=None, help="Only the GPU with this index or UUID.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
@@ -32,88 +47,85 @@ _WIDTH = 60
 def history(
     name: str, server: str, *, as_json: bool, as_csv: bool, from_: str, **options: str | None
 ) -> None:
-    """Chart the history of the machine NAME."""
+    """Chart the history of the machine NAME.
+
+    Each bar is an average; the numbers behind a chart are its lowest and its highest bar. A blank means that
+    there are no samples.
+    """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other.")
     parameters = {key: value for key, value in {"from": from_, **options}.items() if value is not None}
     path = f"{machine_path(name)}/history"
     if as_csv:
-        echo(
-            *ask_text(server, path, {**parameters, "format": "csv"})
-            .replace("\r\n", "\n")
-            .rstrip("\n")
-            .split("\n")
-        )
+        text = ask_text(server, path, {**parameters, "format": "csv"})
+        echo(*text.replace("\r\n", "\n").rstrip("\n").split("\n"))
         return
     body = ask(server, path, parameters)
     if as_json:
         echo_json(body)
         return
-    echo(f"{body['machine']}  {body['from']} .. {body['to']}, one value per {body['step_s']} s")
-    first, last = (parse_time(body[end], 0.0) for end in ("from", "to"))
-    indices = Counter((series["metric"], series["gpu"]) for series in body["series"])
-    for series in body["series"]:
+    width = output_width()
+    head = f"{body['machine']}: {date_time(body['from'])} to {date_time(body['to'])}"
+    echo_lines(*([Span(line, "heading")] for line in wrap(printable(head), width or len(head) * 2)))
+    echo_lines(*_chart(body, width or _WIDTH_WITHOUT_TERMINAL))
+
+
+def _chart(body: dict[str, Any], width: int) -> list[Line]:
+    """The charts of an answer, each on one line with its title, or below it if there is little room."""
+    titles = _titles(body["series"])
+    title_width = max(map(display_width, titles), default=0)
+    room = width - title_width - len(_GAPS) - len(_WIDEST_RANGE) - _unit_width(body["series"])
+    is_beside = room >= _NARROWEST_CHART
+    chart_width = min(_WIDEST_CHART, room if is_beside else width)
+    lines: list[Line] = []
+    for title, series in zip(titles, body["series"], strict=True):
+        drawn = _sparkline(body, series, chart_width)
+        scale = Span("no samples", "quiet") if drawn is None else Span(_scale(drawn, series["unit"]), "quiet")
+        chart = Span("" if drawn is None else drawn.chart, "good")
+        if is_beside:
+            gap = [Span("  ")] if drawn else []
+            lines.append([Span(padded(title, title_width)), Span("  "), chart, *gap, scale])
+        else:
+            lines += [[Span(cut(title, width))], *([[chart]] if drawn else []), [scale]]
+    if any(series["points"] for series in body["series"]):
+        bar_s = max(body["step_s"], _length_s(body) / chart_width)
+        lines.append([Span(cut(f"A bar is {duration(bar_s)}.", width), "quiet")])
+    return lines
+
+
+def _unit_width(all_series: list[dict[str, Any]]) -> int:
+    return max((len(_sign(series["unit"])) for series in all_series), default=0)
+
+
+def _sign(unit: str) -> str:
+    return _UNIT_SIGNS.get(unit, unit)
+
+
+def _titles(all_series: list[dict[str, Any]]) -> list[str]:
+    """What each series is, with the GPU's UUID only where an index is not enough."""
+    uses = Counter((series["metric"], series["gpu"]) for series in all_series)
+    titles = []
+    for series in all_series:
         title = series["metric"] if series["gpu"] is None else f"gpu{series['gpu']} {series['metric']}"
-        if series["gpu"] is not None and indices[series["metric"], series["gpu"]] > 1:
+        if series["gpu"] is not None and uses[series["metric"], series["gpu"]] > 1:
             title += f" {series['uuid']}"
-        points = series["points"]
-        if not points:
-            echo(f"{title:24} no samples")
-            continue
-        low, high = min(point[2] for point in points), max(point[3] for point in points)
-        bars = _BARS if is_encodable(_BARS) else _PLAIN_BARS
-        chart = sparkline([(point[0], point[1]) for point in points], first, last, bars=bars)
-        echo(f"{title:24} {chart}  {low:g} .. {high:g} {series['unit']}")
+        titles.append(printable(title))
+    return titles
 
 
-@click.command()
-@click.option("--machine", default=None, metavar="NAME", help="Only events of this machine.")
-@click.option("--type", "type_", default=None, help="Only events of these types, separated by commas.")
-@click.option("--from", "from_", default="-24h", show_default=True, help=f"Start: {_TIME}")
-@click.option("--to", default=None, help="End, in the same forms; by default now.")
-@click.option("--limit", default=100, show_default=True, help="Maximum number of events to print.")
-@click.option("--follow", is_flag=True, help="Keep printing new events until Ctrl-C.")
-@server_option
-@as_json
-@unexpected_answers()
-def events(
-    server: str, *, as_json: bool, follow: bool, from_: str, type_: str | None, **options: Any
-) -> None:
-    """Print events, oldest first."""
-    given = {"from": from_, "type": type_, **options}
-    parameters = {key: value for key, value in given.items() if value is not None}
-    while True:
-        new_events = ask(server, "/api/events", parameters)["events"]
-        for event in reversed(new_events):
-            if as_json:
-                echo_json(event)
-            else:
-                echo(_event_line(event))
-        if not follow:
-            return
-        sys.stdout.flush()
-        parameters["after"] = max((event["id"] for event in new_events), default=parameters.get("after", 0))
-        if not new_events:
-            time.sleep(FOLLOW_INTERVAL_S)
+def _sparkline(body: dict[str, Any], series: dict[str, Any], width: int) -> Sparkline | None:
+    if not series["points"]:
+        return None
+    first, last = (parse_time(body[end], 0.0) for end in ("from", "to"))
+    points = [WeightedPoint(point[0], point[1], point[4]) for point in series["points"]]
+    return sparkline(points, first, last, width, BARS if is_encodable(BARS) else PLAIN_BARS, significant)
 
 
-def sparkline(
-    points: list[tuple[float, float]], first: float, last: float, width: int = _WIDTH, bars: str = _BARS
-) -> str:
-    """A bar for the average of each of `width` parts of the time, and a blank for a part without values."""
-    parts: list[list[float]] = [[] for _ in range(width)]
-    for at, value in points:
-        parts[min(width - 1, max(0, int((at - first) / (last - first) * width)))].append(value)
-    means = [sum(part) / len(part) if part else None for part in parts]
-    known = [mean for mean in means if mean is not None]
-    low, span = min(known), max(known) - min(known)
-    return "".join(
-        " " if mean is None else bars[int((mean - low) / span * (len(bars) - 1)) if span else 0]
-        for mean in means
-    )
+def _scale(drawn: Sparkline, unit: str) -> str:
+    low, high = significant(drawn.low), significant(drawn.high)
+    values = low if low == high else f"{low} to {high}"
+    return f"{values} {_sign(unit)}".rstrip()
 
 
-def _event_line(event: dict[str, Any]) -> str:
-    rest = {key: value for key, value in event.items() if key not in ("id", "at", "machine", "type")}
-    details = ", ".join(f"{key} {value}" for key, value in rest.items() if value not in (None, []))
-    return f"{event['at']}  {event['machine']:20} {event['type']:16} {details}".rstrip()
+def _length_s(body: dict[str, Any]) -> float:
+    return parse_time(body["to"], 0.0) - parse_time(body["from"], 0.0)

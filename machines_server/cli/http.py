@@ -13,6 +13,7 @@ from machines_server.client import (
     Client,
     ClientError,
     ServerUnreachable,
+    UnknownMachine,
     server_url,
 )
 from machines_server.errors import BadRequestError, ServerError
@@ -20,6 +21,8 @@ from machines_server.errors import BadRequestError, ServerError
 REQUEST_TIMEOUT_S = 30.0
 RETRIES = 1
 """Fewer than the client's own, so that who is at a shell soon knows that nothing answers."""
+_LIST_PATH = "GET /api/machines"
+"""What the server's messages advise, which is a command here."""
 
 
 def valid_url(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
@@ -67,6 +70,8 @@ def client_errors() -> Iterator[None]:
         raise ServerError(f"{error}; start it, or name another with --server or MACHINES_URL") from None
     except BadRequest as error:
         raise BadRequestError(str(error)) from None
+    except UnknownMachine as error:
+        raise ServerError(str(error).replace(_LIST_PATH, "`machines-server list`")) from None
     except UnicodeEncodeError:
         raise BadRequestError("an argument is not valid UTF-8") from None
     except ClientError as error:

@@ -1,25 +1,59 @@
 """The command that chooses a machine: pick."""
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
+from machines_server.cli.command import command
+from machines_server.cli.completion_of_names import complete_machine, complete_model
 from machines_server.cli.http import RETRIES, client_errors, server_option, unexpected_answers
-from machines_server.cli.output import aligned, as_json, echo, echo_json
-from machines_server.client import Client, NoMachine
+from machines_server.cli.leased_command import NOT_FOUND, missing_status, run_leased
+from machines_server.cli.output import as_json, echo, echo_json, echo_lines, output_width
+from machines_server.cli.terminal.figures import UNKNOWN, clock, gib
+from machines_server.cli.terminal.spans import Line, Span
+from machines_server.cli.terminal.table import Column, table
+from machines_server.client import DEFAULT_URL, Client, NoMachine
 from machines_server.errors import ServerError
 
+_CANDIDATES = (
+    Column("CANDIDATE", "cut"),
+    Column("STATE"),
+    Column("FREE VRAM"),
+    Column("LEASES"),
+    Column("SAMPLED AT"),
+    Column("WHY", "below"),
+)
+_REJECTIONS = (Column("REJECTED", "cut"), Column("CODE"), Column("WHY", "below"))
 
-@click.command()
-@click.argument("model", required=False)
+
+@command(
+    "pick",
+    examples=[
+        ("OLLAMA_HOST=$(machines-server pick llama3.1:70b) ollama run llama3.1:70b", "Use the best machine"),
+        ("machines-server pick llama3.1:70b --min-free-vram-gb 4 --explain", "See why a machine is picked"),
+        (
+            "machines-server pick llama3.1:70b --lease -- ollama run llama3.1:70b",
+            "Reserve the machine while a command runs",
+        ),
+    ],
+)
+@click.argument("model", required=False, shell_complete=complete_model)
+@click.argument("command_words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARG]...]")
 @click.option("--min-free-vram-gb", type=float, help="GiB that must be free on one GPU beside the model.")
 @click.option("--min-free-ram-gb", type=float, help="GiB of RAM that must be free beside the model.")
 @click.option("--min-context", type=int, help="Tokens of context that requests will need.")
 @click.option("--role", help="The role that the machine must have.")
 @click.option("--tag", multiple=True, help="A tag that the machine must have; repeatable.")
-@click.option("--exclude", multiple=True, metavar="NAME", help="A machine to leave out; repeatable.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_machine,
+    help="A machine to leave out; repeatable.",
+)
 @click.option(
     "--where",
     multiple=True,
@@ -32,74 +66,123 @@ from machines_server.errors import ServerError
 @click.option("--exclusive", is_flag=True, help="Use only a machine whose host has no leases.")
 @click.option("--wait-s", type=float, help="Seconds to wait until a machine is fit.")
 @click.option("--explain", is_flag=True, help="Print all candidates and rejections.")
-@click.option("--lease", is_flag=True, help="Take a lease, and print on standard error how to release it.")
+@click.option(
+    "--lease",
+    is_flag=True,
+    help="Take a lease: for as long as COMMAND runs or, without one, until it expires or is released.",
+)
+@click.option("--kill-on-loss", is_flag=True, help="If the lease is lost, send SIGTERM to COMMAND.")
 @click.option("--ttl-s", type=float, help="Duration of the lease in seconds; by default 60.")
 @click.option("--holder", help="Who asks, for people to read.")
 @server_option
 @as_json
 @unexpected_answers()
 def pick(
-    model: str | None, server: str, *, lease: bool, as_json: bool, ttl_s: float | None, **options: Any
+    model: str | None,
+    command_words: Sequence[str],
+    server: str,
+    *,
+    lease: bool,
+    as_json: bool,
+    ttl_s: float | None,
+    kill_on_loss: bool,
+    **options: Any,
 ) -> None:
     """Print the URL of the best Ollama for MODEL, or without MODEL of the machine with the most room.
 
-    For example: OLLAMA_HOST=$(machines-server pick MODEL) ollama run MODEL
+    With --lease, COMMAND is run with OLLAMA_HOST, MACHINES_MODEL (the model's name there) and MACHINES_LEASE
+    set. The lease is renewed while it runs and released at its end. Its exit status is passed on, 128 + N if
+    signal N ended it, and 127 if there is no such command. SIGINT, SIGTERM and SIGHUP are passed to it.
 
-    Machines that this host cannot connect to are skipped, except with --lease, --json or --explain.
+    Machines that this host cannot connect to are skipped, except with --json, --explain, or --lease without
+    COMMAND.
     """
+    explain = options.pop("explain")
+    _check_usage(model, command_words, lease=lease, ttl_s=ttl_s, kill_on_loss=kill_on_loss)
+    if command_words and (as_json or explain):
+        raise click.UsageError("--json and --explain are not for use with a COMMAND.")
+    client = Client(server, retries=RETRIES)
+    with client_errors(), _misses(as_json=as_json, explain=explain):
+        if command_words:
+            _run(client, model, command_words, kill_on_loss=kill_on_loss, ttl_s=ttl_s, **options)
+        elif lease:
+            body = client.reserve(model or "", ttl_s=ttl_s, **options).body
+        elif as_json or explain:
+            body = client.route(model, explain=explain, **options).body
+        else:
+            echo(client.pick(model, **options).url)
+            return
+    if as_json:
+        echo_json(body)
+    elif explain:
+        echo_lines(*_explanation(body))
+    else:
+        echo(body["url"])
+    if lease:
+        server_words = "" if client.url == DEFAULT_URL else f" --server {shlex.quote(client.url)}"
+        release = f"machines-server leases release {shlex.quote(body['lease'])}{server_words}"
+        until = f"{clock(body['expires_at'])} ({body['ttl_s']:g} s)"
+        echo(f"machines-server: leased until {until}; to release: {release}", err=True)
+
+
+def _run(
+    client: Client, model: str | None, words: Sequence[str], *, kill_on_loss: bool, **options: Any
+) -> NoReturn:
+    """Run a command with a lease and end with its exit status."""
+    if status := missing_status(words[0]):
+        reason = "command not found" if status == NOT_FOUND else "it cannot be executed"
+        echo(f"machines-server: {words[0]}: {reason}", err=True)
+        raise click.exceptions.Exit(status)
+    lease = client.lease(model or "", raise_if_lost=False, **options)
+    raise click.exceptions.Exit(run_leased(words, lease, kill_on_loss=kill_on_loss))
+
+
+def _check_usage(
+    model: str | None, words: Sequence[str], *, lease: bool, ttl_s: float | None, kill_on_loss: bool
+) -> None:
     if lease and not model:
         raise click.UsageError("--lease needs a MODEL.")
     if ttl_s is not None and not lease:
         raise click.UsageError("--ttl-s is for --lease only.")
-    client, explain = Client(server, retries=RETRIES), options["explain"]
-    with client_errors():
-        try:
-            if lease:
-                del options["explain"]
-                body = client.reserve(model or "", ttl_s=ttl_s, **options).body
-            elif as_json or explain:
-                body = client.route(model, **options).body
-            else:
-                echo(client.pick(model, **options).url)
-                return
-        except NoMachine as error:
-            if as_json:
-                echo_json(error.body)
-            elif explain:
-                echo(*_rejections(error.body))
-            raise ServerError(str(error)) from None
-    if as_json:
-        echo_json(body)
-    else:
-        echo(*(_explanation(body) if explain else [body["url"]]))
-    if lease:
-        url = f"{client.url}/api/leases/{body['lease']}"
-        release = f"curl -X DELETE {shlex.quote(url)}"
-        echo(f"machines-server: leased until {body['expires_at']}; to release: {release}", err=True)
+    if words and not lease:
+        raise click.UsageError("A COMMAND is for --lease only.")
+    if kill_on_loss and not words:
+        raise click.UsageError("--kill-on-loss needs a COMMAND.")
 
 
-def _explanation(body: Mapping[str, Any]) -> list[str]:
+@contextmanager
+def _misses(*, as_json: bool, explain: bool) -> Iterator[None]:
+    """Turn a miss into ServerError, after what was asked for has been printed."""
+    try:
+        yield
+    except NoMachine as error:
+        if as_json:
+            echo_json(error.body)
+        elif explain:
+            echo_lines(*_rejections(error.body))
+        raise ServerError(str(error)) from None
+
+
+def _explanation(body: Mapping[str, Any]) -> list[Line]:
     rejections = _rejections(body)
-    return [*_candidates(body), *([""] if rejections else []), *rejections]
+    return [*_candidates(body), *([[]] if rejections else []), *rejections]
 
 
-def _candidates(body: Mapping[str, Any]) -> list[str]:
-    rows = [("CANDIDATE", "STATE", "FREE VRAM", "LEASES", "SAMPLED AT", "WHY")]
-    rows += [
+def _candidates(body: Mapping[str, Any]) -> list[Line]:
+    rows = [
         (
-            candidate["name"],
-            (candidate["warmth"] or "-").replace("_", " "),
-            "unknown" if candidate["free_vram_gb"] is None else f"{candidate['free_vram_gb']:g} GB",
-            str(candidate["leases"]),
-            candidate["sampled_at"] or "-",
-            candidate["reason"],
+            Span(candidate["name"]),
+            Span((candidate["warmth"] or UNKNOWN).replace("_", " ")),
+            Span("unknown" if candidate["free_vram_gb"] is None else gib(candidate["free_vram_gb"])),
+            Span(str(candidate["leases"])),
+            Span(clock(candidate["sampled_at"]) if candidate["sampled_at"] else UNKNOWN),
+            Span(candidate["reason"]),
         )
         for candidate in body["candidates"]
     ]
-    return aligned(rows)
+    return table(_CANDIDATES, rows, output_width()) if rows else []
 
 
-def _rejections(body: Mapping[str, Any]) -> list[str]:
-    rows = [("REJECTED", "CODE", "WHY")]
-    rows += [(rejection["name"], rejection["code"], rejection["reason"]) for rejection in body["rejected"]]
-    return aligned(rows) if body["rejected"] else []
+def _rejections(body: Mapping[str, Any]) -> list[Line]:
+    rows = [(Span(one["name"]), Span(one["code"]), Span(one["reason"])) for one in body["rejected"]]
+    return table(_REJECTIONS, rows, output_width()) if rows else []

@@ -7,8 +7,7 @@ import socket
 import sys
 import threading
 
-import click
-
+from machines_server.cli.command import command
 from machines_server.cli.installation import settings_for_writing
 from machines_server.cli.output import echo
 from machines_server.errors import DamagedStoreError, SettingsError, StoreError
@@ -23,11 +22,17 @@ from machines_server.store.sqlite.migrate import migrate
 log = logging.getLogger(__name__)
 
 
-@click.command()
+@command(
+    "serve",
+    examples=[
+        ("machines-server serve", "Run the server with the machine files in machines/"),
+        ("MACHINES_PORT=8080 MACHINES_DIR=/etc/machines machines-server serve", "Run it with other settings"),
+    ],
+)
 def serve() -> None:
-    """Run the server.
+    """Run the server, which also polls the machines unless MACHINES_POLLER=off.
 
-    It also polls the machines, unless MACHINES_POLLER=off.
+    Settings are environment variables; `machines-server doctor` checks them.
     """
     settings = _prepare(listens=True)
     _check_address(settings)
@@ -37,11 +42,14 @@ def serve() -> None:
     os.execv(sys.executable, [sys.executable, "-m", *gunicorn])  # noqa: S606  it replaces this process
 
 
-@click.command()
+@command(
+    "poll",
+    examples=[("machines-server poll", "Poll for a server that runs with MACHINES_POLLER=off")],
+)
 def poll() -> None:
-    """Run the poller alone.
+    """Run the poller alone, beside a server that runs with MACHINES_POLLER=off.
 
-    Use it beside a server that runs with MACHINES_POLLER=off.
+    It needs the same settings as the server.
     """
     from machines_server.process.compose import make_poller  # it imports the whole server
 

@@ -12,6 +12,7 @@ from machines_server.contract.requests import MAX_WAIT_S
 from machines_server.core.past.events import EVENT_TYPES
 from machines_server.core.past.metrics import METRICS, Metric
 from machines_server.core.past.rollup import MAX_STEP_S
+from machines_server.core.routing.similar_names import similar_names
 from machines_server.core.text import quoted
 from machines_server.core.times import parse_time
 from machines_server.errors import BadParameterError
@@ -71,9 +72,8 @@ class SeriesQuery(RangeQuery, frozen=True, kw_only=True):
         names = dict.fromkeys(self.metric or DEFAULT_METRICS)
         for name in names:
             if name not in METRICS:
-                raise BadParameterError(
-                    "metric", f"is {quoted(name)}: use one or more of {', '.join(METRICS)}"
-                )
+                why = f"is {quoted(name)}: use one or more of {', '.join(METRICS)}"
+                raise BadParameterError("metric", why, similar_names(name, METRICS))
         return [METRICS[name] for name in names]
 
     def gpus(self) -> frozenset[str] | None:
@@ -131,7 +131,7 @@ class EventsQuery(RangeQuery, frozen=True, kw_only=True):
         for name in types:
             if name not in EVENT_TYPES:
                 why = f"is {quoted(name)}: use one or more of {', '.join(EVENT_TYPES)}"
-                raise BadParameterError("type", why)
+                raise BadParameterError("type", why, similar_names(name, EVENT_TYPES))
         return types
 
     def limit_number(self) -> int:

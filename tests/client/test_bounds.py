@@ -166,13 +166,25 @@ def test_no_word_of_a_machine_forges_a_row_of_the_list(fakes: FakeFleet) -> None
 
 EVENT = {"id": 1, "at": "2026-11-23T17:00:00Z", "machine": NASTY, "type": NASTY, "reason": NASTY}
 BEST = {"machine": "m", "hostname": "m", "port": 1, "url": NASTY, "model": NASTY, "warm": True}
+SHOWN = machine(
+    role=NASTY,
+    note={NASTY: NASTY},
+    models=[NASTY],
+    network={"hostname": NASTY},
+    _config_file=NASTY,
+    ollama={"state": "ok", "message": NASTY, "models": []},
+    sampled_at=None,
+    last_seen=None,
+    events=[],
+    leases=[],
+)
 LEASE = BEST | {"lease": "x; rm", "expires_at": NASTY, "holder": NASTY, "ttl_s": 60}
 
 
 @pytest.mark.parametrize(
     ("words", "body"),
     [
-        (["show", "box"], machine(role=NASTY, note={NASTY: NASTY})),
+        (["show", "box"], SHOWN),
         (["events"], {"events": [EVENT]}),
         (["pick", "m", "--lease"], LEASE),
         (
@@ -208,7 +220,7 @@ def test_json_on_the_command_line_has_it_escaped(fakes: FakeFleet, words: list[s
 
 def test_the_command_to_release_a_lease_runs_nothing_else(fakes: FakeFleet) -> None:
     done = command("pick", "m", "--lease", "--server", answering(fakes, LEASE).url(""))
-    assert "/api/leases/x; rm'" in done.stderr
+    assert "machines-server leases release 'x; rm' --server" in done.stderr
 
 
 def test_a_table_for_spreadsheets_keeps_its_lines_and_no_more(fakes: FakeFleet) -> None:

@@ -239,7 +239,7 @@ def test_the_command_explains(two: Two) -> None:
     done = pick_command(two, LLAMA, "--min-free-vram-gb", "15", "--explain")
     candidate, more, empty, rejected, less = done.stdout.splitlines()
     assert candidate.split()[:3] == ["CANDIDATE", "STATE", "FREE"]
-    assert more.split()[:5] == ["more", "warm", "20", "GB", "0"]
+    assert more.split()[:5] == ["more", "warm", "20", "GiB", "0"]
     assert (empty, rejected.split()) == ("", ["REJECTED", "CODE", "WHY"])
     assert less.split()[:2] == ["less", "not_enough_vram"]
     done = pick_command(two, "phi3:mini", "--explain")
@@ -291,7 +291,7 @@ def test_the_command_takes_every_constraint(scripted: ScriptedServer) -> None:
 
 def test_the_command_finds_room_without_a_model(two: Two) -> None:
     done = pick_command(two, "--min-free-vram-gb", "15", "--explain")
-    assert done.stdout.splitlines()[1].split()[:4] == ["more", "-", "20", "GB"]
+    assert done.stdout.splitlines()[1].split()[:4] == ["more", "-", "20", "GiB"]
     done = pick_command(two, "--min-free-ram-gb", "500", "--explain")
     assert (done.returncode, done.stdout.count("not_enough_ram")) == (1, 2)
 
@@ -308,7 +308,7 @@ def test_the_command_leases_and_says_how_to_release(two: Two) -> None:
     assert (done.returncode, done.stdout) == (0, f"{two.more.url('')}\n")
     (held,) = two.client.leases().leases
     assert (held.holder, held.ttl_s) == ("me", 30)
-    assert f"curl -X DELETE {two.server.url}/api/leases/{held.lease}" in done.stderr
+    assert f"machines-server leases release {held.lease} --server {two.server.url}" in done.stderr
     again = pick_command(two, LLAMA, "--lease", "--min-free-vram-gb", "20")
     assert again.returncode == 1
     assert again.stderr.count("Try again in") == 1

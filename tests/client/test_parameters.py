@@ -56,7 +56,8 @@ def test_http_python_and_the_command_line_have_the_same_names() -> None:
     assert set(RenewParameters.model_fields) == set(p.RENEW)
     assert set(get_type_hints(p.RouteOptions)) == set(p.ROUTE) - {"model"}
     assert set(get_type_hints(p.LeaseOptions)) == set(p.LEASE) - {"model"}
-    of_the_command = {one.name for one in pick_command.params} - {"server", "as_json", "lease"}
+    alone = {"server", "as_json", "lease", "command_words", "kill_on_loss"}
+    of_the_command = {one.name for one in pick_command.params} - alone
     assert of_the_command == set(p.ROUTE) | set(p.LEASE)
     flags = {word for one in pick_command.params if isinstance(one, click.Option) for word in one.opts}
     assert {f"--{name.replace('_', '-')}" for name in of_the_command - {"model"}} <= flags

@@ -113,7 +113,7 @@ def test_the_line_for_cron_runs(fleet: Fleet) -> None:
     assert fleet.workstation.jobs == [replace(GENERATED, holders=["nightly"])]
     (lease,) = fleet.server.get("/api/leases").json()["leases"]
     assert lease["ttl_s"] == 600
-    assert f"/api/leases/{lease['lease']}" in done.stderr
+    assert f"leases release {lease['lease']} " in done.stderr
     fleet.release(lease["lease"])
 
 

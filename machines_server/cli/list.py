@@ -1,0 +1,147 @@
+"""The command that lists the machines: list."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from machines_server.cli.command import command
+from machines_server.cli.completion_of_names import complete_machine_values
+from machines_server.cli.fleet_text import (
+    STATUS_STYLES,
+    free_vram_text,
+    most_free_vram,
+    names_text,
+    status_span,
+    tags,
+)
+from machines_server.cli.http import ask, server_option, unexpected_answers
+from machines_server.cli.output import as_json, echo, echo_json, echo_lines, output_width
+from machines_server.cli.terminal.figures import with_local_times
+from machines_server.cli.terminal.spans import Span
+from machines_server.cli.terminal.table import Column, table
+from machines_server.core.machine import Problem
+from machines_server.core.routing.similar_names import similar_names
+from machines_server.errors import ServerError
+
+_LIST_COLUMNS = (
+    Column("NAME", "cut"),
+    Column("ROLE", "cut"),
+    Column("STATUS"),
+    Column("FREE VRAM"),
+    Column("LOADED", "wrap"),
+    Column("WHY", "below"),
+)
+_SORT_KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "name": lambda _machine: 0,
+    "role": lambda machine: str(machine["role"]),
+    "status": lambda machine: list(STATUS_STYLES).index(machine["status"]),
+    "free": lambda machine: -most_free_vram(machine),
+    "loaded": lambda machine: -len(machine["loaded_models"]),
+    "cpu": lambda machine: -(machine["telemetry"].get("cpu_percent") or 0),
+}
+
+
+@command(
+    "list",
+    examples=[
+        ("machines-server list --status offline --status degraded", "See what needs attention"),
+        ("machines-server list --free 16 --sort free", "Find a GPU with 16 GiB free, the emptiest first"),
+        ("machines-server list --json | jq -r .[].name", "Get the names alone"),
+    ],
+)
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(list(STATUS_STYLES)),
+    help="Only this status; repeatable.",
+)
+@click.option(
+    "--tag",
+    "wanted_tags",
+    multiple=True,
+    shell_complete=complete_machine_values(tags),
+    help="Only machines with this tag; repeat it to require several.",
+)
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    shell_complete=complete_machine_values(lambda machine: [str(machine["role"])]),
+    help="Only this role; repeatable.",
+)
+@click.option(
+    "--free",
+    "free_gib",
+    type=float,
+    metavar="GIB",
+    help="Only machines with a GPU that has that many GiB free.",
+)
+@click.option(
+    "--sort", type=click.Choice(sorted(_SORT_KEYS)), default="name", show_default=True, help="Sort by this."
+)
+@server_option
+@as_json
+@unexpected_answers()
+def list_machines(
+    server: str,
+    *,
+    as_json: bool,
+    statuses: Sequence[str],
+    wanted_tags: Sequence[str],
+    roles: Sequence[str],
+    free_gib: float | None,
+    sort: str,
+) -> None:
+    """List the machines: status, free VRAM, loaded models.
+
+    FREE VRAM is what is free on each GPU. Exit status 1 if options leave no machine.
+    """
+    body = ask(server, "/api/infrastructure")
+    machines = [
+        machine
+        for machine in body["machines"]
+        if (not statuses or machine["status"] in statuses)
+        and set(wanted_tags) <= set(tags(machine))
+        and (not roles or str(machine["role"]) in roles)
+        and (free_gib is None or most_free_vram(machine) >= free_gib)
+    ]
+    machines.sort(key=_SORT_KEYS[sort])
+    if as_json:
+        echo_json(machines)
+    elif machines:
+        echo_lines(*table(_LIST_COLUMNS, [_row(machine) for machine in machines], output_width()))
+    if not as_json:
+        for problem in body["errors"]:
+            echo(f"{problem['severity']}: {Problem(**problem)}", err=True)
+    if not body["machines"]:
+        echo("There are no machines; add a file to the server's MACHINES_DIR.", err=True)
+    elif not machines:
+        raise ServerError(f"No machine matches.{_suggestions(body['machines'], wanted_tags, roles)}")
+
+
+def _row(machine: dict[str, Any]) -> list[Span]:
+    return [
+        Span(machine["name"]),
+        Span(str(machine["role"])),
+        status_span(machine["status"]),
+        Span(free_vram_text(machine)),
+        Span(names_text(machine["loaded_models"])),
+        Span(with_local_times(machine["status_reason"] or ""), "quiet"),
+    ]
+
+
+def _suggestions(machines: Sequence[dict[str, Any]], wanted_tags: Sequence[str], roles: Sequence[str]) -> str:
+    """Values that may have been meant by tags and roles that no machine has."""
+    known_tags = sorted({tag for machine in machines for tag in tags(machine)})
+    known_roles = sorted({str(machine["role"]) for machine in machines})
+    found = []
+    for option, wanted, known in (("--tag", wanted_tags, known_tags), ("--role", roles, known_roles)):
+        for one in wanted:
+            if one not in known:
+                near = similar_names(one, known)
+                found.append(
+                    f" Did you mean {option} {near[0]}?" if near else f" No machine has {option} {one}."
+                )
+    return "".join(found)
