@@ -134,7 +134,7 @@ class Masks:
         is_measured = key in NUMBERS or (self._past is None and (key in MEASURED or parent == "seconds"))
         if is_measured:
             return "<number>"
-        if key in ("id", "next") and self._has_new_events:
+        if key in ("id", "next", "newest") and self._has_new_events:
             return "<id>"
         return value
 
