@@ -68,6 +68,11 @@ def refusal(**environ: str) -> str:
 READS_THE_ENVIRONMENT = {
     "settings.py",
     "cli/checks.py",  # hands it to doctor, which examines it
+    "cli/completion.py",  # the shell says in it what was typed
+    "cli/main.py",
+    "cli/leased_command.py",  # hands it to the command
+    "cli/output.py",  # NO_COLOR and TERM
+    "cli/top.py",
 }
 READS_SETTINGS = {"cli/installation.py", "cli/doctor.py", "process/gunicorn_conf.py"}
 

@@ -35,7 +35,7 @@ PAGES = {
 
 
 def main(folder: Path | None, count: int) -> None:
-    """Take the two screenshots of the documentation, or all into `folder`."""
+    """Take the screenshots of the documentation, or all into `folder`."""
     with TemporaryDirectory() as temporary, FakeFleet() as fakes, sync_playwright() as playwright:
         root = Path(temporary)
         (root / "var").mkdir()
@@ -54,7 +54,11 @@ def main(folder: Path | None, count: int) -> None:
 
 def _plan(folder: Path | None) -> list[tuple[str, ColorScheme, str, Path]]:
     if folder is None:
-        return [(page, "light", "desktop", DOCS / f"{page}.png") for page in ("fleet", "machine")]
+        return [
+            ("fleet", "light", "desktop", DOCS / "fleet.png"),
+            ("fleet", "dark", "desktop", DOCS / "fleet-dark.png"),
+            ("machine", "light", "desktop", DOCS / "machine.png"),
+        ]
     return [
         (page, scheme, size, folder / f"{page}-{scheme}-{size}.png")
         for page in PAGES
@@ -69,9 +73,9 @@ def _take(browser: Browser, url: str, scheme: ColorScheme, size: str, file: Path
     page.goto(url)
     page.wait_for_selector("main :is(h1, h2):visible")
     time.sleep(DRAWING_S)
-    page.screenshot(path=file, full_page=("/machines/" in url or "/compare" in url) and file.parent != DOCS)
+    page.screenshot(path=file, full_page=file.parent == DOCS or "/machines/" in url or "/compare" in url)
     page.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None, int(sys.argv[2]) if len(sys.argv) > 2 else 8)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None, int(sys.argv[2]) if len(sys.argv) > 2 else 6)

@@ -65,13 +65,15 @@ def history(
         echo_json(body)
         return
     width = output_width()
+    chart = _chart(body, width or _WIDTH_WITHOUT_TERMINAL)
     head = f"{body['machine']}: {date_time(body['from'])} to {date_time(body['to'])}"
     echo_lines(*([Span(line, "heading")] for line in wrap(printable(head), width or len(head) * 2)))
-    echo_lines(*_chart(body, width or _WIDTH_WITHOUT_TERMINAL))
+    echo_lines(*chart)
 
 
 def _chart(body: dict[str, Any], width: int) -> list[Line]:
     """The charts of an answer, each on one line with its title, or below it if there is little room."""
+    first, last = (parse_time(body[end], 0.0) for end in ("from", "to"))
     titles = _titles(body["series"])
     title_width = max(map(display_width, titles), default=0)
     room = width - title_width - len(_GAPS) - len(_WIDEST_RANGE) - _unit_width(body["series"])
@@ -79,7 +81,7 @@ def _chart(body: dict[str, Any], width: int) -> list[Line]:
     chart_width = min(_WIDEST_CHART, room if is_beside else width)
     lines: list[Line] = []
     for title, series in zip(titles, body["series"], strict=True):
-        drawn = _sparkline(body, series, chart_width)
+        drawn = _sparkline(series, first, last, chart_width)
         scale = Span("no samples", "quiet") if drawn is None else Span(_scale(drawn, series["unit"]), "quiet")
         chart = Span("" if drawn is None else drawn.chart, "good")
         if is_beside:
@@ -88,7 +90,7 @@ def _chart(body: dict[str, Any], width: int) -> list[Line]:
         else:
             lines += [[Span(cut(title, width))], *([[chart]] if drawn else []), [scale]]
     if any(series["points"] for series in body["series"]):
-        bar_s = max(body["step_s"], _length_s(body) / chart_width)
+        bar_s = max(body["step_s"], (last - first) / chart_width)
         lines.append([Span(cut(f"A bar is {duration(bar_s)}.", width), "quiet")])
     return lines
 
@@ -113,10 +115,9 @@ def _titles(all_series: list[dict[str, Any]]) -> list[str]:
     return titles
 
 
-def _sparkline(body: dict[str, Any], series: dict[str, Any], width: int) -> Sparkline | None:
+def _sparkline(series: dict[str, Any], first: float, last: float, width: int) -> Sparkline | None:
     if not series["points"]:
         return None
-    first, last = (parse_time(body[end], 0.0) for end in ("from", "to"))
     points = [WeightedPoint(point[0], point[1], point[4]) for point in series["points"]]
     return sparkline(points, first, last, width, BARS if is_encodable(BARS) else PLAIN_BARS, significant)
 
@@ -125,7 +126,3 @@ def _scale(drawn: Sparkline, unit: str) -> str:
     low, high = significant(drawn.low), significant(drawn.high)
     values = low if low == high else f"{low} to {high}"
     return f"{values} {_sign(unit)}".rstrip()
-
-
-def _length_s(body: dict[str, Any]) -> float:
-    return parse_time(body["to"], 0.0) - parse_time(body["from"], 0.0)

@@ -261,7 +261,7 @@ CHECKS: dict[str, Callable[[World, str], None]] = {
     "/api/leases": check_leases,
 }
 WITH_LEASES = {"/api/leases/<lease>", "/api/leases/<lease>/renew"}
-PAGES = {"/", "/models", "/events", "/machines/<name>", "/static/<path:name>"}
+PAGES = {"/", "/models", "/events", "/compare", "/leases", "/machines/<name>", "/static/<path:name>"}
 
 
 @pytest.mark.parametrize("path", CHECKS)

@@ -69,7 +69,8 @@ test("events are told in words, and a type that this page does not know by its n
   assert.equal(words({ type: "model_unloaded", model: "phi3", resident_s: null }), "unloaded phi3 after –");
   const changed = { type: "machine_changed", file: "box.yaml", keys: ["role", "tags"] };
   assert.equal(words(changed), "was changed in box.yaml: role, tags");
-  assert.equal(words({ type: "host_rebooted", uptime_s: 90_000 }), "was rebooted after being up for 1 d 1 h");
+  const rebooted = { type: "host_rebooted", uptime_s: 60, uptime_before_s: 90_000 };
+  assert.equal(words(rebooted), "was rebooted after being up for 1 d 1 h");
   assert.equal(words({ type: "service_up" }), "service_up");
 });
 

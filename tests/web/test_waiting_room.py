@@ -150,7 +150,8 @@ def test_no_more_may_wait_than_there_is_room_for() -> None:
             asyncio.ensure_future(room.answer(number % 2, asking(scripted(NOTHING)), 10))
             for number in range(most + 20)
         ]
-        await asyncio.sleep(0.5)
+        while len(room) + sum(one.done() for one in waiting) < most + 20:
+            await asyncio.sleep(0.01)
         assert len(room) == most
         assert sum(one.done() for one in waiting) == 20
         assert {one.result() for one in waiting if one.done()} == {NOTHING}

@@ -159,7 +159,7 @@ export function eventWords(event) {
     case "machine_removed":
       return ["was removed"];
     case "host_rebooted":
-      return [`was rebooted after being up for ${duration(event.uptime_s)}`];
+      return [`was rebooted after being up for ${duration(event.uptime_before_s)}`];
     case "host_changed":
       return [`is another host now (${event.reason})`];
     default:
