@@ -18,6 +18,7 @@ from machines_server.contract.history_queries import (
 from machines_server.core.past.series import SeriesRange
 from machines_server.services.fleet import FleetService
 from machines_server.services.history import HistoryService
+from machines_server.web.compression import compressed
 from machines_server.web.concurrency import ConcurrencyLimit
 from machines_server.web.messages import JSON_TYPE
 
@@ -79,4 +80,4 @@ def _csv(series: SeriesRange, *, with_machines: bool) -> Response:
 
 
 def _answer(content: object) -> Response:
-    return Response(encode(content), mimetype=JSON_TYPE)
+    return compressed(Response(encode(content), mimetype=JSON_TYPE))

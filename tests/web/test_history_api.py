@@ -1,6 +1,7 @@
 """The past over HTTP: what is asked for exactly, and a clear no to what cannot be asked."""
 
 import csv
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,15 @@ def test_models_say_where_declared_where_loaded_and_where_last_seen(past: Past) 
     assert (llama["declared"], llama["loaded"], llama["last_loaded"]["machine"]) == (["two"], [], "one")
     assert llama["residency_s"] == pytest.approx(5)
     assert models["phi3"]["last_loaded"] is None
+
+
+def test_a_long_answer_is_compressed_for_those_who_accept_it(past: Past) -> None:
+    past.write_cycles(*(State.OK, State.UNREACHABLE) * 20)
+    plain = past.client.get("/api/events")
+    assert "Content-Encoding" not in plain.headers
+    small = past.client.get("/api/events", headers={"Accept-Encoding": "gzip"})
+    assert (small.headers["Content-Encoding"], small.headers["Vary"]) == ("gzip", "Accept-Encoding")
+    assert gzip.decompress(small.data) == plain.data
+    assert len(small.data) < len(plain.data) / 4
+    refused = past.client.get("/api/events", headers={"Accept-Encoding": "gzip;q=0"})
+    assert refused.data == plain.data
