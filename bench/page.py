@@ -59,13 +59,14 @@ def _opened(browser: Any, port: int, stays_s: float) -> tuple[float, float]:
     """Milliseconds from the first answer about the fleet until all is drawn, and kilobytes loaded in all."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.add_init_script(_WATCH)
-    sizes = []
-    page.on("requestfinished", lambda request: sizes.append(request.sizes()))
+    finished: list[Any] = []
+    page.on("requestfinished", finished.append)
     page.goto(f"http://127.0.0.1:{port}/")
     drawn = None
     while drawn is None:
         time.sleep(DRAWN_CHECK_INTERVAL_S)
         drawn = page.evaluate(_DRAWN_MS)
-    time.sleep(stays_s)
+    page.wait_for_timeout(stays_s * 1000)
+    sizes = [request.sizes() for request in list(finished)]
     page.close()
     return drawn, sum(one["responseBodySize"] + one["responseHeadersSize"] for one in sizes) / 1000
