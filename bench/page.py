@@ -60,7 +60,11 @@ def _opened(browser: Any, port: int, stays_s: float) -> tuple[float, float]:
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.add_init_script(_WATCH)
     finished: list[Any] = []
-    page.on("requestfinished", finished.append)
+
+    def note_finished(request: Any) -> None:  # playwright sets attributes of its handlers
+        finished.append(request)
+
+    page.on("requestfinished", note_finished)
     page.goto(f"http://127.0.0.1:{port}/")
     drawn = None
     while drawn is None:
