@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from machines_server.cli.output import echo
 from machines_server.client import Lease
@@ -24,7 +25,7 @@ def missing_status(program: str) -> int:
     """The exit status for a program that cannot be found; 0 if it can."""
     if shutil.which(program):
         return 0
-    return NOT_EXECUTABLE if os.sep in program and os.path.exists(program) else NOT_FOUND  # noqa: PTH110
+    return NOT_EXECUTABLE if os.sep in program and Path(program).exists() else NOT_FOUND
 
 
 def run_leased(words: Sequence[str], lease: Lease, *, kill_on_loss: bool) -> int:

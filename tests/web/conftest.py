@@ -1,0 +1,64 @@
+"""What the tests of advice and leases over HTTP share."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from machines_server.core.machine import Registry
+from machines_server.core.sample import (
+    Cycle,
+    GpuSample,
+    HostSample,
+    PollResult,
+    RuntimeState,
+    State,
+)
+from machines_server.inventory.machine_file import parse_machine
+from machines_server.process.compose import make_app
+from machines_server.settings import load_settings
+from machines_server.store.sqlite.connection import open_writer
+from machines_server.store.sqlite.coordination.poller_lock import PollerLock
+from machines_server.store.sqlite.migrate import migrate
+from machines_server.store.sqlite.telemetry.rollups import Rollups
+from machines_server.store.sqlite.telemetry.samples import SampleWriter
+from machines_server.store.values import Retention
+from tests.web.one_machine import GIB, LLAMA, TEXT
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[FlaskClient]:
+    """A server that knows one machine, which holds the model and has 10 GiB free."""
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "machines" / "one.yaml").write_text(TEXT)
+    settings, _ = load_settings(
+        {"MACHINES_DIR": str(tmp_path / "machines"), "MACHINES_DATA_DIR": str(tmp_path / "var")}
+    )
+    migrate(settings.telemetry_db)
+    connection = open_writer(settings.telemetry_db)
+    machine = parse_machine(TEXT.encode(), "one.yaml").machine
+    assert machine is not None
+    now = time.time()
+    gpu = GpuSample(0, "GPU-a", None, "dedicated", 24 * GIB, 14 * GIB, 10 * GIB)
+    answers = {
+        "sidecar": RuntimeState(host=HostSample(gpu=(gpu,))),
+        "ollama": RuntimeState(models=(LLAMA,)),
+    }
+    retention = Retention(raw_s=3600, minute_s=3600, hour_s=3600)
+    SampleWriter(connection, 12, Rollups(connection, retention)).write(
+        [
+            Registry((machine,), loaded_at=now),
+            *(
+                PollResult("one", machine.endpoints[one], State.OK, now, 0.01, None, answer)
+                for one, answer in answers.items()
+            ),
+            Cycle(now - 0.1, now, 5, 2),
+        ]
+    )
+    lock = PollerLock(settings.poller_lock, settings.dir)
+    assert lock.acquire()
+    yield make_app(settings).test_client()
+    lock.release()
+    connection.close()
