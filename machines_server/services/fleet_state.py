@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from machines_server.core.machine import Machine, Registry
 from machines_server.core.routing.fleet import Fleet
-from machines_server.core.sample import Cycle
 from machines_server.core.snapshot import Latest, Snapshot
 from machines_server.core.state import MachineState, changes_at, machine_state
 from machines_server.core.status import is_fresh
@@ -40,7 +39,6 @@ class FleetState:
     fleet: Fleet
     registry: Registry
     poller: PollerReport
-    cycle: Cycle | None
     built_at: float
     valid_until: float
     read_fault: str | None = None
@@ -94,7 +92,7 @@ def build_state(
         interval_s=poller.shown.interval_s,
         is_polled=poller.fault is None,
     )
-    return FleetState(fleet, registry, poller, cycle, now, valid_until, read_fault, failures, judged)
+    return FleetState(fleet, registry, poller, now, valid_until, read_fault, failures, judged)
 
 
 def _judged(origin: Origin, poller: PollerReport, now: float) -> Judged:
