@@ -3,10 +3,13 @@
 import atexit
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from types import TracebackType
@@ -46,12 +49,14 @@ class Lease(LeaseState):
         self._telling = threading.Lock()
         # The thread must not keep a lease alive that its owner has dropped.
         keeper = weakref.WeakMethod(self._keep)
-        threading.Thread(
+        thread = threading.Thread(
             target=_renew,
             args=(keeper, self._ended, self._usual_pause_s),
             name=f"lease {self.id}",
             daemon=True,
-        ).start()
+        )
+        with _signals_blocked():
+            thread.start()
         _held().add(self)
 
     def check(self, *, ask: bool = False) -> None:
@@ -117,6 +122,23 @@ def _renew(
         keep = keeper()
         pause_s = keep() if keep else None
         del keep
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Let no signal reach the threads that are started meanwhile.
+
+    A program that blocks a signal in its own threads, to wait for it, would else be interrupted or ended by
+    it, since the kernel chooses any thread that takes it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @cache

@@ -133,6 +133,18 @@ os.waitpid(child, 0)
 print(Client().leases().total)
 """
 
+BLOCKS = """
+import os
+import signal
+from machines_client import Client
+
+with Client().lease("llama3.1:70b"):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+        print(signal.sigwait({number}).name)
+"""
+
 
 def run(program: str, url: str) -> str:
     done = subprocess.run(
@@ -154,6 +166,10 @@ def test_a_program_that_ends_releases_its_leases(two: Two) -> None:
 def test_a_child_of_a_program_does_not_release_its_leases(two: Two) -> None:
     assert run(FORKS, two.server.url) == "1\n"
     assert two.client.leases().total == 0
+
+
+def test_a_signal_that_a_program_blocks_does_not_reach_the_thread_that_renews(two: Two) -> None:
+    assert run(BLOCKS, two.server.url) == "SIGINT\nSIGTERM\n"
 
 
 def test_a_lease_whose_time_is_over_is_lost_even_if_nothing_could_renew_it(scripted: ScriptedServer) -> None:
