@@ -32,12 +32,10 @@ class Identity(NamedTuple):
 
 def identity(url: str, at: float, host: HostSample) -> Identity:
     """The identity of a host that a sidecar reported at `at` (epoch seconds)."""
-    cards = {gpu.uuid for gpu in host.gpu}
+    cards = frozenset([gpu.uuid for gpu in host.gpu])
     if host.gpu_unreadable:
         cards |= {gpu.uuid for gpu in host.gpu_unreadable if gpu.uuid}
-    return Identity(
-        url, host.hostname, frozenset(cards), None if host.uptime_s is None else at - host.uptime_s
-    )
+    return Identity(url, host.hostname, cards, None if host.uptime_s is None else at - host.uptime_s)
 
 
 def is_another(before: Identity, now: Identity) -> bool:

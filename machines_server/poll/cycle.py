@@ -70,15 +70,17 @@ class AnswerReader:
     def remark(self, machine: str, endpoint: Endpoint, url: str, reading: Reading) -> str | None:
         """What is odd about an answer, or None; logged when the set of odd fields changes."""
         odd, key = reading.oddities, (url, machine)
+        if not odd:
+            if key in self._logged:
+                with self._lock:
+                    self._logged.pop(key, None)
+            return None
         with self._lock:
-            is_new = bool(odd) and self._logged.get(key) != odd.kinds
-            if odd:
-                self._logged[key] = odd.kinds
-            else:
-                self._logged.pop(key, None)
+            is_new = self._logged.get(key) != odd.kinds
+            self._logged[key] = odd.kinds
         if is_new:
             log.warning("machine %s: %s: %s", machine, endpoint.kind, odd)
-        return str(odd) if odd else None
+        return str(odd)
 
     def hint(self, machine: Machine, endpoint: Endpoint, state: State, reason: Reason) -> str | None:
         """How to fix a failure."""
@@ -168,7 +170,7 @@ def _result(
         state=State.OK,
         at=at,
         took_s=fetched.took_s,
-        reason="; ".join(filter(None, (fetched.remark, odd))) or None,
+        reason=f"{fetched.remark}; {odd}" if fetched.remark and odd else fetched.remark or odd,
         answer=reading.state,
         clock_ahead_s=_clock_ahead_s(fetched.date, at),
     )

@@ -173,9 +173,12 @@ class Fetcher:
             if events & (select.EPOLLERR | select.EPOLLHUP):
                 mask |= pycurl.CSELECT_ERR
             shard = next((one for one in self._shards if fd in one.fds), None)
-            if shard is not None:  # else an earlier event has closed it
+            if shard is not None:  # else it rests, or an earlier event has closed it
                 shard.multi.socket_action(fd, mask)
                 shard.touched = True
+            else:
+                for one in self._shards:
+                    one.forget(fd)
         now = self._now()
         for shard in self._shards:
             if shard.due <= now:

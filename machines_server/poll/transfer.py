@@ -3,6 +3,7 @@
 import select
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
@@ -26,7 +27,10 @@ class Shard:
         self.handles = 0
         self.due = float("inf")
         self.touched = False
-        self.fds: set[int] = set()
+        self.fds: dict[int, int] = {}
+        """The sockets that libcurl waits for, and for which events."""
+        self._resting: dict[int, int] = {}
+        """Other sockets that are still registered; see `_watch`."""
         self.transfers: dict[pycurl.Curl, Transfer] = {}
         self._epoll = epoll
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -44,20 +48,33 @@ class Shard:
                 self.multi.remove_handle(curl)
                 yield self.transfers[curl], code
 
-    def _watch(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
-        if what == pycurl.POLL_REMOVE:
-            self.fds.discard(fd)
-            try:
+    def opened(self, fd: int) -> None:
+        """Note that libcurl has opened a socket, whose number may be that of one it has closed."""
+        self._resting.pop(fd, None)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching a kept connection on which something happened: its host has probably closed it."""
+        if self._resting.pop(fd, None) is not None:
+            with suppress(OSError):
                 self._epoll.unregister(fd)
-            except OSError:  # libcurl has already closed it, which removed it from epoll
-                return
+
+    def _watch(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
+        """Register what libcurl waits for.
+
+        The socket of a kept connection stays registered between requests, which saves half of the system
+        calls of a cycle. Closing a socket removes it from epoll.
+        """
+        if what == pycurl.POLL_REMOVE:
+            if mask := self.fds.pop(fd, 0):
+                self._resting[fd] = mask
             return
         mask = (what & pycurl.POLL_IN and select.EPOLLIN) | (what & pycurl.POLL_OUT and select.EPOLLOUT)
-        if fd in self.fds:
-            self._epoll.modify(fd, mask)
-        else:
-            self.fds.add(fd)
+        before = self.fds.get(fd) or self._resting.pop(fd, 0)
+        self.fds[fd] = mask
+        if not before:
             self._epoll.register(fd, mask)
+        elif before != mask:
+            self._epoll.modify(fd, mask)
 
     def _set_timer(self, timeout_ms: int) -> None:
         self.due = float("inf") if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
@@ -131,8 +148,9 @@ class Transfer:
         is_connecting = self._opened > 0 and self.curl.getinfo(pycurl.NUM_CONNECTS) == 0
         return self.curl.getinfo(pycurl.REQUEST_SIZE) > 0 and not is_connecting
 
-    def _note_opened(self, _fd: int, _purpose: int) -> int:
+    def _note_opened(self, fd: int, _purpose: int) -> int:
         self._opened += 1
+        self.shard.opened(fd)
         return pycurl.SOCKOPT_OK
 
     def _receive(self, chunk: bytes) -> int | None:

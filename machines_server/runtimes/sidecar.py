@@ -78,7 +78,7 @@ class Sidecar(Runtime):
         """Read the JSON of /metrics."""
         sample = read_good_host(body)
         if sample is not None:
-            return Reading(RuntimeState(host=sample), Oddities())
+            return Reading(RuntimeState(host=sample), _NOTHING_ODD)
         sample, oddities = read_host(body)
         return Reading(RuntimeState(host=sample), oddities)
 
@@ -215,6 +215,7 @@ _Answer = msgspec.defstruct(
     forbid_unknown_fields=True,  # msgspec does not check fields that it skips
 )
 _decode: Any = msgspec.json.Decoder(_Answer).decode
+_NOTHING_ODD = Oddities()
 _UNKNOWN_LOADS = (None, None, None)
 _LOADS_AT = [metric.name for metric in metrics_of(HostSample)].index(LOADS[0])
 _host_values = attrgetter(*(name for name, *_ in HOST_RULES))

@@ -1,5 +1,6 @@
 """From round to round, and what goes wrong on our side: it blames no host and leaves nothing behind."""
 
+import asyncio
 import json
 import os
 import resource
@@ -197,6 +198,21 @@ def test_a_waiting_caller_hears_at_least_five_times_a_second(fakes: FakeFleet) -
     fetcher.close()
     assert len(steps) >= 5
     assert steps[:-1] == [None] * (len(steps) - 1)
+
+
+def test_a_kept_connection_that_its_host_closes_does_not_keep_a_round_awake(fakes: FakeFleet) -> None:
+    async def answer_and_close(writer: asyncio.StreamWriter) -> None:
+        writer.write(http(b"{}"))
+        await writer.drain()
+        await asyncio.sleep(0.1)  # the answer is read, and nobody waits for this connection
+
+    fetcher = Fetcher(1)
+    closing, silent = fakes.scripted(answer_and_close), fakes.listen(None)
+    for _ in range(3):
+        steps = list(fetcher.fetch([closing.url(), silent.url()]))
+        assert [one.failure for one in steps if one] == [None, Failure.SILENT]
+        assert len(steps) < 50
+    fetcher.close()
 
 
 def test_more_hosts_than_one_multi_holds_are_all_answered(fakes: FakeFleet) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from machines_server.core.identity import BOOT_TOLERANCE_S, Identity, change, is_another
 from machines_server.core.sample import LoadedModel, Sample, public_value
@@ -49,8 +49,7 @@ BOOT_DRIFT = 0.001
 """How much faster or slower than ours a host's clock may run, in seconds per second: over a minute a day."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uptime:
+class Uptime(NamedTuple):
     """How long a host had been up when it answered at `at` (epoch seconds, by our clock)."""
 
     at: float

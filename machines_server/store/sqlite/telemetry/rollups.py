@@ -123,6 +123,7 @@ class Rollups:
         self._marked: dict[int, int] = {}
         self._to_prune: deque[tuple[_Table, int]] = deque()
         self._pruned_at = float("-inf")
+        self._pruned_to_s: dict[str, int] = {}
         self._clock_s: float | None = None
         self.gpus_gone = 0
         """Grows when GPUs are deleted, so that cached ids can be dropped."""
@@ -138,6 +139,7 @@ class Rollups:
         """Forget what a failed transaction marked."""
         self._marked.clear()
         self._clock_s = None
+        self._pruned_to_s = {}
 
     def step(self, now: float, elapsed_s: float) -> bool:
         """Work for about 20 ms in one transaction; returns whether there is more to do.
@@ -161,16 +163,19 @@ class Rollups:
             yield from self._roll_all(tier, now)
         if not self._to_prune and abs(clock_s - self._pruned_at) >= PRUNE_EVERY_S:
             self._pruned_at = clock_s
-            for table in _TABLES:
-                keys = self._connection.execute(f"SELECT id FROM {table.key.removesuffix('_id')}")
-                self._to_prune.extend((table, key) for (key,) in keys)
-            floor_ms = self._floor_s(HOUR, clock_s) * 1000
-            yield from self._prune_rows(floor_ms)
+            floors_s = self._floors_s(clock_s)
+            floor_ms = floors_s[HOUR] * 1000
             self._connection.execute(_PRUNE_MODEL_SIZES, {"floor": floor_ms, "kept": MAX_MODEL_SIZES})
-            yield from forget_residency(self._connection, floor_ms)
+            if floors_s != self._pruned_to_s:  # they advance once an hour
+                for table in _TABLES:
+                    keys = self._connection.execute(f"SELECT id FROM {table.key.removesuffix('_id')}")
+                    self._to_prune.extend((table, key) for (key,) in keys)
+                yield from self._prune_rows(floor_ms)
+                yield from forget_residency(self._connection, floor_ms)
+                self._pruned_to_s = floors_s
         yield from add_due(self._connection)
         # Once a step, not for each machine: asking what is due costs as much as all other work.
-        floors_s = {tier: self._floor_s(tier, clock_s) for tier in _CHUNK_S} if self._to_prune else {}
+        floors_s = self._floors_s(clock_s) if self._to_prune else {}
         while self._to_prune:
             table, key = self._to_prune[0]
             if self._prune(table, key, floors_s[table.tier]):
@@ -236,6 +241,9 @@ class Rollups:
             sql = f"DELETE FROM {table} WHERE id IN ({batch})"
             while self._connection.execute(sql, {"floor": floor_ms}).rowcount:
                 yield
+
+    def _floors_s(self, clock_s: float) -> dict[str, int]:
+        return {tier: self._floor_s(tier, clock_s) for tier in _CHUNK_S}
 
     def _floor_s(self, tier: str, clock_s: float) -> int:
         """The time before which rows are too old and rolled up; a whole hour, so that no bucket is split."""
