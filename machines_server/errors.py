@@ -3,6 +3,7 @@
 MachinesError
  +-- SettingsError       a setting that does not parse or is out of range
  +-- BadAnswerError      an endpoint's answer cannot be used
+ +-- NoAccessError       a file that requests to an endpoint need cannot be used
  +-- StoreError          the database cannot be read or written
  |    +-- DamagedStoreError  its file is damaged
  |    +-- LockedError        another program has it locked
@@ -43,6 +44,17 @@ class BadAnswerError(MachinesError):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.text)
         self.reason = reason
+
+
+class NoAccessError(MachinesError):
+    """A file that requests to an endpoint need cannot be used: `reason` says why, `hint` where it is.
+
+    `key` is the key of the machine file that names it.
+    """
+
+    def __init__(self, reason: Reason, hint: str, key: str) -> None:
+        super().__init__(reason.text)
+        self.reason, self.hint, self.key = reason, hint, key
 
 
 class StoreError(MachinesError):

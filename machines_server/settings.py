@@ -82,6 +82,10 @@ class Settings(BaseModel):
     poller: Literal["auto", "off"] = Field(
         "auto", description="auto: this server polls; off: `machines-server poll` does"
     )
+    credentials_dir: Path | None = Field(
+        None, description="folder of the files that network.credential names"
+    )
+    ca_dir: Path | None = Field(None, description="folder of the files that network.ca names")
     retention_raw: Span = Field(timedelta(hours=48), description="how long raw samples are kept")
     retention_1m: Span = Field(timedelta(days=30), description="how long 1- and 10-minute rollups are kept")
     retention_1h: Span = Field(timedelta(days=730), description="how long 1-hour rollups are kept")

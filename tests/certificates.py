@@ -22,6 +22,7 @@ def signed(folder: Path, by: Path, name: str) -> ssl.SSLContext:
 
 
 def _made(folder: Path, name: str, extension: str, *words: str) -> Path:
+    folder.mkdir(exist_ok=True)
     certificate = folder / f"{name}.pem"
     command = [
         tool("openssl"),

@@ -23,7 +23,7 @@ from tests.running import RunningServer, wait_for_status
 
 def default_text(value: object) -> str:
     """A default as the table writes it."""
-    return "none" if value == () else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    return "none" if value in ((), None) else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def test_every_setting_stands_in_its_page_with_its_default() -> None:

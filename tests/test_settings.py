@@ -30,6 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "MACHINES_POLL_INTERVAL_S": 5,
     "MACHINES_POLL_TIMEOUT_S": 2,
     "MACHINES_POLLER": "auto",
+    "MACHINES_CREDENTIALS_DIR": None,
+    "MACHINES_CA_DIR": None,
     "MACHINES_RETENTION_RAW": timedelta(hours=48),
     "MACHINES_RETENTION_1M": timedelta(days=30),
     "MACHINES_RETENTION_1H": timedelta(days=730),

@@ -10,6 +10,7 @@ from machines_server.cli.finding import Check
 from machines_server.core.machine import Registry
 from machines_server.core.sample import PollResult, State
 from machines_server.core.times import rfc3339
+from machines_server.credentials.files import AccessFiles
 from machines_server.errors import (
     DamagedStoreError,
     MigrationError,
@@ -52,7 +53,8 @@ def examine(environ: Mapping[str, str]) -> list[Check]:
     checks += _sqlite()
     checks += _contained("data folder", _data_folder(settings))
     checks += _contained("poller", _poller(settings))
-    checks += _endpoints(registry, settings.poll_timeout_s)
+    access = AccessFiles(settings.credentials_dir, settings.ca_dir)
+    checks += _endpoints(registry, settings.poll_timeout_s, access)
     return checks
 
 
@@ -141,12 +143,12 @@ def _poller(settings: Settings) -> Iterator[Check]:
         yield Check("poller", "ok", f"process {leader.pid}, since {rfc3339(leader.since)}")
 
 
-def _endpoints(registry: Registry, timeout_s: float) -> Iterator[Check]:
+def _endpoints(registry: Registry, timeout_s: float, access: AccessFiles) -> Iterator[Check]:
     allow_many_sockets()
     answers, fetcher = AnswerReader(), Fetcher(timeout_s)
     results = {
         (result.machine, result.endpoint.kind): result
-        for result in poll_all(registry, fetcher, answers)
+        for result in poll_all(registry, fetcher, answers, access.access)
         if isinstance(result, PollResult | OwnFault)
     }
     fetcher.close()

@@ -17,15 +17,27 @@ class Endpoint:
     hostname: str
     port: int
     reports_host: bool = False
+    scheme: str = "http"
+    prefix: str = ""
+    """What a proxy puts before the paths of the kind: empty, or `/` and more without a `/` at its end."""
+    ca: str | None = None
+    """The file of MACHINES_CA_DIR with the authorities to trust; None for the system's."""
+    credential: str | None = None
+    """The file of MACHINES_CREDENTIALS_DIR to send with requests; None for none."""
     url: str = field(init=False, compare=False)
-    """Without a path, which depends on the kind."""
+    """With the prefix, without the path, which depends on the kind."""
+    needs_access: bool = field(init=False, compare=False, repr=False)
+    """Whether requests need what a file contains."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "url", _url(self.hostname, self.port))
+        object.__setattr__(self, "url", endpoint_url(self.hostname, self.port, self.scheme, self.prefix))
+        object.__setattr__(self, "needs_access", self.ca is not None or self.credential is not None)
 
 
-def _url(hostname: str, port: int) -> str:
-    return f"http://[{hostname}]:{port}" if ":" in hostname else f"http://{hostname}:{port}"
+def endpoint_url(hostname: str, port: int, scheme: str = "http", prefix: str = "") -> str:
+    """The URL of a server, with the port always in it."""
+    host = f"[{hostname}]" if ":" in hostname else hostname
+    return f"{scheme}://{host}:{port}{prefix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,12 @@ class Machine:
     @property
     def url(self) -> str:
         """The URL of its model server, or the one it would have."""
-        return self.model_server.url if self.model_server else _url(self.hostname, self.port)
+        return self.model_server.url if self.model_server else endpoint_url(self.hostname, self.port)
+
+    @property
+    def credential(self) -> str | None:
+        """The name of the credential that requests to its model server need, or None."""
+        return self.model_server.credential if self.model_server else None
 
 
 def _names_gpus(hardware: Any) -> bool:
@@ -151,7 +168,7 @@ class Registry:
 
 
 def to_poll_at_once(old: Registry, new: Registry) -> Iterable[Machine]:
-    """Machines of `new` that `old` does not have, or has at another address."""
+    """Machines of `new` that `old` does not have, or has at another address or with another credential."""
     for machine in new:
         known = old.get(machine.name)
         if known is None or known.endpoints != machine.endpoints:

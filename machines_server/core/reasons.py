@@ -22,6 +22,10 @@ NO_NETWORK = Reason("network unreachable", "no_network")
 CLOSED = Reason("connection closed without an answer", "closed")
 NO_HTTP = Reason("not an HTTP answer", "no_http")
 NO_TLS = Reason("no TLS connection", "no_tls")
+NOT_TRUSTED = Reason("its certificate is not from an authority that is trusted here", "not_trusted")
+OTHER_NAME = Reason("its certificate is for another name or address", "other_name")
+NOT_VALID_YET = Reason("its certificate is not valid yet", "not_valid_yet")
+EXPIRED = Reason("its certificate has expired", "expired")
 CUT_SHORT = Reason("answer cut short", "cut_short")
 ENCODED = Reason("an encoding that was not asked for", "encoded")
 COMPRESSED = Reason("a compressed answer, which was not asked for", "compressed")
@@ -32,6 +36,7 @@ NO_OBJECT = Reason("JSON, but not an object", "no_object")
 NO_NAME, NO_CONNECTION, NO_JSON = "no_name", "no_connection", "no_json"
 OTHER_KIND, OTHER_VERSION = "other_kind", "other_version"
 TO_HTTPS, TLS_PORT, STARTING, STALLED = "to_https", "tls_port", "starting", "stalled"
+CREDENTIAL_UNUSABLE = "credential_unusable"
 """Codes of causes whose texts contain details."""
 
 _DETAILS = {

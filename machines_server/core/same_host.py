@@ -8,8 +8,8 @@ from machines_server.core.machine import Machine, Problem
 from machines_server.core.state import MachineState
 from machines_server.core.status import Status
 
-Address = tuple[str, str, int]
-"""Kind of endpoint, host and port."""
+Address = tuple[str, str, int, str]
+"""Kind of endpoint, host, port, and the path that a proxy puts before its own."""
 _ADVICE = "a lease on a GPU counts for both; network.gpus says which GPUs each Ollama uses"
 
 
@@ -20,8 +20,9 @@ def same_endpoints(machines: Iterable[Machine]) -> Iterator[Problem]:
         addresses = _addresses(machine)
         shared = [one for one in addresses if first.setdefault(one, machine) is not machine]
         if shared:
-            kind, _, port = shared[0]
-            what = f"{kind} at {machine.hostname} port {port}"
+            kind, _, port, prefix = shared[0]
+            below = f" below {prefix}" if prefix else ""
+            what = f"{kind} at {machine.endpoints[kind].hostname} port {port}{below}"
             yield _warning(first[shared[0]], machine, f"both have the {what}")
 
 
@@ -52,7 +53,7 @@ def _warning(one: Machine, other: Machine, why: str) -> Problem:
 def _addresses(machine: Machine) -> Sequence[Address]:
     """The addresses of a machine, model servers first: a shared one matters more than a shared sidecar."""
     endpoints = sorted(machine.endpoints.values(), key=lambda one: one.reports_host)
-    return [(one.kind, _normal(one.hostname), one.port) for one in endpoints]
+    return [(one.kind, _normal(one.hostname), one.port, one.prefix) for one in endpoints]
 
 
 def _normal(hostname: str) -> str:

@@ -28,6 +28,7 @@ class State(StrEnum):
     BUSY = "busy"  # it accepted the connection but did not answer in time, as Ollama does while it loads
     UNREACHABLE = "unreachable"
     ERROR = "error"  # it answered, but not with what was requested
+    UNASKED = "unasked"  # this server could not ask it for lack of a credential, which says nothing of it
 
 
 def metric(unit: str, about: str, *, most: float | None = None) -> Any:

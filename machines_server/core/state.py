@@ -107,7 +107,7 @@ def machine_state(
         host=host.answer.host if host and host.answer else None,
         sampled_at=host.answered_at if host else None,
         last_seen=max((poll.answered_at or 0 for poll in latest.values()), default=0) or None,
-        ollama=current.state if current else None,
+        ollama=current.state if current and current.state is not State.UNASKED else None,
         ollama_reason=current.reason if current else poller_fault or (NOT_ASKED if last else NOT_YET),
         ollama_hint=current.hint if current else None,
         models=_models_held(current, now),

@@ -98,6 +98,8 @@ def judge(
         return Verdict(Status.ONLINE, reason or None)
     if waiting := [one.kind for one in declared if one.kind not in seen]:
         return Verdict(Status.UNKNOWN, _why_waiting(waiting, before))
+    if any(ended.state is State.UNASKED for _, ended in polled):
+        return Verdict(Status.UNKNOWN, reason)
     if not answered:
         return Verdict(Status.OFFLINE, reason)
     if any(one.reports_host for one in declared):

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from machines_server.core.key_names import closest_key
-from machines_server.core.machine import Endpoint, Machine, Problem
+from machines_server.core.machine import Machine, Problem
 from machines_server.core.sample import GIB
 from machines_server.core.text import escape_in_quotes, one_line
+from machines_server.inventory.endpoints import endpoints, sends_openly
 from machines_server.inventory.problem_list import (
     KeyPath,
     Position,
@@ -21,7 +22,7 @@ from machines_server.inventory.problem_list import (
     dotted,
     make_problem,
 )
-from machines_server.inventory.schema import MachineFile, Network, expected, keys_at
+from machines_server.inventory.schema import MachineFile, expected, keys_at
 from machines_server.inventory.yaml.read import Document, read_yaml
 
 log = logging.getLogger(__name__)
@@ -87,13 +88,7 @@ def _check(document: Document, file: str) -> Parsed:
                 path = ("network", "hostname")
             if dotted(path) not in known_errors:
                 problems.add(_sentence(details, path), path)
-    for key in (*LIVE_KEYS, "_config_file"):
-        if key in declared:
-            message = f"the server's own key {key} replaces this one in live answers"
-            problems.add(f"{message}; expected another name", (key,), severity="warning")
-    for path, name in _misspelt_keys(declared):
-        ours = dotted((*path[:-1], name))
-        message = f"this key has no effect and looks like {ours}; expected {name}, or another name"
+    for path, message in _warnings(declared, checked):
         problems.add(message, path, severity="warning")
     for value in document.reprinted:
         if expected(value.path) is None:
@@ -101,6 +96,21 @@ def _check(document: Document, file: str) -> Parsed:
     at = problems.position
     machine = _machine(checked, declared, file) if checked and not problems.has_errors else None
     return Parsed(machine, problems.in_order(), at(("name",)), at(("network", "hostname")))
+
+
+def _warnings(declared: dict[str, Any], checked: MachineFile | None) -> Iterator[tuple[KeyPath, str]]:
+    """What is probably a mistake in a file, `checked` if it is valid, as messages."""
+    for key in (*LIVE_KEYS, "_config_file"):
+        if key in declared:
+            message = f"the server's own key {key} replaces this one in live answers"
+            yield (key,), f"{message}; expected another name"
+    for path, name in _misspelt_keys(declared):
+        ours = dotted((*path[:-1], name))
+        yield path, f"this key has no effect and looks like {ours}; expected {name}, or another name"
+    if checked and sends_openly(checked.network):
+        message = "this credential is sent over plain http, which everyone on the way can read"
+        message += "; expected network.scheme: https, or a network that encrypts by itself, such as WireGuard"
+        yield ("network", "credential"), message
 
 
 def _misspelt_keys(declared: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
@@ -126,7 +136,7 @@ def _machine(checked: MachineFile, declared: dict[str, Any], file: str) -> Machi
         role=checked.role,
         hostname=checked.network.hostname,
         port=checked.network.port,
-        endpoints={endpoint.kind: endpoint for endpoint in _endpoints(checked.network)},
+        endpoints={endpoint.kind: endpoint for endpoint in endpoints(checked.network)},
         models=tuple(checked.models),
         declared=declared,
         declared_json={
@@ -138,13 +148,6 @@ def _machine(checked: MachineFile, declared: dict[str, Any], file: str) -> Machi
         max_loaded_models=checked.limits.max_loaded_models or None,
         max_leases=checked.limits.max_leases,
     )
-
-
-def _endpoints(network: Network) -> Iterator[Endpoint]:
-    if network.sidecar:
-        yield Endpoint("sidecar", network.hostname, network.sidecar_port, reports_host=True)
-    if network.ollama:
-        yield Endpoint("ollama", network.hostname, network.port)
 
 
 def _gpus(checked: MachineFile) -> tuple[int | str, ...] | None:

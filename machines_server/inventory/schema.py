@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from machines_server.inventory.host_address import Host
+from machines_server.inventory.path_and_file import FileName, UrlPath
 from machines_server.inventory.problem_list import KeyPath
 
 _A_HOST = "a host name or an IP address and nothing else"
@@ -16,8 +17,6 @@ _STRICT = ConfigDict(strict=True, extra="allow")
 Port = Annotated[int, Field(ge=1, le=65535)]
 NonBlankText = Annotated[str, Field(pattern=r"\S")]
 Scheme = Literal["http", "https"]
-UrlPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/%:@+-]*$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$")]
 
 
 def _card(value: object) -> int | str:
@@ -57,7 +56,9 @@ class Network(BaseModel):
         description="a list of the cards that this Ollama uses, each by its index or UUID",
     )
     scheme: Scheme = Field("http", description=_A_SCHEME)
-    path: UrlPath = Field("/", description="a path that a proxy puts before Ollama's, such as /ollama")
+    path: UrlPath = Field(
+        "/", description="a path that a proxy puts before Ollama's, beginning with /, such as /ollama"
+    )
     ca: FileName = Field(
         default_factory=str, description="the name of a file in MACHINES_CA_DIR, such as own-ca.pem"
     )
@@ -113,7 +114,9 @@ class Runtime(BaseModel):
     hostname: Host = Field(default_factory=str, description=_A_HOST)
     port: Port = Field(default_factory=int, description=_A_PORT)
     scheme: Scheme = Field("http", description=_A_SCHEME)
-    path: UrlPath = Field("/", description="a path that a proxy puts before its own, such as /v1")
+    path: UrlPath = Field(
+        "/", description="a path that a proxy puts before its own, beginning with /, such as /v1"
+    )
     credential: FileName = Field(default_factory=str, description=_A_CREDENTIAL)
     gpus: list[Card] = Field(
         default_factory=list, description="a list of the cards that it uses, each by its index or UUID"

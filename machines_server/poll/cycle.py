@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
+from machines_server.core.access import Access
 from machines_server.core.machine import Endpoint, Machine
 from machines_server.core.reasons import Reason
 from machines_server.core.sample import PollResult, Sample, State
-from machines_server.errors import BadAnswerError
+from machines_server.errors import BadAnswerError, NoAccessError
 from machines_server.failure_log import logger_of_failures
 from machines_server.poll.failures import UNREADABLE, Failure
 from machines_server.poll.fetch import Fetched, Fetcher
+from machines_server.poll.transfer import Target
 from machines_server.runtimes.base import Kinds, Reading, Runtime
 from machines_server.runtimes.hints import hint
 from machines_server.runtimes.kinds import KINDS
@@ -48,7 +50,8 @@ class AnswerReader:
 
     def __init__(self, kinds: Kinds = KINDS) -> None:
         self._kinds, self._lock = kinds, threading.Lock()
-        self._runtimes: dict[str, Runtime] = {}
+        self._runtimes: dict[str | tuple[str, str], Runtime] = {}
+        """By URL, and credential if there is one: a proxy may choose the server by it."""
         self._logged: dict[tuple[str, str], set[str]] = {}
 
     def url(self, endpoint: Endpoint) -> str:
@@ -61,10 +64,11 @@ class AnswerReader:
 
     def read(self, endpoint: Endpoint, url: str, body: bytes) -> Reading:
         """Read the answer of an endpoint; raises BadAnswerError."""
+        key = url if endpoint.credential is None else (url, endpoint.credential)
         with self._lock:
-            runtime = self._runtimes.get(url)
+            runtime = self._runtimes.get(key)
             if runtime is None:
-                runtime = self._runtimes[url] = self._kinds[endpoint.kind]()
+                runtime = self._runtimes[key] = self._kinds[endpoint.kind]()
             return runtime.read(body)
 
     def remark(self, machine: str, endpoint: Endpoint, url: str, reading: Reading) -> str | None:
@@ -90,36 +94,83 @@ class AnswerReader:
         """Forget what was read at URLs that none of these machines has."""
         urls = {self.url(endpoint) for machine in machines for endpoint in machine.endpoints.values()}
         with self._lock:
-            self._runtimes = {url: runtime for url, runtime in self._runtimes.items() if url in urls}
+            self._runtimes = {
+                key: runtime
+                for key, runtime in self._runtimes.items()
+                if (key if isinstance(key, str) else key[0]) in urls
+            }
             self._logged = {key: kinds for key, kinds in self._logged.items() if key[0] in urls}
 
 
+AccessOf = Callable[[Endpoint], Access]
+"""What requests to an endpoint need; raises NoAccessError."""
+
+
+def no_access(endpoint: Endpoint) -> Access:
+    """Find nothing for any endpoint, where no file can be read."""
+    key = "network.credential" if endpoint.credential else "network.ca"
+    raise NoAccessError(Reason("not asked: its files are not read here"), "", key)
+
+
 def poll_all(
-    machines: Iterable[Machine], fetcher: Fetcher, answers: AnswerReader
+    machines: Iterable[Machine], fetcher: Fetcher, answers: AnswerReader, access: AccessOf = no_access
 ) -> Iterator[PollResult | Sample | OwnFault | None]:
-    """Yield results as they arrive, a Sample when a machine is complete, and None while waiting."""
-    asked: dict[str, list[tuple[Machine, Endpoint]]] = {}
+    """Yield results as they arrive, a Sample when a machine is complete, and None while waiting.
+
+    An endpoint whose credential cannot be used is not asked. If nothing else of its machine answers, there is
+    no Sample: nothing is known of the machine.
+    """
+    asked: dict[Target, list[tuple[Machine, Endpoint]]] = {}
     dated = set()
+    ended: dict[str, dict[str, PollResult]] = {}
     for machine in machines:
         for endpoint in machine.endpoints.values():
             url = answers.url(endpoint)
-            asked.setdefault(url, []).append((machine, endpoint))
+            try:
+                target = Target(url, access(endpoint) if endpoint.needs_access else None)
+            except NoAccessError as error:
+                result = _unasked(machine, endpoint, error)
+                yield result
+                yield from _completed(machine, result, ended)
+                continue
+            asked.setdefault(target, []).append((machine, endpoint))
             if answers.needs_date(endpoint):
                 dated.add(url)
-    ended: dict[str, dict[str, PollResult]] = {}
     for fetched in fetcher.fetch(asked, dated):
         if fetched is None:
             yield None
             continue
-        for machine, endpoint in asked[fetched.url]:
-            result = _result(machine, endpoint, fetched, answers)
-            yield result
-            if isinstance(result, PollResult):
-                results = ended.setdefault(machine.name, {})
-                results[endpoint.kind] = result
-                if len(results) == len(machine.endpoints):
-                    del ended[machine.name]
-                    yield Sample(machine.name, {kind: results[kind] for kind in machine.endpoints})
+        for machine, endpoint in asked[fetched.target]:
+            polled = _result(machine, endpoint, fetched, answers)
+            yield polled
+            if isinstance(polled, PollResult):
+                yield from _completed(machine, polled, ended)
+
+
+def _completed(
+    machine: Machine, result: PollResult, ended: dict[str, dict[str, PollResult]]
+) -> Iterator[Sample]:
+    """Note a result, and yield the Sample of a machine whose endpoints have all ended."""
+    results = ended.setdefault(machine.name, {})
+    results[result.endpoint.kind] = result
+    if len(results) < len(machine.endpoints):
+        return
+    del ended[machine.name]
+    states = {one.state for one in results.values()}
+    if State.OK in states or State.UNASKED not in states:
+        yield Sample(machine.name, {kind: results[kind] for kind in machine.endpoints})
+
+
+def _unasked(machine: Machine, endpoint: Endpoint, error: NoAccessError) -> PollResult:
+    return PollResult(
+        machine=machine.name,
+        endpoint=endpoint,
+        state=State.UNASKED,
+        at=time.time(),
+        took_s=0.0,
+        reason=error.reason.text,
+        hint=error.hint or None,
+    )
 
 
 def poll_into(

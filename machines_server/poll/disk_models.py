@@ -10,10 +10,12 @@ from machines_server.core.machine import Endpoint, Machine
 from machines_server.core.model_names import model_key
 from machines_server.core.reasons import Reason
 from machines_server.core.sample import Library, LoadedModel, PollResult, SameLibrary, State
-from machines_server.errors import BadAnswerError
+from machines_server.errors import BadAnswerError, NoAccessError
 from machines_server.failure_log import logger_of_failures
+from machines_server.poll.cycle import AccessOf, no_access
 from machines_server.poll.failures import UNREADABLE
 from machines_server.poll.fetch import Fetched, Fetcher
+from machines_server.poll.transfer import Target
 from machines_server.runtimes.base import Kinds, Stored
 from machines_server.runtimes.fields import Oddities
 from machines_server.runtimes.kinds import KINDS
@@ -52,9 +54,14 @@ class _Asked:
 class LibraryPoller:
     """Asks machines for their models when due; for one thread, except for `note`."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, kinds: Kinds = KINDS) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        kinds: Kinds = KINDS,
+        access: AccessOf = no_access,
+    ) -> None:
         self._clock = clock
-        self._kinds = kinds
+        self._kinds, self._access = kinds, access
         self._asked: dict[str, _Asked] = {}
         self._held: dict[str, tuple[LoadedModel, ...]] = {}
         self._returned: set[str] = set()
@@ -101,11 +108,11 @@ class LibraryPoller:
             self._held.pop(name, None)
         names = [name for name, server in servers.items() if self._is_due(name, server, now)][:MAX_AT_ONCE]
         names += self._wanted_from(servers.keys() - names, wanted, now)
-        due: dict[str, list[str]] = {}
+        due: dict[Target, list[str]] = {}
         for name in names:
             self._returned.discard(name)
-            server = servers[name]
-            due.setdefault(f"{server.url}{self._path(server)}", []).append(name)
+            if target := self._target(servers[name]):
+                due.setdefault(target, []).append(name)
         if not due:
             return
         with closing(Fetcher(timeout_s)) as fetcher:  # the next round is a while away, so keep no connections
@@ -113,8 +120,16 @@ class LibraryPoller:
                 if fetched is None:
                     yield None
                     continue
-                for name in due[fetched.url]:
+                for name in due[fetched.target]:
                     yield self._library(name, servers[name], fetched)
+
+    def _target(self, server: Endpoint) -> Target | None:
+        """Where to ask for the list; None if its credential cannot be used, which each cycle reports."""
+        try:
+            access = self._access(server) if server.needs_access else None
+        except NoAccessError:
+            return None
+        return Target(f"{server.url}{self._path(server)}", access)
 
     def _path(self, server: Endpoint) -> str | None:
         return self._kinds[server.kind].library_path

@@ -27,8 +27,6 @@ TOO_MANY_NAMES = Reason("this server was looking up too many other names")
 _NOT_CONNECTED = Reason("connection failed")
 _TOO_LARGE = Reason(f"answer larger than {MAX_POLL_ANSWER_BYTES // 2**20} MiB")
 _ENDLESS_HEADERS = Reason("headers without end")
-_NOT_TRUSTED = Reason("its certificate is not trusted here")
-_OTHER_NAME = Reason("its certificate is for another name or address")
 
 _OWN_CODES = frozenset({pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT})
 _OWN_ERRNOS = frozenset({0, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
@@ -45,9 +43,9 @@ _CONNECT: Mapping[int, Reason] = {
     errno.ECONNRESET: reasons.RESET,
 }
 _CERTIFICATE: Mapping[int, Reason] = {
-    **dict.fromkeys((0, 1, 62, 64), _OTHER_NAME),
-    9: Reason("its certificate is not valid yet"),
-    10: Reason("its certificate has expired"),
+    **dict.fromkeys((0, 1, 62, 64), reasons.OTHER_NAME),
+    9: reasons.NOT_VALID_YET,
+    10: reasons.EXPIRED,
 }
 """By OpenSSL's X509_V_*; 0, 1: a valid chain, 62 and 64: a name and an address that do not match."""
 _ANSWER: Mapping[int, Reason] = {
@@ -81,7 +79,7 @@ def failure_of(transfer: Transfer, code: int, timeout_s: float, *, stalled: bool
         return Failure.BAD_ANSWER, reasons.NO_HTTP
     if code == pycurl.E_SSL_CACERT:  # which has the value of E_PEER_FAILED_VERIFICATION
         verdict = curl.getinfo(pycurl.SSL_VERIFYRESULT)
-        return Failure.BAD_ANSWER, _CERTIFICATE.get(verdict, _NOT_TRUSTED)
+        return Failure.BAD_ANSWER, _CERTIFICATE.get(verdict, reasons.NOT_TRUSTED)
     # Not libcurl's own message, which may contain bytes from the host.
     reason = _ANSWER.get(code) or Reason(f"not a usable answer (libcurl's error {code})")
     return Failure.BAD_ANSWER, reason

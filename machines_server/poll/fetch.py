@@ -1,4 +1,4 @@
-"""Fetches many URLs at once in one thread: each yields a body, or the reason why there is none, in time.
+"""Fetches many targets at once in one thread: each yields a body, or the reason why there is none, in time.
 
 It drives libcurl's multi interface with `socket_action` and epoll. That takes a tenth of the CPU of a thread
 pool with requests, and offers what safety needs: a deadline for the whole request, a limit on the body, no
@@ -10,7 +10,6 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
 
 import pycurl
 
@@ -26,7 +25,14 @@ from machines_server.poll.failures import (
     failure_of,
 )
 from machines_server.poll.resolve import Resolver
-from machines_server.poll.transfer import HANDLES_PER_MULTI, Shard, Transfer, request_headers
+from machines_server.poll.transfer import (
+    HANDLES_PER_MULTI,
+    Shard,
+    Target,
+    Transfer,
+    request_headers,
+    system_authorities,
+)
 
 log = logger_of_failures(__name__)
 
@@ -43,7 +49,7 @@ _STALL_S, _STALL_SHARE = 0.5, 0.5
 class Fetched:
     """How one request ended: with a `body` (status 200), or with a `failure` and its `reason`."""
 
-    url: str
+    target: Target
     took_s: float
     body: bytes = b""
     failure: Failure | None = None
@@ -53,20 +59,20 @@ class Fetched:
     remark: str | None = None
     """What an operator should know of a good answer."""
 
+    @property
+    def url(self) -> str:
+        """The URL that was requested."""
+        return self.target.url
+
 
 class Fetcher:
     """Keeps connections and handles from one round of requests to the next; for one thread."""
 
-    def __init__(
-        self, timeout_s: float, resolver: Resolver | None = None, ca_file: Path | None = None
-    ) -> None:
-        """`timeout_s` spans a whole request: name look-up, connect, headers, body.
-
-        `ca_file` has the certificates of the authorities to trust, instead of the system's.
-        """
+    def __init__(self, timeout_s: float, resolver: Resolver | None = None) -> None:
+        """`timeout_s` spans a whole request: name look-up, connect, headers, body."""
         self._timeout_s = timeout_s
         self._stall_s = min(_STALL_S, _STALL_SHARE * timeout_s)
-        self._ca_file = ca_file
+        self._trusted = system_authorities()
         # Read now, not when first needed: importlib would remember a failure for lack of file descriptors.
         self._headers = request_headers()
         self._epoll = select.epoll()
@@ -74,20 +80,20 @@ class Fetcher:
         self._shards: list[Shard] = []
         self._doubtful: set[Shard] = set()
         """Shards in which a request failed to start: libcurl may keep a handle that pycurl thinks refused."""
-        self._transfers: dict[str, Transfer] = {}
+        self._transfers: dict[Target, Transfer] = {}
         self._dated: Collection[str] = ()
         self._unresolved: list[tuple[Transfer, float]] = []
         self._under_way: set[Transfer] = set()
         self._stalled = False
 
-    def fetch(self, urls: Iterable[str], dated: Collection[str] = ()) -> Iterator[Fetched | None]:
-        """Yield one result per URL as it arrives, and None after each step without a result.
+    def fetch(self, targets: Iterable[Target], dated: Collection[str] = ()) -> Iterator[Fetched | None]:
+        """Yield one result per target as it arrives, and None after each step without a result.
 
         `dated` are the URLs whose Date header is needed: reading headers costs as much as everything else in
-        Python. Handles and connections of URLs that are no longer requested are closed. If the caller stops
-        early, the requests under way are abandoned.
+        Python. Handles and connections of targets that are no longer requested are closed. If the caller
+        stops early, the requests under way are abandoned.
         """
-        wanted = dict.fromkeys(urls)
+        wanted = dict.fromkeys(targets)
         self._dated = dated
         self._keep_only(wanted)
         self._stalled = False
@@ -122,39 +128,39 @@ class Fetcher:
             transfer.shard.multi.remove_handle(transfer.curl)
         self._under_way.clear()
 
-    def _keep_only(self, wanted: dict[str, None]) -> None:
-        kept = {one.host for url, one in self._transfers.items() if url in wanted}
+    def _keep_only(self, wanted: dict[Target, None]) -> None:
+        kept = {one.host for target, one in self._transfers.items() if target in wanted}
         self._resolver.forget_all_but(kept)
         # libcurl closes a connection that it keeps alive only together with the CurlMulti.
-        self._close(self._doubtful | {one.shard for url, one in self._transfers.items() if url not in wanted})
+        gone = {one.shard for target, one in self._transfers.items() if target not in wanted}
+        self._close(self._doubtful | gone)
         self._doubtful.clear()
 
     def _close(self, shards: set[Shard]) -> None:
-        for url in [url for url, one in self._transfers.items() if one.shard in shards]:
-            self._transfers.pop(url).close()
+        for target in [target for target, one in self._transfers.items() if one.shard in shards]:
+            self._transfers.pop(target).close()
         for shard in shards:
             shard.multi.close()
             self._shards.remove(shard)
 
-    def _prepare(self, urls: Iterable[str]) -> Iterator[Fetched]:
-        for url in urls:
+    def _prepare(self, targets: Iterable[Target]) -> Iterator[Fetched]:
+        for target in targets:
             try:
-                self._unresolved.append((self._transfer(url), time.monotonic()))
+                self._unresolved.append((self._transfer(target), time.monotonic()))
             except Exception:
-                log.exception("a request for %s could not be set up", url)
-                yield Fetched(url, 0.0, failure=Failure.OWN, reason=NOT_SET_UP)
+                log.exception("a request for %s could not be set up", target.url)
+                yield Fetched(target, 0.0, failure=Failure.OWN, reason=NOT_SET_UP)
 
-    def _transfer(self, url: str) -> Transfer:
-        transfer = self._transfers.get(url)
+    def _transfer(self, target: Target) -> Transfer:
+        transfer = self._transfers.get(target)
         if transfer is None:
             shard = next((one for one in self._shards if one.handles < HANDLES_PER_MULTI), None)
             if shard is None:
                 shard = Shard(self._epoll)
                 self._shards.append(shard)
-            transfer = Transfer(url, shard, self._headers, needs_date=url in self._dated)
-            self._transfers[url] = transfer
-            if self._ca_file is not None:
-                transfer.curl.setopt(pycurl.CAINFO, str(self._ca_file))
+            needs_date = target.url in self._dated
+            transfer = Transfer(target, shard, self._headers, self._trusted, needs_date=needs_date)
+            self._transfers[target] = transfer
         if transfer.needs_look_up:
             self._resolver.ask(transfer.host)
         return transfer
@@ -212,10 +218,10 @@ class Fetcher:
                 except Exception:
                     self._doubtful.add(transfer.shard)
                     log.exception("a request for %s could not be sent", transfer.url)
-                    yield Fetched(transfer.url, waited_s, failure=Failure.OWN, reason=NOT_SET_UP)
+                    yield Fetched(transfer.target, waited_s, failure=Failure.OWN, reason=NOT_SET_UP)
             elif explained := self._explain_name(transfer.host, waited_s):
                 failure, reason = explained
-                yield Fetched(transfer.url, waited_s, failure=failure, reason=reason)
+                yield Fetched(transfer.target, waited_s, failure=failure, reason=reason)
             else:
                 self._resolver.ask(transfer.host)  # at first there may have been too many look-ups
                 self._unresolved.append((transfer, since))
@@ -250,7 +256,7 @@ class Fetcher:
             fetched = self._read(transfer, code)
         except Exception:  # only this answer is lost
             log.exception("an answer of %s could not be read", transfer.url)
-            return Fetched(transfer.url, 0.0, failure=Failure.BAD_ANSWER, reason=UNREADABLE)
+            return Fetched(transfer.target, 0.0, failure=Failure.BAD_ANSWER, reason=UNREADABLE)
         if transfer.needs_look_up:
             if fetched.failure not in (None, Failure.OWN):
                 self._resolver.doubt(transfer.host)
@@ -262,19 +268,19 @@ class Fetcher:
         return fetched
 
     def _read(self, transfer: Transfer, code: int) -> Fetched:
-        curl, url = transfer.curl, transfer.url
+        curl, target = transfer.curl, transfer.target
         took_s = curl.getinfo(pycurl.TOTAL_TIME)
         if code == pycurl.E_OK:
             status = curl.getinfo(pycurl.RESPONSE_CODE)
             if status == 200:
                 body = b"".join(transfer.chunks)
                 transfer.chunks.clear()
-                return Fetched(url, took_s, body, date=transfer.date)
+                return Fetched(target, took_s, body, date=transfer.date)
             body, redirect = b"".join(transfer.chunks), curl.getinfo_raw(pycurl.REDIRECT_URL) or b""
             reason = reasons.http_status(status, body, redirect)
-            return Fetched(url, took_s, failure=Failure.BAD_ANSWER, reason=reason)
+            return Fetched(target, took_s, failure=Failure.BAD_ANSWER, reason=reason)
         failure, reason = failure_of(transfer, code, self._timeout_s, stalled=self._stalled)
-        return Fetched(url, took_s, failure=failure, reason=reason)
+        return Fetched(target, took_s, failure=failure, reason=reason)
 
 
 def _may_be_several_hosts(addresses: tuple[str, ...]) -> bool:

@@ -18,7 +18,7 @@ from machines_server.core.machine import Machine, Registry, to_poll_at_once
 from machines_server.core.sample import Cycle
 from machines_server.errors import UnfitError
 from machines_server.failure_log import logger_of_failures
-from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all, poll_into
+from machines_server.poll.cycle import AccessOf, AnswerReader, OwnFault, no_access, poll_all, poll_into
 from machines_server.poll.disk_models import LIBRARY_CHECK_INTERVAL_S, LibraryPoller
 from machines_server.poll.fetch import Fetcher
 from machines_server.poll.out_of_turn import OutOfTurn
@@ -62,13 +62,15 @@ class Poller:
         open_sink: OpenSink,
         requests: PollerRequests,
         kinds: Kinds = KINDS,
+        access: AccessOf = no_access,
     ) -> None:
         self._timing, self._registry, self._election = timing, registry, election
         self._open_sink, self._requests, self._kinds = open_sink, requests, kinds
+        self._access = access
         self._faults: dict[str, str] = {}
         self._faults_lock = threading.Lock()
         self._sink: Sink
-        self._libraries, self._answers = LibraryPoller(kinds=kinds), AnswerReader(kinds)
+        self._libraries, self._answers = LibraryPoller(kinds=kinds, access=access), AnswerReader(kinds)
         self._wanted_models: frozenset[str] = frozenset()
         self._known = Registry()
         self._known_lock = threading.Lock()
@@ -118,7 +120,8 @@ class Poller:
             fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
             new_machines_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
             soon_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
-            self._libraries, self._answers = LibraryPoller(kinds=self._kinds), AnswerReader(self._kinds)
+            self._libraries = LibraryPoller(kinds=self._kinds, access=self._access)
+            self._answers = AnswerReader(self._kinds)
             scheduler = self._scheduler()
             stack.callback(scheduler.shutdown)
             stack.callback(self._ending.set)
@@ -163,7 +166,7 @@ class Poller:
 
     def _poll(self, machines: Iterable[Machine], fetcher: Fetcher) -> list[OwnFault] | None:
         self._answers.forget_removed(self._known)
-        polled = poll_all(machines, fetcher, self._answers)
+        polled = poll_all(machines, fetcher, self._answers, self._access)
         return poll_into(self._sink, polled, self._libraries.note, self._is_ending)
 
     def _is_ending(self) -> bool:

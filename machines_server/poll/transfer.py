@@ -1,22 +1,38 @@
 """libcurl's handles, which `fetch.py` drives: a transfer for each URL, many of them in a shard."""
 
 import select
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pycurl
 
+from machines_server.core.access import Access
 from machines_server.core.hosts import is_address
 from machines_server.poll.resolve import Resolver
 
 MAX_POLL_ANSWER_BYTES = 2**20
 HANDLES_PER_MULTI = 2000
 _MAX_DATE_BYTES = 64
+
+
+class Target(NamedTuple):
+    """A URL, and what requests to it need; with another credential it is another target."""
+
+    url: str
+    access: Access | None = None
+
+
+class Authorities(NamedTuple):
+    """Where the system has the certificates of the authorities that it trusts; None if unknown."""
+
+    file: str | None
+    folder: str | None
 
 
 class Shard:
@@ -81,11 +97,14 @@ class Shard:
 
 
 class Transfer:
-    """One URL with its handle, which is set up once and used in every cycle."""
+    """One target with its handle, which is set up once and used in every cycle."""
 
-    def __init__(self, url: str, shard: Shard, headers: list[str], *, needs_date: bool) -> None:
-        self.url, self.shard = url, shard
-        parts = urlsplit(url)
+    def __init__(
+        self, target: Target, shard: Shard, headers: list[str], trusted: Authorities, *, needs_date: bool
+    ) -> None:
+        """`trusted` are the authorities for targets without some of their own."""
+        self.target, self.url, self.shard = target, target.url, shard
+        parts = urlsplit(self.url)
         self.host = parts.hostname or ""
         self.needs_look_up = not is_address(self.host)
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -96,8 +115,13 @@ class Transfer:
         """The Date header of the answer."""
         self._received_bytes, self._opened = 0, 0
         self.curl = curl = pycurl.Curl()
-        curl.setopt(pycurl.URL, url)
+        curl.setopt(pycurl.URL, self.url)
         curl.setopt(pycurl.HTTPHEADER, headers)
+        access = target.access or Access()
+        if access.authorization is not None:
+            curl.setopt(pycurl.HTTPHEADER, [*headers, f"Authorization: {access.authorization}"])
+        if parts.scheme == "https":
+            self._verify(access.authorities, trusted)
         curl.setopt(pycurl.USERAGENT, "machines-server")
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.PROXY, "")
@@ -111,6 +135,22 @@ class Transfer:
             curl.setopt(pycurl.HEADERFUNCTION, self._note_date)
         shard.handles += 1
         shard.transfers[curl] = self
+
+    def _verify(self, authorities: bytes | None, trusted: Authorities) -> None:
+        """Trust only these authorities; a kept connection is used again only with the same ones.
+
+        libcurl compares those that it gets as bytes, but files only by their names. The libcurl in pycurl's
+        packages looks for the system's where another distribution has them.
+        """
+        # HTTP/2 would send requests with different credentials over one connection.
+        self.curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        if authorities is not None:
+            self.curl.setopt(pycurl.CAINFO_BLOB, authorities)
+            return
+        if trusted.file is not None:
+            self.curl.setopt(pycurl.CAINFO, trusted.file)
+        if trusted.folder is not None:
+            self.curl.setopt(pycurl.CAPATH, trusted.folder)
 
     def start(self, timeout_s: float, resolver: Resolver) -> None:
         """Send the request, which may take `timeout_s`."""
@@ -170,6 +210,12 @@ class Transfer:
         self.shard.handles -= 1
         del self.shard.transfers[self.curl]
         self.curl.close()
+
+
+def system_authorities() -> Authorities:
+    """Where Python finds the system's authorities; SSL_CERT_FILE and SSL_CERT_DIR name others."""
+    paths = ssl.get_default_verify_paths()
+    return Authorities(paths.cafile, paths.capath)
 
 
 def request_headers() -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from machines_server.core.machine import Problem
 from machines_server.core.status import too_old_after_s
+from machines_server.credentials.files import AccessFiles
 from machines_server.inventory.folder import RegistryFiles
 from machines_server.inventory.parse_cache import ParseCache
 from machines_server.poll.schedule import Poller, Timing
@@ -60,7 +61,8 @@ def make_services(settings: Settings) -> Services:
         PollerLock(settings.poller_lock), settings.dir, settings.poll_interval_s, settings.poll_timeout_s
     )
     current = CurrentState(files.current, files.at_once, store, monitor)
-    fleet = FleetService(current, files.current, settings.dir)
+    access = AccessFiles(settings.credentials_dir, settings.ca_dir)
+    fleet = FleetService(current, files.current, settings.dir, access.problems)
     history = HistoryService(PastReader(settings.telemetry_db), files.current, _retention(settings))
     leases, requests = LeaseStore(settings.coordination_db), PollerRequests(settings.poller_requests)
     advice = SharedAdvice(settings.advised)
@@ -94,6 +96,7 @@ def make_poller(settings: Settings) -> Poller:
             renews=settings.on_damage == "new",
         ),
         requests=PollerRequests(settings.poller_requests),
+        access=AccessFiles(settings.credentials_dir, settings.ca_dir).access,
     )
 
 

@@ -28,8 +28,8 @@ class Runtime(ABC):
     Whether it reports on its host or serves models is up to the Endpoint. An instance reads the answers
     of one URL, one at a time, and may compare an answer with the previous one.
 
-    Hints are templates: `{what}` is `title`, `{key}` is `port_key`, `{port}` and `{hostname}` are those of
-    the endpoint, `{file}` is the machine file.
+    Hints are templates: `{what}` is `title`, `{key}` is `port_key`, `{scheme_key}` itself, `{port}`,
+    `{hostname}`, `{ca}` and `{credential}` are those of the endpoint, `{file}` is the machine file.
     """
 
     kind: ClassVar[str]
@@ -38,6 +38,8 @@ class Runtime(ABC):
     """Its name in a sentence."""
     port_key: ClassVar[str]
     """The key of its port in a machine file."""
+    scheme_key: ClassVar[str] = "network.scheme"
+    """The key of its scheme in a machine file."""
     path: ClassVar[str]
     """The path that is polled in each cycle."""
     library_path: ClassVar[str | None] = None

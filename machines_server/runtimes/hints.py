@@ -18,21 +18,35 @@ def hint(runtime: type[Runtime], endpoint: Endpoint, file: str, state: State, co
     `code` is the code of the failure's reason, `file` the name of the machine file.
     """
     match state:
-        case State.OK:
+        case State.OK | State.UNASKED:
             return None
         case State.BUSY:
             template = runtime.busy_hint
         case State.UNREACHABLE:
             template = _UNREACHABLE.get(code) or _start_hint(runtime, endpoint)
         case State.ERROR:
-            template = runtime.hints.get(code) or _WRONG_ANSWER.get(code)
+            template = _of_access(endpoint, code) or runtime.hints.get(code) or _WRONG_ANSWER.get(code)
     return template and template.format(
         what=runtime.title,
         key=runtime.port_key,
+        scheme_key=runtime.scheme_key,
         port=endpoint.port,
         file=file,
         hostname=endpoint.hostname,
+        ca=endpoint.ca,
+        credential=endpoint.credential,
     )
+
+
+def _of_access(endpoint: Endpoint, code: str) -> str | None:
+    """A hint that depends on how the endpoint is asked: with TLS, a credential or its own authorities."""
+    if endpoint.credential and code in _NEEDS_CREDENTIAL:
+        return _CREDENTIAL_REFUSED
+    if not endpoint.reports_host and code == _UNAUTHORISED:
+        return _CREDENTIAL_MISSING
+    if endpoint.scheme == "https":
+        return _OWN_AUTHORITIES if endpoint.ca and code == reasons.NOT_TRUSTED.code else _OVER_TLS.get(code)
+    return None
 
 
 def _start_hint(runtime: type[Runtime], endpoint: Endpoint) -> str:
@@ -51,7 +65,9 @@ _UNREACHABLE: Mapping[str, str] = {
 }
 
 _OTHER_SERVER = f"another server, or a proxy, answers there: {PORT_OF_ITSELF}"
-_PLAIN_HTTP = "this server asks by plain http: declare a port that accepts it in {file}"
+_PLAIN_HTTP = (
+    "this server asks by plain http: set {scheme_key}: https in {file}, or declare a port that accepts http"
+)
 _REDIRECT = (
     "a proxy there redirects us elsewhere, where we do not go: declare the port of {what} itself in {file}"
 )
@@ -59,9 +75,21 @@ _NO_ANSWER = (
     "a port that accepts only TLS, one of another service, or one that is forwarded to where nothing runs"
     f" answers so: {PORT_OF_ITSELF}, and accept plain http"
 )
+_NO_ANSWER_TO_TLS = (
+    "a port of another service, or one that is forwarded to where nothing runs, answers so:"
+    f" {PORT_OF_ITSELF}, or that of a proxy before it"
+)
 _GATEWAY = "a proxy answers there but does not reach {what}: start that, or see the proxy's log"
 _COMPRESSED = "a proxy before it compresses answers although nobody asked for that"
 _PASSWORD = "something before it asks for a password, and this server has none"  # noqa: S105
+_UNAUTHORISED = status_code(401)
+_NEEDS_CREDENTIAL = frozenset(map(status_code, (401, 403)))
+_CREDENTIAL_MISSING = (
+    "something before {what} asks for a password or a token: put it into a file of MACHINES_CREDENTIALS_DIR,"
+    " and name that as network.credential in {file}"
+)
+_CREDENTIAL_REFUSED = "it does not accept what the credential {credential} contains: replace that file"
+_OWN_AUTHORITIES = "the authority of its certificate is not in {ca} of MACHINES_CA_DIR: add it there"
 _STATUSES: Mapping[int, str] = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
     400: "a proxy, or a port that takes only TLS, answers there: declare the port of {what} itself in {file}",
@@ -85,5 +113,20 @@ _WRONG_ANSWER: Mapping[str, str] = {
     **dict.fromkeys((reasons.NO_OBJECT.code, reasons.NO_JSON, reasons.OTHER_KIND), _OTHER_SERVER),
     reasons.HTML.code: f"a log-in page, or another page of a proxy or server, is there: {PORT_OF_ITSELF}",
     reasons.PROMETHEUS.code: f"that is an exporter, such as node_exporter: {PORT_OF_ITSELF}",
-    reasons.NO_TLS.code: "it does not speak TLS there",
+    reasons.NO_TLS.code: "it does not speak TLS there: set {scheme_key}: http in {file}, or another port",
+    reasons.NOT_TRUSTED.code: (
+        "put the certificate of its authority into a file of MACHINES_CA_DIR, and name that as network.ca"
+        " in {file}"
+    ),
+    reasons.OTHER_NAME.code: (
+        "declare in {file} a name that is in its certificate, or have it renewed with {hostname} in it"
+    ),
+    reasons.EXPIRED.code: "renew it on that host",
+    reasons.NOT_VALID_YET.code: "compare the clock of this server with that of the host that made it",
 }
+_OVER_TLS: Mapping[str, str] = {
+    reasons.TO_HTTPS: _REDIRECT,
+    reasons.TLS_PORT: _GATEWAY,
+    **dict.fromkeys((reasons.NO_HTTP.code, reasons.CLOSED.code, reasons.RESET.code), _NO_ANSWER_TO_TLS),
+}
+"""Hints for endpoints that are asked over TLS."""

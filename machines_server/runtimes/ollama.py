@@ -70,8 +70,8 @@ class Ollama(Runtime):
             " or the proxy refuses this server"
         ),
         status_code(404): (
-            "there is no /api/ps: a proxy that serves Ollama below a path, an Ollama before 0.1.38, or"
-            " another server; declare the port of Ollama itself in {file}"
+            "there is no /api/ps: a proxy that serves Ollama below a path (network.path in {file}), an Ollama"
+            " before 0.1.38, or another server; declare where Ollama is in {file}"
         ),
     }
     """403 comes from `allowedHostsMiddleware` in Ollama's server/routes.go; we send no Origin."""

@@ -59,6 +59,7 @@ class Sidecar(Runtime):
     kind = "sidecar"
     title = "the sidecar"
     port_key = "network.sidecar_port"
+    scheme_key = "network.sidecar_scheme"
     path = "/metrics"
     start_hint = "run `make run-sidecar` on that host, or set network.sidecar: false"
     hints: ClassVar[Mapping[str, str]] = {

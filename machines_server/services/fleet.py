@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from machines_server.contract.machines import (
     problems,
     with_moment,
 )
-from machines_server.core.machine import Registry
+from machines_server.core.machine import Problem, Registry
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.similar_names import similar_names
 from machines_server.core.same_host import same_cards
@@ -55,9 +55,15 @@ class FleetService:
     """Answers from the machine files and the latest polls; shared by the threads of a process."""
 
     def __init__(
-        self, current: CurrentState, registry: Callable[[float], Registry], config_dir: Path
+        self,
+        current: CurrentState,
+        registry: Callable[[float], Registry],
+        config_dir: Path,
+        access_problems: Callable[[Registry], Iterable[Problem]] = lambda _: (),
     ) -> None:
+        """`access_problems` finds the files named by machine files that cannot be used."""
         self._current, self._registry, self._config_dir = current, registry, config_dir
+        self._access_problems = access_problems
         self._recent = RecentState(current)
         self._lock = threading.Lock()
         self._ready: dict[str, _Ready] = {}
@@ -143,7 +149,7 @@ class FleetService:
         content = FleetContent(
             machines=list(jsons.values()),
             total=len(state.registry),
-            errors=_problems(state),
+            errors=self._problems(state),
             poller=state.poller.shown,
         )
         json = encode_parts(content)
@@ -157,14 +163,14 @@ class FleetService:
             machines=[declared_keys(machine) for machine in state.registry],
             total=len(state.registry),
             config_dir=printable(str(self._config_dir)),
-            errors=_problems(state),
+            errors=self._problems(state),
         )
         return _Ready(Body.of(encode(content)), state, state.built_at)
 
-
-def _problems(state: FleetState) -> list[MachineProblem]:
-    """The problems of the files, including those that only the machines' cards reveal."""
-    return problems(state.registry.first_problems(MAX_PROBLEMS, same_cards(state.fleet.states)))
+    def _problems(self, state: FleetState) -> list[MachineProblem]:
+        """The problems of the files, including those that only cards and other files reveal."""
+        more = [*same_cards(state.fleet.states), *self._access_problems(state.registry)]
+        return problems(state.registry.first_problems(MAX_PROBLEMS, more))
 
 
 def _machine_json(live: MachineState) -> Raw:

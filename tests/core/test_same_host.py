@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from machines_server.core.machine import Endpoint, Machine
 from machines_server.core.same_host import same_cards, same_endpoints
 from machines_server.core.sample import GIB, GpuSample
 from machines_server.core.state import MachineState
@@ -59,3 +60,13 @@ def test_what_the_endpoints_tell_is_not_told_twice() -> None:
     one, other = seen("a", "GPU-x"), seen("b", "GPU-x")
     other = replace(other, machine=a_machine("b", hostname="a.lan"))
     assert same_cards([one, other]) == ()
+
+
+def test_two_ollamas_below_different_paths_of_a_proxy_are_two() -> None:
+    def behind(name: str, prefix: str) -> Machine:
+        ollama = Endpoint("ollama", "proxy.lan", 443, scheme="https", prefix=prefix)
+        return a_machine(name, endpoints={"ollama": ollama})
+
+    assert [*same_endpoints([behind("a", "/one"), behind("b", "/other")])] == []
+    (shared,) = same_endpoints([behind("a", "/one"), behind("b", "/one")])
+    assert "both have the ollama at proxy.lan port 443 below /one" in shared.message

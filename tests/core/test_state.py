@@ -24,7 +24,13 @@ HOST = HostSample(cpu_percent=1.0, gpu=(GpuSample(0, "GPU-a", None, "dedicated",
 TELEMETRY = json.loads(encode(telemetry(HOST)))
 PHI = LoadedModel("phi3:mini", "d1", 100, 52, 4096)
 ANSWERS = {"sidecar": RuntimeState(host=HOST), "ollama": RuntimeState(models=(PHI,))}
-REASONS = {State.OK: None, State.BUSY: "no answer", State.UNREACHABLE: "refused", State.ERROR: "HTTP 500"}
+REASONS = {
+    State.OK: None,
+    State.BUSY: "no answer",
+    State.UNREACHABLE: "refused",
+    State.ERROR: "HTTP 500",
+    State.UNASKED: "no token",
+}
 
 
 def latest(
@@ -226,6 +232,16 @@ def test_one_stale_endpoint_makes_no_machine_offline() -> None:
 def test_what_ollama_says_comes_with_what_mends_it() -> None:
     refused = latest(OLLAMA, State.UNREACHABLE, hint="start it")
     assert live(refused)["ollama"]["message"] == "refused: start it"
+
+
+def test_an_ollama_that_was_not_asked_for_lack_of_a_credential_says_nothing_of_its_host() -> None:
+    alone = a_machine(has_sidecar=False)
+    polls = latest(OLLAMA, State.UNASKED, answered_s_ago=3, machine=alone, hint="put it there")
+    state = machine_state(alone, polls, None, NOW, LIMIT_S)
+    keys = json.loads(encode(live_keys(state)))
+    assert (keys["status"], keys["status_reason"]) == ("unknown", "ollama: no token")
+    assert keys["ollama"] == {"state": None, "message": "no token: put it there", "models": []}
+    assert (state.ollama, state.loaded_models) == (None, [])
 
 
 # Quarters of seconds, so that sums are exact.

@@ -30,6 +30,7 @@ OK = Seen(State.OK)
 REFUSED = Seen(State.UNREACHABLE, "connection refused")
 BUSY = Seen(State.BUSY, "no answer within 2 s on an open connection")
 BROKEN = Seen(State.ERROR, "HTTP status 500")
+UNASKED = Seen(State.UNASKED, "not asked")
 NOW = 1_800_000_000.0
 LIMIT_S = 12.0
 
@@ -50,6 +51,12 @@ LIMIT_S = 12.0
         ((OLLAMA,), {"ollama": BUSY}, Status.OFFLINE),
         ((OLLAMA,), {"ollama": BROKEN}, Status.OFFLINE),
         ((OLLAMA,), {}, Status.UNKNOWN),
+        # not asked, for lack of a credential: nothing is known of it
+        (BOTH, {"sidecar": OK, "ollama": UNASKED}, Status.ONLINE),
+        (BOTH, {"sidecar": REFUSED, "ollama": UNASKED}, Status.UNKNOWN),
+        (BOTH, {"sidecar": UNASKED, "ollama": OK}, Status.UNKNOWN),
+        (BOTH, {"sidecar": UNASKED, "ollama": UNASKED}, Status.UNKNOWN),
+        ((OLLAMA,), {"ollama": UNASKED}, Status.UNKNOWN),
         # sidecar missed
         (BOTH, {"sidecar": REFUSED, "ollama": OK}, Status.DEGRADED),
         (BOTH, {"sidecar": BUSY, "ollama": OK}, Status.DEGRADED),

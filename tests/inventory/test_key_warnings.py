@@ -112,7 +112,7 @@ def test_a_secret_in_the_place_of_a_credentials_name_is_not_told() -> None:
 
 def test_what_speaks_of_tokens_to_count_is_no_secret() -> None:
     more = "vllm: {max_tokens: 4096, tokens_per_s: 31, tokenizer: bpe}\nteam: {secretary: Ann}\n"
-    text = GOOD.replace("box.lan", "box.lan\n  credential: proxy-token") + more
+    text = GOOD.replace("box.lan", "box.lan\n  scheme: https\n  credential: proxy-token") + more
     assert warnings(text) == []
 
 

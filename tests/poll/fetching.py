@@ -6,9 +6,15 @@ from dataclasses import dataclass
 
 from machines_server.poll.failures import Failure
 from machines_server.poll.fetch import Fetched, Fetcher
+from machines_server.poll.transfer import Target
 
 TIMEOUT_S = 0.5
 NOT_READ_IN_TIME = "this server did not run in time to read the answer"
+
+
+def targets(*urls: str) -> list[Target]:
+    """URLs that need nothing else."""
+    return [Target(url) for url in urls]
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ def one_round(fetcher: Fetcher, urls: Iterable[str]) -> Round:
     urls = list(dict.fromkeys(urls))
     ended, ended_after_s, longest_s = [], [], 0.0
     began = before = time.monotonic()
-    for one in fetcher.fetch(urls):
+    for one in fetcher.fetch(targets(*urls)):
         now = time.monotonic()
         longest_s, before = max(longest_s, now - before), now
         if one is not None:

@@ -8,7 +8,7 @@ from machines_server.poll.failures import Failure
 from machines_server.poll.fetch import Fetcher
 from tests.bodies import http
 from tests.fakes import FakeFleet
-from tests.poll.fetching import TIMEOUT_S, ask, failure
+from tests.poll.fetching import TIMEOUT_S, ask, failure, targets
 from tests.ports import free_port
 from tests.scripts import CHUNKED, OK, say
 
@@ -44,7 +44,7 @@ def test_nothing_to_ask_is_an_empty_round(fetcher: Fetcher) -> None:
 
 def test_a_url_that_is_named_twice_is_asked_once(fetcher: Fetcher, fakes: FakeFleet) -> None:
     host = fakes.ollama()
-    assert len([one for one in fetcher.fetch([host.url(), host.url()]) if one]) == 1
+    assert len([one for one in fetcher.fetch(targets(host.url(), host.url())) if one]) == 1
     assert len(host.requests) == 1
 
 

@@ -19,7 +19,7 @@ from machines_server.poll.failures import Failure
 from machines_server.poll.fetch import Fetcher
 from tests.bodies import http
 from tests.fakes import FakeEndpoint, FakeFleet, wait_until
-from tests.poll.fetching import TIMEOUT_S, ask, one_round
+from tests.poll.fetching import TIMEOUT_S, ask, one_round, targets
 from tests.ports import free_port
 
 
@@ -32,7 +32,7 @@ def test_a_caller_that_stalls_is_not_the_hosts_fault(fakes: FakeFleet) -> None:
     silent = fakes.listen(None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         answers = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        round_ = fetcher.fetch([answers, silent.url()])
+        round_ = fetcher.fetch(targets(answers, silent.url()))
         while not readable(listener):
             assert next(round_) is None
         connection, _ = listener.accept()
@@ -52,7 +52,8 @@ def test_a_caller_that_stalls_is_not_the_hosts_fault(fakes: FakeFleet) -> None:
 ONE_ROUND = """
 import json, sys
 from machines_server.poll.fetch import Fetcher
-for one in Fetcher(float(sys.argv[1])).fetch(sys.argv[2:]):
+from machines_server.poll.transfer import Target
+for one in Fetcher(float(sys.argv[1])).fetch(map(Target, sys.argv[2:])):
     if one:
         ended = one.failure and one.failure.name, one.reason and one.reason.text
         print(json.dumps([one.url, *ended]), flush=True)
@@ -81,6 +82,7 @@ def test_a_process_that_was_stopped_blames_nobody(fakes: FakeFleet) -> None:
 WITHOUT_DESCRIPTORS = """
 import json, os, resource, socket, sys
 from machines_server.poll.fetch import Fetcher
+from machines_server.poll.transfer import Target
 socket.getaddrinfo("localhost", None)
 fetcher = Fetcher(2)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -92,7 +94,7 @@ except OSError:
     for fd in held[:int(sys.argv[1])]:
         os.close(fd)
 def round():
-    ended = [one for one in fetcher.fetch(sys.argv[2:]) if one]
+    ended = [one for one in fetcher.fetch(map(Target, sys.argv[2:])) if one]
     ended = [[one.failure and one.failure.name, one.reason and one.reason.text] for one in ended]
     print(json.dumps(ended), flush=True)
 
@@ -171,7 +173,7 @@ def test_a_round_that_was_left_in_the_middle_does_not_spoil_the_next(
 ) -> None:
     expected = hosts_of_all_kinds(fakes)
     for steps in range(4):
-        round_ = fetcher.fetch(expected)
+        round_ = fetcher.fetch(targets(*expected))
         for _ in range(steps):
             next(round_)
         del round_
@@ -183,7 +185,7 @@ def test_a_fetcher_that_is_closed_in_the_middle_closes_its_connections(fakes: Fa
     silent = fakes.listen(None)
     before = descriptors()
     fetcher = Fetcher(20)
-    round_ = fetcher.fetch([silent.url()])
+    round_ = fetcher.fetch(targets(silent.url()))
     while not silent.asked_at:
         assert next(round_) is None
     fetcher.close()
@@ -194,7 +196,7 @@ def test_a_fetcher_that_is_closed_in_the_middle_closes_its_connections(fakes: Fa
 
 def test_a_waiting_caller_hears_at_least_five_times_a_second(fakes: FakeFleet) -> None:
     fetcher = Fetcher(1)
-    steps = list(fetcher.fetch([fakes.listen(None).url()]))
+    steps = list(fetcher.fetch(targets(fakes.listen(None).url())))
     fetcher.close()
     assert len(steps) >= 5
     assert steps[:-1] == [None] * (len(steps) - 1)
@@ -209,7 +211,7 @@ def test_a_kept_connection_that_its_host_closes_does_not_keep_a_round_awake(fake
     fetcher = Fetcher(1)
     closing, silent = fakes.scripted(answer_and_close), fakes.listen(None)
     for _ in range(3):
-        steps = list(fetcher.fetch([closing.url(), silent.url()]))
+        steps = list(fetcher.fetch(targets(closing.url(), silent.url())))
         assert [one.failure for one in steps if one] == [None, Failure.SILENT]
         assert len(steps) < 50
     fetcher.close()

@@ -15,7 +15,7 @@ from machines_server.poll.resolve import MAX_LOOKUPS, Resolver
 from tests.audit import audited
 from tests.bodies import http
 from tests.fakes import FakeFleet, wait_until
-from tests.poll.fetching import ran_in_time
+from tests.poll.fetching import ran_in_time, targets
 from tests.tools import tool
 
 Ended = tuple[str, str | None, str | None, float]
@@ -135,10 +135,10 @@ def test_an_address_is_never_looked_up(fakes: FakeFleet) -> None:
     fetcher = Fetcher(2)
     urls = [host.url(), "http://127.0.0.2:1/", "http://[::1]:1/"]
     with audited("socket.getaddrinfo") as looked_up:
-        assert len([one for one in fetcher.fetch(urls) if one]) == 3
+        assert len([one for one in fetcher.fetch(targets(*urls)) if one]) == 3
         assert looked_up == []
-        assert len([one for one in fetcher.fetch([host.url(host="localhost")]) if one]) == 1
+        assert len([one for one in fetcher.fetch(targets(host.url(host="localhost"))) if one]) == 1
         assert looked_up == ["localhost"]
-        list(fetcher.fetch([host.url(host="localhost")]))
+        list(fetcher.fetch(targets(host.url(host="localhost"))))
         assert looked_up == ["localhost"]
     fetcher.close()

@@ -12,6 +12,7 @@ from machines_server.runtimes.kinds import KINDS
 
 SIDECAR = Endpoint("sidecar", "workstation.lan", 3039, reports_host=True)
 OLLAMA = Endpoint("ollama", "workstation.lan", 8080)
+SECURE = Endpoint("ollama", "workstation.lan", 443, scheme="https", ca="own-ca.pem", credential="proxy-token")
 BOTH = (SIDECAR, OLLAMA)
 BUSY = Reason("no answer within 2 s on an open connection")
 
@@ -71,7 +72,10 @@ TABLE: list[tuple[tuple[Endpoint, ...], Reason, str | None]] = [
     *((BOTH, http_status(status, b"", b"https://x/"), "asks by plain http") for status in (301, 302, 308)),
     (BOTH, http_status(400), "a proxy, or a port that takes only TLS"),
     (BOTH, http_status(400, b"plain HTTP request was sent to HTTPS port"), "asks by plain http"),
-    *((BOTH, http_status(status), PASSWORD) for status in (401, 407, 511)),
+    *((BOTH, http_status(status), PASSWORD) for status in (407, 511)),
+    ((SIDECAR,), http_status(401), PASSWORD),
+    ((OLLAMA,), http_status(401), "name that as network.credential in one.yaml"),
+    *(((SECURE,), http_status(status), "what the credential proxy-token contains") for status in (401, 403)),
     ((OLLAMA,), http_status(403), "Host headers that it does not know"),
     ((SIDECAR,), http_status(403), "a proxy before it refuses"),
     ((OLLAMA,), http_status(404), "there is no /api/ps: a proxy that serves Ollama below a path"),
@@ -97,9 +101,17 @@ TABLE: list[tuple[tuple[Endpoint, ...], Reason, str | None]] = [
     ((SIDECAR,), refused(SIDECAR, b'{"version": 1}'), "another server"),
     ((SIDECAR,), refused(SIDECAR, b'{"version": 2}'), "upgrade the older one"),
     *((BOTH, reason, "compresses") for reason in (reasons.ENCODED, reasons.COMPRESSED)),
-    (BOTH, reasons.NO_TLS, "does not speak TLS"),
+    ((OLLAMA,), reasons.NO_TLS, "does not speak TLS there: set network.scheme: http in one.yaml"),
+    ((SIDECAR,), reasons.NO_TLS, "does not speak TLS there: set network.sidecar_scheme: http in one.yaml"),
+    ((SECURE,), http_status(301, b"", b"https://x/"), REDIRECTED),
+    ((SECURE,), http_status(400, b"plain HTTP request was sent to HTTPS port"), GATEWAY),
+    *(((SECURE,), reason, "a port of another service") for reason in (reasons.NO_HTTP, reasons.CLOSED)),
+    (BOTH, reasons.NOT_TRUSTED, "name that as network.ca in one.yaml"),
+    ((SECURE,), reasons.NOT_TRUSTED, "is not in own-ca.pem of MACHINES_CA_DIR"),
+    (BOTH, reasons.OTHER_NAME, "have it renewed with workstation.lan in it"),
+    (BOTH, reasons.NOT_VALID_YET, "clock"),
     (BOTH, reasons.CUT_SHORT, None),
-    (BOTH, Reason("its certificate has expired"), None),
+    (BOTH, reasons.EXPIRED, "renew it on that host"),
     ((OLLAMA,), refused(OLLAMA, b'{"models": 1}'), None),
 ]
 
