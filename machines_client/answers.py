@@ -11,7 +11,8 @@ class Machine:
     """A machine to send requests to.
 
     `model` is what its model server calls the model, and `warm` says whether that is in memory; both are None
-    if no model was asked for.
+    if no model was asked for. `credential` names what requests to `url` need, None if nothing: send the token
+    or the password that you have under that name.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Machine:
     url: str
     model: str | None
     warm: bool | None
+    credential: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +81,9 @@ class HeldLease(Answer):
     """A lease as the server has it.
 
     `model` is the name to send to the machine's model server, `warm` whether that was in memory when the
-    lease was granted. `gpus` and `ram_gb` are what the lease promises at present, in GiB. `broken` says why
-    the machine can no longer be used, else it is None.
+    lease was granted, and `credential` names what requests to `url` need, None if nothing. `gpus` and
+    `ram_gb` are what the lease promises at present, in GiB. `broken` says why the machine can no longer be
+    used, else it is None.
     """
 
     lease: str
@@ -90,6 +93,7 @@ class HeldLease(Answer):
     url: str
     model: str
     warm: bool = field(repr=False)
+    credential: str | None = field(default=None, repr=False)
     holder: str
     ttl_s: float
     expires_at: str

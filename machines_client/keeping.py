@@ -51,9 +51,11 @@ class LeaseState:
             url=granted.url,
             model=granted.model,
             warm=granted.warm,
+            credential=granted.credential,
         )
         self.name, self.hostname, self.port = granted.machine, granted.hostname, granted.port
         self.url, self.model, self.warm = granted.url, granted.model, granted.warm
+        self.credential = granted.credential
         self.load_s = granted.load_s
         """How many seconds loading the model takes; None if it is in memory, or unknown."""
         self.holder, self.exclusive, self.ttl_s = granted.holder, granted.exclusive, granted.ttl_s

@@ -54,6 +54,7 @@ def _start(words: Sequence[str], lease: Lease, mask: Iterable[int]) -> int:
         "OLLAMA_HOST": lease.url,
         "MACHINES_LEASE": lease.id,
         "MACHINES_MODEL": lease.model or "",
+        "MACHINES_CREDENTIAL": lease.credential or "",
     }
     return os.posix_spawnp(words[0], list(words), environment, setsigmask=mask, setsigdef=_IGNORED_BY_PYTHON)
 

@@ -90,9 +90,10 @@ def pick(
 ) -> None:
     """Print the URL of the best Ollama for MODEL, or without MODEL of the machine with the most room.
 
-    With --lease, COMMAND is run with OLLAMA_HOST, MACHINES_MODEL (the model's name there) and MACHINES_LEASE
-    set. The lease is renewed while it runs and released at its end. Its exit status is passed on, 128 + N if
-    signal N ended it, and 127 if there is no such command. SIGINT, SIGTERM and SIGHUP are passed to it.
+    With --lease, COMMAND is run with OLLAMA_HOST, MACHINES_MODEL (the model's name there), MACHINES_LEASE and
+    MACHINES_CREDENTIAL (the name of what requests there need, or nothing) set. The lease is renewed while it
+    runs and released at its end. Its exit status is passed on, 128 + N if signal N ended it, and 127 if there
+    is no such command. SIGINT, SIGTERM and SIGHUP are passed to it.
 
     Machines that this host cannot connect to are skipped, except with --json, --explain, or --lease without
     COMMAND.

@@ -37,7 +37,9 @@ class HeldLease(Struct, frozen=True, kw_only=True):
     hostname: str
     port: Port
     url: str
-    """Of the machine's Ollama."""
+    """Of the machine's Ollama, with scheme and the path of a proxy, if any."""
+    credential: str | None
+    """The name of the credential that requests to it need; null if none."""
     model: str
     """The name to send to its Ollama."""
     warm: bool
@@ -85,13 +87,13 @@ def held_lease(lease: Lease, shares: Sequence[Share], state: MachineState | None
     for of, part_bytes, _ in shares:
         size_bytes[of] += part_bytes
     ram_bytes, reclaimable_bytes = size_bytes.pop(RAM, None), size_bytes.pop(RECLAIMABLE, None)
-    host = f"[{lease.hostname}]" if ":" in lease.hostname else lease.hostname
     return HeldLease(
         lease=lease.id,
         machine=lease.machine,
         hostname=lease.hostname,
         port=lease.port,
-        url=f"http://{host}:{lease.port}",
+        url=lease.url,
+        credential=lease.credential,
         model=lease.model,
         warm=lease.is_warm,
         holder=lease.holder,

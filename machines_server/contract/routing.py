@@ -32,7 +32,9 @@ class CandidateMachine(Struct, frozen=True, gc=False):
     hostname: str
     port: Port
     url: str
-    """Of its Ollama."""
+    """Of its Ollama, with scheme and the path of a proxy, if any."""
+    credential: str | None
+    """The name of the credential that requests to it need; null if none."""
     model: str | None
     """The name to send to its Ollama; null if no model was asked for."""
     warm: bool | None
@@ -77,7 +79,9 @@ class Best(Struct, frozen=True, kw_only=True):
     hostname: str
     port: Port
     url: str
-    """Of its Ollama."""
+    """Of its Ollama, with scheme and the path of a proxy, if any."""
+    credential: str | None
+    """The name of the credential that requests to it need; null if none."""
     model: str | None
     """The name to send to its Ollama; null if no model was asked for."""
     warm: bool | None
@@ -124,6 +128,7 @@ class RouteJson:
             hostname=machine.hostname,
             port=machine.port,
             url=machine.url,
+            credential=machine.credential,
             model=first.model,
             warm=first.is_warm,
         )
@@ -154,6 +159,7 @@ def candidate_machine(candidate: Candidate) -> CandidateMachine:
         machine.hostname,
         machine.port,
         machine.url,
+        machine.credential,
         candidate.model,
         candidate.is_warm,
         warmth,

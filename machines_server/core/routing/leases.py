@@ -38,7 +38,8 @@ _IN_MEMORY = frozenset({Warmth.WARM, Warmth.HALF_WARM})
 class Lease:
     """A promise to one holder that ends unless renewed; `created_at` and `ends_at` are epoch seconds.
 
-    `model` is its name on that Ollama. `load_s` is how long a cold model was expected to load, if known.
+    `url` is that of its Ollama, and `credential` names what requests there need. `model` is its name there.
+    `load_s` is how long a cold model was expected to load, if known.
     An `is_exclusive` lease is the only one on its host. A lease with `released_at` (epoch seconds) has ended,
     but its model may have been loaded since the machine was last sampled.
     """
@@ -47,6 +48,8 @@ class Lease:
     machine: str
     hostname: str
     port: int
+    url: str
+    credential: str | None
     model: str
     digest: str | None
     warmth: Warmth
@@ -116,7 +119,7 @@ def broken_reason(lease: Lease, state: MachineState | None, now: float) -> str |
     is_offline = state.verdict.status is Status.OFFLINE
     if is_offline and state.machine.sidecar:
         return f"it is offline ({state.verdict.reason})"
-    if (state.machine.hostname, state.machine.port) != (lease.hostname, lease.port):
+    if state.machine.url != lease.url:
         return "its address was changed"
     if is_offline or state.ollama in (State.UNREACHABLE, State.ERROR):
         answered_at = max(state.ollama_seen_at or 0.0, lease.created_at)

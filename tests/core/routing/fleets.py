@@ -120,6 +120,8 @@ def a_lease(
         machine=machine,
         hostname="127.0.0.1",
         port=11434,
+        url="http://127.0.0.1:11434",
+        credential=None,
         model=model,
         digest=None,
         warmth=warmth,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from machines_server.core.machine import Endpoint
 from machines_server.core.memory import RAM, Share
 from machines_server.core.routing.leases import Lease, Warmth, broken_reason, promised_shares
 from machines_server.core.sample import State
@@ -56,6 +57,10 @@ def test_what_is_not_known_breaks_nothing() -> None:
 def test_a_removed_file_and_another_address_break_a_lease() -> None:
     assert broken_reason(OLD, None, NOW) == "its machine file was removed"
     assert broken_reason(OLD, a_live("one", port=11435), NOW) == "its address was changed"
+    behind = Endpoint("ollama", "127.0.0.1", 11434, scheme="https", prefix="/ollama")
+    live = a_live("one", endpoints={"ollama": behind})
+    assert broken_reason(OLD, live, NOW) == "its address was changed"
+    assert broken_reason(replace(OLD, url=behind.url), live, NOW) is None
 
 
 MODEL, BESIDE = Share(RAM, 5), Share(RAM, 3, until_end=True)

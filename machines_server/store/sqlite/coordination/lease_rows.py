@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from machines_server.core.machine import endpoint_url
 from machines_server.core.memory import Share
 from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.leases import Lease, Warmth
@@ -32,8 +33,8 @@ _LEFT_MS = "iif(boot = :boot, ends_boot_ms - :boot_ms, ends_at_ms - :now_ms)"
 _ENDS_AT_MS = f"iif(abs(ends_at_ms - :now_ms - {_LEFT_MS}) < 1000, ends_at_ms, :now_ms + {_LEFT_MS})"
 """The end that was first reported, unless the wall clock has been set since."""
 _FIELDS = (
-    "id, machine, hostname, port, model, digest, warmth, json(shares), holder, ttl_s, created_at_ms / 1000.0,"
-    f" {_ENDS_AT_MS} / 1000.0, {_LEFT_MS} / 1000.0, load_s,"
+    "id, machine, hostname, port, url, credential, model, digest, warmth, json(shares), holder, ttl_s,"
+    f" created_at_ms / 1000.0, {_ENDS_AT_MS} / 1000.0, {_LEFT_MS} / 1000.0, load_s,"
     " json(iif(is_exclusive, 'true', 'false')), released_at_ms / 1000.0"
 )
 """The fields of a Lease, in its order, as SQL."""
@@ -43,12 +44,13 @@ _OF_HOLDER = "holder = :holder AND (:holder != '' OR address = :address)"
 _WARMTHS = {str(warmth): warmth for warmth in Warmth}
 _INSERT = """
 INSERT INTO lease (
-    id, machine, hostname, port, model, digest, warmth, shares, holder, address, ttl_s, load_s, size_bytes,
-    is_learned, is_exclusive, idempotency_key, request_digest, boot, created_at_ms, ends_at_ms, ends_boot_ms)
+    id, machine, hostname, port, url, credential, model, digest, warmth, shares, holder, address, ttl_s,
+    load_s, size_bytes, is_learned, is_exclusive, idempotency_key, request_digest, boot, created_at_ms,
+    ends_at_ms, ends_boot_ms)
 VALUES (
-    :id, :machine, :hostname, :port, :model, :digest, :warmth, :shares, :holder, :address, :ttl_s, :load_s,
-    :size_bytes, :is_learned, :is_exclusive, :key, :request_digest, :boot, :now_ms, :now_ms + :ttl_ms,
-    :boot_ms + :ttl_ms)"""
+    :id, :machine, :hostname, :port, :url, :credential, :model, :digest, :warmth, :shares, :holder, :address,
+    :ttl_s, :load_s, :size_bytes, :is_learned, :is_exclusive, :key, :request_digest, :boot, :now_ms,
+    :now_ms + :ttl_ms, :boot_ms + :ttl_ms)"""
 
 
 def read_leases(connection: sqlite3.Connection) -> tuple[list[Lease], list[Lease]]:
@@ -119,6 +121,8 @@ def insert_lease(connection: sqlite3.Connection, request: LeaseRequest, candidat
         "machine": machine.name,
         "hostname": machine.hostname,
         "port": machine.port,
+        "url": machine.url,
+        "credential": machine.credential,
         "model": candidate.model,
         "digest": candidate.digest,
         "warmth": candidate.warmth,
@@ -214,9 +218,12 @@ def count_expired(connection: sqlite3.Connection) -> int:
 
 
 def _lease(fields: Sequence[Any]) -> Lease:
-    id_, machine, hostname, port, model, digest, warmth, shares, *rest = fields
+    id_, machine, hostname, port, url, credential, model, digest, warmth, shares, *rest = fields
+    url = url or endpoint_url(hostname, port)  # granted by a version that did not keep it
     promised = tuple(Share(*share) for share in shares)
-    return Lease(id_, machine, hostname, port, model, digest, _WARMTHS[warmth], promised, *rest)
+    return Lease(
+        id_, machine, hostname, port, url, credential, model, digest, _WARMTHS[warmth], promised, *rest
+    )
 
 
 @cache
