@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli.checks": ANYTHING,
     "cli.database": ANYTHING,
     "cli.doctor": ANYTHING,
+    "cli.doctor_of_credentials": {"cli", "core", "credentials"},
     "cli.installation": ANYTHING,
     "cli.main": ANYTHING,
     "cli.serve": ANYTHING,

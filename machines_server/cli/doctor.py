@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
+from machines_server.cli.doctor_of_credentials import check_authorities, check_credentials
 from machines_server.cli.finding import Check
 from machines_server.core.machine import Registry
 from machines_server.core.sample import PollResult, State
@@ -53,6 +55,8 @@ def examine(environ: Mapping[str, str]) -> list[Check]:
     checks += _sqlite()
     checks += _contained("data folder", _data_folder(settings))
     checks += _contained("poller", _poller(settings))
+    checks += check_credentials(settings.credentials_dir)
+    checks += check_authorities(settings.ca_dir, time.time())
     access = AccessFiles(settings.credentials_dir, settings.ca_dir)
     checks += _endpoints(registry, settings.poll_timeout_s, access)
     return checks

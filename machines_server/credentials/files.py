@@ -106,7 +106,7 @@ class _Folder(Generic[Content]):
             known.content = self._read_content(content)
         except (UnusableError, OSError) as error:
             known.signature = known.content = None
-            known.fault = str(error) if isinstance(error, UnusableError) else _described(error)
+            known.fault = str(error) if isinstance(error, UnusableError) else described(error)
         else:
             if now_ns - max(signature[3:]) > _SETTLE_NS:
                 known.signature = signature
@@ -114,7 +114,7 @@ class _Folder(Generic[Content]):
     def _error(self, name: str, fault: str) -> NoAccessError:
         kind = self.kind
         where = f"{self.folder / name}" if self.folder else f"{kind.setting} names the folder of {name}"
-        hint = f"{where}: see {kind.key} in docs/machine-files.md" if self.folder else where
+        hint = f"{where}: see {kind.key} in docs/proxies.md" if self.folder else where
         return NoAccessError(
             Reason(f"not asked, since the {kind.title} {name} cannot be used: {fault}", CREDENTIAL_UNUSABLE),
             hint,
@@ -198,7 +198,8 @@ def _signature(found: os.stat_result) -> tuple[int, ...]:
     )
 
 
-def _described(error: OSError) -> str:
+def described(error: OSError) -> str:
+    """Why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     return f"it cannot be read ({error.strerror or type(error).__name__})"

@@ -14,6 +14,7 @@ from machines_server.credentials.files import RECHECK_S, AccessFiles
 from machines_server.errors import NoAccessError
 from tests.certificates import authority
 from tests.core.machines import a_machine
+from tests.credentials.folders import put
 from tests.fakes import wait_until
 
 NAMED = Endpoint("ollama", "box.lan", 443, scheme="https", credential="token")
@@ -28,14 +29,6 @@ def folder() -> Iterator[Path]:
     (top / "secrets").mkdir()
     yield top / "secrets"
     shutil.rmtree(top)
-
-
-def put(folder: Path, content: str = "hunter2", mode: int = 0o600, name: str = "token") -> Path:
-    """Put a credential into the folder as one does: whole or not at all."""
-    new = folder / f".{name}"
-    new.write_text(content)
-    new.chmod(mode)
-    return new.rename(folder / name)
 
 
 def sent(files: AccessFiles, endpoint: Endpoint = NAMED) -> str | None:
