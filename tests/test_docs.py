@@ -80,7 +80,7 @@ def test_the_page_of_events_offers_every_type() -> None:
 
 
 def test_the_machine_files_of_the_docs_are_good() -> None:
-    for text in (README, page("machine-files.md")):
+    for text in (README, page("machine-files.md"), page("proxies.md")):
         (yaml,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
         parsed = parse_machine(yaml.encode(), "workstation.yaml")
         assert not parsed.problems
