@@ -11,7 +11,7 @@ from machines_server.core.times import rfc3339
 from machines_server.credentials.content import UnusableError, authorization, certificates
 from machines_server.credentials.files import AUTHORITIES, CREDENTIAL, Kind, described, read_private
 
-EXPIRES_SOON_S = 14 * 86_400.0
+WARN_BEFORE_EXPIRY_S = 14 * 86_400.0
 
 
 def check_credentials(folder: Path | None) -> Iterator[Check]:
@@ -32,7 +32,7 @@ def check_authorities(folder: Path | None, now: float) -> Iterator[Check]:
             until, hint = rfc3339(one.expires_at), "put the next certificate of that authority into the file"
             if one.expires_at <= now:
                 yield Check("authorities", "error", f"{name}: {one.name} has expired, on {until}", hint)
-            elif one.expires_at <= now + EXPIRES_SOON_S:
+            elif one.expires_at <= now + WARN_BEFORE_EXPIRY_S:
                 yield Check("authorities", "warning", f"{name}: {one.name} expires soon, on {until}", hint)
 
     return _check(folder, AUTHORITIES, "authorities", check)

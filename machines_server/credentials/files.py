@@ -138,6 +138,8 @@ class AccessFiles:
     def problems(self, machines: Iterable[Machine]) -> Iterator[Problem]:
         """An error for each machine and file that it names and that cannot be used."""
         for machine in machines:
+            if not machine.needs_access:
+                continue
             found: dict[str, str] = {}
             for endpoint in machine.endpoints.values():
                 if endpoint.needs_access:

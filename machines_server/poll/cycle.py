@@ -30,6 +30,7 @@ _STATE_AFTER = {
     Failure.UNREACHABLE: State.UNREACHABLE,
     Failure.SILENT: State.BUSY,
     Failure.BAD_ANSWER: State.ERROR,
+    Failure.UNEQUIPPED: State.UNASKED,
 }
 
 
@@ -88,7 +89,10 @@ class AnswerReader:
 
     def hint(self, machine: Machine, endpoint: Endpoint, state: State, reason: Reason) -> str | None:
         """How to fix a failure."""
-        return hint(self._kinds[endpoint.kind], endpoint, machine.file, state, reason.code)
+        is_elsewhere = endpoint.reports_host and endpoint.hostname != machine.hostname
+        host_key = "network.sidecar_hostname" if is_elsewhere else "network.hostname"
+        kind = self._kinds[endpoint.kind]
+        return hint(kind, endpoint, machine.file, state, reason.code, host_key=host_key)
 
     def forget_removed(self, machines: Iterable[Machine]) -> None:
         """Forget what was read at URLs that none of these machines has."""

@@ -18,12 +18,16 @@ class Failure(Enum):
     SILENT = "a connection, but no complete answer in time"
     BAD_ANSWER = "an answer that is not the one asked for"
     OWN = "this server could not ask, so nothing is known of the host"
+    UNEQUIPPED = "this server lacks what it needs to ask this host, and may well ask others"
 
 
 UNREADABLE = Reason("this server failed to read its answer; its log says why")
 NOT_SET_UP = Reason("this server could not set up a request; its log says why")
 NOT_READ_IN_TIME = Reason("this server did not run in time to read the answer")
 TOO_MANY_NAMES = Reason("this server was looking up too many other names")
+_NO_AUTHORITIES = Reason(
+    "not asked, since this server has no authorities to trust: install ca-certificates, or set SSL_CERT_FILE"
+)
 _NOT_CONNECTED = Reason("connection failed")
 _TOO_LARGE = Reason(f"answer larger than {MAX_POLL_ANSWER_BYTES // 2**20} MiB")
 _ENDLESS_HEADERS = Reason("headers without end")
@@ -67,6 +71,8 @@ def failure_of(transfer: Transfer, code: int, timeout_s: float, *, stalled: bool
     if code in _OWN_CODES or (code == pycurl.E_COULDNT_CONNECT and number in _OWN_ERRNOS):
         what = errno.errorcode.get(number, "no socket")
         return Failure.OWN, Reason(f"this server could not open a connection: {what}")
+    if code == pycurl.E_SSL_CACERT_BADFILE:
+        return Failure.UNEQUIPPED, _NO_AUTHORITIES
     if code == pycurl.E_OPERATION_TIMEDOUT:
         return _late(transfer, timeout_s, stalled=stalled)
     if code == pycurl.E_COULDNT_CONNECT:

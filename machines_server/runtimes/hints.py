@@ -12,10 +12,19 @@ PORT_OF_ITSELF = "{key} in {file} must be the port of {what} itself"
 """The end of every hint about a port where something else answers."""
 
 
-def hint(runtime: type[Runtime], endpoint: Endpoint, file: str, state: State, code: str) -> str | None:
+def hint(
+    runtime: type[Runtime],
+    endpoint: Endpoint,
+    file: str,
+    state: State,
+    code: str,
+    *,
+    host_key: str = "network.hostname",
+) -> str | None:
     """One sentence that fixes the usual cause of a failure, or None where there is no usual cause.
 
-    `code` is the code of the failure's reason, `file` the name of the machine file.
+    `code` is the code of the failure's reason, `file` the name of the machine file, and `host_key` the key in
+    it that names the host.
     """
     match state:
         case State.OK | State.UNASKED:
@@ -30,6 +39,7 @@ def hint(runtime: type[Runtime], endpoint: Endpoint, file: str, state: State, co
         what=runtime.title,
         key=runtime.port_key,
         scheme_key=runtime.scheme_key,
+        host_key=host_key,
         port=endpoint.port,
         file=file,
         hostname=endpoint.hostname,
@@ -57,8 +67,8 @@ def _start_hint(runtime: type[Runtime], endpoint: Endpoint) -> str:
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _NO_HOST = "is that host running, and does its firewall let port {port} through?"
 _UNREACHABLE: Mapping[str, str] = {
-    reasons.NO_NAME: "check network.hostname in {file}, or the name service of this server",
-    reasons.NO_NETWORK.code: "this server has no route there: check network.hostname in {file}",
+    reasons.NO_NAME: "check {host_key} in {file}, or the name service of this server",
+    reasons.NO_NETWORK.code: "this server has no route there: check {host_key} in {file}",
     reasons.TIMED_OUT.code: _NO_HOST,
     reasons.NO_ROUTE.code: _NO_HOST,
     reasons.NO_CONNECTION: _NO_HOST,

@@ -73,6 +73,21 @@ def test_the_authorities_of_the_system_count_unless_a_host_has_its_own(
     assert by_own.reason.text == NOT_TRUSTED
 
 
+def test_a_server_without_authorities_blames_itself(
+    fakes: FakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    monkeypatch.setenv("SSL_CERT_FILE", str(empty))
+    endpoint = fakes.listen(http(b"{}"), tls=signed(tmp_path, authority(tmp_path), "IP:127.0.0.1"))
+    fetcher = Fetcher(10)
+    (ended,) = ask(fetcher, [Target(endpoint.url().replace("http", "https"))])
+    fetcher.close()
+    assert ended.failure is Failure.UNEQUIPPED
+    assert ended.reason
+    assert "install ca-certificates" in ended.reason.text
+
+
 def test_a_kept_connection_is_used_only_with_the_authorities_that_vouched_for_it(
     patient: Fetcher, fakes: FakeFleet, tmp_path: Path
 ) -> None:

@@ -7,8 +7,10 @@ from machines_server.core.machine import Endpoint
 from machines_server.core.reasons import Reason, http_status
 from machines_server.core.sample import State
 from machines_server.errors import BadAnswerError
+from machines_server.poll.cycle import AnswerReader
 from machines_server.runtimes import hints
 from machines_server.runtimes.kinds import KINDS
+from tests.core.machines import a_machine
 
 SIDECAR = Endpoint("sidecar", "workstation.lan", 3039, reports_host=True)
 OLLAMA = Endpoint("ollama", "workstation.lan", 8080)
@@ -32,6 +34,15 @@ def test_a_name_that_is_not_found_points_at_the_file_whichever_the_endpoint() ->
     for endpoint in BOTH:
         advice = hint(endpoint, State.UNREACHABLE, Reason("name not found", reasons.NO_NAME)) or ""
         assert "network.hostname in one.yaml" in advice
+
+
+def test_a_sidecar_elsewhere_points_at_the_key_of_its_own_host() -> None:
+    machine = a_machine("one", hostname="gpu.lan", endpoints={"sidecar": SIDECAR, "ollama": OLLAMA})
+    reason = Reason("name not found", reasons.NO_NAME)
+    advice = AnswerReader().hint(machine, SIDECAR, State.UNREACHABLE, reason)
+    assert "check network.sidecar_hostname in one.yaml" in (advice or "")
+    advice = AnswerReader().hint(machine, OLLAMA, State.UNREACHABLE, reason)
+    assert "check network.hostname in one.yaml" in (advice or "")
 
 
 def test_an_unreachable_ollama_is_told_to_listen_on_its_own_port() -> None:
