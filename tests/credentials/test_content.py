@@ -1,10 +1,13 @@
 """What may be in a credential and in a file of authorities."""
 
+import re
 import time
 from base64 import b64decode
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from machines_server.credentials.content import (
     UnusableError,
@@ -58,6 +61,16 @@ def test_anything_else_is_refused_with_the_rule_and_not_quoted(content: bytes, w
         authorization(content)
     assert "expected" in str(caught.value)
     assert "nter2" not in str(caught.value)
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_no_content_puts_anything_else_into_a_request(content: bytes) -> None:
+    try:
+        header = authorization(content)
+    except UnusableError as error:
+        assert str(error).isprintable()
+    else:
+        assert re.fullmatch("(Bearer|Basic) [\x21-\x7e]+", header)
 
 
 def test_a_file_of_authorities_has_certificates_that_expire(tmp_path: Path) -> None:
