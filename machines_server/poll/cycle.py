@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-from machines_server.core.access import Access
 from machines_server.core.machine import Endpoint, Machine
 from machines_server.core.reasons import Reason
 from machines_server.core.sample import PollResult, Sample, State
@@ -15,7 +14,7 @@ from machines_server.errors import BadAnswerError, NoAccessError
 from machines_server.failure_log import logger_of_failures
 from machines_server.poll.failures import UNREADABLE, Failure
 from machines_server.poll.fetch import Fetched, Fetcher
-from machines_server.poll.transfer import Target
+from machines_server.poll.targets import AccessOf, Target, no_access
 from machines_server.runtimes.base import Kinds, Reading, Runtime
 from machines_server.runtimes.hints import hint
 from machines_server.runtimes.kinds import KINDS
@@ -104,16 +103,6 @@ class AnswerReader:
                 if (key if isinstance(key, str) else key[0]) in urls
             }
             self._logged = {key: kinds for key, kinds in self._logged.items() if key[0] in urls}
-
-
-AccessOf = Callable[[Endpoint], Access]
-"""What requests to an endpoint need; raises NoAccessError."""
-
-
-def no_access(endpoint: Endpoint) -> Access:
-    """Find nothing for any endpoint, where no file can be read."""
-    key = "network.credential" if endpoint.credential else "network.ca"
-    raise NoAccessError(Reason("not asked: its files are not read here"), "", key)
 
 
 def poll_all(

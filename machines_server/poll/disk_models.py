@@ -12,10 +12,9 @@ from machines_server.core.reasons import Reason
 from machines_server.core.sample import Library, LoadedModel, PollResult, SameLibrary, State
 from machines_server.errors import BadAnswerError, NoAccessError
 from machines_server.failure_log import logger_of_failures
-from machines_server.poll.cycle import AccessOf, no_access
 from machines_server.poll.failures import UNREADABLE
 from machines_server.poll.fetch import Fetched, Fetcher
-from machines_server.poll.transfer import Target
+from machines_server.poll.targets import AccessOf, Target, no_access
 from machines_server.runtimes.base import Kinds, Stored
 from machines_server.runtimes.fields import Oddities
 from machines_server.runtimes.kinds import KINDS

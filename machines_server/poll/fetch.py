@@ -25,10 +25,10 @@ from machines_server.poll.failures import (
     failure_of,
 )
 from machines_server.poll.resolve import Resolver
+from machines_server.poll.targets import Target
 from machines_server.poll.transfer import (
     HANDLES_PER_MULTI,
     Shard,
-    Target,
     Transfer,
     request_headers,
     system_authorities,

@@ -18,11 +18,12 @@ from machines_server.core.machine import Machine, Registry, to_poll_at_once
 from machines_server.core.sample import Cycle
 from machines_server.errors import UnfitError
 from machines_server.failure_log import logger_of_failures
-from machines_server.poll.cycle import AccessOf, AnswerReader, OwnFault, no_access, poll_all, poll_into
+from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all, poll_into
 from machines_server.poll.disk_models import LIBRARY_CHECK_INTERVAL_S, LibraryPoller
 from machines_server.poll.fetch import Fetcher
 from machines_server.poll.out_of_turn import OutOfTurn
 from machines_server.poll.rhythm import Rhythm
+from machines_server.poll.targets import AccessOf, no_access
 from machines_server.runtimes.base import Kinds
 from machines_server.runtimes.kinds import KINDS
 from machines_server.store.api import LeaderElection, OpenSink, PollerRequests, Sink

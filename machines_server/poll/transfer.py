@@ -15,17 +15,11 @@ import pycurl
 from machines_server.core.access import Access
 from machines_server.core.hosts import is_address
 from machines_server.poll.resolve import Resolver
+from machines_server.poll.targets import Target
 
 MAX_POLL_ANSWER_BYTES = 2**20
 HANDLES_PER_MULTI = 2000
 _MAX_DATE_BYTES = 64
-
-
-class Target(NamedTuple):
-    """A URL, and what requests to it need; with another credential it is another target."""
-
-    url: str
-    access: Access | None = None
 
 
 class Authorities(NamedTuple):

@@ -3,6 +3,7 @@
 import re
 import time
 from base64 import b64decode
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,8 @@ def test_anything_else_is_refused_with_the_rule_and_not_quoted(content: bytes, w
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_no_content_puts_anything_else_into_a_request(content: bytes) -> None:
-    try:
-        header = authorization(content)
-    except UnusableError as error:
-        assert str(error).isprintable()
-    else:
-        assert re.fullmatch("(Bearer|Basic) [\x21-\x7e]+", header)
+    with suppress(UnusableError):
+        assert re.fullmatch("(Bearer|Basic) [\x21-\x7e]+", authorization(content))
 
 
 def test_a_file_of_authorities_has_certificates_that_expire(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from machines_server.poll.failures import Failure
 from machines_server.poll.fetch import Fetched, Fetcher
-from machines_server.poll.transfer import Target
+from machines_server.poll.targets import Target
 
 TIMEOUT_S = 0.5
 NOT_READ_IN_TIME = "this server did not run in time to read the answer"

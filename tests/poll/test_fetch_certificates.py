@@ -8,7 +8,7 @@ import pytest
 from machines_server.core.access import Access
 from machines_server.poll.failures import Failure
 from machines_server.poll.fetch import Fetched, Fetcher
-from machines_server.poll.transfer import Target
+from machines_server.poll.targets import Target
 from tests.bodies import http
 from tests.certificates import authority, signed
 from tests.fakes import FakeFleet

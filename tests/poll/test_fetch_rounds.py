@@ -52,7 +52,7 @@ def test_a_caller_that_stalls_is_not_the_hosts_fault(fakes: FakeFleet) -> None:
 ONE_ROUND = """
 import json, sys
 from machines_server.poll.fetch import Fetcher
-from machines_server.poll.transfer import Target
+from machines_server.poll.targets import Target
 for one in Fetcher(float(sys.argv[1])).fetch(map(Target, sys.argv[2:])):
     if one:
         ended = one.failure and one.failure.name, one.reason and one.reason.text
