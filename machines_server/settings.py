@@ -7,6 +7,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -49,9 +50,20 @@ def _parse_hosts(text: object) -> object:
     return parse_allowed_hosts(text) if isinstance(text, str) else text
 
 
+def _parse_key_server(text: object) -> object:
+    """Check that a URL is one of HTTP without query, fragment or credentials."""
+    parts = urlsplit(str(text))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("a URL such as https://keys.example.com")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a URL without user and password")
+    return text
+
+
 Span = Annotated[timedelta, BeforeValidator(_parse_span), Field(gt=timedelta(0))]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
+KeyServerUrl = Annotated[str, BeforeValidator(_parse_key_server)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_parse_hosts)]
 
 
@@ -98,7 +110,19 @@ class Settings(BaseModel):
         "info", description="the lowest level that is logged"
     )
     log_format: Literal["text", "json"] = Field("text", description="format of log lines")
-    auth_mode: Literal["off"] = Field("off", description="only off: this version checks no signatures")
+    auth_mode: Literal["off", "observe", "enforce"] = Field(
+        "off", description="whether requests must be signed; observe: write down which would be refused"
+    )
+    auth_keys_dir: Path | None = Field(None, description="folder of the agents' public keys, `AGENT.pub`")
+    key_server_url: KeyServerUrl | None = Field(
+        None, description="the key-server that is asked instead, at `/api/verify`"
+    )
+    auth_observe_log: Path = Field(
+        Path("logs/auth-observe.log"), description="where observe writes what would be refused"
+    )
+    auth_verify_timeout: float = Field(
+        2, ge=0.1, le=60, allow_inf_nan=False, description="seconds to wait for the key-server"
+    )
 
     @model_validator(mode="after")
     def _timeout_fits_the_interval(self) -> Self:
@@ -107,6 +131,16 @@ class Settings(BaseModel):
                 f"MACHINES_POLL_TIMEOUT_S={self.poll_timeout_s:g} must be less than "
                 f"MACHINES_POLL_INTERVAL_S={self.poll_interval_s:g}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _signatures_can_be_checked(self) -> Self:
+        if self.auth_keys_dir and self.key_server_url:
+            raise ValueError("AUTH_KEYS_DIR and KEY_SERVER_URL are both set: keep one of them")
+        if self.auth_mode != "off" and not self.auth_keys_dir and not self.key_server_url:
+            raise ValueError(f"AUTH_MODE={self.auth_mode} needs AUTH_KEYS_DIR or KEY_SERVER_URL")
+        if self.auth_keys_dir and not self.auth_keys_dir.is_dir():
+            raise ValueError(f"AUTH_KEYS_DIR={self.auth_keys_dir} is no folder")
         return self
 
     @model_validator(mode="after")
@@ -131,6 +165,11 @@ class Settings(BaseModel):
         return self.data_dir / "coordination.db"
 
     @property
+    def nonces_db(self) -> Path:
+        """The database of the numbers of signed requests."""
+        return self.data_dir / "nonces.db"
+
+    @property
     def advised(self) -> Path:
         """The file that tells the workers of advice to load models."""
         return self.data_dir / "advised"
@@ -152,7 +191,7 @@ NOT_SETTINGS = frozenset({"MACHINES_URL"})
 
 def variable(field: str) -> str:
     """The environment variable of a field of Settings."""
-    return "AUTH_MODE" if field == "auth_mode" else f"MACHINES_{field.upper()}"
+    return field.upper() if field.startswith(("auth_", "key_server_")) else f"MACHINES_{field.upper()}"
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:

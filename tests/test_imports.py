@@ -12,7 +12,7 @@ from tests.running import clean_environment
 
 ROOT = Path(__file__).parents[1]
 SERVER, SIDECAR, CLIENT = "machines_server", "sidecar", "machines_client"
-SHARED = "host_facts", "log_limit"
+SHARED = "host_facts", "log_limit", "request_signing"
 """What both of them import."""
 
 ANYTHING = {""}
@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store.api": {"core", "store.values"},
     "store.sqlite": {"core", "errors", "failure_log", "store.api", "store.values"},
     "services": {"contract", "core", "errors", "failure_log", "inventory", "store.api", "store.values"},
-    "web": {"contract", "core", "errors", "services"},
+    "auth": {"core", "failure_log", "store.api"},
+    "web": {"auth", "contract", "core", "errors", "services"},
     "client": set(),
     "cli": {"client", "core", "errors"},
     "cli.checks": ANYTHING,
@@ -63,6 +64,7 @@ LIBRARIES: dict[str, set[str]] = {
     "store.sqlite": {"msgspec", "orjson"},
     "store": set(),
     "services": {"host_facts", "msgspec"},
+    "auth": {"msgspec", "request_signing", "requests"},
     "client": {"machines_client"},
 }
 """The only libraries beside Python's own of the rooms that have a few."""
@@ -180,7 +182,7 @@ def test_what_both_import_knows_neither_of_them() -> None:
     for package in SHARED:
         for path in modules(package):
             foreign = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names
-            assert foreign <= {package, "psutil"}, path
+            assert foreign <= {package, "psutil", "cryptography"}, path
 
 
 def test_the_client_knows_nothing_of_the_server_and_needs_requests_or_httpx() -> None:

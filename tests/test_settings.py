@@ -39,6 +39,10 @@ DEFAULTS: dict[str, Any] = {
     "MACHINES_LOG_LEVEL": "info",
     "MACHINES_LOG_FORMAT": "text",
     "AUTH_MODE": "off",
+    "AUTH_KEYS_DIR": None,
+    "KEY_SERVER_URL": None,
+    "AUTH_OBSERVE_LOG": Path("logs/auth-observe.log"),
+    "AUTH_VERIFY_TIMEOUT": 2,
 }
 
 
@@ -130,6 +134,9 @@ def test_the_files_of_the_data_folder_follow_from_it() -> None:
         ("MACHINES_LOG_LEVEL", "debug", "debug"),
         ("MACHINES_LOG_FORMAT", "json", "json"),
         ("AUTH_MODE", "off", "off"),
+        ("AUTH_KEYS_DIR", "/", Path("/")),
+        ("KEY_SERVER_URL", "https://keys.example.com:8443/below", "https://keys.example.com:8443/below"),
+        ("AUTH_VERIFY_TIMEOUT", "0.5", 0.5),
     ],
 )
 def test_a_good_value_is_taken(name: str, text: str, becomes: Any) -> None:
@@ -168,7 +175,14 @@ SPAN = "must be a number of up to six digits and one of s, m, h, d, y, such as 4
             for name in ("MACHINES_RETENTION_RAW", "MACHINES_RETENTION_1M", "MACHINES_RETENTION_1H")
         ),
         ("MACHINES_RETENTION_RAW", ["0h", "0s", "0y"], "must be"),
-        ("AUTH_MODE", ["enforce", "observe", "on", "OFF", "true", "none"], "'off'"),
+        ("AUTH_MODE", ["on", "OFF", "true", "none"], "'off', 'observe' or 'enforce'"),
+        ("AUTH_VERIFY_TIMEOUT", ["0", "61", "2s", "nan"], "a number from 0.1 to 60"),
+        (
+            "KEY_SERVER_URL",
+            ["keys", "ftp://keys", "http://", "http://keys?a", "http://keys#a"],
+            "a URL such as https://keys.example.com",
+        ),
+        ("KEY_SERVER_URL", ["http://user@keys", "http://user:password@keys"], "without user and password"),
     ],
 )
 def test_a_bad_value_is_one_line_with_variable_value_and_what_is_allowed(
@@ -188,8 +202,15 @@ def test_what_is_coarser_is_kept_as_long_as_what_is_finer() -> None:
 
 
 @pytest.mark.parametrize("mode", ["observe", "enforce"])
-def test_an_auth_mode_that_this_version_cannot_keep_does_not_start(mode: str) -> None:
-    assert refusal(AUTH_MODE=mode) == f"AUTH_MODE={mode} is refused: it must be 'off'"
+def test_signatures_need_exactly_one_source_of_keys(mode: str, tmp_path: Path) -> None:
+    assert refusal(AUTH_MODE=mode) == f"AUTH_MODE={mode} needs AUTH_KEYS_DIR or KEY_SERVER_URL"
+    both = {"AUTH_KEYS_DIR": str(tmp_path), "KEY_SERVER_URL": "https://keys.example.com"}
+    assert (
+        refusal(AUTH_MODE=mode, **both) == "AUTH_KEYS_DIR and KEY_SERVER_URL are both set: keep one of them"
+    )
+    missing = tmp_path / "missing"
+    assert refusal(AUTH_MODE=mode, AUTH_KEYS_DIR=str(missing)) == f"AUTH_KEYS_DIR={missing} is no folder"
+    assert load_settings({"AUTH_MODE": mode, "AUTH_KEYS_DIR": str(tmp_path)})[0].auth_mode == mode
 
 
 @pytest.mark.parametrize(("timeout_s", "interval_s"), [("5", "5"), ("6", "5"), ("2", "1.5"), ("5", "")])

@@ -53,6 +53,14 @@ class TooManyBody(ErrorBody, frozen=True, kw_only=True):
     """Seconds to wait before trying again; also the header Retry-After."""
 
 
+class UnauthorizedBody(ErrorBody, frozen=True, kw_only=True):
+    """The request is not signed by an agent that may ask; status 401, or 503 if that cannot be found out."""
+
+    reason: str
+    """`missing_headers`, `unknown_agent`, `bad_signature`, `timestamp_out_of_window`, `nonce_replayed`,
+    `malformed`, or `key_server_unreachable`."""
+
+
 class ErrorAnswer(NamedTuple):
     """An error, its status, and the seconds of its Retry-After header, if any."""
 

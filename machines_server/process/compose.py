@@ -123,6 +123,11 @@ def make_asgi(settings: Settings) -> Answering:
     room = WaitingRoom(lambda: (services.fleet.version(), services.routing.version()))
     own_names = {socket.gethostname().lower()}
     threading.Thread(target=lambda: own_names.add(socket.getfqdn().lower()), daemon=True).start()
+    authenticated = None
+    if settings.auth_mode != "off":
+        from machines_server.process.authentication import authentication
+
+        authenticated = authentication(settings)
     stack = make_stack(
         make_app(settings, services).wsgi_app,
         settings.threads,
@@ -132,6 +137,7 @@ def make_asgi(settings: Settings) -> Answering:
         allowed_hosts=settings.allowed_hosts,
         proxies=settings.trusted_proxies,
         own_names=own_names,
+        authenticated=authenticated,
     )
     return Answering(stack, room)
 

@@ -233,3 +233,19 @@ class Leases(Protocol):
 
     def close(self) -> None:
         """Release open resources."""
+
+
+class Nonces(Protocol):
+    """The numbers of signed requests, each of which all processes together accept once.
+
+    A number is remembered for longer than a signature is valid. Calls take some 30 us; they raise StoreError.
+    """
+
+    def use(self, nonce: bytes) -> bool:
+        """Record a number; returns False if it has been recorded before."""
+
+    def since(self) -> float:
+        """When recording began, in epoch seconds: older signatures may have been used before."""
+
+    def close(self) -> None:
+        """Release open resources."""

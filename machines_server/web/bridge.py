@@ -9,23 +9,13 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication
 
-from machines_server.web.messages import (
-    MAX_REQUEST_BYTES,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    answer_error,
-)
+from machines_server.web.bodies import RETRY_AFTER_1_S, Bodies
+from machines_server.web.messages import Headers, Receive, Scope, Send, answer, answer_error
 
-MAX_ALL_BODIES_BYTES = 2**26
-"""The limit for all bodies being received, together."""
+AGENT_KEY = "machines.agent"
+"""The key of `environ` with the agent that has signed the request; absent if nobody has."""
 MAX_WAITING = 1000
 """Requests that may wait for a thread."""
-_DISCARDED_BYTES = 2**23
-"""How much of a too large body is read, because its sender reads the refusal only afterwards."""
-_RETRY_AFTER_1_S = (b"retry-after", b"1")
 
 
 class Bridge:
@@ -37,7 +27,7 @@ class Bridge:
     def __init__(self, application: WSGIApplication, threads: int) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(threads, "answer")
-        self._waiting = self._held_bytes = 0
+        self._bodies, self._waiting = Bodies(), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive the request, answer it in a thread, and send the answer."""
@@ -48,10 +38,10 @@ class Bridge:
                 503,
                 "busy",
                 "Too many requests are waiting for an answer; try again.",
-                [_RETRY_AFTER_1_S],
+                [RETRY_AFTER_1_S],
             )
             return
-        body = await self._receive(scope, receive, send)
+        body = await self._bodies.receive(scope, receive, send)
         if body is None:
             return
         self._waiting += 1
@@ -62,42 +52,8 @@ class Bridge:
             )
         finally:
             self._waiting -= 1
-            self._held_bytes -= len(body)
+            self._bodies.release(body)
         await answer(scope, send, status, headers, content)
-
-    async def _receive(self, scope: Scope, receive: Receive, send: Send) -> bytes | None:
-        """The complete body; None if the client has disconnected or been refused."""
-        length = int(next((value for name, value in scope["headers"] if name == b"content-length"), b"0"))
-        chunks: list[bytes] = []
-        size, is_full, more = 0, False, length <= _DISCARDED_BYTES
-        while more and size <= _DISCARDED_BYTES:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                self._held_bytes -= sum(map(len, chunks))
-                return None
-            chunk, more = message.get("body", b""), message.get("more_body", False)
-            size += len(chunk)
-            chunks.append(chunk)
-            self._held_bytes += len(chunk)
-            is_full |= self._held_bytes > MAX_ALL_BODIES_BYTES
-            if is_full or max(size, length) > MAX_REQUEST_BYTES:
-                self._held_bytes -= sum(map(len, chunks))
-                chunks.clear()
-        if max(size, length) > MAX_REQUEST_BYTES:
-            too_large = f"The body is too large; at most {MAX_REQUEST_BYTES // 2**20} MiB are accepted."
-            await answer_error(scope, send, 413, "request_entity_too_large", too_large)
-            return None
-        if is_full:
-            await answer_error(
-                scope,
-                send,
-                503,
-                "busy",
-                "Too many requests are being received; try again.",
-                [_RETRY_AFTER_1_S],
-            )
-            return None
-        return b"".join(chunks)
 
     def _call(self, environ: dict[str, Any]) -> tuple[int, Headers, bytes]:
         status, headers = "", []
@@ -138,6 +94,8 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
     }
+    if (agent := scope.get("agent")) is not None:
+        environ[AGENT_KEY] = agent
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").upper().replace("-", "_"), raw_value.decode("latin-1")
         if name in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from machines_server.errors import StoreError
 
-_OUR_FILES = ("telemetry.db*", "coordination.db*", "coordination.lock", "poller.lock", "wanted*", "advised")
+_OUR_FILES = (
+    *("telemetry.db*", "coordination.db*", "nonces.db*"),
+    *("coordination.lock", "poller.lock", "wanted*", "advised"),
+)
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FILE_SYSTEM_FOLDER = "lost+found"
 

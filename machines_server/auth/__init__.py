@@ -1,0 +1,1 @@
+"""Who has signed a request: checked here against public keys, or by a key-server."""

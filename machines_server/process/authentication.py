@@ -1,0 +1,42 @@
+"""Puts together the check of signatures; imported only where it is on, since its libraries are large."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from machines_server.auth.authenticators import Authenticator, KeyFolder, KeyServer
+from machines_server.auth.observe_log import ObserveLog
+from machines_server.core.text import printable
+from machines_server.errors import StoreError
+from machines_server.settings import Settings
+from machines_server.store.sqlite.nonces import NonceStore
+from machines_server.web.authentication import Authentication
+from machines_server.web.messages import Application
+from request_signing.message import Refusal
+
+log = logging.getLogger(__name__)
+
+
+def authentication(settings: Settings) -> Callable[[Application], Application]:
+    """Return what wraps an application in the check of signatures."""
+    enforces = settings.auth_mode == "enforce"
+    return partial(
+        Authentication,
+        authenticator=_authenticator(settings),
+        on_refusal=_log_refusal if enforces else ObserveLog(settings.auth_observe_log).add,
+        enforces=enforces,
+    )
+
+
+def _authenticator(settings: Settings) -> Authenticator:
+    nonces = NonceStore(settings.nonces_db)
+    with suppress(StoreError):  # each request that needs it says so
+        nonces.since()  # begins recording now, since signatures that are older are refused
+    if settings.auth_keys_dir:
+        return KeyFolder(settings.auth_keys_dir, nonces)
+    return KeyServer(settings.key_server_url or "", settings.auth_verify_timeout, nonces)
+
+
+def _log_refusal(method: str, path: str, refusal: Refusal, agent: str | None) -> None:
+    log.info("refused %s %s: %s (%s)", printable(method), printable(path), refusal, printable(agent or "-"))

@@ -1,0 +1,126 @@
+"""The numbers of signed requests, in a file of their own that all workers share.
+
+It is written without fsync. After a crash of the system numbers may be missing, so it is begun anew after
+each start of the system, and signatures that are older than that are refused.
+"""
+
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from machines_server.errors import DamagedStoreError, StoreError
+from machines_server.store.sqlite.connection import check_sqlite, closed_on_failure, transaction
+from machines_server.store.sqlite.failures import store_errors
+from machines_server.store.sqlite.own_files import make_file
+
+PERIOD_S = 400.0
+"""Numbers are kept for one to two periods; a signature is valid for 360 s at most."""
+_BUSY_TIMEOUT_MS = 250
+"""How long to wait for another worker, in the event loop."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_TABLES_OF_NONCES = """
+CREATE TABLE IF NOT EXISTS nonce_0 (nonce BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS nonce_1 (nonce BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (boot TEXT NOT NULL, since INTEGER NOT NULL, period INTEGER NOT NULL)"""
+_USE = [
+    f"INSERT OR IGNORE INTO nonce_{table} SELECT ?1"
+    f" WHERE NOT EXISTS (SELECT 1 FROM nonce_{1 - table} WHERE nonce = ?1)"
+    for table in (0, 1)
+]
+
+
+class NonceStore:
+    """Implements Nonces, on one connection for one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens nothing until the first call."""
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._since, self._period = 0, 0
+
+    def use(self, nonce: bytes) -> bool:
+        """Record a number; returns False if it has been recorded before."""
+        try:
+            with store_errors(self._path):
+                connection = self._open()
+                # All processes share the monotonic clock, and nobody sets it.
+                if (period := int(time.monotonic() // PERIOD_S)) > self._period:
+                    self._begin_period(connection, period)
+                return connection.execute(_USE[self._period % 2], (nonce,)).rowcount == 1
+        except DamagedStoreError:
+            self._discard()
+            raise
+
+    def since(self) -> float:
+        """When recording began: older signatures may have been used before."""
+        try:
+            with store_errors(self._path):
+                self._open()
+        except DamagedStoreError:
+            self._discard()
+            raise
+        return self._since
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            check_sqlite()
+            try:
+                make_file(self._path)
+                connection = sqlite3.connect(self._path, isolation_level=None)
+            except OSError as error:
+                raise StoreError(f"{self._path.name}: {error.strerror}") from error
+            with closed_on_failure(connection):
+                connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = OFF")
+                self._begin(connection)
+            self._connection = connection
+        return self._connection
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Continue with the file of this start of the system, or begin anew."""
+        boot = _boot()
+        with transaction(connection):
+            for statement in _TABLES_OF_NONCES.split(";"):
+                connection.execute(statement)
+            state = connection.execute("SELECT since, period FROM state WHERE boot = ?", (boot,)).fetchone()
+            if state is None:
+                state = int(time.time()), int(time.monotonic() // PERIOD_S)
+                for table in ("state", "nonce_0", "nonce_1"):
+                    connection.execute(f"DELETE FROM {table}")
+                connection.execute("INSERT INTO state VALUES (?, ?, ?)", (boot, *state))
+        self._since, self._period = state
+
+    def _begin_period(self, connection: sqlite3.Connection, period: int) -> None:
+        """Forget the numbers of the period before the last, unless another worker has done so."""
+        with transaction(connection):
+            (latest,) = connection.execute("SELECT period FROM state").fetchone()
+            if period > latest:
+                connection.execute(f"DELETE FROM nonce_{period % 2}")
+                if period > latest + 1:
+                    connection.execute(f"DELETE FROM nonce_{1 - period % 2}")
+                connection.execute("UPDATE state SET period = ?", (period,))
+        self._period = max(period, latest)
+
+    def _discard(self) -> None:
+        """Delete a damaged file: with the next one, signatures from before are refused."""
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(OSError):
+                self._path.with_name(f"{self._path.name}{suffix}").unlink()
+
+
+def _boot() -> str:
+    """Which start of the system this is; where nothing tells, which start of this server."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return f"server {os.getppid()}"

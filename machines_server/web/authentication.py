@@ -1,0 +1,121 @@
+"""The layer that asks who has signed a request, around ready answers as around everything else."""
+
+import time
+from collections.abc import Callable
+
+from machines_server.auth.authenticators import Authenticator
+from machines_server.contract.encoding import encode
+from machines_server.contract.errors import UnauthorizedBody
+from machines_server.errors import StoreError
+from machines_server.web.bodies import RETRY_AFTER_1_S, Bodies, replaying
+from machines_server.web.messages import (
+    JSON_TYPE,
+    NO_SNIFF,
+    Application,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_error,
+)
+from request_signing.claims import Claim, read_claim
+from request_signing.message import SIGNATURE_AGE_S, SIGNATURE_AHEAD_S, Refusal, body_hash
+
+OPEN_PATHS = frozenset({b"/health", b"/health/ready", b"/metrics", b"/openapi.json", b"/docs"})
+"""What anybody may GET: it tells nothing of the fleet."""
+_OPEN_BELOW = b"/static/"
+_EMPTY_HASH = body_hash(b"")
+_CHALLENGE = (b"www-authenticate", b"X-Signature")
+_REFUSALS = {
+    Refusal.MISSING_HEADERS: "This server answers signed requests only: set MACHINES_AGENT_ID and"
+    " MACHINES_PRIVATE_KEY for its client and command line, or see docs/signatures.md.",
+    Refusal.MALFORMED: "The headers of the signature are malformed.",
+    Refusal.TIMESTAMP_OUT_OF_WINDOW: f"The signature is more than {SIGNATURE_AGE_S:g} s old, or its time is more"
+    f" than {SIGNATURE_AHEAD_S:g} s ahead of this server's clock.",
+    Refusal.UNKNOWN_AGENT: "This server has no public key of that agent.",
+    Refusal.BAD_SIGNATURE: "The signature does not fit the agent's key and this request.",
+    Refusal.NONCE_REPLAYED: "The X-Nonce of this request was used before.",
+    Refusal.KEY_SERVER_UNREACHABLE: "The key-server cannot be asked who has signed this request.",
+}
+
+OnRefusal = Callable[[str, str, Refusal, str | None], None]
+"""Called with method, path, reason, and the agent that claims to have sent the request."""
+
+
+class Authentication:
+    """Passes on what is signed, or open, with the agent in `scope`; refuses or reports everything else."""
+
+    def __init__(
+        self,
+        application: Application,
+        authenticator: Authenticator,
+        on_refusal: OnRefusal,
+        *,
+        enforces: bool,
+    ) -> None:
+        """Unless it `enforces`, what would be refused is passed on as well."""
+        self._application, self._authenticator = application, authenticator
+        self._on_refusal, self._enforces = on_refusal, enforces
+        self._bodies = Bodies()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request, whose body is read once."""
+        if _is_open(scope):
+            await self._application(scope, receive, send)
+            return
+        claim = read_claim(scope["headers"], time.time())
+        if isinstance(claim, Refusal):
+            await self._refuse(scope, receive, send, claim, None)
+            return
+        body = await self._bodies.receive(scope, receive, send)
+        if body is None:
+            return
+        try:
+            again = replaying(body, receive)
+            try:
+                refusal = await self._refusal(scope, claim, body)
+            except StoreError as error:
+                if self._enforces:
+                    message = f"Signatures cannot be checked: {error}."
+                    await answer_error(scope, send, 503, "store_unavailable", message, [RETRY_AFTER_1_S])
+                    return
+                refusal = None
+            if refusal is None:
+                scope["agent"] = claim.agent
+                await self._application(scope, again, send)
+            else:
+                await self._refuse(scope, again, send, refusal, claim.agent)
+        finally:
+            self._bodies.release(body)
+
+    async def _refusal(self, scope: Scope, claim: Claim, body: bytes) -> Refusal | None:
+        target: bytes = scope["root_path"].encode("latin-1") + scope["raw_path"]
+        if scope["query_string"]:
+            target += b"?" + scope["query_string"]
+        return await self._authenticator.refusal(
+            claim, scope["method"], target.decode("latin-1"), body_hash(body) if body else _EMPTY_HASH
+        )
+
+    async def _refuse(
+        self, scope: Scope, receive: Receive, send: Send, refusal: Refusal, agent: str | None
+    ) -> None:
+        self._on_refusal(scope["method"], scope["raw_path"].decode("latin-1"), refusal, agent)
+        if not self._enforces:
+            await self._application(scope, receive, send)
+            return
+        is_unknown = refusal is Refusal.KEY_SERVER_UNREACHABLE
+        content = encode(UnauthorizedBody(error="unauthorized", reason=refusal, message=_REFUSALS[refusal]))
+        headers = [
+            (b"content-type", JSON_TYPE.encode()),
+            (b"content-length", b"%d" % len(content)),
+            NO_SNIFF,
+            RETRY_AFTER_1_S if is_unknown else _CHALLENGE,
+        ]
+        await answer(scope, send, 503 if is_unknown else 401, headers, content)
+
+
+def _is_open(scope: Scope) -> bool:
+    if scope["method"] == "OPTIONS":
+        return True
+    path = scope["raw_path"]
+    return scope["method"] in ("GET", "HEAD") and (path in OPEN_PATHS or path.startswith(_OPEN_BELOW))

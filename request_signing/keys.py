@@ -1,0 +1,135 @@
+"""Keys in files, as OpenSSH writes them: `ssh-ed25519` alone."""
+
+import os
+import re
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
+
+MAX_KEYS = 8
+"""How many keys of one agent count, so that a new one can be added before the old one is removed."""
+_MAX_FILE_BYTES = 2**14
+_AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+_TYPE = b"ssh-ed25519"
+_HEAD = len(_TYPE).to_bytes(4) + _TYPE + (32).to_bytes(4)
+"""How the blob of a public key begins (RFC 8709, section 4)."""
+
+
+class KeyFileError(Exception):
+    """A private key cannot be used; the text is a sentence without its content."""
+
+
+class PassphraseNeededError(KeyFileError):
+    """The private key is protected by a passphrase, and none was given."""
+
+
+def is_agent_name(agent: str) -> bool:
+    """Return whether an agent may have this name, which is also the name of a file."""
+    return _AGENT.fullmatch(agent) is not None
+
+
+def parse_public_keys(text: bytes) -> tuple[Ed25519PublicKey, ...]:
+    """The ed25519 keys among the lines of a file, up to MAX_KEYS; whatever else is in it is skipped."""
+    keys = (_parse_line(line) for line in text.splitlines())
+    return tuple(key for key in keys if key is not None)[:MAX_KEYS]
+
+
+def _parse_line(line: bytes) -> Ed25519PublicKey | None:
+    words = line.split()
+    if len(words) < 2 or words[0] != _TYPE:
+        return None
+    try:
+        blob = b64decode(words[1], validate=True)
+    except ValueError:
+        return None
+    if len(blob) != len(_HEAD) + 32 or not blob.startswith(_HEAD):
+        return None
+    return Ed25519PublicKey.from_public_bytes(blob[len(_HEAD) :])
+
+
+_Signature = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    signature: _Signature
+    keys: tuple[Ed25519PublicKey, ...]
+
+
+class PublicKeys:
+    """The folder of `AGENT.pub` files; a file that is added, changed or removed counts at once."""
+
+    def __init__(self, folder: Path, on_unusable: Callable[[str], None] = lambda _: None) -> None:
+        """`on_unusable` is called with a sentence about each new version of a file without a usable key."""
+        self._folder, self._on_unusable = str(folder), on_unusable
+        self._files: dict[str, _File] = {}
+
+    def of(self, agent: str) -> tuple[Ed25519PublicKey, ...]:
+        """The keys of an agent; none if it is unknown."""
+        if not is_agent_name(agent):
+            return ()
+        path = f"{self._folder}/{agent}.pub"
+        try:
+            found = os.stat(path)  # noqa: PTH116  called for each request, and cheaper
+        except OSError:
+            self._files.pop(agent, None)
+            return ()
+        signature = found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
+        known = self._files.get(agent)
+        if known is None or known.signature != signature:
+            known = self._files[agent] = _File(signature, self._read(path))
+        return known.keys
+
+    def _read(self, path: str) -> tuple[Ed25519PublicKey, ...]:
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123
+                keys = parse_public_keys(file.read(_MAX_FILE_BYTES))
+        except OSError as error:
+            self._on_unusable(f"{path} cannot be read: {error.strerror}")
+            return ()
+        if not keys:
+            self._on_unusable(f"{path} has no ssh-ed25519 public key")
+        return keys
+
+
+def read_private_key(path: Path, passphrase: str | None = None) -> Ed25519PrivateKey:
+    """Read an OpenSSH private key; raises KeyFileError, and PassphraseNeededError if it needs one."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(_MAX_FILE_BYTES)
+    except OSError as error:
+        raise KeyFileError(f"The private key {path} cannot be read: {error.strerror}.") from None
+    if os.name == "posix" and mode & 0o077:
+        raise KeyFileError(f"Others may read the private key {path}: run chmod 600 {path}.")
+    try:
+        key = load_ssh_private_key(text, passphrase.encode() if passphrase else None)
+    except TypeError:
+        raise PassphraseNeededError(f"The private key {path} needs its passphrase.") from None
+    except (ValueError, UnsupportedAlgorithm):
+        wrong = "or the passphrase is wrong" if passphrase else "as ssh-keygen writes it"
+        raise KeyFileError(f"{path} is no OpenSSH private key, {wrong}.") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyFileError(f"{path} is no ed25519 key; make one with `machines-server keygen`.")
+    return key
+
+
+def make_pair(agent: str, passphrase: str | None = None) -> tuple[bytes, bytes]:
+    """A new private key and the line of its public key, as OpenSSH writes them."""
+    key = Ed25519PrivateKey.generate()
+    encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, encryption)
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return private, public + b" " + agent.encode() + b"\n"
