@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
@@ -56,9 +57,12 @@ class AsyncClient:
         timeout_s: float = 10.0,
         retries: int = 3,
         stale_s: float | None = None,
+        agent: str | None = None,
+        private_key: str | os.PathLike[str] | None = None,
+        passphrase: str | None = None,
     ) -> None:
         """The arguments are those of Client."""
-        self.session = Session.of(url, timeout_s, retries, stale_s)
+        self.session = Session.of(url, timeout_s, retries, stale_s, (agent, private_key, passphrase))
         self.url = self.session.url
         self._loop: asyncio.AbstractEventLoop | None = None
         # No proxy can reach a server on this machine.
@@ -225,6 +229,7 @@ class AsyncClient:
                     self.url + request.target,
                     content=request.content,
                     headers=request.all_headers,
+                    auth=self._signed if self.session.sign else None,
                     timeout=None,
                 ) as response,
             ):
@@ -236,6 +241,13 @@ class AsyncClient:
             raise unreachable(self.url, error) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, headers, collector.content())
+
+    def _signed(self, request: httpx.Request) -> httpx.Request:
+        """Sign a request whose path is as it will be sent."""
+        if self.session.sign:
+            target = request.url.raw_path.decode("ascii")
+            request.headers.update(self.session.sign(request.method, target, request.content))
+        return request
 
     def _check_open(self) -> None:
         loop = asyncio.get_running_loop()

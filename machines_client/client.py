@@ -1,6 +1,7 @@
 """The client that waits for each answer."""
 
 import functools
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +57,9 @@ class Client:
         timeout_s: float = 10.0,
         retries: int = 3,
         stale_s: float | None = None,
+        agent: str | None = None,
+        private_key: str | os.PathLike[str] | None = None,
+        passphrase: str | None = None,
     ) -> None:
         """`url` is a URL or `host:port`, by default MACHINES_URL, or else http://127.0.0.1:3038.
 
@@ -63,8 +67,12 @@ class Client:
         server is asked to wait (`wait_s`). The pauses between them are so long that a restart of the server
         is survived. With `stale_s`, questions that only read get the last known answer
         while the server is away, if it is at most that many seconds old; its `age_s` is then above 0.
+
+        Requests are signed if there is an `agent` and its `private_key`, a file as ssh-keygen writes it; by
+        default MACHINES_AGENT_ID, MACHINES_PRIVATE_KEY and MACHINES_KEY_PASSPHRASE. Raises ClientError if the
+        key cannot be used.
         """
-        self.session = Session.of(url, timeout_s, retries, stale_s)
+        self.session = Session.of(url, timeout_s, retries, stale_s, (agent, private_key, passphrase))
         self.url = self.session.url
 
     machines = _method(reading.machines)
@@ -222,6 +230,7 @@ class Client:
                 self.url + request.target,
                 data=request.content,
                 headers=request.all_headers,
+                auth=self._signed if self.session.sign else None,
                 timeout=step.timeout_s,
                 proxies={"no_proxy": self.session.host} if self.session.is_here else None,
                 allow_redirects=False,
@@ -238,3 +247,11 @@ class Client:
             raise unreachable(self.url, error) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, headers, collector.content())
+
+    def _signed(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Sign a request whose path is as it will be sent."""
+        body = request.body or b""
+        if self.session.sign and request.method:
+            content = body.encode() if isinstance(body, str) else body
+            request.headers.update(self.session.sign(request.method, request.path_url, content))
+        return request

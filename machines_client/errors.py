@@ -5,6 +5,9 @@ ClientError (a RuntimeError)
  +-- ServerUnavailable   the server cannot answer at present
  +-- TooMany             the server has reached a limit
  +-- BadRequest          the request is invalid
+ +-- Unauthorized        the request is not signed as the server demands
+ +-- Forbidden           this agent may not do that
+ +-- PassphraseNeeded    the private key is protected
  +-- UnknownMachine      no machine has or had that name
  +-- NoMachine           no machine is fit
  +-- LeaseLost           a lease no longer holds
@@ -62,6 +65,22 @@ class BadRequest(ClientError):
     def __init__(self, message: str, parameter: str | None = None) -> None:
         super().__init__(message)
         self.parameter = parameter
+
+
+class Unauthorized(ClientError):
+    """The server takes signed requests only: status 401; `reason` is its code, such as `unknown_agent`."""
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Forbidden(ClientError):
+    """The agent that signed may not do that: status 403."""
+
+
+class PassphraseNeeded(ClientError):
+    """The private key is protected by a passphrase that was not given."""
 
 
 class UnknownMachine(ClientError):

@@ -4,6 +4,7 @@ A flow is a generator: it yields the steps that need a network or a clock, and i
 with a thread or in an event loop, and sends it what came of each. It returns the answer.
 """
 
+import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from machines_client.decoding import Answer, decode
 from machines_client.errors import ClientError, NoMachine, ServerUnavailable, ServerUnreachable, TooMany
 from machines_client.last_answers import LastAnswers
 from machines_client.messages import Request, good_content, json_object
+from machines_client.signing import Sign, signing
 from machines_client.urls import is_loopback, server_url
 
 MAX_WAIT_S = 60.0
@@ -66,12 +68,28 @@ class Session:
     timeout_s: float
     retries: int
     last_answers: LastAnswers | None = field(repr=False)
+    sign: Sign | None = field(repr=False)
 
     @classmethod
-    def of(cls, url: str | None, timeout_s: float, retries: int, stale_s: float | None) -> "Session":
-        """As the constructors of clients take it; raises TypeError or ValueError."""
-        kept = None if stale_s is None else LastAnswers(checked_stale_s(stale_s))
-        return cls(server_url(url), checked_timeout_s("timeout_s", timeout_s), checked_retries(retries), kept)
+    def of(
+        cls,
+        url: str | None,
+        timeout_s: float,
+        retries: int,
+        stale_s: float | None,
+        key: tuple[str | None, str | os.PathLike[str] | None, str | None] = (None, None, None),
+    ) -> "Session":
+        """As the constructors of clients take it; raises TypeError, ValueError or ClientError.
+
+        `key` is the agent, its private key and passphrase.
+        """
+        return cls(
+            server_url(url),
+            checked_timeout_s("timeout_s", timeout_s),
+            checked_retries(retries),
+            None if stale_s is None else LastAnswers(checked_stale_s(stale_s)),
+            signing(*key),
+        )
 
     @property
     def host(self) -> str:

@@ -12,11 +12,13 @@ from machines_client.decoding import decode
 from machines_client.errors import (
     BadRequest,
     ClientError,
+    Forbidden,
     LeaseLost,
     NoMachine,
     Rejection,
     ServerUnavailable,
     TooMany,
+    Unauthorized,
     UnknownMachine,
 )
 from machines_client.parameters import Value
@@ -136,7 +138,6 @@ def _json(content: bytes, url: str) -> Any:
 
 def _refusal(request: Request, reply: Reply, url: str) -> ClientError:
     status, retry_after_s = reply.status, _seconds(reply.headers.get("retry-after"))
-    is_away = status in (502, 503, 504)
     try:
         body = json.loads(reply.content)
     except (ValueError, RecursionError):
@@ -159,12 +160,26 @@ def _refusal(request: Request, reply: Reply, url: str) -> ClientError:
         return LeaseLost(message)
     if code == "unknown_machine":
         return UnknownMachine(message)
+    return _refusal_by_status(status, body, message, retry_after_s)
+
+
+def _refusal_by_status(
+    status: int, body: Mapping[str, Any], message: str, retry_after_s: float | None
+) -> ClientError:
+    if status == 401:
+        return Unauthorized(message, _text_or_none(body.get("reason")))
+    if status == 403:
+        return Forbidden(message)
     if status in (400, 409, 413):
-        parameter = body.get("parameter")
-        return BadRequest(message, parameter if isinstance(parameter, str) else None)
+        return BadRequest(message, _text_or_none(body.get("parameter")))
     if status == 429:
         return TooMany(message, retry_after_s)
-    return (ServerUnavailable if is_away else ClientError)(message, retry_after_s)
+    kind = ServerUnavailable if status in (502, 503, 504) else ClientError
+    return kind(message, retry_after_s)
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _foreign_refusal(request: Request, status: int, url: str, retry_after_s: float | None) -> ClientError:

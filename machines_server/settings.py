@@ -185,8 +185,8 @@ class Settings(BaseModel):
         return self.data_dir / "poller.lock"
 
 
-NOT_SETTINGS = frozenset({"MACHINES_URL"})
-"""Variables with our prefix that are not settings of the server; this one is the default of --server."""
+NOT_SETTINGS = frozenset(f"MACHINES_{name}" for name in ("URL", "AGENT_ID", "PRIVATE_KEY", "KEY_PASSPHRASE"))
+"""Variables with our prefix that are not settings of the server, but of those who ask it."""
 
 
 def variable(field: str) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 from machines_server.cli.finding import Check, Verdict
 from machines_server.cli.fleet_text import reason_and_hint
-from machines_server.cli.http import RETRIES
+from machines_server.cli.http import RETRIES, client_of
 from machines_server.client import (
-    Client,
     ClientError,
     Health,
     Infrastructure,
@@ -20,7 +19,7 @@ _VERDICTS: dict[str, Verdict] = {"online": "ok", "degraded": "warning", "unknown
 
 def examine_server(url: str) -> list[Check]:
     """Ask a server about itself, its machine files and its machines."""
-    client = Client(url, retries=RETRIES)
+    client = client_of(url, retries=RETRIES)
     try:
         return [*_server(url, client.ready()), *_fleet(client.infrastructure())]
     except ServerUnreachable as error:

@@ -10,7 +10,7 @@ import click
 from machines_server.cli.command import command
 from machines_server.cli.completion_of_names import complete_machine
 from machines_server.cli.event_words import event_sentence
-from machines_server.cli.http import client_errors, server_option, unexpected_answers
+from machines_server.cli.http import client_errors, client_of, server_option, unexpected_answers
 from machines_server.cli.moments import HELP, Moment
 from machines_server.cli.output import as_json, echo, echo_json, echo_lines, output_width
 from machines_server.cli.terminal.figures import moment
@@ -59,7 +59,7 @@ def events(server: str, *, as_json: bool, follow: bool, **options: Any) -> None:
     if follow and options["to"]:
         raise click.UsageError("--follow and --to exclude each other.")
     question = {name.replace("type_", "type"): value or None for name, value in options.items()}
-    client, printer = Client(server), _Printer(as_json=as_json)
+    client, printer = client_of(server), _Printer(as_json=as_json)
     with client_errors():
         page = client.events(**question)
         printer.show(one.body for one in reversed(page.events))

@@ -1,7 +1,9 @@
 """Requests of commands to a running server."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +14,7 @@ from machines_server.client import (
     BadRequest,
     Client,
     ClientError,
+    PassphraseNeeded,
     ServerUnreachable,
     UnknownMachine,
     server_url,
@@ -49,16 +52,39 @@ def machine_path(name: str) -> str:
     return f"/api/machines/{quote(name, safe='', errors='surrogateescape')}"
 
 
+def client_of(server: str | None, **options: Any) -> Client:
+    """A client, which signs if the environment has a key; asks a person at a terminal for its passphrase.
+
+    Raises BadRequestError or ServerError.
+    """
+    with client_errors():
+        try:
+            return Client(server, **options)
+        except ValueError as error:
+            raise BadRequestError(str(error)) from None
+        except PassphraseNeeded:
+            if not sys.stdin.isatty():
+                raise
+            return Client(server, **options, passphrase=_passphrase())
+
+
+@cache
+def _passphrase() -> str:
+    """What is typed; asked for once."""
+    typed: str = click.prompt("Passphrase of the private key", hide_input=True, err=True)
+    return typed
+
+
 def ask(server: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
     """A server's answer as JSON; raises ServerError with the server's message."""
     with client_errors():
-        return Client(server, timeout_s=REQUEST_TIMEOUT_S, retries=RETRIES).ask(path, parameters)
+        return client_of(server, timeout_s=REQUEST_TIMEOUT_S, retries=RETRIES).ask(path, parameters)
 
 
 def ask_text(server: str, path: str, parameters: Mapping[str, Any]) -> str:
     """A server's answer as text; raises ServerError with the server's message."""
     with client_errors():
-        return Client(server, timeout_s=REQUEST_TIMEOUT_S, retries=RETRIES).text(path, parameters)
+        return client_of(server, timeout_s=REQUEST_TIMEOUT_S, retries=RETRIES).text(path, parameters)
 
 
 @contextmanager

@@ -9,12 +9,12 @@ import click
 
 from machines_server.cli.command import Command, CommandGroup
 from machines_server.cli.completion_of_names import complete_lease
-from machines_server.cli.http import RETRIES, ask, client_errors, server_option, unexpected_answers
+from machines_server.cli.http import RETRIES, ask, client_errors, client_of, server_option, unexpected_answers
 from machines_server.cli.output import as_json, confirm, echo, echo_json, echo_lines, output_width
 from machines_server.cli.terminal.figures import UNKNOWN, age_s, duration, now, number
 from machines_server.cli.terminal.spans import Span
 from machines_server.cli.terminal.table import Column, table
-from machines_server.client import Client, HeldLease, LeaseLost
+from machines_server.client import HeldLease, LeaseLost
 from machines_server.errors import ServerError
 
 LEASE_COLUMNS = (
@@ -76,7 +76,7 @@ def release(context: click.Context, ids: Sequence[str], server: str, *, yes: boo
     """End the leases with these IDs, whoever holds them."""
     source = context.get_parameter_source("server")
     url = context.obj if source is click.core.ParameterSource.DEFAULT else server
-    client = Client(url, retries=RETRIES)
+    client = client_of(url, retries=RETRIES)
     released, missing = list[Any](), list[str]()
     with client_errors():
         for lease in dict.fromkeys(ids):

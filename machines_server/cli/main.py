@@ -21,6 +21,7 @@ _MODULES = {
     "doctor": "checks",
     "events": "events",
     "history": "history",
+    "keygen": "keys",
     "leases": "leases",
     "list": "list",
     "migrate": "database",
@@ -30,6 +31,7 @@ _MODULES = {
     "ps": "ps",
     "serve": "serve",
     "show": "show",
+    "sign": "keys",
     "top": "top",
     "validate": "checks",
 }

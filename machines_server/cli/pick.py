@@ -9,7 +9,7 @@ import click
 
 from machines_server.cli.command import command
 from machines_server.cli.completion_of_names import complete_machine, complete_model
-from machines_server.cli.http import RETRIES, client_errors, server_option, unexpected_answers
+from machines_server.cli.http import RETRIES, client_errors, client_of, server_option, unexpected_answers
 from machines_server.cli.leased_command import NOT_FOUND, missing_status, run_leased
 from machines_server.cli.output import as_json, echo, echo_json, echo_lines, output_width
 from machines_server.cli.terminal.figures import UNKNOWN, clock, gib
@@ -102,7 +102,7 @@ def pick(
     _check_usage(model, command_words, lease=lease, ttl_s=ttl_s, kill_on_loss=kill_on_loss)
     if command_words and (as_json or explain):
         raise click.UsageError("--json and --explain are not for use with a COMMAND.")
-    client = Client(server, retries=RETRIES)
+    client = client_of(server, retries=RETRIES)
     with client_errors(), _misses(as_json=as_json, explain=explain):
         if command_words:
             _run(client, model, command_words, kill_on_loss=kill_on_loss, ttl_s=ttl_s, **options)

@@ -30,8 +30,8 @@ _REFUSALS = {
     Refusal.MISSING_HEADERS: "This server answers signed requests only: set MACHINES_AGENT_ID and"
     " MACHINES_PRIVATE_KEY for its client and command line, or see docs/signatures.md.",
     Refusal.MALFORMED: "The headers of the signature are malformed.",
-    Refusal.TIMESTAMP_OUT_OF_WINDOW: f"The signature is more than {SIGNATURE_AGE_S:g} s old, or its time is more"
-    f" than {SIGNATURE_AHEAD_S:g} s ahead of this server's clock.",
+    Refusal.TIMESTAMP_OUT_OF_WINDOW: f"The signature is more than {SIGNATURE_AGE_S:g} s old, or its time is"
+    f" more than {SIGNATURE_AHEAD_S:g} s ahead of this server's clock.",
     Refusal.UNKNOWN_AGENT: "This server has no public key of that agent.",
     Refusal.BAD_SIGNATURE: "The signature does not fit the agent's key and this request.",
     Refusal.NONCE_REPLAYED: "The X-Nonce of this request was used before.",

@@ -75,6 +75,10 @@ with Client().lease("{LLAMA}") as lease:
     print(lease.name, machines_client.VERSION)
 assert "httpx" not in sys.modules and "machines_server" not in sys.modules
 """
+SIGNED = """
+from machines_client import Client
+Client(agent="me", private_key="key")
+"""
 ASYNC = f"""
 import asyncio
 from machines_client import AsyncClient
@@ -101,12 +105,17 @@ def test_its_wheel_works_with_nothing_but_what_it_requires(checkout: Path, tmp_p
     wheel = build(checkout / "machines_client", tmp_path / "wheels")
     names = zipfile.ZipFile(wheel).namelist()
     assert "machines_client/py.typed" in names
-    sources = {f"machines_client/{path.name}" for path in (ROOT / "machines_client").glob("*.py")}
+    sources = {
+        f"{package}/{path.name}"
+        for package in ("machines_client", "request_signing")
+        for path in (ROOT / package).glob("*.py")
+    }
     assert {name for name in names if name.endswith(".py")} == sources
     plain, full = python_with(tmp_path / "plain", wheel), python_with(tmp_path / "full", wheel, "async")
     done = run(plain, SYNC, two.server.url)
     assert (done.stdout, done.stderr) == (f"more {machines_client.VERSION}\n", "")
     assert "needs httpx" in run(plain, ASYNC, two.server.url).stderr
+    assert "signing needs the package cryptography" in run(plain, SIGNED, two.server.url).stderr
     done = run(full, ASYNC, two.server.url)
     assert (done.stdout, done.stderr) == ("more\n", "")
 
