@@ -83,7 +83,7 @@ class HeldLease(Answer):
     `model` is the name to send to the machine's model server, `warm` whether that was in memory when the
     lease was granted, and `credential` names what requests to `url` need, None if nothing. `gpus` and
     `ram_gb` are what the lease promises at present, in GiB. `broken` says why the machine can no longer be
-    used, else it is None.
+    used, else it is None. `agent` signed the request for it, if somebody did.
     """
 
     lease: str
@@ -98,6 +98,7 @@ class HeldLease(Answer):
     ttl_s: float
     expires_at: str
     created_at: str = field(default="", repr=False)
+    agent: str | None = field(default=None, repr=False)
     exclusive: bool = False
     gpus: tuple[PromisedGpu, ...] = ()
     ram_gb: float | None = field(default=None, repr=False)

@@ -13,6 +13,7 @@ MachinesError
  +-- UnknownMachineError no machine has or had that name
  +-- NoMachineError      no machine is fit for the request
  +-- UnknownLeaseError   the lease has ended or never existed
+ +-- ForbiddenError      the agent that signed may not do that
  +-- ConflictError       the request conflicts with the current state
  +-- TooMuchError        answering would mean reading too much
  +-- TooManyError        a limit is reached; there may be room later
@@ -122,6 +123,10 @@ class UnknownLeaseError(MachinesError):
         super().__init__(
             f"There is no lease {quoted(lease)}: it has expired or was released, if it ever existed."
         )
+
+
+class ForbiddenError(MachinesError):
+    """The agent that signed the request may not do that; the text says who may."""
 
 
 class ConflictError(MachinesError):

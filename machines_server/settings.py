@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from machines_server.core.hosts import parse_allowed_hosts
+from machines_server.core.text import printable
 from machines_server.errors import SettingsError
 
 _SECONDS = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
+_AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -50,6 +52,16 @@ def _parse_hosts(text: object) -> object:
     return parse_allowed_hosts(text) if isinstance(text, str) else text
 
 
+def _parse_agents(text: object) -> object:
+    """Parse names of agents separated by commas."""
+    if not isinstance(text, str):
+        return text
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not all(map(_AGENT_NAME.fullmatch, names)):
+        raise ValueError("names of agents separated by commas")
+    return names
+
+
 def _parse_key_server(text: object) -> object:
     """Check that a URL is one of HTTP without query, fragment or credentials."""
     parts = urlsplit(str(text))
@@ -64,6 +76,7 @@ Span = Annotated[timedelta, BeforeValidator(_parse_span), Field(gt=timedelta(0))
 Port = Annotated[int, Field(ge=1, le=65535)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
 KeyServerUrl = Annotated[str, BeforeValidator(_parse_key_server)]
+Agents = Annotated[tuple[str, ...], BeforeValidator(_parse_agents)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_parse_hosts)]
 
 
@@ -117,6 +130,8 @@ class Settings(BaseModel):
     key_server_url: KeyServerUrl | None = Field(
         None, description="the key-server that is asked instead, at `/api/verify`"
     )
+    auth_writers: Agents | None = Field(None, description="agents that may take leases")
+    auth_admins: Agents = Field((), description="agents that may renew and end the leases of others")
     auth_observe_log: Path = Field(
         Path("logs/auth-observe.log"), description="where observe writes what would be refused"
     )
@@ -140,7 +155,7 @@ class Settings(BaseModel):
         if self.auth_mode != "off" and not self.auth_keys_dir and not self.key_server_url:
             raise ValueError(f"AUTH_MODE={self.auth_mode} needs AUTH_KEYS_DIR or KEY_SERVER_URL")
         if self.auth_keys_dir and not self.auth_keys_dir.is_dir():
-            raise ValueError(f"AUTH_KEYS_DIR={self.auth_keys_dir} is no folder")
+            raise ValueError(f"AUTH_KEYS_DIR={printable(str(self.auth_keys_dir))} is no folder")
         return self
 
     @model_validator(mode="after")

@@ -41,6 +41,8 @@ DEFAULTS: dict[str, Any] = {
     "AUTH_MODE": "off",
     "AUTH_KEYS_DIR": None,
     "KEY_SERVER_URL": None,
+    "AUTH_WRITERS": None,
+    "AUTH_ADMINS": (),
     "AUTH_OBSERVE_LOG": Path("logs/auth-observe.log"),
     "AUTH_VERIFY_TIMEOUT": 2,
 }
@@ -137,6 +139,8 @@ def test_the_files_of_the_data_folder_follow_from_it() -> None:
         ("AUTH_KEYS_DIR", "/", Path("/")),
         ("KEY_SERVER_URL", "https://keys.example.com:8443/below", "https://keys.example.com:8443/below"),
         ("AUTH_VERIFY_TIMEOUT", "0.5", 0.5),
+        ("AUTH_WRITERS", "ann, bob@desk,", ("ann", "bob@desk")),
+        ("AUTH_ADMINS", "boss", ("boss",)),
     ],
 )
 def test_a_good_value_is_taken(name: str, text: str, becomes: Any) -> None:
@@ -176,6 +180,7 @@ SPAN = "must be a number of up to six digits and one of s, m, h, d, y, such as 4
         ),
         ("MACHINES_RETENTION_RAW", ["0h", "0s", "0y"], "must be"),
         ("AUTH_MODE", ["on", "OFF", "true", "none"], "'off', 'observe' or 'enforce'"),
+        ("AUTH_WRITERS", ["ann bob", "../ann", "-ann"], "names of agents separated by commas"),
         ("AUTH_VERIFY_TIMEOUT", ["0", "61", "2s", "nan"], "a number from 0.1 to 60"),
         (
             "KEY_SERVER_URL",

@@ -12,6 +12,7 @@ from machines_server.core.text import printable
 from machines_server.errors import (
     BadParameterError,
     ConflictError,
+    ForbiddenError,
     NoMachineError,
     StoreError,
     TooManyError,
@@ -95,6 +96,8 @@ def answer_to(error: Exception) -> ErrorAnswer | None:
             return ErrorAnswer(404, content)
         case UnknownLeaseError():
             return ErrorAnswer(404, ErrorBody(error="unknown_lease", message=message))
+        case ForbiddenError():
+            return ErrorAnswer(403, ErrorBody(error="forbidden", message=message))
         case ConflictError():
             return ErrorAnswer(409, ErrorBody(error=error.code, message=message))
         case TooManyError():

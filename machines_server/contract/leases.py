@@ -46,6 +46,8 @@ class HeldLease(Struct, frozen=True, kw_only=True):
     """Whether the model was in memory when the lease was granted."""
     holder: str
     """Who holds it; empty if nobody was named."""
+    agent: str | UnsetType = UNSET
+    """The agent that signed the request for it; absent if nobody did."""
     exclusive: bool
     """Whether it is the only lease on its host."""
     ttl_s: Seconds
@@ -97,6 +99,7 @@ def held_lease(lease: Lease, shares: Sequence[Share], state: MachineState | None
         model=lease.model,
         warm=lease.is_warm,
         holder=lease.holder,
+        agent=lease.agent or UNSET,
         exclusive=lease.is_exclusive,
         ttl_s=lease.ttl_s,
         created_at=rfc3339(lease.created_at),

@@ -10,6 +10,7 @@ from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from machines_server.auth.observe_log import ObserveLog
 from machines_server.core.machine import Problem
 from machines_server.core.status import too_old_after_s
 from machines_server.credentials.files import AccessFiles
@@ -17,6 +18,7 @@ from machines_server.inventory.folder import RegistryFiles
 from machines_server.inventory.parse_cache import ParseCache
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.process.exposure import warnings_here
+from machines_server.services.access import Access, Caller
 from machines_server.services.current_state import CurrentState
 from machines_server.services.fleet import FleetService
 from machines_server.services.health import HealthService
@@ -72,7 +74,13 @@ def make_services(settings: Settings) -> Services:
         host=HostService(),
         history=history,
         routing=Routing(
-            fleet.fleet, fleet.recent_fleet, leases, requests.look_for, requests.poll_soon, advice
+            fleet.fleet,
+            fleet.recent_fleet,
+            leases,
+            requests.look_for,
+            requests.poll_soon,
+            advice,
+            _access(settings),
         ),
     )
 
@@ -152,6 +160,14 @@ def read_files(settings: Settings) -> None:
 def _parse_cache() -> ParseCache:
     """The cache of this process."""
     return ParseCache()
+
+
+def _access(settings: Settings) -> Access:
+    def observe(caller: Caller) -> None:
+        observed.add(caller.method, caller.path, "forbidden", caller.agent)
+
+    observed = ObserveLog(settings.auth_observe_log)
+    return Access(settings.auth_mode, settings.auth_writers, settings.auth_admins, observe)
 
 
 def _retention(settings: Settings) -> Retention:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from machines_server.contract import leases as lease_answers
@@ -18,6 +19,7 @@ from machines_server.core.routing.preference import Order
 from machines_server.core.routing.question import Question
 from machines_server.core.text import clip, clip_list
 from machines_server.errors import BadParameterError, ConflictError, NoMachineError, UnknownLeaseError
+from machines_server.services.access import Access, Caller
 from machines_server.services.advice import GivenAdvice
 from machines_server.services.byte_cache import ByteCache
 from machines_server.services.misses import explaining_misses, may_become_fit, ranked
@@ -47,6 +49,9 @@ class RouteReply(NamedTuple):
     concerned: Sequence[str] = ()
 
 
+_EVERYBODY, _NOBODY = Access(), Caller()
+
+
 class Routing:
     """Answers which machine to use, given the state of the fleet and the leases of all processes."""
 
@@ -58,6 +63,7 @@ class Routing:
         look_for: Callable[[str], None] = lambda _: None,
         poll_soon: Callable[[Sequence[str]], None] = lambda _: None,
         board: AdviceBoard | None = None,
+        access: Access = _EVERYBODY,
     ) -> None:
         """`recent_fleet` may return a slightly outdated fleet, good enough where nothing is promised.
 
@@ -70,7 +76,7 @@ class Routing:
         self._look_for, self._poll_soon = look_for, poll_soon
         # Who waits asks about the present, and others about a fleet that may be older.
         self._present = self._recent = self._prepared = _AnswerCache(Fleet(), LeaseSnapshot())
-        self._given = GivenAdvice(board)
+        self._given, self._access = GivenAdvice(board), access
 
     def route(self, query: Mapping[str, list[str]]) -> RouteReply:
         """The machine to use, other candidates, and rejections; raises BadParameterError."""
@@ -102,11 +108,11 @@ class Routing:
         )
         return RouteReply(answer.json.of(places), is_found=True)
 
-    def lease(self, body: object, key: str | None, address: str) -> lease_answers.GrantedLease:
-        """Choose a machine as `route` does, and lease it to the client at `address`.
+    def lease(self, body: object, key: str | None, caller: Caller = _NOBODY) -> lease_answers.GrantedLease:
+        """Choose a machine as `route` does, and lease it to the caller.
 
-        Repeating a request with the same `key` returns the same lease. Raises NoMachineError or
-        BadParameterError.
+        Repeating a request with the same `key` returns the same lease. Raises NoMachineError,
+        BadParameterError or ForbiddenError.
         """
         parameters = validated(LeaseParameters, body)
         if key is not None and not 1 <= len(key) <= MAX_KEY_CHARACTERS:
@@ -124,11 +130,13 @@ class Routing:
         request = LeaseRequest(
             parameters.holder,
             parameters.ttl_s,
-            address,
+            caller.address,
             key,
             parameters.digest(),
             is_exclusive=parameters.exclusive,
+            agent=caller.agent,
         )
+        self._access.check_taking(caller)
         with self._polling_if_none_is_fit(), explaining_misses(question, fleet, lambda: seen):
             lease = self._leases.reserve(fleet, request, choose)
         self._poll_soon([lease.machine])
@@ -136,11 +144,12 @@ class Routing:
         leases = [*seen.leases, lease] if seen else self._leases.read().leases
         return lease_answers.granted_lease(_held_lease(lease, leases, fleet), ranking)
 
-    def renew(self, lease: str, body: object) -> lease_answers.HeldLease:
+    def renew(self, lease: str, body: object, caller: Caller = _NOBODY) -> lease_answers.HeldLease:
         """Restart a lease's duration; raises ConflictError if its machine can no longer be used."""
         parameters, fleet = validated(RenewParameters, body), self._fleet()
 
         def check(current: Lease) -> None:
+            self._access.check_ending(caller, current)
             if reason := broken_reason(current, fleet.state_of(current.machine), time.time()):
                 message = (
                     f"The lease on {current.machine} is broken: {reason}. Release it and ask for another."
@@ -151,10 +160,10 @@ class Routing:
         self._poll_soon([renewed.machine])
         return _held_lease(renewed, self._leases.read().leases, fleet)
 
-    def release(self, lease: str) -> lease_answers.HeldLease:
+    def release(self, lease: str, caller: Caller = _NOBODY) -> lease_answers.HeldLease:
         """End a lease."""
         fleet = self._fleet()
-        released = self._leases.release(fleet, lease)
+        released = self._leases.release(fleet, lease, partial(self._access.check_ending, caller))
         self._poll_soon([released.machine])
         return _held_lease(released, (), fleet)
 

@@ -228,8 +228,11 @@ class Leases(Protocol):
         Raises UnknownLeaseError if the lease has ended.
         """
 
-    def release(self, fleet: Fleet, lease: str) -> Lease:
-        """End a lease and return it; raises UnknownLeaseError if it has already ended."""
+    def release(self, fleet: Fleet, lease: str, check: Callable[[Lease], object] = bool) -> Lease:
+        """End a lease and return it; `check` may refuse by raising.
+
+        Raises UnknownLeaseError if it has already ended.
+        """
 
     def close(self) -> None:
         """Release open resources."""

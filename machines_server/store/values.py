@@ -130,3 +130,5 @@ class LeaseRequest(NamedTuple):
     key: str | None = None
     digest: bytes | None = None
     is_exclusive: bool = False
+    agent: str | None = None
+    """Who signed the request."""

@@ -12,8 +12,6 @@ from wsgiref.types import WSGIApplication
 from machines_server.web.bodies import RETRY_AFTER_1_S, Bodies
 from machines_server.web.messages import Headers, Receive, Scope, Send, answer, answer_error
 
-AGENT_KEY = "machines.agent"
-"""The key of `environ` with the agent that has signed the request; absent if nobody has."""
 MAX_WAITING = 1000
 """Requests that may wait for a thread."""
 
@@ -95,7 +93,7 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
         "wsgi.run_once": False,
     }
     if (agent := scope.get("agent")) is not None:
-        environ[AGENT_KEY] = agent
+        environ["REMOTE_USER"] = agent
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").upper().replace("-", "_"), raw_value.decode("latin-1")
         if name in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):

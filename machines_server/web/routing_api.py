@@ -9,6 +9,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from machines_server.contract.encoding import encode
 from machines_server.contract.errors import whole_seconds
 from machines_server.errors import BadParameterError
+from machines_server.services.access import Caller
 from machines_server.services.routing import Routing
 from machines_server.web.errors import error_response
 from machines_server.web.messages import JSON_TYPE
@@ -31,8 +32,8 @@ def make_routing_api(routing: Routing) -> Blueprint:
 
     @api.post("/api/leases")
     def lease() -> Response:
-        key, address = request.headers.get("Idempotency-Key"), request.remote_addr or ""
-        return _response(encode(routing.lease(_body(), key, address)), 201)
+        key = request.headers.get("Idempotency-Key")
+        return _response(encode(routing.lease(_body(), key, _caller())), 201)
 
     @api.get("/api/leases")
     def leases() -> Response:
@@ -44,11 +45,11 @@ def make_routing_api(routing: Routing) -> Blueprint:
 
     @api.post("/api/leases/<lease>/renew")
     def renew(lease: str) -> Response:
-        return _response(encode(routing.renew(lease, _body())))
+        return _response(encode(routing.renew(lease, _body(), _caller())))
 
     @api.delete("/api/leases/<lease>")
     def release(lease: str) -> Response:
-        return _response(encode(routing.release(lease)))
+        return _response(encode(routing.release(lease, _caller())))
 
     return api
 
@@ -62,6 +63,10 @@ def _check_a_lease_request() -> None:
         request.max_content_length = MAX_LEASE_BODY_BYTES + 1
         if len(request.get_data()) > MAX_LEASE_BODY_BYTES:
             raise RequestEntityTooLarge
+
+
+def _caller() -> Caller:
+    return Caller(request.remote_user, request.remote_addr or "", request.method, request.path)
 
 
 def _response(json: bytes, status: int = 200) -> Response:

@@ -76,7 +76,7 @@ def test_when_no_machine_is_fit_the_answer_says_why_of_each(routing: Routing) ->
 
 def test_a_lease_is_the_same_granted_listed_renewed_and_released(routing: Routing) -> None:
     body = {"model": LLAMA, "min_free_vram_gb": 4, "holder": "me"}
-    granted = as_declared(encode(routing.lease(body, "key", "192.0.2.1")), GrantedLease)
+    granted = as_declared(encode(routing.lease(body, "key")), GrantedLease)
     assert [gpu.vram_gb for gpu in granted.gpus] == [4.0]
     assert granted.candidates[0].name == granted.machine == "holder"
     (listed,) = as_declared(encode(routing.leases()), Leases).leases
@@ -85,7 +85,7 @@ def test_a_lease_is_the_same_granted_listed_renewed_and_released(routing: Routin
         granted.gpus,
         granted.created_at,
     )
-    repeated = as_declared(encode(routing.lease(body, "key", "192.0.2.1")), GrantedLease)
+    repeated = as_declared(encode(routing.lease(body, "key")), GrantedLease)
     assert (repeated.lease, repeated.candidates, repeated.rejected) == (granted.lease, [], [])
     assert as_declared(encode(routing.renew(granted.lease, {"ttl_s": 9})), HeldLease).ttl_s == 9
     assert as_declared(encode(routing.release(granted.lease)), HeldLease).gpus == []
@@ -93,16 +93,16 @@ def test_a_lease_is_the_same_granted_listed_renewed_and_released(routing: Routin
 
 def test_a_lease_says_what_it_promises_beside_gpus_only_if_it_promises_any(routing: Routing) -> None:
     body = {"model": QWEN, "cold": True, "exclude": ["holder"]}
-    on_cpu = as_declared(encode(routing.lease(body, None, "192.0.2.1")), GrantedLease)
+    on_cpu = as_declared(encode(routing.lease(body, None)), GrantedLease)
     assert (on_cpu.machine, on_cpu.gpus, on_cpu.ram_gb) == ("cpu", [], 6.25)
     assert on_cpu.reclaimable_gb is msgspec.UNSET
     body = {"model": QWEN, "cold": True, "min_free_vram_gb": 23}
-    evicting = as_declared(encode(routing.lease(body, None, "192.0.2.1")), GrantedLease)
+    evicting = as_declared(encode(routing.lease(body, None)), GrantedLease)
     assert (evicting.ram_gb, evicting.reclaimable_gb) == (msgspec.UNSET, 19.0)
 
 
 def test_whoever_is_told_that_no_machine_is_fit_gets_the_rejections_as_values(routing: Routing) -> None:
     with pytest.raises(NoMachineError) as caught:
-        routing.lease({"model": "llama3.1:70"}, None, "192.0.2.1")
+        routing.lease({"model": "llama3.1:70"}, None)
     assert caught.value.did_you_mean == (LLAMA,)
     assert {one.code for one in caught.value.rejected} >= {RejectionCode.OFFLINE}

@@ -62,7 +62,7 @@ def test_who_only_looks_does_not_count(routing: Routing) -> None:
 
 def test_leases_are_given_without_regard_to_advice(routing: Routing) -> None:
     assert ask(routing, model=LLAMA)["machine"] == "a"
-    assert routing.lease({"model": LLAMA}, None, "192.0.2.1").machine == "a"
+    assert routing.lease({"model": LLAMA}, None).machine == "a"
 
 
 def test_without_a_model_there_is_room_to_find(routing: Routing) -> None:
@@ -122,7 +122,7 @@ def test_whether_a_machine_could_load_the_model_is_found_while_others_may_write(
     fleet = WatchedFleet(known.states, known.libraries)
     routing = Routing(lambda: fleet, lambda _: fleet, store)
     with pytest.raises(NoMachineError, match="With cold=true, a could load it"):
-        routing.lease({"model": PHI}, None, "192.0.2.1")
+        routing.lease({"model": PHI}, None)
     assert was_choosing == [False]
 
 
@@ -134,7 +134,7 @@ def test_a_lease_that_was_granted_is_told_even_if_it_cannot_be_read_again(tmp_pa
         path.mkdir()
 
     routing = Routing(lambda: fleet, lambda _: fleet, LeaseStore(path), poll_soon=break_off)
-    granted = routing.lease({"model": LLAMA, "min_free_vram_gb": 3}, None, "192.0.2.1")
+    granted = routing.lease({"model": LLAMA, "min_free_vram_gb": 3}, None)
     assert (granted.machine, [gpu.vram_gb for gpu in granted.gpus]) == ("a", [3])
 
 
@@ -164,6 +164,6 @@ def test_an_answer_prepared_before_a_lease_was_taken_is_not_given_after(tmp_path
 
     routing = Routing(lambda: after, recent_fleet, LeaseStore(tmp_path / "coordination.db"))
     assert [ask(routing, model=LLAMA)["candidates"][0]["free_vram_gb"] for _ in range(2)] == [20, 20]
-    routing.lease({"model": LLAMA, "min_free_vram_gb": 10}, None, "192.0.2.1")
+    routing.lease({"model": LLAMA, "min_free_vram_gb": 10}, None)
     recent[0] = after
     assert ask(routing, model=LLAMA)["candidates"][0]["free_vram_gb"] == 8

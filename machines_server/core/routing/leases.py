@@ -41,7 +41,7 @@ class Lease:
     `url` is that of its Ollama, and `credential` names what requests there need. `model` is its name there.
     `load_s` is how long a cold model was expected to load, if known.
     An `is_exclusive` lease is the only one on its host. A lease with `released_at` (epoch seconds) has ended,
-    but its model may have been loaded since the machine was last sampled.
+    but its model may have been loaded since the machine was last sampled. `agent` signed the request.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Lease:
     load_s: float | None = None
     is_exclusive: bool = False
     released_at: float | None = None
+    agent: str | None = None
 
     @property
     def is_warm(self) -> bool:

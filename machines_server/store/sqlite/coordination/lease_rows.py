@@ -35,7 +35,7 @@ _ENDS_AT_MS = f"iif(abs(ends_at_ms - :now_ms - {_LEFT_MS}) < 1000, ends_at_ms, :
 _FIELDS = (
     "id, machine, hostname, port, url, credential, model, digest, warmth, json(shares), holder, ttl_s,"
     f" created_at_ms / 1000.0, {_ENDS_AT_MS} / 1000.0, {_LEFT_MS} / 1000.0, load_s,"
-    " json(iif(is_exclusive, 'true', 'false')), released_at_ms / 1000.0"
+    " json(iif(is_exclusive, 'true', 'false')), released_at_ms / 1000.0, agent"
 )
 """The fields of a Lease, in its order, as SQL."""
 _IS_HELD = "released_at_ms IS NULL"
@@ -45,11 +45,12 @@ _WARMTHS = {str(warmth): warmth for warmth in Warmth}
 _INSERT = """
 INSERT INTO lease (
     id, machine, hostname, port, url, credential, model, digest, warmth, shares, holder, address, ttl_s,
-    load_s, size_bytes, is_learned, is_exclusive, idempotency_key, request_digest, boot, created_at_ms,
-    ends_at_ms, ends_boot_ms)
+    load_s, size_bytes, is_learned, is_exclusive, idempotency_key, request_digest, agent, boot,
+    created_at_ms, ends_at_ms, ends_boot_ms)
 VALUES (
     :id, :machine, :hostname, :port, :url, :credential, :model, :digest, :warmth, :shares, :holder, :address,
-    :ttl_s, :load_s, :size_bytes, :is_learned, :is_exclusive, :key, :request_digest, :boot, :now_ms,
+    :ttl_s, :load_s, :size_bytes, :is_learned, :is_exclusive, :key, :request_digest, :agent, :boot,
+    :now_ms,
     :now_ms + :ttl_ms, :boot_ms + :ttl_ms)"""
 
 
@@ -83,11 +84,11 @@ def lease_by_id(connection: sqlite3.Connection, lease: str) -> Lease:
 
 def lease_by_key(connection: sqlite3.Connection, request: LeaseRequest) -> Lease | None:
     """The lease granted for the same key; raises ConflictError if that was for a different request."""
-    sql = "SELECT id, request_digest FROM lease WHERE idempotency_key = ?"
+    sql = "SELECT id, request_digest, agent FROM lease WHERE idempotency_key = ?"
     row = connection.execute(sql, (request.key,)).fetchone()
     if row is None:
         return None
-    if row[1] not in (None, request.digest):
+    if row[1] not in (None, request.digest) or row[2] != request.agent:
         raise ConflictError(
             "idempotency_conflict",
             "This Idempotency-Key was used for another request; use a new one for each lease.",
@@ -134,6 +135,7 @@ def insert_lease(connection: sqlite3.Connection, request: LeaseRequest, candidat
         "is_learned": candidate.warmth is not Warmth.COLD,
         "is_exclusive": request.is_exclusive,
         "key": request.key,
+        "agent": request.agent,
         "request_digest": None if request.key is None else request.digest,
     }
     connection.execute(_INSERT, {**_now(), **_ttl(request.ttl_s), **values})

@@ -79,11 +79,12 @@ class LeaseStore:
             check(current)
             return lease_rows.renew_lease(connection, lease, ttl_s or current.ttl_s)
 
-    def release(self, fleet: Fleet, lease: str) -> Lease:
-        """End a lease; raises UnknownLeaseError if it has already ended."""
+    def release(self, fleet: Fleet, lease: str, check: Callable[[Lease], object] = bool) -> Lease:
+        """End a lease unless `check` raises; raises UnknownLeaseError if it has already ended."""
         with self._writing(fleet) as connection:
             with self._decoding():
                 released = lease_rows.lease_by_id(connection, lease)
+            check(released)
             lease_rows.end_lease(connection, released, is_loaded=_is_loaded(released, fleet))
             return released
 
