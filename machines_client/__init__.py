@@ -57,6 +57,7 @@ from machines_client.past_answers import (
     Point,
     Series,
 )
+from machines_client.sessions import LoggedOut, LoginLink
 from machines_client.urls import DEFAULT_URL, server_url
 from machines_client.version import VERSION
 
@@ -89,6 +90,8 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "Leases",
+    "LoggedOut",
+    "LoginLink",
     "Machine",
     "MachineHistory",
     "MachineState",

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from machines_client import reading, routing
+from machines_client import reading, routing, sessions
 from machines_client.arguments import checked_callback
 from machines_client.async_lease import AsyncLease, Leasing
 from machines_client.errors import ClientError
@@ -92,6 +92,8 @@ class AsyncClient:
     held_lease = _method(routing.held_lease)
     renew = _method(routing.renew)
     release = _method(routing.release)
+    login_link = _method(sessions.login_link)
+    end_sessions = _method(sessions.end_sessions)
 
     def lease(
         self,

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar, Unpack
 import requests
 import urllib3
 
-from machines_client import reading, routing
+from machines_client import reading, routing, sessions
 from machines_client.arguments import checked_callback
 from machines_client.errors import ClientError
 from machines_client.flows import Flow, Pause, Question, Send, Session, Step
@@ -98,6 +98,8 @@ class Client:
     held_lease = _method(routing.held_lease)
     renew = _method(routing.renew)
     release = _method(routing.release)
+    login_link = _method(sessions.login_link)
+    end_sessions = _method(sessions.end_sessions)
 
     def lease(
         self,

@@ -185,6 +185,11 @@ class Settings(BaseModel):
         return self.data_dir / "nonces.db"
 
     @property
+    def session_secret(self) -> Path:
+        """The file of the secret that sessions in browsers depend on."""
+        return self.data_dir / "session.key"
+
+    @property
     def advised(self) -> Path:
         """The file that tells the workers of advice to load models."""
         return self.data_dir / "advised"

@@ -13,7 +13,7 @@ from machines_server.core.routing.leases import Warmth
 from machines_server.inventory.machine_file import parse_machine
 from machines_server.inventory.schema import Limits
 from machines_server.process.compose import make_app
-from machines_server.settings import Settings, load_settings, variable
+from machines_server.settings import NOT_SETTINGS, Settings, load_settings, variable
 from sidecar.settings import read_settings
 from tests.bodies import gpu_body
 from tests.fakes import FakeFleet
@@ -42,7 +42,8 @@ def test_every_setting_stands_in_its_page_with_its_default() -> None:
     for name, value in asdict(read_settings({})).items():
         assert f"SIDECAR_{name.upper()}" in table, f"docs/settings.md: add a row for SIDECAR_{name.upper()}"
         assert table.pop(f"SIDECAR_{name.upper()}") == default_text(value), name
-    assert table == {"MACHINES_URL": "`http://127.0.0.1:3038`"}
+    of_callers = dict.fromkeys(NOT_SETTINGS, "none")
+    assert table == {**of_callers, "MACHINES_URL": "`http://127.0.0.1:3038`"}
 
 
 def test_every_route_stands_in_its_page() -> None:

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store.api": {"core", "store.values"},
     "store.sqlite": {"core", "errors", "failure_log", "store.api", "store.values"},
     "services": {"contract", "core", "errors", "failure_log", "inventory", "store.api", "store.values"},
-    "auth": {"core", "failure_log", "store.api"},
+    "auth": {"core", "errors", "failure_log", "store.api"},
     "web": {"auth", "contract", "core", "errors", "services"},
     "client": set(),
     "cli": {"client", "core", "errors"},

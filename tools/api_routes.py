@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from machines_server.contract.errors import BadParameterBody, ErrorBody, TooManyBody, UnknownMachineBody
+from machines_server.contract.errors import (
+    BadParameterBody,
+    ErrorBody,
+    TooManyBody,
+    UnauthorizedBody,
+    UnknownMachineBody,
+)
 from machines_server.contract.events import Event, Events
 from machines_server.contract.health import Health, NotReady
 from machines_server.contract.history import (
@@ -25,6 +31,7 @@ from machines_server.contract.leases import GrantedLease, HeldLease, Leases
 from machines_server.contract.machines import DeclaredMachine, Infrastructure, LiveKeys, Machines
 from machines_server.contract.requests import LeaseParameters, RenewParameters, RouteParameters
 from machines_server.contract.routing import NoMachine, Route
+from machines_server.contract.sessions import LoggedOut, LoginLink
 from machines_server.contract.telemetry import System
 
 
@@ -54,6 +61,10 @@ ERRORS = {
     "too_many_questions": ApiError(429, TooManyBody, "too many requests about the past at the same time"),
     "no_machine": ApiError(503, NoMachine, "no machine is fit"),
     "not_ready": ApiError(503, NotReady, "answers are not up to date"),
+    "auth_off": ApiError(409, ErrorBody, "requests are not signed, so nobody needs to sign in"),
+    "unsigned": ApiError(409, ErrorBody, "the request must be signed"),
+    "unauthorized": ApiError(401, UnauthorizedBody, "the request must be signed, see signatures.md"),
+    "forbidden": ApiError(403, ErrorBody, "the agent, or a session in a browser, may not do that"),
     "store_unavailable": ApiError(503, ErrorBody, "the database cannot be used"),
     "not_found": ApiError(404, ErrorBody, "there is no such path"),
     "method_not_allowed": ApiError(405, ErrorBody, "the path does not support that method"),
@@ -184,6 +195,18 @@ ROUTES = (
         body=RenewParameters,
     ),
     ApiRoute("DELETE /api/leases/LEASE", "End a lease.", HeldLease, ("unknown_lease", "store_unavailable")),
+    ApiRoute(
+        "POST /api/login",
+        "Make a link that signs a person in, to look at the fleet in a browser; the request must be signed.",
+        LoginLink,
+        ("auth_off", "unsigned"),
+    ),
+    ApiRoute(
+        "POST /api/logout",
+        "End the sessions of all browsers; the request must be signed.",
+        LoggedOut,
+        ("auth_off", "unsigned"),
+    ),
     ApiRoute("GET /api/system", "The host that the server runs on.", System),
     ApiRoute("GET /health", "The health of the server.", Health),
     ApiRoute("GET /health/ready", "Whether answers are up to date.", Health, ("not_ready",)),

@@ -24,6 +24,8 @@ _MODULES = {
     "keygen": "keys",
     "leases": "leases",
     "list": "list",
+    "login": "login",
+    "logout": "login",
     "migrate": "database",
     "models": "models",
     "pick": "pick",

@@ -7,12 +7,14 @@ from functools import partial
 
 from machines_server.auth.authenticators import Authenticator, KeyFolder, KeyServer
 from machines_server.auth.observe_log import ObserveLog
+from machines_server.auth.sessions import Sessions
 from machines_server.core.text import printable
 from machines_server.errors import StoreError
 from machines_server.settings import Settings
 from machines_server.store.sqlite.nonces import NonceStore
 from machines_server.web.authentication import Authentication
 from machines_server.web.messages import Application
+from request_signing.keys import PublicKeys
 from request_signing.message import Refusal
 
 log = logging.getLogger(__name__)
@@ -24,9 +26,22 @@ def authentication(settings: Settings) -> Callable[[Application], Application]:
     return partial(
         Authentication,
         authenticator=_authenticator(settings),
+        agent_of_session=make_sessions(settings).agent,
         on_refusal=_log_refusal if enforces else ObserveLog(settings.auth_observe_log).add,
         enforces=enforces,
     )
+
+
+def make_sessions(settings: Settings) -> Sessions:
+    """The sessions of people in a browser."""
+    is_known: Callable[[str], bool] = bool
+    if settings.auth_keys_dir:
+        keys = PublicKeys(settings.auth_keys_dir)
+
+        def is_known(agent: str) -> bool:
+            return bool(keys.of(agent))
+
+    return Sessions(settings.session_secret, partial(NonceStore, settings.nonces_db), is_known)
 
 
 def _authenticator(settings: Settings) -> Authenticator:

@@ -112,7 +112,12 @@ def make_app(settings: Settings, services: Services | None = None) -> "Flask":
     """Create the Flask application, without the layers around it."""
     from machines_server.web.app import create_app
 
-    return create_app(*(services or make_services(settings)), threads=settings.threads)
+    sessions = None
+    if settings.auth_mode != "off":
+        from machines_server.process.authentication import make_sessions
+
+        sessions = make_sessions(settings)
+    return create_app(*(services or make_services(settings)), threads=settings.threads, sessions=sessions)
 
 
 class Answering(NamedTuple):

@@ -2,6 +2,7 @@
 
 from flask import Flask, Response
 
+from machines_server.auth.sessions import Sessions
 from machines_server.services.fleet import FleetService
 from machines_server.services.health import HealthService
 from machines_server.services.history import HistoryService
@@ -11,6 +12,7 @@ from machines_server.web.api import make_machines_api, make_server_api
 from machines_server.web.dashboard import make_dashboard
 from machines_server.web.errors import register_errors
 from machines_server.web.history_api import make_history_api
+from machines_server.web.login import make_login
 from machines_server.web.messages import JSON_TYPE, MAX_REQUEST_BYTES
 from machines_server.web.routing_api import make_routing_api
 
@@ -22,8 +24,12 @@ def create_app(
     history: HistoryService,
     routing: Routing,
     threads: int,
+    sessions: Sessions | None = None,
 ) -> Flask:
-    """Create the application; `threads` is how many requests are answered at a time."""
+    """Create the application; `threads` is how many requests are answered at a time.
+
+    `sessions` are those of people in a browser, or None if nobody needs to sign in.
+    """
     app = Flask(__name__, static_folder=None)
     app.response_class = _JsonResponse
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
@@ -34,6 +40,7 @@ def create_app(
     app.register_blueprint(make_server_api(health, host))
     app.register_blueprint(make_history_api(fleet, history, threads))
     app.register_blueprint(make_routing_api(routing))
+    app.register_blueprint(make_login(sessions))
     register_errors(app)
     return app
 

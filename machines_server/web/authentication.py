@@ -8,22 +8,28 @@ from machines_server.contract.encoding import encode
 from machines_server.contract.errors import UnauthorizedBody
 from machines_server.errors import StoreError
 from machines_server.web.bodies import RETRY_AFTER_1_S, Bodies, replaying
+from machines_server.web.guards import SAFE_METHODS
+from machines_server.web.login import sign_in_page
 from machines_server.web.messages import (
     JSON_TYPE,
     NO_SNIFF,
+    PAGE_HEADERS,
+    SESSION_COOKIE,
     Application,
     Receive,
     Scope,
     Send,
     answer,
     answer_error,
+    header,
 )
 from request_signing.claims import Claim, read_claim
 from request_signing.message import SIGNATURE_AGE_S, SIGNATURE_AHEAD_S, Refusal, body_hash
 
 OPEN_PATHS = frozenset({b"/health", b"/health/ready", b"/metrics", b"/openapi.json", b"/docs"})
 """What anybody may GET: it tells nothing of the fleet."""
-_OPEN_BELOW = b"/static/"
+_OPEN_BELOW, _LOGIN = b"/static/", b"/login"
+_COOKIE = SESSION_COOKIE.encode()
 _EMPTY_HASH = body_hash(b"")
 _CHALLENGE = (b"www-authenticate", b"X-Signature")
 _REFUSALS = {
@@ -37,6 +43,8 @@ _REFUSALS = {
     Refusal.NONCE_REPLAYED: "The X-Nonce of this request was used before.",
     Refusal.KEY_SERVER_UNREACHABLE: "The key-server cannot be asked who has signed this request.",
 }
+
+_READS_ONLY = "A session in a browser only reads; use the command line, which signs, to change anything."
 
 OnRefusal = Callable[[str, str, Refusal, str | None], None]
 """Called with method, path, reason, and the agent that claims to have sent the request."""
@@ -52,20 +60,31 @@ class Authentication:
         on_refusal: OnRefusal,
         *,
         enforces: bool,
+        agent_of_session: Callable[[str], str | None],
     ) -> None:
-        """Unless it `enforces`, what would be refused is passed on as well."""
+        """Unless it `enforces`, what would be refused is passed on as well.
+
+        `agent_of_session` returns the agent of a session, by its cookie, or None if it is none.
+        """
         self._application, self._authenticator = application, authenticator
         self._on_refusal, self._enforces = on_refusal, enforces
-        self._bodies = Bodies()
+        self._agent_of_session, self._bodies = agent_of_session, Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, whose body is read once."""
         if _is_open(scope):
             await self._application(scope, receive, send)
             return
+        is_in_session = self._is_in_session(scope)
+        if is_in_session and scope["method"] in SAFE_METHODS:
+            await self._application(scope, receive, send)
+            return
         claim = read_claim(scope["headers"], time.time())
         if isinstance(claim, Refusal):
-            await self._refuse(scope, receive, send, claim, None)
+            if is_in_session and self._enforces:
+                await answer_error(scope, send, 403, "forbidden", _READS_ONLY)
+            else:
+                await self._refuse(scope, receive, send, claim, None)
             return
         body = await self._bodies.receive(scope, receive, send)
         if body is None:
@@ -88,6 +107,16 @@ class Authentication:
         finally:
             self._bodies.release(body)
 
+    def _is_in_session(self, scope: Scope) -> bool:
+        """Return whether a browser sends it that has signed in; browsers send no cookie for other sites."""
+        sent = header(scope, b"cookie")
+        if sent is None or _COOKIE not in sent:
+            return False
+        parts = (part.strip().partition(b"=") for part in sent.split(b";"))
+        return any(
+            self._agent_of_session(value.decode("latin-1")) for name, _, value in parts if name == _COOKIE
+        )
+
     async def _refusal(self, scope: Scope, claim: Claim, body: bytes) -> Refusal | None:
         target: bytes = scope["root_path"].encode("latin-1") + scope["raw_path"]
         if scope["query_string"]:
@@ -102,6 +131,17 @@ class Authentication:
         self._on_refusal(scope["method"], scope["raw_path"].decode("latin-1"), refusal, agent)
         if not self._enforces:
             await self._application(scope, receive, send)
+            return
+        if refusal is Refusal.MISSING_HEADERS and _is_visit(scope):
+            page = sign_in_page(scope["root_path"])
+            headers = [(name.lower().encode(), value.encode()) for name, value in PAGE_HEADERS.items()]
+            headers += [
+                (b"content-type", b"text/html; charset=utf-8"),
+                (b"cache-control", b"no-store"),
+                NO_SNIFF,
+            ]
+            headers += [(b"content-length", b"%d" % len(page)), _CHALLENGE]
+            await answer(scope, send, 401, headers, page)
             return
         is_unknown = refusal is Refusal.KEY_SERVER_UNREACHABLE
         content = encode(UnauthorizedBody(error="unauthorized", reason=refusal, message=_REFUSALS[refusal]))
@@ -118,4 +158,11 @@ def _is_open(scope: Scope) -> bool:
     if scope["method"] == "OPTIONS":
         return True
     path = scope["raw_path"]
+    if path == _LOGIN:
+        return scope["method"] in ("GET", "HEAD", "POST")
     return scope["method"] in ("GET", "HEAD") and (path in OPEN_PATHS or path.startswith(_OPEN_BELOW))
+
+
+def _is_visit(scope: Scope) -> bool:
+    """Return whether a person opens a page."""
+    return scope["method"] in ("GET", "HEAD") and b"text/html" in (header(scope, b"accept") or b"")

@@ -10,14 +10,8 @@ from importlib.resources.abc import Traversable
 
 from flask import Blueprint, Response, abort, request
 
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-    ),
-    "Referrer-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+from machines_server.web.messages import PAGE_HEADERS
+
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
 _COMPRESSIBLE = ("text/", "image/svg+xml")
 _INDEX, _INDEX_BELOW = "index.html", "index_below.html"
@@ -62,7 +56,7 @@ def make_dashboard() -> Blueprint:
 
 def _response(file: _File) -> Response:
     gzipped = file.gzipped if request.accept_encodings["gzip"] else None
-    response = Response(gzipped or file.content, mimetype=file.mimetype, headers=_HEADERS)
+    response = Response(gzipped or file.content, mimetype=file.mimetype, headers=PAGE_HEADERS)
     if gzipped:
         response.content_encoding = "gzip"
     response.vary.add("Accept-Encoding")

@@ -14,6 +14,16 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 JSON_TYPE = "application/json"
 NO_SNIFF = (b"x-content-type-options", b"nosniff")
+SESSION_COOKIE = "machines_session"
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""What keeps other sites from using our pages."""
 MAX_REQUEST_BYTES = 2**20
 """The limit for the body of any request."""
 

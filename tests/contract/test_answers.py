@@ -261,7 +261,12 @@ CHECKS: dict[str, Callable[[World, str], None]] = {
     "/api/leases": check_leases,
 }
 WITH_LEASES = {"/api/leases/<lease>", "/api/leases/<lease>/renew"}
-PAGES = {"/", "/models", "/events", "/compare", "/leases", "/machines/<name>", "/static/<path:name>"}
+PAGES = {
+    *("/", "/models", "/events", "/compare", "/leases", "/machines/<name>", "/static/<path:name>"),
+    "/login",
+}
+OF_THOSE_WHO_SIGN = {"/api/login", "/api/logout"}
+"""Compared where requests are signed."""
 
 
 @pytest.mark.parametrize("path", CHECKS)
@@ -272,7 +277,9 @@ def test_the_answer_is_what_its_class_says(world: World, path: str) -> None:
 def test_every_route_is_checked() -> None:
     app = make_app(load_settings({})[0])
     routes = {rule.rule for rule in app.url_map.iter_rules()}
-    assert routes == CHECKS.keys() | WITH_LEASES | PAGES, "compare each answer with its class in CHECKS"
+    assert routes == CHECKS.keys() | WITH_LEASES | PAGES | OF_THOSE_WHO_SIGN, (
+        "compare each answer with its class in CHECKS"
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from machines_server.errors import StoreError
 
 _OUR_FILES = (
-    *("telemetry.db*", "coordination.db*", "nonces.db*"),
+    *("telemetry.db*", "coordination.db*", "nonces.db*", "session.key*"),
     *("coordination.lock", "poller.lock", "wanted*", "advised"),
 )
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO

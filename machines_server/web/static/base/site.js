@@ -74,6 +74,8 @@ async function request(path, { method = "GET", headers = {}, signal = AbortSigna
     await new Promise((resume) => setTimeout(resume, 1000 * response.headers.get("Retry-After")));
     response = await send();
   }
+  // A session has ended: the server shows how to begin another one.
+  if (response.status === 401 && method === "GET") location.reload();
   if (!response.ok && response.status !== 304)
     throw new ApiError(response.status, await response.json().catch(() => null));
   return response;
