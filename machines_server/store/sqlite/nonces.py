@@ -7,6 +7,7 @@ each start of the system, and signatures that are older than that are refused.
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,9 +35,9 @@ _USE = [
 class NonceStore:
     """Implements Nonces, on one connection for one thread."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens nothing until the first call."""
-        self._path = path
+    def __init__(self, path: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Opens nothing until the first call. All processes have the same `monotonic` clock."""
+        self._path, self._monotonic = path, monotonic
         self._connection: sqlite3.Connection | None = None
         self._since, self._period = 0, 0
 
@@ -45,8 +46,7 @@ class NonceStore:
         try:
             with store_errors(self._path):
                 connection = self._open()
-                # All processes share the monotonic clock, and nobody sets it.
-                if (period := int(time.monotonic() // PERIOD_S)) > self._period:
+                if (period := int(self._monotonic() // PERIOD_S)) > self._period:
                     self._begin_period(connection, period)
                 return connection.execute(_USE[self._period % 2], (nonce,)).rowcount == 1
         except DamagedStoreError:
@@ -93,7 +93,7 @@ class NonceStore:
                 connection.execute(statement)
             state = connection.execute("SELECT since, period FROM state WHERE boot = ?", (boot,)).fetchone()
             if state is None:
-                state = int(time.time()), int(time.monotonic() // PERIOD_S)
+                state = int(time.time()), int(self._monotonic() // PERIOD_S)
                 for table in ("state", "nonce_0", "nonce_1"):
                     connection.execute(f"DELETE FROM {table}")
                 connection.execute("INSERT INTO state VALUES (?, ?, ?)", (boot, *state))

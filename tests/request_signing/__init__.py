@@ -1,0 +1,1 @@
+"""What client, server and sidecar share of signatures."""
