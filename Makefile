@@ -26,7 +26,7 @@ run: $(VENV)/.ready  ## Run this machine's sidecar and server in the foreground;
 run-server: $(VENV)/.ready  ## Run the server alone
 	@exec $(BIN)/machines-server serve
 
-run-sidecar: .venv-sidecar/.ready  ## Run the sidecar alone, with only the few packages that it needs
+run-sidecar: .venv-sidecar/.ready$(if $(filter-out off,$(SIDECAR_AUTH_MODE)),-auth)  ## Run the sidecar alone, with only the few packages that it needs
 	@exec $(SIDECAR_BIN)/python -m sidecar
 
 test: tools-in-ci $(VENV)/.ready-dev  ## Run the tests in four processes, or some in one: PYTEST_ARGS='-n 0 -k name'
@@ -101,4 +101,8 @@ $(VENV)/.ready-dev: $(VENV)/.ready locks/dev.txt
 
 .venv-sidecar/.ready: locks/sidecar.txt .venv-sidecar/.made
 	$(INSTALL) $(@D) --require-hashes --only-binary :all: --requirement locks/sidecar.txt
+	@touch $@
+
+.venv-sidecar/.ready-auth: locks/sidecar-auth.txt .venv-sidecar/.ready
+	$(INSTALL) $(@D) --require-hashes --only-binary :all: --requirement locks/sidecar-auth.txt
 	@touch $@

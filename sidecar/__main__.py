@@ -13,6 +13,7 @@ from types import FrameType
 from host_facts.host import Host
 from sidecar import __version__
 from sidecar.app import App
+from sidecar.authentication import Authentication, MissingLibraryError
 from sidecar.exposure import warnings
 from sidecar.gpu_watch import GpuWatch
 from sidecar.hosts import HostRule
@@ -37,6 +38,13 @@ def main() -> int:
         sys.stderr.write(f"machines-sidecar: {error}\n")
         return 2
     start_log()
+    authentication: Authentication | None = None
+    if settings.auth_mode != "off":
+        try:
+            authentication = Authentication(settings)
+        except MissingLibraryError as error:
+            sys.stderr.write(f"machines-sidecar: {error}\n")
+            return 2
     for name in unknown_variables(os.environ):
         log.warning("%s is not a setting of the sidecar and has no effect", name)
     try:
@@ -44,14 +52,14 @@ def main() -> int:
     except (OSError, UnicodeError) as error:
         sys.stderr.write(f"machines-sidecar: {_cannot_listen(settings, error)}\n")
         return 2
-    return _run(settings, listening)
+    return _run(settings, listening, authentication)
 
 
-def _run(settings: Settings, listening: socket.socket) -> int:
+def _run(settings: Settings, listening: socket.socket, authentication: Authentication | None) -> int:
     gpus = GpuWatch(settings.sample_interval_s)
     sampler = Sampler(Host(), gpus, settings.sample_interval_s)
     hosts = HostRule(settings.allowed_hosts)
-    server = Server(listening, App(sampler, hosts))
+    server = Server(listening, App(sampler, hosts, authentication))
     address, port = listening.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
 

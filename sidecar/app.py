@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from sidecar import __version__
 from sidecar.hosts import HostRule
 from sidecar.payload import to_json
 from sidecar.sampler import EncodedSample, Sampler
+
+if TYPE_CHECKING:
+    from sidecar.authentication import Authentication
 
 JSON_TYPE: Final = "application/json"
 
@@ -35,11 +38,14 @@ class Response:
 
 
 class App:
-    """Answers from one sampler; `hosts` says which Host names are answered."""
+    """Answers from one sampler; `hosts` says which Host names are answered, `authentication` to whom."""
 
-    def __init__(self, sampler: Sampler, hosts: HostRule) -> None:
+    def __init__(
+        self, sampler: Sampler, hosts: HostRule, authentication: Authentication | None = None
+    ) -> None:
         self._sampler = sampler
         self._hosts = hosts
+        self._authentication = authentication
         self._health = to_json({"status": "ok", "service": "machines-sidecar", "version": __version__})
 
     def answer(self, request: Request) -> Response:
@@ -51,6 +57,11 @@ class App:
         if not target.startswith("/"):
             target = "/" + target.partition("://")[2].partition("/")[2]
         path, _, query = target.partition("?")
+        is_open = path == "/health" and request.method == "GET"
+        if self._authentication is not None and not is_open:
+            unauthorized = self._authentication.refusal(request)
+            if unauthorized is not None:
+                return _unauthorized(*unauthorized)
         path = unquote(path)
         if path not in ("/metrics", "/health"):
             return error(404, "not_found", "There is no such path; use GET /metrics or GET /health.")
@@ -76,6 +87,10 @@ def _text(taken: EncodedSample, accept: str) -> Response:
     from sidecar.exposition import render
 
     return Response(200, *render(taken.sample, accept))
+
+
+def _unauthorized(status: int, reason: str, message: str) -> Response:
+    return Response(status, to_json({"error": "unauthorized", "reason": reason, "message": message}))
 
 
 def error(status: int, code: str, message: str) -> Response:

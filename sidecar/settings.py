@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sidecar.hosts import is_allowed_host
 
@@ -14,17 +15,22 @@ class BadSettingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the sidecar listens, how often it reads the hardware, and which other Host names it answers."""
+    """Where the sidecar listens, how often it reads the hardware, and whom it answers."""
 
     host: str = "0.0.0.0"  # noqa: S104 - the server asks from another host
     port: int = 3039
     sample_interval_s: float = 1.0
     allowed_hosts: tuple[str, ...] = ()
+    auth_mode: str = "off"
+    auth_keys_dir: str | None = None
+    metrics_token_file: str | None = None
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings; an empty variable means the default. Raises BadSettingError."""
     defaults = Settings()
+    mode, keys = environ.get(f"{PREFIX}AUTH_MODE") or "off", environ.get(f"{PREFIX}AUTH_KEYS_DIR") or None
+    _check_keys(mode, keys)
     return Settings(
         host=_host(environ.get(f"{PREFIX}HOST") or defaults.host),
         port=_port(environ.get(f"{PREFIX}PORT") or str(defaults.port)),
@@ -32,6 +38,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             environ.get(f"{PREFIX}SAMPLE_INTERVAL_S") or str(defaults.sample_interval_s)
         ),
         allowed_hosts=_allowed_hosts(environ.get(f"{PREFIX}ALLOWED_HOSTS") or ""),
+        auth_mode=mode,
+        auth_keys_dir=keys,
+        metrics_token_file=environ.get(f"{PREFIX}METRICS_TOKEN_FILE") or None,
     )
 
 
@@ -39,6 +48,15 @@ def unknown_variables(environ: Iterable[str]) -> list[str]:
     """The variables that have the prefix of the sidecar's settings but are none of them."""
     known = {f"{PREFIX}{field.upper()}" for field in Settings.__slots__}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+
+
+def _check_keys(mode: str, keys: str | None) -> None:
+    if mode not in ("off", "observe", "enforce"):
+        raise _refused("AUTH_MODE", mode, "off, observe or enforce")
+    if mode != "off" and keys is None:
+        raise BadSettingError(f"{PREFIX}AUTH_MODE={mode} needs {PREFIX}AUTH_KEYS_DIR")
+    if keys is not None and not Path(keys).is_dir():
+        raise _refused("AUTH_KEYS_DIR", keys, "a folder of public keys")
 
 
 def _host(text: str) -> str:

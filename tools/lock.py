@@ -26,6 +26,7 @@ def main() -> None:
     _compile("dev", [*SERVER, "-", *upgrade], _dev_requirements())
     _compile("server", [*SERVER, "--constraint", "locks/dev.txt"])
     _compile("sidecar", [SERVER[1], "--constraint", "locks/dev.txt"])
+    _compile("sidecar-auth", ["sidecar/requirements-auth.txt", "--constraint", "locks/dev.txt"])
     _compile("build", ["-", *upgrade], _build_requirements())
 
 

@@ -1,0 +1,109 @@
+"""Asks who has signed a request, if SIDECAR_AUTH_MODE says so; only then is `cryptography` imported."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from request_signing.message import Refusal
+    from sidecar.app import Request
+    from sidecar.settings import Settings
+
+_PERIOD_S = 400.0
+"""Numbers are kept for one to two periods; a signature is valid for 360 s at most."""
+_MAX_TOKEN_BYTES = 4096
+Refused = tuple[int, str, str]
+"""The status of a refusal, its reason, and a sentence."""
+
+log = logging.getLogger(__name__)
+
+
+class MissingLibraryError(Exception):
+    """Signatures cannot be checked without `cryptography`; the text says how to install it."""
+
+
+class Authentication:
+    """Refuses or reports what is not signed by the owner of a key in the folder."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raise MissingLibraryError if signatures cannot be checked here."""
+        try:
+            from request_signing.keys import PublicKeys
+            from request_signing.verifier import Verifier
+        except ImportError as error:
+            raise MissingLibraryError(
+                f"SIDECAR_AUTH_MODE={settings.auth_mode} needs the package cryptography ({error}):"
+                " start it with `make run-sidecar`, or run `python -m pip install cryptography`"
+            ) from None
+        self._enforces = settings.auth_mode == "enforce"
+        self._token = settings.metrics_token_file
+        keys = PublicKeys(Path(settings.auth_keys_dir or ""), lambda fault: log.error("%s", fault))
+        self._verifier = Verifier(keys, self._use_nonce)
+        # After a restart the numbers are forgotten, so older signatures are refused.
+        self._began_at = float(int(time.time()))
+        self._recent: set[bytes] = set()
+        self._older: set[bytes] = set()
+        self._period_ends = time.monotonic() + _PERIOD_S
+
+    def refusal(self, request: Request) -> Refused | None:
+        """Why a request must not be answered; None if it may be."""
+        if self._has_token(request.headers):
+            return None
+        from request_signing.claims import Claim, read_claim
+        from request_signing.message import body_hash
+
+        sent = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items())
+        claim = read_claim(sent, time.time())
+        agent: str | None = None
+        if isinstance(claim, Claim):
+            agent = claim.agent
+            reason = self._verifier.refusal(claim, request.method, request.target, body_hash(b""))
+        else:
+            reason = claim
+        if reason is None:
+            return None
+        if self._enforces:
+            return 401, reason, f"This sidecar answers signed requests only ({reason})."
+        path = request.target.partition("?")[0]
+        line = {
+            "event": "would_reject",
+            "method": request.method,
+            "path": path[:200],
+            "reason": reason,
+            "agent_id": agent,
+        }
+        log.warning("%s", json.dumps(line))
+        return None
+
+    def _has_token(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a request has the bearer token, as Prometheus sends it."""
+        scheme, _, sent = headers.get("authorization", "").partition(" ")
+        if self._token is None or scheme.lower() != "bearer":
+            return False
+        try:
+            with open(self._token, "rb") as file:  # noqa: PTH123
+                token = file.read(_MAX_TOKEN_BYTES).strip()
+        except OSError as error:
+            log.error("SIDECAR_METRICS_TOKEN_FILE cannot be read: %s", error.strerror)
+            return False
+        return bool(token) and hmac.compare_digest(sent.strip().encode("latin-1"), token)
+
+    def _use_nonce(self, nonce: bytes, at: float) -> Refusal | None:
+        from request_signing.message import Refusal
+
+        if at < self._began_at:
+            return Refusal.TIMESTAMP_OUT_OF_WINDOW
+        if (now := time.monotonic()) >= self._period_ends:
+            is_long_ago = now >= self._period_ends + _PERIOD_S
+            self._older, self._recent = set() if is_long_ago else self._recent, set()
+            self._period_ends = now + _PERIOD_S
+        if nonce in self._recent or nonce in self._older:
+            return Refusal.NONCE_REPLAYED
+        self._recent.add(nonce)
+        return None
