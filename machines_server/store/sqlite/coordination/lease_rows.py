@@ -50,8 +50,7 @@ INSERT INTO lease (
 VALUES (
     :id, :machine, :hostname, :port, :url, :credential, :model, :digest, :warmth, :shares, :holder, :address,
     :ttl_s, :load_s, :size_bytes, :is_learned, :is_exclusive, :key, :request_digest, :agent, :boot,
-    :now_ms,
-    :now_ms + :ttl_ms, :boot_ms + :ttl_ms)"""
+    :now_ms, :now_ms + :ttl_ms, :boot_ms + :ttl_ms)"""
 
 
 def read_leases(connection: sqlite3.Connection) -> tuple[list[Lease], list[Lease]]:
