@@ -23,7 +23,7 @@ SIGNATURE_BYTES = 64
 _MAX_AGENT_CHARACTERS = 256
 _REQUIRED = tuple(name.lower().encode() for name in (AGENT, TIMESTAMP, NONCE, SIGNATURE))
 _VERSION_HEADER = SIGNATURE_VERSION.lower().encode()
-_NAMES = frozenset({*_REQUIRED, _VERSION_HEADER})
+_HEADERS = frozenset({*_REQUIRED, _VERSION_HEADER})
 _VERSIONS = {b"1": PATH_ALONE, b"2": WITH_QUERY}
 _NONCE = re.compile(rb"[0-9A-Fa-f]{32}")
 
@@ -46,7 +46,7 @@ def read_claim(headers: Iterable[tuple[bytes, bytes]], now: float) -> Claim | Re
     found: dict[bytes, bytes] = {}
     is_repeated = False
     for name, value in headers:
-        if name in _NAMES:
+        if name in _HEADERS:
             is_repeated |= name in found
             found[name] = value
     if not all(found.get(name) for name in _REQUIRED):

@@ -26,6 +26,7 @@ from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all
 from machines_server.poll.fetch import Fetcher
 from machines_server.poll.schedule import allow_many_sockets
 from machines_server.process.exposure import warnings_here
+from machines_server.process.own_key import own_signing
 from machines_server.runtimes.kinds import KINDS
 from machines_server.settings import Settings, load_settings
 from machines_server.store.sqlite.connection import check_sqlite
@@ -149,7 +150,7 @@ def _poller(settings: Settings) -> Iterator[Check]:
 
 def _endpoints(registry: Registry, timeout_s: float, access: AccessFiles) -> Iterator[Check]:
     allow_many_sockets()
-    answers, fetcher = AnswerReader(), Fetcher(timeout_s)
+    answers, fetcher = AnswerReader(), Fetcher(timeout_s, sign=own_signing())
     results = {
         (result.machine, result.endpoint.kind): result
         for result in poll_all(registry, fetcher, answers, access.access)

@@ -14,6 +14,7 @@ from machines_server.errors import DamagedStoreError, SettingsError, StoreError
 from machines_server.process.exposure import warnings_here
 from machines_server.process.logs import log_config
 from machines_server.process.memory import collect_rarely, use_one_arena
+from machines_server.process.own_key import own_signing
 from machines_server.settings import Settings
 from machines_server.store.sqlite.damage import put_aside
 from machines_server.store.sqlite.failures import is_temporary
@@ -68,6 +69,7 @@ def _prepare(*, listens: bool) -> Settings:
     A database that cannot be written now may be writable later, and the poller tries again.
     """
     settings = settings_for_writing()
+    own_signing()  # a key that cannot be used stops the start
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     for warning in warnings_here(settings, listens=listens):
         log.warning("%s", warning)

@@ -62,6 +62,10 @@ class AnswerReader:
         """Return whether the Date header of its answers is needed."""
         return self._kinds[endpoint.kind].needs_date
 
+    def is_signed(self, endpoint: Endpoint) -> bool:
+        """Return whether it may take signed requests only."""
+        return self._kinds[endpoint.kind].is_signed
+
     def read(self, endpoint: Endpoint, url: str, body: bytes) -> Reading:
         """Read the answer of an endpoint; raises BadAnswerError."""
         key = url if endpoint.credential is None else (url, endpoint.credential)
@@ -120,7 +124,8 @@ def poll_all(
         for endpoint in machine.endpoints.values():
             url = answers.url(endpoint)
             try:
-                target = Target(url, access(endpoint) if endpoint.needs_access else None)
+                needed = access(endpoint) if endpoint.needs_access else None
+                target = Target(url, needed, answers.is_signed(endpoint))
             except NoAccessError as error:
                 result = _unasked(machine, endpoint, error)
                 yield result

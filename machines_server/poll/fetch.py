@@ -25,7 +25,7 @@ from machines_server.poll.failures import (
     failure_of,
 )
 from machines_server.poll.resolve import Resolver
-from machines_server.poll.targets import Target
+from machines_server.poll.targets import Sign, Target
 from machines_server.poll.transfer import (
     HANDLES_PER_MULTI,
     Shard,
@@ -68,8 +68,9 @@ class Fetched:
 class Fetcher:
     """Keeps connections and handles from one round of requests to the next; for one thread."""
 
-    def __init__(self, timeout_s: float, resolver: Resolver | None = None) -> None:
+    def __init__(self, timeout_s: float, resolver: Resolver | None = None, sign: Sign | None = None) -> None:
         """`timeout_s` spans a whole request: name look-up, connect, headers, body."""
+        self._sign = sign
         self._timeout_s = timeout_s
         self._stall_s = min(_STALL_S, _STALL_SHARE * timeout_s)
         self._trusted = system_authorities()
@@ -159,7 +160,9 @@ class Fetcher:
                 shard = Shard(self._epoll)
                 self._shards.append(shard)
             needs_date = target.url in self._dated
-            transfer = Transfer(target, shard, self._headers, self._trusted, needs_date=needs_date)
+            transfer = Transfer(
+                target, shard, self._headers, self._trusted, self._sign, needs_date=needs_date
+            )
             self._transfers[target] = transfer
         if transfer.needs_look_up:
             self._resolver.ask(transfer.host)

@@ -23,7 +23,7 @@ from machines_server.poll.disk_models import LIBRARY_CHECK_INTERVAL_S, LibraryPo
 from machines_server.poll.fetch import Fetcher
 from machines_server.poll.out_of_turn import OutOfTurn
 from machines_server.poll.rhythm import Rhythm
-from machines_server.poll.targets import AccessOf, no_access
+from machines_server.poll.targets import AccessOf, Sign, no_access
 from machines_server.runtimes.base import Kinds
 from machines_server.runtimes.kinds import KINDS
 from machines_server.store.api import LeaderElection, OpenSink, PollerRequests, Sink
@@ -64,10 +64,11 @@ class Poller:
         requests: PollerRequests,
         kinds: Kinds = KINDS,
         access: AccessOf = no_access,
+        sign: Sign | None = None,
     ) -> None:
         self._timing, self._registry, self._election = timing, registry, election
         self._open_sink, self._requests, self._kinds = open_sink, requests, kinds
-        self._access = access
+        self._access, self._sign = access, sign
         self._faults: dict[str, str] = {}
         self._faults_lock = threading.Lock()
         self._sink: Sink
@@ -118,9 +119,11 @@ class Poller:
         with ExitStack() as stack:
             self._sink = self._open_sink(lambda fault: self._note("store", fault))
             stack.callback(self._end_writing)
-            fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
-            new_machines_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
-            soon_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s)))
+            fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s, sign=self._sign)))
+            new_machines_fetcher = stack.enter_context(
+                closing(Fetcher(self._timing.timeout_s, sign=self._sign))
+            )
+            soon_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s, sign=self._sign)))
             self._libraries = LibraryPoller(kinds=self._kinds, access=self._access)
             self._answers = AnswerReader(self._kinds)
             scheduler = self._scheduler()

@@ -1,7 +1,7 @@
 """What is requested: a URL, and what requests to it need."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 from machines_server.core.access import Access
 from machines_server.core.machine import Endpoint
@@ -17,6 +17,15 @@ class Target(NamedTuple):
 
     url: str
     access: Access | None = None
+    is_signed: bool = False
+    """Whether this server signs its requests, if it has a key."""
+
+
+class Sign(Protocol):
+    """Makes the headers that sign a request."""
+
+    def __call__(self, method: str, target: str, body: bytes, /) -> Mapping[str, str]:
+        """The headers to add; `target` is path and query as they will be sent."""
 
 
 def no_access(endpoint: Endpoint) -> Access:

@@ -15,7 +15,7 @@ import pycurl
 from machines_server.core.access import Access
 from machines_server.core.hosts import is_address
 from machines_server.poll.resolve import Resolver
-from machines_server.poll.targets import Target
+from machines_server.poll.targets import Sign, Target
 
 MAX_POLL_ANSWER_BYTES = 2**20
 HANDLES_PER_MULTI = 2000
@@ -94,7 +94,14 @@ class Transfer:
     """One target with its handle, which is set up once and used in every cycle."""
 
     def __init__(
-        self, target: Target, shard: Shard, headers: list[str], trusted: Authorities, *, needs_date: bool
+        self,
+        target: Target,
+        shard: Shard,
+        headers: list[str],
+        trusted: Authorities,
+        sign: Sign | None = None,
+        *,
+        needs_date: bool,
     ) -> None:
         """`trusted` are the authorities for targets without some of their own."""
         self.target, self.url, self.shard = target, target.url, shard
@@ -113,7 +120,10 @@ class Transfer:
         curl.setopt(pycurl.HTTPHEADER, headers)
         access = target.access or Access()
         if access.authorization is not None:
-            curl.setopt(pycurl.HTTPHEADER, [*headers, f"Authorization: {access.authorization}"])
+            headers = [*headers, f"Authorization: {access.authorization}"]
+            curl.setopt(pycurl.HTTPHEADER, headers)
+        self._headers, self._path = headers, parts.path or "/"
+        self._sign = sign if target.is_signed else None
         if parts.scheme == "https":
             self._verify(access.authorities, trusted)
         curl.setopt(pycurl.USERAGENT, "machines-server")
@@ -151,6 +161,9 @@ class Transfer:
         self.chunks.clear()
         self._received_bytes, self._opened, self.date = 0, 0, None
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, round(timeout_s * 1000)))
+        if self._sign is not None:
+            signed = [f"{name}: {value}" for name, value in self._sign("GET", self._path, b"").items()]
+            self.curl.setopt(pycurl.HTTPHEADER, [*self._headers, *signed])
         if self.needs_look_up:
             self._use_addresses(resolver.addresses(self.host))
         self.shard.multi.add_handle(self.curl)

@@ -18,6 +18,7 @@ from machines_server.inventory.folder import RegistryFiles
 from machines_server.inventory.parse_cache import ParseCache
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.process.exposure import warnings_here
+from machines_server.process.own_key import own_signing
 from machines_server.services.access import Access, Caller
 from machines_server.services.current_state import CurrentState
 from machines_server.services.fleet import FleetService
@@ -105,6 +106,7 @@ def make_poller(settings: Settings) -> Poller:
         ),
         requests=PollerRequests(settings.poller_requests),
         access=AccessFiles(settings.credentials_dir, settings.ca_dir).access,
+        sign=own_signing(),
     )
 
 

@@ -44,6 +44,8 @@ class Runtime(ABC):
     """The path that is polled in each cycle."""
     library_path: ClassVar[str | None] = None
     """The path that lists the models on disk; None if there is none."""
+    is_signed: ClassVar[bool] = False
+    """Whether it may take signed requests only."""
     needs_date: ClassVar[bool] = False
     """Whether its Date header is needed, because its answers have times by its own clock."""
     start_hint: ClassVar[str]

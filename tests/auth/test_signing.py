@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from machines_client import AsyncClient, Client, ClientError, NoMachine, PassphraseNeeded, Unauthorized
-from tests.auth.agents import send
+from tests.auth.agents import Agents, send
 from tests.auth.conftest import Enforcing
-from tests.running import command
+from tests.running import RunningServer, command, wait_for_status
+from tests.sidecar.running import Sidecar
 from tests.terminal import PROGRAM, Terminal
 
 PASSPHRASE = "open sesame"  # noqa: S105  of keys that these tests make
@@ -191,3 +192,38 @@ def test_a_refusal_is_one_line_for_a_person(enforcing: Enforcing) -> None:
     )
     assert len(done.stderr.splitlines()) == 1
     assert json.loads(send(enforcing.port, "GET", "/health").body)["status"] == "ok"
+
+
+def test_the_poller_signs_its_requests_to_sidecars(tmp_path: Path) -> None:
+    agents = Agents(tmp_path)
+    key = agents.add("server").private_key
+    folder = tmp_path / "sidecar"
+    folder.mkdir()
+    guarded = Sidecar(folder, {"SIDECAR_AUTH_MODE": "enforce", "SIDECAR_AUTH_KEYS_DIR": str(agents.public)})
+    own = {"MACHINES_AGENT_ID": "server", "MACHINES_PRIVATE_KEY": str(key)}
+    network = f"{{hostname: 127.0.0.1, ollama: false, sidecar_port: {guarded.port}}}"
+    file = f"name: one\nrole: gpu\nhardware: {{}}\nmodels: []\nnetwork: {network}\n"
+    try:
+        with RunningServer(tmp_path, **own) as server:
+            server.write("one.yaml", file)
+            wait_for_status(server, "one", "online")
+            agents.remove("server")
+            wait_for_status(server, "one", "offline")
+            machine = server.fleet()["one"]
+            assert "HTTP status 401" in machine["status_reason"]
+            assert "SIDECAR_AUTH_KEYS_DIR" in str(machine)
+            here = {"MACHINES_DIR": str(server.machines), "MACHINES_DATA_DIR": str(server.data)}
+            checked = command("doctor", **here, **own)
+            assert "SIDECAR_AUTH_KEYS_DIR" in checked.stdout
+    finally:
+        guarded.end()
+
+
+@pytest.mark.parametrize("words", [["serve"], ["poll"]])
+def test_a_server_whose_key_cannot_be_used_does_not_start(words: list[str], tmp_path: Path) -> None:
+    own = {"MACHINES_AGENT_ID": "server", "MACHINES_DATA_DIR": str(tmp_path)}
+    done = command(*words, **own)
+    assert done.returncode == 2
+    assert "MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY" in done.stderr
+    done = command(*words, **own, MACHINES_PRIVATE_KEY=str(tmp_path / "missing"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
