@@ -65,8 +65,8 @@ class Sidecar(Runtime):
     start_hint = "run `make run-sidecar` on that host, or set network.sidecar: false"
     hints: ClassVar[Mapping[str, str]] = {
         status_code(401): (
-            "it takes signed requests only: set MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY for this server, copy"
-            " its public key to SIDECAR_AUTH_KEYS_DIR there, and compare the clocks"
+            "it takes signed requests only: set MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY here, copy"
+            " the public key to SIDECAR_AUTH_KEYS_DIR there, and compare the clocks"
         ),
         status_code(404): (
             "there is no /metrics: a proxy that serves the sidecar below a path, or another server; declare"
