@@ -79,6 +79,18 @@ class Authentication:
         if is_in_session and scope["method"] in SAFE_METHODS:
             await self._application(scope, receive, send)
             return
+        # Also if it is refused: a client that still sends would not read why.
+        body = await self._bodies.receive(scope, receive, send)
+        if body is None:
+            return
+        try:
+            await self._check(scope, body, replaying(body, receive), send, is_in_session=is_in_session)
+        finally:
+            self._bodies.release(body)
+
+    async def _check(
+        self, scope: Scope, body: bytes, receive: Receive, send: Send, *, is_in_session: bool
+    ) -> None:
         claim = read_claim(scope["headers"], time.time())
         if isinstance(claim, Refusal):
             if is_in_session and self._enforces:
@@ -86,26 +98,19 @@ class Authentication:
             else:
                 await self._refuse(scope, receive, send, claim, None)
             return
-        body = await self._bodies.receive(scope, receive, send)
-        if body is None:
-            return
         try:
-            again = replaying(body, receive)
-            try:
-                refusal = await self._refusal(scope, claim, body)
-            except StoreError as error:
-                if self._enforces:
-                    message = f"Signatures cannot be checked: {error}."
-                    await answer_error(scope, send, 503, "store_unavailable", message, [RETRY_AFTER_1_S])
-                    return
-                refusal = None
-            if refusal is None:
-                scope["agent"] = claim.agent
-                await self._application(scope, again, send)
-            else:
-                await self._refuse(scope, again, send, refusal, claim.agent)
-        finally:
-            self._bodies.release(body)
+            refusal = await self._refusal(scope, claim, body)
+        except StoreError as error:
+            if self._enforces:
+                message = f"Signatures cannot be checked: {error}."
+                await answer_error(scope, send, 503, "store_unavailable", message, [RETRY_AFTER_1_S])
+                return
+            refusal = None
+        if refusal is None:
+            scope["agent"] = claim.agent
+            await self._application(scope, receive, send)
+        else:
+            await self._refuse(scope, receive, send, refusal, claim.agent)
 
     def _is_in_session(self, scope: Scope) -> bool:
         """Return whether a browser sends it that has signed in; browsers send no cookie for other sites."""
