@@ -103,6 +103,7 @@ test("a click on a heading sorts by it, and another one turns the order round", 
   assert.equal(sortAfterClick(query("sort=-vram"), "vram"), "vram");
   assert.equal(sortAfterClick(query("sort=vram"), "status"), "");
   assert.equal(sortAfterClick(query(""), "status"), "-status");
+  assert.equal(sortAfterClick(query("min_free_vram_gb=4"), "status"), "status");
 });
 
 test("numbers are sorted downwards, and all else upwards", () => {

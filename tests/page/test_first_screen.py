@@ -7,7 +7,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.fakes import FakeFleet
 from tests.page.conftest import Look, card
-from tests.page.demo_fleet import NAMED, DemoFleet
+from tests.page.demo_fleet import LONG_NAME, NAMED, DemoFleet
 from tests.running import RunningServer
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
@@ -80,6 +80,20 @@ def test_the_filter_for_free_vram_asks_what_the_router_is_asked(
         expect(page.locator("li.card h2")).to_have_text(fit)
     page.get_by_role("link", name="Which one would a request get?").click()
     expect(page.locator(".verdict")).to_contain_text("It would go to spark")
+
+
+def test_who_looks_for_free_vram_sees_the_most_first(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    sort = page.get_by_label("Sort by")
+    expect(sort).to_have_value("status")
+    page.get_by_label("Free on one GPU").fill("16")
+    expect(page.locator("li.card h2")).to_have_text(["spark", "workstation", LONG_NAME, "box-08"])
+    expect(sort).to_have_value("vram")
+    sort.select_option("Worst first")
+    expect(page.locator("li.card h2")).to_have_text(["box-08", LONG_NAME, "spark", "workstation"])
+    assert "sort=status" in page.url
+    page.get_by_label("Free on one GPU").fill("")
+    expect(page.locator("li.card h2").first).to_have_text("attic")
 
 
 def test_back_undoes_a_filter(look: Look, fleet_server: RunningServer) -> None:

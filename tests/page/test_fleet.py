@@ -239,7 +239,7 @@ def test_two_hundred_machines_are_all_there_and_stay_quick_to_filter(
 def test_what_no_page_makes_in_the_url_is_passed_over(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open("/?sort=toString&view=nonsense")
     expect(page.locator("li.card")).to_have_count(len(NAMED))
-    expect(page.get_by_label("Sort by")).to_have_value("")
+    expect(page.get_by_label("Sort by")).to_have_value("status")
     page = look(fleet_server).open("/events?to=now")
     expect(page.locator(".event").first).to_be_visible()
 

@@ -20,7 +20,9 @@ export const SORTS = {
   ram: { label: "RAM used", key: (machine) => machine.telemetry.ram_used_gb ?? -1, isDescending: true },
   role: { label: "Role", key: ({ role }) => role },
 };
-const DEFAULT_SORT = "status";
+
+/** A reader who looks for free VRAM wants to see where most is. */
+const defaultSort = (query) => (readMinFree(query) ? "vram" : "status");
 
 /** Filters by their name in the URL: {label, values}, where `values` returns those of one machine. */
 export const FILTERS = {
@@ -43,17 +45,19 @@ function freeVram(machine, leases) {
 /** Whether a URL asks for the dense table; without a word about it, the reader's last choice counts. */
 export const isTable = (query) => (query.get("view") ?? stored("view")) === "table";
 
-/** The sort order in a URL: {name, isReversed}; "-cpu" has the smallest first. */
+/** The sort order of a URL: {name, isReversed}; "-cpu" has the smallest first. */
 export function readSort(query) {
   const [, minus, name] = /^(-?)(.*)$/s.exec(query.get("sort") ?? "");
-  return Object.hasOwn(SORTS, name) ? { name, isReversed: minus !== "" } : { name: DEFAULT_SORT, isReversed: false };
+  return Object.hasOwn(SORTS, name)
+    ? { name, isReversed: minus !== "" }
+    : { name: defaultSort(query), isReversed: false };
 }
 
 /** The `sort` of the URL after a click on the heading of a column: the other direction if the list is sorted by it. */
 export function sortAfterClick(query, name) {
   const { name: current, isReversed } = readSort(query);
   if (name === current && !isReversed) return `-${name}`;
-  return sortValue(name);
+  return sortValue(query, name);
 }
 
 /** The direction of a sort order, as aria-sort says it. */
@@ -123,7 +127,8 @@ export function makeFilterForm(query, onChange) {
     input: change,
   });
   const selects = Object.keys(FILTERS).map((name) => h("select", { name, change }));
-  const sort = h("select", { name: "sort", change }, sortOptions());
+  const changeSort = ({ target }) => onChange("sort", sortValue(query(), target.value));
+  const sort = h("select", { name: "sort", change: changeSort }, sortOptions());
   const view = h("button", { type: "button" }, "Dense table");
   view.addEventListener("click", () => {
     const chosen = isTable(query()) ? "cards" : "table";
@@ -151,18 +156,17 @@ export function makeFilterForm(query, onChange) {
     for (const input of [search, minFree])
       if (input !== document.activeElement) input.value = query().get(input.name) ?? "";
     view.ariaPressed = String(isTable(query()));
-    sort.value = sortValue(readSort(query()).name);
+    sort.value = readSort(query()).name;
     for (const select of selects) showOptions(select, query().get(select.name) ?? "", machines);
   }
 
   return { root, update };
 }
 
-const sortOptions = () =>
-  Object.entries(SORTS).map(([name, { label }]) => h("option", { value: sortValue(name) }, label));
+const sortOptions = () => Object.entries(SORTS).map(([value, { label }]) => h("option", { value }, label));
 
 /** The URL leaves out the default. */
-const sortValue = (name) => (name === DEFAULT_SORT ? "" : name);
+const sortValue = (query, name) => (name === defaultSort(query) ? "" : name);
 
 /** Offer the values that the fleet has, and the chosen one even if no machine has it now. */
 function showOptions(select, chosen, machines) {
