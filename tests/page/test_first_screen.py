@@ -149,6 +149,7 @@ def test_adding_a_machine_is_always_in_reach(look: Look, fleet_server: RunningSe
     dialog = page.get_by_role("dialog", name="Add a machine")
     expect(dialog).to_contain_text("name: workstation")
     expect(dialog).to_contain_text("make run-sidecar")
+    expect(dialog.locator("code", has_text=str(fleet_server.machines))).to_be_visible()
     expect(dialog.get_by_role("button", name="Copy the file")).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)

@@ -213,11 +213,10 @@ def test_the_first_visit_explains_how_to_add_a_machine(
     expect(page.get_by_role("heading", name="No machines yet: add one in three steps")).to_be_visible()
     expect(page.locator(".welcome ol > li")).to_have_count(3)
     expect(page.locator(".welcome")).to_contain_text("make run-sidecar")
+    expect(page.locator(".welcome")).to_contain_text(f"in {server.machines} on the server")
     page.get_by_role("button", name="Copy the file").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
-    assert page.evaluate("navigator.clipboard.readText()").startswith(
-        "# machines/workstation.yaml\nname: workstation"
-    )
+    assert page.evaluate("navigator.clipboard.readText()").startswith("# workstation.yaml\nname: workstation")
     DemoFleet(server, fakes).declare(1)
     expect(card(page, "workstation")).to_be_visible()
     expect(page.get_by_text("three steps")).to_have_count(0)
