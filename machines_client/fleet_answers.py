@@ -109,7 +109,8 @@ class LastLoaded(Answer):
 class Model(Answer):
     """A model of the fleet: the machines that declare it, have it on disk, and hold it in memory now.
 
-    `residency_s` is how many seconds it was in memory within the range, totalled over all machines.
+    `residency_s` is how many seconds it was in memory within the range, totalled over all machines, and
+    `resident_on` which machines had it in memory then.
     """
 
     model: str
@@ -118,6 +119,7 @@ class Model(Answer):
     loaded: tuple[str, ...]
     last_loaded: LastLoaded | None
     residency_s: float
+    resident_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,6 +155,8 @@ class Model(Struct, frozen=True):
     """Where it was last seen in memory; null if it never was."""
     residency_s: Seconds
     """How long it was in memory within the range, totalled over all machines."""
+    resident_on: Sequence[str]
+    """The machines that had it in memory within the range."""
 
 
 class Models(Struct, frozen=True):

@@ -34,7 +34,7 @@ from machines_server.core.times import LATEST_S, rfc3339
 from machines_server.errors import UnknownMachineError
 from machines_server.services.series_plan import SeriesPlan
 from machines_server.store.api import Past
-from machines_server.store.values import KnownMachine, Retention
+from machines_server.store.values import KnownMachine, Residency, Retention
 
 
 class HistoryService:
@@ -116,10 +116,10 @@ class HistoryService:
         for machine_name, names in loaded.items():
             for name in names:
                 model_named(name).loaded.append(machine_name)
+                if to_at >= now:
+                    model_named(name).resident_on.add(machine_name)
         for row in sorted(self._past.residency(from_at, to_at), key=lambda row: row.last_seen):
-            model = model_named(row.model)
-            model.last_loaded = LastLoaded(row.machine, rfc3339(row.last_seen))
-            model.residency_s = round(model.residency_s + row.resident_s, 3)
+            model_named(row.model).add(row)
         answers = [model.answer() for model in sorted(models.values(), key=lambda model: model.name)]
         return Models(models=answers, from_=rfc3339(from_at), to=rfc3339(to_at))
 
@@ -163,6 +163,22 @@ class _Model:
     loaded: list[str] = field(default_factory=list)
     last_loaded: LastLoaded | None = None
     residency_s: float = 0.0
+    resident_on: set[str] = field(default_factory=set)
+
+    def add(self, row: Residency) -> None:
+        """Add a machine, after those that had the model in memory earlier."""
+        self.last_loaded = LastLoaded(row.machine, rfc3339(row.last_seen))
+        self.residency_s = round(self.residency_s + row.resident_s, 3)
+        if row.resident_s > 0:
+            self.resident_on.add(row.machine)
 
     def answer(self) -> Model:
-        return Model(self.name, self.declared, self.on_disk, self.loaded, self.last_loaded, self.residency_s)
+        return Model(
+            self.name,
+            self.declared,
+            self.on_disk,
+            self.loaded,
+            self.last_loaded,
+            self.residency_s,
+            sorted(self.resident_on),
+        )

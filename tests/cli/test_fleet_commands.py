@@ -4,7 +4,7 @@ import json
 import re
 
 from tests.cli.conftest import LLAMA, LONG
-from tests.fakes import FakeFleet, machine_yaml
+from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.running import RunningServer, command, wait_for_status
 from tests.terminal import PROGRAM, Terminal
 
@@ -37,6 +37,21 @@ def test_ps_of_one_machine_and_as_json(fleet: RunningServer) -> None:
     ]
     assert ask(fleet, "ps", "attic") == ""
     wrong = command("ps", "workstaton", MACHINES_URL=fleet.url)
+    assert wrong.returncode == 1
+    assert "Did you mean workstation?" in wrong.stderr
+
+
+def test_ps_of_a_moment_of_the_past(fleet: RunningServer) -> None:
+    wait_until(lambda: ask(fleet, "ps", "--at", "-2s"))
+    head, first, second = (line.split() for line in ask(fleet, "ps", "--at", "-2s").splitlines())
+    assert (head, first) == (["NAME", "MACHINE"], [LLAMA, "workstation"])
+    assert second == ["nomic-embed-text:latest", "workstation"]
+    assert command("ps", "--at", "yesterday", MACHINES_URL=fleet.url).stderr == (
+        "No model was seen in memory then.\n"
+    )
+    assert json.loads(ask(fleet, "ps", "attic", "--at", "-2s", "--json")) == []
+    assert len(json.loads(ask(fleet, "ps", "Workstation", "--at", "-2s", "--json"))) == 2
+    wrong = command("ps", "workstaton", "--at", "-2s", MACHINES_URL=fleet.url)
     assert wrong.returncode == 1
     assert "Did you mean workstation?" in wrong.stderr
 

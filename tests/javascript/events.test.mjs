@@ -1,11 +1,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { filterPath, mergeEvents, readFilter, withMoment } from "../../machines_server/web/static/events/filter.js";
+import {
+  filterPath,
+  heldModels,
+  mergeEvents,
+  readFilter,
+  withMoment,
+} from "../../machines_server/web/static/events/filter.js";
 import { eventDays, eventTypeText } from "../../machines_server/web/static/shared/event_list.js";
 
 const event = (id, at) => ({ id, at, type: "online" });
 const ids = (events) => events.map(({ id }) => id);
+const HELD = [["phi3", ["b"]]];
+const MARK = `moment ${JSON.stringify(HELD)}`;
 
 test("a filter is read from the URL and written there again", () => {
   const filter = { machines: ["a", "b"], types: ["offline", "online"], at: 1_700_000_000 };
@@ -33,10 +41,23 @@ test("pages become one list, newest first, without repetitions", () => {
 test("the mark of a moment lies between what was before it and what happened from then on", () => {
   const events = [event(2, "2026-07-01T01:00:00Z"), event(1, "2026-07-01T00:00:00Z")];
   const at = Date.parse("2026-07-01T01:00:00Z") / 1000;
-  assert.deepEqual(ids(withMoment(events, at)), [2, "moment", 1]);
-  assert.deepEqual(ids(withMoment(events, at + 1)), ["moment", 2, 1]);
-  assert.deepEqual(ids(withMoment([], at)), ["moment"]);
-  assert.equal(withMoment(events, null), events);
+  assert.deepEqual(ids(withMoment(events, at, HELD)), [2, MARK, 1]);
+  assert.deepEqual(ids(withMoment(events, at + 1, HELD)), [MARK, 2, 1]);
+  assert.deepEqual(ids(withMoment([], at, HELD)), [MARK]);
+  assert.equal(withMoment(events, null, null), events);
+});
+
+test("what was in memory at a moment is that of the chosen machines", () => {
+  const models = [
+    { model: "phi3", resident_on: ["a", "b"] },
+    { model: "mistral", resident_on: ["a"] },
+    { model: "qwen3", resident_on: [] },
+  ];
+  assert.deepEqual(heldModels(models, ["B"]), HELD);
+  assert.deepEqual(heldModels(models, []), [
+    ["phi3", ["a", "b"]],
+    ["mistral", ["a"]],
+  ]);
 });
 
 test("days are those of the reader's time zone", () => {

@@ -77,7 +77,9 @@ def give_past(database: Path, names: tuple[str, ...], hours: float, interval_s: 
     now = int(time.time())
     writer.write([Registry(tuple(host.machine() for host in hosts), loaded_at=now - hours * 3600)])
     for at in range(now - round(hours * 3600), now - interval_s, interval_s):
-        writer.write([*(host.sample(at) for host in hosts), Cycle(at, at + 1, interval_s, 2)])
+        samples = [host.sample(at) for host in hosts]
+        writer.write([*samples, Cycle(at, at + 1, interval_s, 2)])
+    writer.write([result for sample in samples for result in sample.results.values()])
     while rollups.step(now, 1):
         pass
     connection.close()

@@ -98,6 +98,27 @@ def test_what_happened_at_a_moment(look: Look, eventful_server: RunningServer) -
     expect(line).to_be_visible()
 
 
+def test_a_moment_says_what_was_in_memory(look: Look, fleet_server: RunningServer) -> None:
+    moments = [round(time.time()) - hours * 3600 for hours in (2, 3, 4)]
+    at, models = next(
+        (at, held)
+        for at in moments
+        if (held := fleet_server.get(f"/api/models?from={at}&to={at + 1}").json()["models"])
+        and any("workstation" in one["resident_on"] for one in held)
+    )
+    held_on = {one["model"]: one["resident_on"] for one in models if one["resident_on"]}
+    page = look(fleet_server).open(f"/events?at={at}")
+    line = page.locator(".moment-line")
+    expect(line).to_contain_text("In memory at this time:")
+    expect(line.get_by_role("listitem")).to_have_text(
+        [f"{model} on {', '.join(machines)}" for model, machines in held_on.items()]
+    )
+    choose(page, "Machines", "workstation")
+    expect(line.get_by_role("listitem")).to_have_text(["llama3.1:70b on workstation"])
+    page.goto(f"{fleet_server.url}/events?at={at - 30 * 86_400}")
+    expect(line).to_contain_text("No model was seen in memory at this time.")
+
+
 def test_pages_after_a_moment_lead_to_now(look: Look, eventful_server: RunningServer) -> None:
     at = int(time.time()) - 60 * 3600
     page = look(eventful_server).open(f"/events?machine=workstation&type=offline&type=online&at={at}")

@@ -293,7 +293,12 @@ def test_models_say_where_declared_where_loaded_and_where_last_seen(past: Past) 
     llama = models["llama3.1:70b"]
     assert (llama["declared"], llama["loaded"], llama["last_loaded"]["machine"]) == (["two"], [], "one")
     assert llama["residency_s"] == pytest.approx(5)
+    assert (llama["resident_on"], models["phi3"]["resident_on"]) == (["one"], [])
     assert models["phi3"]["last_loaded"] is None
+    for offset_s, machines in ((-62, []), (-58, ["one"]), (-54, [])):
+        at = past.now + offset_s
+        (llama, *_) = past.get(f"/api/models?from={at:.3f}&to={at + 1:.3f}")["models"]
+        assert llama["resident_on"] == machines
 
 
 def test_a_long_answer_is_compressed_for_those_who_accept_it(past: Past) -> None:

@@ -86,7 +86,7 @@ export function open(main) {
   }
 
   function show(failure) {
-    list.show(withMoment(log.events, filter.at));
+    list.show(withMoment(log.events, filter.at, log.held));
     newer.hidden = !log.hasNewer;
     older.hidden = !log.hasOlder;
     setText(message, failure || (log.events.length ? "" : emptyText(filter)));

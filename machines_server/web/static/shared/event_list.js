@@ -51,8 +51,28 @@ export function makeEventList(headingTag) {
   return { root, show, update };
 }
 
+/** A line across the list, with what was in memory at that time. */
+function momentLine({ at, held }) {
+  const models = held?.map(([model, names]) =>
+    h(
+      "li",
+      null,
+      h("b", null, model),
+      " on ",
+      names.map((name, place) => [place > 0 && ", ", machineLink(name)]),
+    ),
+  );
+  return h(
+    "li",
+    { class: "moment-line" },
+    h("b", null, dateTimeText(Date.parse(at))),
+    held && h("p", null, held.length ? "In memory at this time:" : "No model was seen in memory at this time."),
+    h("ul", null, models),
+  );
+}
+
 function line(event) {
-  if (event.type === "moment") return h("li", { class: "moment-line" }, dateTimeText(Date.parse(event.at)));
+  if (event.type === "moment") return momentLine(event);
   const time = Math.round(Date.parse(event.at) / 1000);
   const charts = withQuery(machinePage(event.machine), { from: time - AROUND_S, to: time + AROUND_S });
   const clock = h("time", { datetime: event.at, title: dateTimeText(time * 1000) }, timeText(Date.parse(event.at)));
