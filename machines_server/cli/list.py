@@ -15,11 +15,19 @@ from machines_server.cli.fleet_text import (
     status_span,
     tags,
 )
-from machines_server.cli.http import ask, server_option, unexpected_answers
+from machines_server.cli.http import (
+    REQUEST_TIMEOUT_S,
+    RETRIES,
+    ask,
+    client_errors,
+    server_option,
+    unexpected_answers,
+)
 from machines_server.cli.output import as_json, echo, echo_json, echo_lines, output_width
 from machines_server.cli.terminal.figures import with_local_times
 from machines_server.cli.terminal.spans import Span
 from machines_server.cli.terminal.table import Column, table
+from machines_server.client import Client, NoMachine
 from machines_server.core.machine import Problem
 from machines_server.core.routing.similar_names import similar_names
 from machines_server.errors import ServerError
@@ -76,7 +84,7 @@ _SORT_KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "free_gib",
     type=float,
     metavar="GIB",
-    help="Only machines with a GPU that has that many GiB free.",
+    help="Only machines with that many GiB free on one GPU, beside what leases reserve.",
 )
 @click.option(
     "--sort", type=click.Choice(sorted(_SORT_KEYS)), default="name", show_default=True, help="Sort by this."
@@ -99,13 +107,14 @@ def list_machines(
     FREE VRAM is what is free on each GPU. Exit status 1 if options leave no machine.
     """
     body = ask(server, "/api/infrastructure")
+    fit = None if free_gib is None else _fit(server, free_gib)
     machines = [
         machine
         for machine in body["machines"]
         if (not statuses or machine["status"] in statuses)
         and set(wanted_tags) <= set(tags(machine))
         and (not roles or str(machine["role"]) in roles)
-        and (free_gib is None or most_free_vram(machine) >= free_gib)
+        and (fit is None or machine["name"] in fit)
     ]
     machines.sort(key=_SORT_KEYS[sort])
     if as_json:
@@ -119,6 +128,17 @@ def list_machines(
         echo("There are no machines; add a file to the server's MACHINES_DIR.", err=True)
     elif not machines:
         raise ServerError(f"No machine matches.{_suggestions(body['machines'], wanted_tags, roles)}")
+
+
+def _fit(server: str, free_gib: float) -> set[str]:
+    """The machines that a request for so much VRAM on one GPU could use now."""
+    with client_errors():
+        client = Client(server, timeout_s=REQUEST_TIMEOUT_S, retries=RETRIES)
+        try:
+            route = client.route(None, min_free_vram_gb=free_gib, explain=True)
+        except NoMachine:
+            return set()
+    return {candidate["name"] for candidate in route.body["candidates"]}
 
 
 def _row(machine: dict[str, Any]) -> list[Span]:

@@ -68,7 +68,10 @@ def test_list_is_filtered_and_sorted(fleet: RunningServer) -> None:
     assert names(ask(fleet, "list", "--status", "offline")) == ["attic"]
     assert names(ask(fleet, "list", "--tag", "fast", "--tag", "大")) == ["workstation"]
     assert names(ask(fleet, "list", "--role", "test")) == ["attic", LONG]
-    assert names(ask(fleet, "list", "--free", "28")) == ["workstation"]
+    assert names(ask(fleet, "list", "--free", "25.5")) == ["workstation"]
+    reserved = command("list", "--free", "26.5", MACHINES_URL=fleet.url)  # a lease has 2 of the 28 GiB
+    assert (reserved.returncode, reserved.stdout) == (1, "")
+    assert reserved.stderr.endswith("No machine matches.\n")
     assert names(ask(fleet, "list", "--sort", "free"))[0] == "workstation"
     assert names(ask(fleet, "list", "--sort", "status"))[-1] == "attic"
     assert "21 + 28 GiB" in ask(fleet, "list")
