@@ -38,6 +38,18 @@ def test_who_holds_what_until_when(leased: RunningServer, look: Look) -> None:
     expect(page.locator("main")).to_contain_text("none expired without being released")
 
 
+def test_on_a_phone_a_lease_is_read_and_released_without_scrolling_sideways(
+    leased: RunningServer, look: Look
+) -> None:
+    page = look(leased, viewport={"width": 390, "height": 844}).open("/leases")
+    for text in ("night shift", "llama3.1:70b"):
+        expect(page.locator("td", has_text=text)).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("button", name=re.compile("^Release the lease"))).to_be_in_viewport(ratio=1)
+    holder = page.locator("td", has_text="night shift")
+    assert holder.evaluate("one => getComputedStyle(one, '::before').content").startswith('"Holder: "')
+    assert page.locator(".scroll").evaluate("one => one.scrollWidth - one.clientWidth") == 0
+
+
 def test_a_lease_is_released_after_a_question(leased: RunningServer, look: Look) -> None:
     page = look(leased).open("/leases")
     release(page, "Keep it")

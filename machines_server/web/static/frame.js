@@ -25,6 +25,7 @@ export function showAge() {
       : "Not polled yet",
   );
   elements.age.title = time ? `latest poll cycle: ${timeText(Date.parse(time))}` : "";
+  elements.age.dataset.time = time ? dateTimeText(Date.parse(time)) : "no poll"; // for paper
 }
 
 /** Show the banner while the server does not answer. */

@@ -30,6 +30,12 @@ function append(element, children) {
 export const tableHead = (...headings) =>
   h("thead", null, h("tr", null, ...headings.flat().map((text) => h("th", { scope: "col" }, text))));
 
+/** A row whose cells know the headings of their columns, which a phone shows beside each. */
+export function labelled(row, headings) {
+  for (const [place, cell] of [...row.cells].entries()) if (headings[place]) cell.dataset.label = headings[place];
+  return row;
+}
+
 /** A region around a table that scrolls by itself where the screen is too narrow for it. */
 export const scrollable = (label, attributes, ...children) =>
   h("div", { tabindex: "0", role: "region", "aria-label": label, class: "scroll", ...attributes }, ...children);

@@ -1,11 +1,13 @@
 // "Where would a request go now?": asks /api/route and shows candidates and rejections with their reasons.
 
-import { h, renderIfChanged, renderList, scrollable, setText, tableHead } from "../base/dom.js";
+import { h, labelled, renderIfChanged, renderList, scrollable, setText, tableHead } from "../base/dom.js";
 import { gib, number, withLocalTimes } from "../base/format.js";
 import { STATUSES, state } from "../base/live.js";
 import { changeUrl, errorText, get, withQuery } from "../base/site.js";
 import { machineLink, machineList } from "../shared/machine_parts.js";
 
+const CANDIDATE_HEADINGS = ["Machine", "Warmth", "Free VRAM", "Leases", "Why"];
+const REJECTION_HEADINGS = ["Machines", "Why"];
 const PARAMETERS = ["model", "min_free_vram_gb", "min_context", "role", "tag", "cold"];
 
 /** {root, update()}: `query` is that of the page, which the form reads and changes. */
@@ -104,8 +106,8 @@ function verdictOf({ machine, url, model, warm, message }) {
 /** Rows stay the same elements while their numbers change, and so keep the focus on a link in them. */
 function showTables(root, { candidates, rejected }) {
   renderIfChanged(root, [candidates.length > 0, rejected.length > 0], () => [
-    candidates.length > 0 && table("Candidates, best first", ["Machine", "Warmth", "Free VRAM", "Leases", "Why"]),
-    rejected.length > 0 && table("Rejected, nearest miss first", ["Machines", "Why"]),
+    candidates.length > 0 && table("Candidates, best first", CANDIDATE_HEADINGS),
+    rejected.length > 0 && table("Rejected, nearest miss first", REJECTION_HEADINGS),
   ]);
   const bodies = [...root.querySelectorAll("tbody")];
   if (candidates.length) showCandidates(bodies[0], candidates);
@@ -113,11 +115,18 @@ function showTables(root, { candidates, rejected }) {
 }
 
 const table = (caption, headings) =>
-  scrollable(caption, null, h("table", null, h("caption", null, caption), tableHead(headings), h("tbody")));
+  scrollable(
+    caption,
+    { class: "scroll stacked" },
+    h("table", null, h("caption", null, caption), tableHead(headings), h("tbody")),
+  );
 
 function showCandidates(body, candidates) {
   const row = ({ name }) =>
-    h("tr", null, h("th", { scope: "row" }, machineLink(name)), h("td"), h("td"), h("td"), h("td"));
+    labelled(
+      h("tr", null, h("th", { scope: "row" }, machineLink(name)), h("td"), h("td"), h("td"), h("td")),
+      CANDIDATE_HEADINGS,
+    );
   renderList(body, candidates, ({ name }) => name, row);
   for (const [index, candidate] of candidates.entries()) {
     const [, ...cells] = body.children[index].cells;

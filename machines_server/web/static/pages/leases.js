@@ -1,6 +1,6 @@
 // The leases page: who holds what, until when, on which GPU. A lease can be released here.
 
-import { h, renderList, scrollable, setText, tableHead } from "../base/dom.js";
+import { h, labelled, renderList, scrollable, setText, tableHead } from "../base/dom.js";
 import { dateTimeText, setTime, timeText } from "../base/format.js";
 import { serverNow, state } from "../base/live.js";
 import { ApiError, errorText, remove, siteUrl, withQuery } from "../base/site.js";
@@ -18,7 +18,11 @@ export function open(main) {
   const message = h("p", { class: "empty", role: "status" });
   const failure = h("p", { class: "failure", role: "alert" });
   const rows = h("tbody");
-  const table = scrollable("Leases", { hidden: true }, h("table", null, tableHead(HEADINGS), rows));
+  const table = scrollable(
+    "Leases",
+    { class: "scroll stacked", hidden: true },
+    h("table", null, tableHead(HEADINGS), rows),
+  );
   const dialog = makeReleaseDialog(release);
   const released = new Set(); // which the list may still have for a moment
   main.append(h("div", { class: "leases" }, h("h1", null, "Leases"), expired, failure, message, table, dialog.root));
@@ -66,9 +70,7 @@ function row(lease, ask) {
     { type: "button", "aria-label": `Release the lease of ${name} on ${machine}`, click: () => ask(lease) },
     "Release",
   );
-  return h(
-    "tr",
-    null,
+  const cells = [
     h("th", { scope: "row" }, machineLink(machine)),
     h("td", null, model ? h("a", { href: siteUrl(withQuery("/models", { model })) }, model) : "–"),
     h("td", null, holder || h("span", { class: "quiet" }, "not named")),
@@ -83,7 +85,8 @@ function row(lease, ask) {
       h("p", { class: "broken" }),
     ),
     h("td", null, button),
-  );
+  ];
+  return labelled(h("tr", null, cells), HEADINGS);
 }
 
 /** What changes while a lease lasts. While the server is away, nothing counts down. */

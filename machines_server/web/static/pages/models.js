@@ -1,12 +1,13 @@
 // The models page: where each model is and where it could be loaded, and where a request would go now.
 
-import { h, renderIfChanged, renderList, scrollable, setText, tableHead, updateTimes } from "../base/dom.js";
+import { h, labelled, renderIfChanged, renderList, scrollable, setText, tableHead, updateTimes } from "../base/dom.js";
 import { ageText, duration, gib, timeElement } from "../base/format.js";
 import { serverNow, state } from "../base/live.js";
 import { changeUrl, errorText, get, siteUrl, withQuery } from "../base/site.js";
 import { makeRouteForm } from "../models/route_form.js";
 import { roomiestGpu } from "../shared/machine_facts.js";
 import { machineLink, machineList } from "../shared/machine_parts.js";
+import { loadStyles } from "../shared/styles.js";
 
 const REFRESH_MS = 30_000;
 const HEADINGS = [
@@ -17,6 +18,8 @@ const HEADINGS = [
   "Time in memory, last 24 h, all machines",
 ];
 
+await loadStyles("models.css");
+
 export function open(main) {
   const query = new URLSearchParams(location.search);
   const rows = h("tbody");
@@ -25,7 +28,7 @@ export function open(main) {
   const search = h("input", { type: "search", name: "q", value: query.get("q") ?? "", input: filter });
   const table = scrollable(
     "Models",
-    { class: "scroll models", hidden: true },
+    { class: "scroll stacked models", hidden: true },
     h("table", null, tableHead(HEADINGS), rows),
   );
   const form = h(
@@ -97,7 +100,8 @@ function modelRow({ model, declared, on_disk: onDisk, loaded }) {
   const others = [...new Set([...declared, ...onDisk])].filter((name) => !loaded.includes(name));
   const link = h("a", { href: siteUrl(withQuery("/models", { model })) }, model);
   const machines = (names) => h("td", null, machineList(roomiestFirst(names), roomPlace));
-  return h("tr", null, h("th", { scope: "row" }, link), machines(loaded), machines(others), h("td"), h("td"));
+  const cells = [h("th", { scope: "row" }, link), machines(loaded), machines(others), h("td"), h("td")];
+  return labelled(h("tr", null, cells), HEADINGS);
 }
 
 /** The place where `show` puts the free VRAM of a machine. */
