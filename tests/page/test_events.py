@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.bodies import http, ollama_body
 from tests.fakes import FakeFleet
 from tests.page.conftest import UNHURRIED, Look
-from tests.page.demo_fleet import DemoFleet
+from tests.page.demo_fleet import LONG_NAME, DemoFleet
 from tests.page.pasts import give_outages
 from tests.running import RunningServer
 
@@ -70,6 +70,15 @@ def test_older_events_are_paged_to_the_very_first(look: Look, eventful_server: R
         expect(shown).to_have_count(count)
     expect(older).to_be_hidden()
     assert page.get_by_role("heading", level=2).count() >= 2
+
+
+def test_what_happened_stands_below_each_other(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open("/events")
+    expect(page.locator(".event", has_text=LONG_NAME).first).to_be_visible()
+    for part in (".moment", ".age-of", "a:not(.moment)", ".what"):
+        edge = "right" if part == ".age-of" else "left"
+        edges = f"ones => ones.map(one => Math.round(one.getBoundingClientRect().{edge}))"
+        assert len(set(page.locator(f".event > {part}").evaluate_all(edges))) == 1, part
 
 
 def test_what_happened_at_a_moment(look: Look, eventful_server: RunningServer) -> None:

@@ -83,9 +83,13 @@ function line(event) {
     " ",
     machineLink(event.machine),
     " ",
-    STATUSES.includes(event.type)
-      ? [statusBadge(event.type), " ", withLocalTimes(event.reason ?? "")]
-      : eventWords(event).map((words, place) => (place === 1 ? h("b", null, words) : words)),
+    h(
+      "span",
+      { class: "what" },
+      STATUSES.includes(event.type)
+        ? [statusBadge(event.type), " ", withLocalTimes(event.reason ?? "")]
+        : eventWords(event).map((words, place) => (place === 1 ? h("b", null, words) : words)),
+    ),
     " ",
     h("span", { class: "quiet age-of", "data-at": event.at }),
   );
