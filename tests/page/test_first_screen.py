@@ -143,6 +143,34 @@ def test_on_paper_nothing_is_cut_off_and_bars_have_their_colours(
     expect(page.get_by_role("button", name="Add machine")).to_be_hidden()
 
 
+def test_charts_are_as_wide_as_the_paper_and_what_can_be_clicked_is_left_out(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server).open("/machines/workstation")
+    page.locator(".charts canvas").first.wait_for()
+    page.emulate_media(media="print")
+    too_wide = """charts => {
+      document.querySelector("main").style.width = "600px";  // charts have no time to be drawn anew
+      const right = (element) => element.getBoundingClientRect().right;
+      return charts.filter((one) => right(one.querySelector("canvas")) > right(one) + 1).length;
+    }"""
+    assert page.locator("figure.chart").evaluate_all(too_wide) == 0
+    for name in ("1 h", "Copy", "Show"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_hidden()
+    expect(page.get_by_role("link", name="Download CSV")).to_be_hidden()
+    expect(page.locator(".brand span")).to_be_visible()
+    time = page.locator("#age").evaluate("one => getComputedStyle(one, '::after').content")
+    assert re.search(r"\d{1,2} \w+ \d{4}, \d\d:\d\d:\d\d", time)
+
+
+def test_a_wide_screen_has_more_of_the_recent_events(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+    visible = page.locator(".latest .event:visible")
+    expect(visible).to_have_count(5)
+    page.set_viewport_size({"width": 2560, "height": 1440})
+    expect(visible).to_have_count(20)
+
+
 def test_adding_a_machine_is_always_in_reach(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open("/events")
     page.get_by_role("button", name="Add machine").click()

@@ -11,7 +11,7 @@ import { makeSummary } from "../fleet/summary.js";
 import { addMachineSteps } from "../shared/add_machine.js";
 import { eventLine } from "../shared/machine_parts.js";
 
-const EVENTS = 5;
+const EVENTS = 20; // narrow screens show five
 
 export function open(main) {
   let query = new URLSearchParams(location.search);
