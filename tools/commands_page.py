@@ -10,7 +10,8 @@ INTRODUCTION = """\
 # The commands
 
 `python -m tools.commands_page` writes this page from `machines_server/cli/`. `machines-server COMMAND --help`
-prints the same, and `python -m tools.man` writes the manual pages in `man/`.
+prints the same. So do the manual pages, which `python -m tools.man` writes and the package installs:
+`man machines-server-pick` or, in a checkout, `man man/machines-server-pick.1`.
 
 - Commands that ask a server take its URL, or `host:port`, from `--server` or `MACHINES_URL`.
 - They print tables for people, which fit the terminal, and with `--json` JSON for programs. Terminals get

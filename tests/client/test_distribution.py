@@ -120,10 +120,23 @@ def test_its_wheel_works_with_nothing_but_what_it_requires(checkout: Path, tmp_p
     assert (done.stdout, done.stderr) == ("more\n", "")
 
 
-def test_the_servers_wheel_has_the_same_code_and_version(checkout: Path, tmp_path: Path) -> None:
-    wheel = build(checkout, tmp_path)
-    shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
+@pytest.fixture(scope="module")
+def server_wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is in the wheel of the server."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.unpack_archive(build(checkout, folder), folder / "unpacked", "zip")
+    return folder / "unpacked"
+
+
+def test_the_servers_wheel_has_the_same_code_and_version(server_wheel: Path) -> None:
     for path in (ROOT / "machines_client").glob("*.py"):
-        assert (tmp_path / "unpacked" / "machines_client" / path.name).read_bytes() == path.read_bytes()
-    assert (tmp_path / "unpacked" / "machines_client" / "py.typed").exists()
+        assert (server_wheel / "machines_client" / path.name).read_bytes() == path.read_bytes()
+    assert (server_wheel / "machines_client" / "py.typed").exists()
     assert distribution("machines-server").version == machines_client.VERSION
+
+
+def test_the_servers_wheel_installs_the_manual_pages(server_wheel: Path) -> None:
+    (folder,) = server_wheel.glob("*.data/data/share/man/man1")
+    found = {page.name: page.read_text() for page in folder.iterdir()}
+    assert found == {page.name: page.read_text() for page in (ROOT / "man").iterdir()}
+    assert "machines-server-pick.1" in found
