@@ -57,7 +57,7 @@ def events(server: str, *, as_json: bool, follow: bool, **options: Any) -> None:
     it was.
     """
     if follow and options["to"]:
-        raise click.UsageError("--follow and --to exclude each other.")
+        raise click.UsageError("--follow and --to cannot be combined.")
     question = {name.replace("type_", "type"): value or None for name, value in options.items()}
     client, printer = client_of(server), _Printer(as_json=as_json)
     with client_errors():

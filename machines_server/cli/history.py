@@ -53,7 +53,7 @@ def history(
     there are no samples.
     """
     if as_csv and as_json:
-        raise click.UsageError("--csv and --json exclude each other.")
+        raise click.UsageError("--csv and --json cannot be combined.")
     parameters = {key: value for key, value in {"from": from_, **options}.items() if value is not None}
     path = f"{machine_path(name)}/history"
     if as_csv:

@@ -54,7 +54,10 @@ _SORT_KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "list",
     examples=[
         ("machines-server list --status offline --status degraded", "See what needs attention"),
-        ("machines-server list --free 16 --sort free", "Find a GPU with 16 GiB free, the emptiest first"),
+        (
+            "machines-server list --free 16 --sort free",
+            "Find a GPU with 16 GiB free, the one with the most first",
+        ),
         ("machines-server list --json | jq -r .[].name", "Get the names alone"),
     ],
 )
@@ -84,7 +87,7 @@ _SORT_KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "free_gib",
     type=float,
     metavar="GIB",
-    help="Only machines with that many GiB free on one GPU, beside what leases reserve.",
+    help="Only machines with that many GiB free on one GPU, not counting what leases reserve.",
 )
 @click.option(
     "--sort", type=click.Choice(sorted(_SORT_KEYS)), default="name", show_default=True, help="Sort by this."

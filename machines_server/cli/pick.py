@@ -18,6 +18,8 @@ from machines_server.cli.terminal.table import Column, table
 from machines_server.client import DEFAULT_URL, Client, NoMachine
 from machines_server.errors import ServerError
 
+_COLD_PARAMETER = "cold=true"
+"""What the server's messages advise, which is an option here."""
 _CANDIDATES = (
     Column("CANDIDATE", "cut"),
     Column("STATE"),
@@ -42,8 +44,10 @@ _REJECTIONS = (Column("REJECTED", "cut"), Column("CODE"), Column("WHY", "below")
 )
 @click.argument("model", required=False, shell_complete=complete_model)
 @click.argument("command_words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARG]...]")
-@click.option("--min-free-vram-gb", type=float, help="GiB that must be free on one GPU beside the model.")
-@click.option("--min-free-ram-gb", type=float, help="GiB of RAM that must be free beside the model.")
+@click.option(
+    "--min-free-vram-gb", type=float, help="GiB that must be free on one GPU in addition to the model."
+)
+@click.option("--min-free-ram-gb", type=float, help="GiB of RAM that must be free in addition to the model.")
 @click.option("--min-context", type=int, help="Tokens of context that requests will need.")
 @click.option("--role", help="The role that the machine must have.")
 @click.option("--tag", multiple=True, help="A tag that the machine must have; repeatable.")
@@ -73,7 +77,7 @@ _REJECTIONS = (Column("REJECTED", "cut"), Column("CODE"), Column("WHY", "below")
 )
 @click.option("--kill-on-loss", is_flag=True, help="If the lease is lost, send SIGTERM to COMMAND.")
 @click.option("--ttl-s", type=float, help="Duration of the lease in seconds; by default 60.")
-@click.option("--holder", help="Who asks, for people to read.")
+@click.option("--holder", help="Your name or your program's, shown with the lease.")
 @server_option
 @as_json
 @unexpected_answers()
@@ -101,7 +105,7 @@ def pick(
     explain = options.pop("explain")
     _check_usage(model, command_words, lease=lease, ttl_s=ttl_s, kill_on_loss=kill_on_loss)
     if command_words and (as_json or explain):
-        raise click.UsageError("--json and --explain are not for use with a COMMAND.")
+        raise click.UsageError("--json and --explain cannot be combined with a COMMAND.")
     client = client_of(server, retries=RETRIES)
     with client_errors(), _misses(as_json=as_json, explain=explain):
         if command_words:
@@ -144,9 +148,9 @@ def _check_usage(
     if lease and not model:
         raise click.UsageError("--lease needs a MODEL.")
     if ttl_s is not None and not lease:
-        raise click.UsageError("--ttl-s is for --lease only.")
+        raise click.UsageError("--ttl-s needs --lease.")
     if words and not lease:
-        raise click.UsageError("A COMMAND is for --lease only.")
+        raise click.UsageError("A COMMAND needs --lease.")
     if kill_on_loss and not words:
         raise click.UsageError("--kill-on-loss needs a COMMAND.")
 
@@ -161,7 +165,7 @@ def _misses(*, as_json: bool, explain: bool) -> Iterator[None]:
             echo_json(error.body)
         elif explain:
             echo_lines(*_rejections(error.body))
-        raise ServerError(str(error)) from None
+        raise ServerError(str(error).replace(_COLD_PARAMETER, "--cold")) from None
 
 
 def _explanation(body: Mapping[str, Any]) -> list[Line]:

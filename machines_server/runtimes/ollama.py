@@ -60,7 +60,7 @@ class Ollama(Runtime):
     path = "/api/ps"
     library_path = "/api/tags"
     needs_date = True
-    start_hint = "start Ollama there with OLLAMA_HOST=0.0.0.0:{port}; by itself it serves 127.0.0.1"
+    start_hint = "start Ollama there with OLLAMA_HOST=0.0.0.0:{port}; by default it listens only on 127.0.0.1"
     local_start_hint = "start Ollama, or set network.ollama: false"
     busy_hint = "it is usually loading a model"
     hints: ClassVar[Mapping[str, str]] = {

@@ -229,7 +229,7 @@ class Routing:
             self._look_for(question.model)
         if not ranking.candidates:
             wanted = f" for {clip(question.model)}" if question.model else ""
-            message = f"No machine is fit{wanted}: {_near_misses(ranking.rejected)}."
+            message = f"No suitable machine{wanted}: {_near_misses(ranking.rejected)}."
             raise NoMachineError(message, ranking.rejected, ranking.retry_after_s)
         return ranking
 

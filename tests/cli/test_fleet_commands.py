@@ -56,6 +56,13 @@ def test_ps_of_a_moment_of_the_past(fleet: RunningServer) -> None:
     assert "Did you mean workstation?" in wrong.stderr
 
 
+def test_who_asks_for_a_model_that_is_only_on_disk_is_told_of_cold(fleet: RunningServer) -> None:
+    missed = command("pick", "qwen2.5:7b", MACHINES_URL=fleet.url)
+    assert missed.returncode == 1
+    assert missed.stderr.endswith("With --cold, workstation could load it.\n")
+    assert ask(fleet, "pick", "qwen2.5:7b", "--cold").startswith("http://")
+
+
 def test_models_say_where_each_is(fleet: RunningServer) -> None:
     rows = {re.split(" {2,}", line)[0]: re.split(" {2,}", line) for line in ask(fleet, "models").splitlines()}
     assert rows["MODEL"][1:] == ["LOADED", "ON DISK", "DECLARED", "LAST SEEN"]
@@ -136,7 +143,7 @@ def test_a_miss_says_each_reason_once(fleet: RunningServer) -> None:
     done = command("pick", "mistral", MACHINES_URL=fleet.url)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("machines-server: No machine is fit for mistral: workstation: ")
+    assert done.stderr.startswith("machines-server: No suitable machine for mistral: workstation: ")
     assert done.stderr.count("connection refused") <= 3
 
 

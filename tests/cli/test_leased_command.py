@@ -93,7 +93,7 @@ def test_the_exit_status_is_what_shells_have(server: RunningServer) -> None:
 def test_a_command_that_gets_no_machine_is_not_run(server: RunningServer) -> None:
     done = command("pick", "mistral", "--lease", "--", "echo", "run", MACHINES_URL=server.url)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "No machine is fit for mistral" in done.stderr
+    assert "No suitable machine for mistral" in done.stderr
 
 
 @pytest.mark.parametrize(

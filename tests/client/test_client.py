@@ -166,7 +166,7 @@ def test_the_function_of_the_guide_asks_the_server_of_the_environment(
     monkeypatch.setenv("MACHINES_URL", two.server.url)
     assert pick_machine_for(LLAMA) == ("more", "127.0.0.1")
     assert pick_machine_for(LLAMA, min_free_vram_gb=20) == ("more", "127.0.0.1")
-    with pytest.raises(RuntimeError, match="No machine is fit"):
+    with pytest.raises(RuntimeError, match="No suitable machine"):
         pick_machine_for("phi3:mini")
 
 

@@ -67,7 +67,7 @@ def test_a_machine_that_is_offline_says_since_when_why_and_what_to_do_once(
     text = attic.inner_text()
     assert text.count("sidecar: connection refused; ollama: connection refused") == 1
     assert text.count("connection refused") == 2
-    assert re.search(r"Fix: start Ollama there with OLLAMA_HOST=0\.0\.0\.0:\d+; by itself it serves", text)
+    assert re.search(r"Fix: start Ollama there with OLLAMA_HOST=0\.0\.0\.0:\d+; by default it listens", text)
     for stale in ("Values from", "GPU 0", "CPU", "last hour"):
         assert stale not in text
     heights = page.locator("li.card").evaluate_all("cards => cards.map(one => one.offsetHeight)")

@@ -86,7 +86,7 @@ def test_where_would_a_request_go_now(look: Look, fleet_server: RunningServer) -
     expect(rejected.get_by_role("row", name=re.compile("^attic"))).to_contain_text("offline")
     page.get_by_label("Free VRAM, GiB").fill("500")
     page.get_by_role("button", name="Where would it go?").click()
-    expect(page.locator(".verdict")).to_contain_text("No machine is fit")
+    expect(page.locator(".verdict")).to_contain_text("No suitable machine")
     expect(rejected.get_by_role("row", name=re.compile("^workstation"))).to_contain_text(
         "needs 500.0, has 23.5"
     )

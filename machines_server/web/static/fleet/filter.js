@@ -114,7 +114,7 @@ export function makeFilterForm(query, onChange) {
   const search = h("input", {
     type: "search",
     name: "q",
-    placeholder: "name, host, model…",
+    placeholder: "name, model…",
     input: change,
   });
   const minFree = h("input", {

@@ -9,7 +9,7 @@ export function makeReleaseDialog(onConfirm) {
   const consequence = h(
     "p",
     { class: "quiet" },
-    "Its memory can then be given to others, while the holder may still be using it.",
+    "Others can then get its memory, even if the holder is still using it.",
   );
   const root = h(
     "dialog",

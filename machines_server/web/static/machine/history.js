@@ -194,7 +194,7 @@ export function makeHistory(name, find, onNone) {
 export const legendText = ({ outages, marks }) =>
   [
     outages.length > 0 && "Shaded: offline.",
-    marks.length > 0 && "Dashed lines: the host was rebooted or exchanged, or the machine file changed.",
+    marks.length > 0 && "Dashed lines: the host was rebooted or replaced, or the machine file changed.",
   ]
     .filter(Boolean)
     .join(" ");

@@ -122,7 +122,7 @@ function makeModels() {
     renderIfChanged(holder, [areKnown, modelsKey(models)], () => {
       unloadCells = models.map(() => h("td"));
       if (models.length) return modelTable(models, unloadCells);
-      return h("p", { class: "quiet" }, areKnown ? "None." : "Unknown: its Ollama does not say.");
+      return h("p", { class: "quiet" }, areKnown ? "None." : "Unknown: Ollama gives no answer.");
     });
   }
 
