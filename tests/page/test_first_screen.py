@@ -171,6 +171,16 @@ def test_a_wide_screen_has_more_of_the_recent_events(look: Look, fleet_server: R
     expect(visible).to_have_count(20)
 
 
+def test_on_a_tablet_the_head_is_one_line_and_names_are_whole(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server, viewport={"width": 768, "height": 1024}).open("/?view=table")
+    expect(page.get_by_role("link", name="workstation").last).to_be_visible()
+    assert page.locator(".top").evaluate("one => one.offsetHeight") < 60
+    cut = "ones => ones.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+    assert page.locator("tbody th.name").evaluate_all(cut) == [LONG_NAME]
+
+
 def test_adding_a_machine_is_always_in_reach(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open("/events")
     page.get_by_role("button", name="Add machine").click()

@@ -38,10 +38,11 @@ def test_who_holds_what_until_when(leased: RunningServer, look: Look) -> None:
     expect(page.locator("main")).to_contain_text("none expired without being released")
 
 
-def test_on_a_phone_a_lease_is_read_and_released_without_scrolling_sideways(
-    leased: RunningServer, look: Look
+@pytest.mark.parametrize("width", [390, 768])
+def test_on_a_narrow_screen_a_lease_is_read_and_released_without_scrolling_sideways(
+    leased: RunningServer, look: Look, width: int
 ) -> None:
-    page = look(leased, viewport={"width": 390, "height": 844}).open("/leases")
+    page = look(leased, viewport={"width": width, "height": 844}).open("/leases")
     for text in ("night shift", "llama3.1:70b"):
         expect(page.locator("td", has_text=text)).to_be_in_viewport(ratio=1)
     expect(page.get_by_role("button", name=re.compile("^Release the lease"))).to_be_in_viewport(ratio=1)

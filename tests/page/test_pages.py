@@ -7,6 +7,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 import requests
 from playwright.sync_api import Route, expect
 
@@ -96,8 +97,9 @@ def test_where_would_a_request_go_now(look: Look, fleet_server: RunningServer) -
     ]  # the browser's word for "nobody fits"
 
 
-def test_on_a_phone_no_table_is_wider_than_the_screen(look: Look, fleet_server: RunningServer) -> None:
-    page = look(fleet_server, viewport={"width": 390, "height": 844}).open("/models?model=llama3.1:70b")
+@pytest.mark.parametrize("width", [390, 768])
+def test_no_table_is_wider_than_a_narrow_screen(look: Look, fleet_server: RunningServer, width: int) -> None:
+    page = look(fleet_server, viewport={"width": width, "height": 844}).open("/models?model=llama3.1:70b")
     expect(page.get_by_role("region", name="Candidates, best first")).to_contain_text("workstation")
     expect(page.get_by_role("region", name="Models")).to_contain_text("qwen2.5:32b")
     wider = "ones => ones.filter(one => one.scrollWidth > one.clientWidth).map(one => one.ariaLabel)"
