@@ -30,7 +30,7 @@ run-sidecar: .venv-sidecar/.ready$(if $(filter-out off,$(SIDECAR_AUTH_MODE)),-au
 	@exec $(SIDECAR_BIN)/python -m sidecar
 
 test: tools-in-ci $(VENV)/.ready-dev  ## Run the tests in four processes, or some in one: PYTEST_ARGS='-n 0 -k name'
-	$(BIN)/python -W error -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -W error -m pytest -n 4 --dist loadscope $(PYTEST_ARGS)
 
 test-tools:  ## Install the programs that the tests need (Debian, Ubuntu)
 	@sh tools/test_tools.sh

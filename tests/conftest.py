@@ -13,7 +13,6 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.fakes import FakeFleet
 from tests.running import RunningServer
 from tests.tools import summary
-from tests.turns import Turns
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is where a shell runs the tests in the background, and then in all processes that they start.
@@ -22,26 +21,32 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Processes that xdist starts know nothing of `python -W error`.
 warnings.simplefilter("error")
 
-PAGES, ALONE = "tests/page/", "alone"
-TURN = pytest.StashKey[Turns]()
+PAGES, SECOND_HALF = "tests/page/", "tests/page/test_fleet.py"
+"""The tests that look at pages, and the module with which the second half of them begins."""
 
 LONGEST = (
     PAGES,
+    "tests/cli/test_terminals.py",
     "tests/test_end_to_end.py",
-    "tests/test_who_polls.py",
-    "tests/test_client_bounds.py",
+    "tests/client/test_client.py",
+    "tests/web/test_waiting.py",
     "tests/test_leases.py",
-    "tests/inventory/test_nasty.py",
-    "tests/cli/",
-    "tests/test_client.py",
-    "tests/test_locks.py",
-    "tests/test_environment.py",
-    "tests/test_damaged_server.py",
-    "tests/sidecar/",
-    "tests/process/",
+    "tests/test_who_polls.py",
     "tests/world/",
-    "tests/web/",
+    "tests/test_locks.py",
+    "tests/cli/",
+    "tests/web/test_connections.py",
     "tests/recipes/",
+    "tests/sidecar/test_gpu",
+    "tests/process/",
+    "tests/test_environment.py",
+    "tests/client/",
+    "tests/replay/",
+    "tests/test_",
+    "tests/inventory/",
+    "tests/sidecar/",
+    "tests/poll/",
+    "tests/store/sqlite/",
 )
 """What takes longest, and so begins first: the end of a run would wait for whatever begins last."""
 
@@ -65,14 +70,14 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
 
 
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """The tests of a module run in one process, and so do all that look at pages, and all that are alone."""
+    """The tests of a module run in one process, and so does each half of those that look at pages."""
 
     def _split_scope(self, nodeid: str) -> str:
         """What runs in one process, of which `nodeid` is a part."""
-        if nodeid.endswith(f"@{ALONE}"):  # xdist has appended the name of the test's group
-            return ALONE
         module = nodeid.partition("::")[0]
-        return PAGES if module.startswith(PAGES) else module
+        if module.startswith(PAGES):
+            return f"{PAGES} {module >= SECOND_HALF}"
+        return module
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -83,37 +88,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with those that are alone, one after the other, and then with what takes longest."""
-    for item in items:
-        if _is_alone(item):
-            item.add_marker(pytest.mark.xdist_group(ALONE))
+    """Begin with what takes longest."""
     items.sort(key=_rank)
 
 
 def _rank(item: pytest.Item) -> int:
-    if _is_alone(item):
-        return -1
     places = (place for place, start in enumerate(LONGEST) if item.nodeid.startswith(start))
     return next(places, len(LONGEST))
-
-
-def _is_alone(item: pytest.Item) -> bool:
-    return item.get_closest_marker("alone") is not None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Let the tests that are marked so be alone among those of other processes, all in one turn."""
-    if not hasattr(item.config, "workerinput"):
-        return (yield)
-    shared = Path(item.config.getoption("basetemp")).parent  # each process of xdist has a folder in it
-    turn = item.config.stash.setdefault(TURN, Turns(shared))
-    turn.begin(alone=_is_alone(item))
-    try:
-        return (yield)
-    finally:
-        if not _is_alone(item) or nextitem is None or not _is_alone(nextitem):
-            turn.end()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

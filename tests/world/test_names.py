@@ -13,7 +13,7 @@ from tests.poll.name_service import NameService
 from tests.ports import free_port
 from tests.running import RunningServer, wait_for_status
 from tests.tools import tool
-from tests.world.neighbours import TIMEOUT_S, Neighbours, assert_said_once
+from tests.world.neighbours import PACE, TIMEOUT_S, Neighbours, assert_said_once
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0,
@@ -35,7 +35,6 @@ def service() -> Iterator[NameService]:
         yield service
 
 
-@pytest.mark.alone
 def test_a_name_that_leads_nowhere_changes_only_its_machine(
     tmp_path: Path, fakes: FakeFleet, service: NameService
 ) -> None:
@@ -59,9 +58,11 @@ def test_a_name_that_leads_nowhere_changes_only_its_machine(
         "last": machine_yaml("last", *last, hostname="last.many"),
         "holes": machine_yaml("holes", *holes, hostname="holes.many"),
     }
+    unresolved = f"name not resolved within {TIMEOUT_S:g} s"
+    unconnected = f"no connection within {TIMEOUT_S:g} s"
     tool("mount")
     prefix = [tool("unshare"), "--mount", "sh", "-c", BECOME, str(tmp_path)]
-    with RunningServer(tmp_path, prefix=prefix) as server:
+    with RunningServer(tmp_path, prefix=prefix, **PACE) as server:
         server.write("good.yaml", machine_yaml("good", *good))
         server.write("named.yaml", machine_yaml("named", *good, hostname="localhost"))
         for name in ("good", "named"):
@@ -70,11 +71,11 @@ def test_a_name_that_leads_nowhere_changes_only_its_machine(
             for name, text in bad.items():
                 server.write(f"{name}.yaml", text)
             for name, reason in {
-                "slow": "sidecar: name not resolved within 0.5 s; ollama: name not resolved within 0.5 s",
+                "slow": f"sidecar: {unresolved}; ollama: {unresolved}",
                 "nowhere": "sidecar: name not found; ollama: name not found",
                 "unanswered": "sidecar: name not resolved",
                 "refused": "sidecar: connection refused; ollama: connection refused",
-                "holes": "sidecar: no connection within 0.5 s; ollama: no connection within 0.5 s",
+                "holes": f"sidecar: {unconnected}; ollama: {unconnected}",
             }.items():
                 wait_for_status(server, name, "offline")
                 wait_until(partial(_says, server, name, reason))
