@@ -275,7 +275,7 @@ def machine_yaml(
     return json.dumps({"name": name, "role": "test", "hardware": {}, "network": network, "models": models})
 
 
-def wait_until(condition: Callable[[], T], within_s: float = 30.0) -> T:
+def wait_until(condition: Callable[[], T], within_s: float = 60.0) -> T:
     """The first true value of `condition`; fails when it takes longer than `within_s`.
 
     It looks less and less often, since looking takes time from whatever is waited for.

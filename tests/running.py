@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
@@ -61,8 +63,10 @@ class RunningServer:
             "MACHINES_DATA_DIR": str(self.data),
             "MACHINES_PORT": str(free_port()),
             "MACHINES_POLL_INTERVAL_S": "1",
-            "MACHINES_POLL_TIMEOUT_S": "0.5",
         } | settings
+        # On a busy machine hosts that are well take long to answer.
+        timeout_s = 0.9 * float(self.settings["MACHINES_POLL_INTERVAL_S"])
+        self.settings.setdefault("MACHINES_POLL_TIMEOUT_S", f"{timeout_s:g}")
         self.url = f"http://127.0.0.1:{self.settings['MACHINES_PORT']}"
         self.process: subprocess.Popen[bytes]
 
@@ -109,6 +113,20 @@ class RunningServer:
         assert leader is not None
         return leader.pid
 
+    def open_connections(self) -> int:
+        """How many connections the workers hold."""
+        port = int(self.settings["MACHINES_PORT"])
+        return sum(
+            one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port
+            for worker in psutil.Process(self.process.pid).children()
+            for one in worker.net_connections("tcp")
+        )
+
+    def logged_at(self, text: str) -> datetime:
+        """When the last line of the log was written that contains `text`."""
+        lines = [line for line in self.log.read_text().splitlines() if text in line]
+        return datetime.fromisoformat(lines[-1].split()[0])
+
     def _end(self) -> None:
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
@@ -127,7 +145,7 @@ class RunningServer:
             return False
 
 
-def wait_for_status(server: RunningServer, name: str, status: str, within_s: float = 30) -> dict[str, Any]:
+def wait_for_status(server: RunningServer, name: str, status: str, within_s: float = 60) -> dict[str, Any]:
     """The machine once it has that status."""
     seen: dict[str, Any] = {}
 

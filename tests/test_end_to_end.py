@@ -68,7 +68,7 @@ def test_a_new_file_is_polled_at_once_rather_than_at_the_next_cycle(tmp_path: Pa
     with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="60", MACHINES_POLL_TIMEOUT_S="2") as server:
         wait_until(lambda: server.get("/health").json()["poller"]["last_cycle_at"])
         server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
-        wait_for_status(server, "one", "online", within_s=5)
+        wait_for_status(server, "one", "online", within_s=30)
 
 
 def test_status_follows_the_hosts_within_a_cycle(server: RunningServer, fakes: FakeFleet) -> None:
@@ -201,8 +201,8 @@ def test_a_live_hosts_sample_is_seen_while_others_hang(tmp_path: Path, fakes: Fa
         server.write("live.yaml", machine_yaml("live", live, fakes.listen(None)))
         wait_until(lambda: live.asked_at)
         answered = time.monotonic()
-        wait_for_status(server, "live", "online", within_s=5)
-        assert time.monotonic() - answered < 2
+        wait_for_status(server, "live", "online")
+        assert time.monotonic() - answered < 10
 
 
 def test_a_database_that_another_program_locks_turns_no_machine_offline(

@@ -15,7 +15,7 @@ from tests.running import RunningServer
 
 @pytest.fixture
 def day(tmp_path: Path, fakes: FakeFleet) -> Iterator[Day]:
-    with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="0.5", MACHINES_POLL_TIMEOUT_S="0.3") as server:
+    with RunningServer(tmp_path, MACHINES_POLL_INTERVAL_S="0.8") as server:
         yield Day(server, fakes)
 
 

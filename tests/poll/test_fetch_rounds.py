@@ -195,10 +195,10 @@ def test_a_fetcher_that_is_closed_in_the_middle_closes_its_connections(fakes: Fa
 
 
 def test_a_waiting_caller_hears_at_least_five_times_a_second(fakes: FakeFleet) -> None:
-    fetcher = Fetcher(1)
+    fetcher = Fetcher(2)
     steps = list(fetcher.fetch(targets(fakes.listen(None).url())))
     fetcher.close()
-    assert len(steps) >= 5
+    assert len(steps) >= 5  # half of them may come late
     assert steps[:-1] == [None] * (len(steps) - 1)
 
 

@@ -46,7 +46,7 @@ def test_a_poller_that_cannot_make_its_lock_waits_until_it_can(world: World) -> 
 
 
 def test_of_two_processes_one_leads_and_the_other_takes_over_when_it_is_killed(tmp_path: Path) -> None:
-    lock, interval_s = tmp_path / "poller.lock", 1.5
+    lock, interval_s = tmp_path / "poller.lock", 15.0
     output = tmp_path / "cycles"
     with output.open("ab") as cycles:
         processes = [
@@ -66,7 +66,7 @@ def test_of_two_processes_one_leads_and_the_other_takes_over_when_it_is_killed(t
         assert leader is not None
         first, second = sorted(processes, key=lambda process: process.pid != leader.pid)
         assert first.pid == leader.pid
-        wait_until(lambda: len(cycles_of(first.pid)) >= 2, 20)
+        wait_until(lambda: cycles_of(first.pid), 20)
         assert cycles_of(second.pid) == []
         first.kill()
         killed_at = time.time()

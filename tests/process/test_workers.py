@@ -137,8 +137,8 @@ def test_a_server_that_is_stopped_while_it_starts_ends_at_once(tmp_path: Path, w
     with RunningServer(tmp_path) as server:
         os.kill(server.poller_pid(), signal.SIGKILL)  # another one starts
         time.sleep(wait_s)
-        began = time.monotonic()
         server.process.terminate()
         assert server.process.wait(timeout=30) == 0
-        assert time.monotonic() - began < 4
+    took = server.logged_at("Shutting down: Master") - server.logged_at("Handling signal: term")
+    assert took.total_seconds() < 4.5  # a worker that misses the signal is killed after 5 s
     assert "Traceback" not in server.log.read_text()

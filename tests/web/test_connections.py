@@ -4,10 +4,8 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 
@@ -70,7 +68,7 @@ def test_connections_that_drip_or_never_read_silence_nobody_and_are_closed(
             one.sendall(b"GET /api/machines HTTP/1.1\r\nHost: a\r\n\r\n")
         slowest = dict.fromkeys(ASKED, 0.0)
         count, until = 0, time.monotonic() + AT_MOST_S
-        while held_connections(server):
+        while server.open_connections():
             assert time.monotonic() < until
             for one in [*dripping, *posting]:
                 drip(one)
@@ -91,16 +89,6 @@ def test_connections_that_drip_or_never_read_silence_nobody_and_are_closed(
             for kind, connections in (("dripping", dripping), ("posting", posting), ("deaf", deaf))
         }
         assert left == {"dripping": 0, "posting": 0, "deaf": 0}
-
-
-def held_connections(server: RunningServer) -> int:
-    """How many connections the workers hold."""
-    port = int(server.settings["MACHINES_PORT"])
-    return sum(
-        one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port
-        for worker in psutil.Process(server.process.pid).children()
-        for one in worker.net_connections("tcp")
-    )
 
 
 def deaf_connection(url: str) -> socket.socket:
@@ -226,13 +214,8 @@ def test_it_ends_at_once_beside_idle_connections(tmp_path: Path) -> None:
         server.process.terminate()
         server.process.wait(timeout=60)
         assert not is_open(idle)
-    told_to_end, *ended = (
-        datetime.fromisoformat(line.split()[0])
-        for line in server.log.read_text().splitlines()
-        if "Handling signal: term" in line or "Worker exiting" in line
-    )
-    assert len(ended) == 2
-    assert (max(ended) - told_to_end).total_seconds() < 4  # it waits 5 s for those that are being answered
+    took = server.logged_at("Worker exiting") - server.logged_at("Handling signal: term")
+    assert took.total_seconds() < 4  # it waits 5 s for those that are being answered
 
 
 def test_counts_of_a_worker_that_was_killed_are_forgotten_by_its_successor() -> None:

@@ -64,7 +64,7 @@ def test_time_is_up_in_time_even_if_changes_cannot_be_found_out(changes: Callabl
     async def work() -> None:
         room, began = WaitingRoom(changes, 0.01), time.monotonic()
         assert await room.answer("k", asking(scripted(NOTHING)), 0.3) == NOTHING
-        assert 0.3 <= time.monotonic() - began < 2
+        assert 0.3 <= time.monotonic() - began < 10
         assert len(room) == 0
 
     run(work())
@@ -82,11 +82,11 @@ def test_a_failure_to_ask_ends_no_waiting() -> None:
 def test_nobody_waits_longer_because_others_are_slow_to_answer() -> None:
     async def work() -> None:
         room, began = WaitingRoom(always_new(), 0.01), time.monotonic()
-        slow = asyncio.ensure_future(room.answer("slow", asking(scripted(NOTHING, takes_s=2)), 5))
-        await asyncio.sleep(2.2)  # it is asked again, and that takes 2 s
+        slow = asyncio.ensure_future(room.answer("slow", asking(scripted(NOTHING, takes_s=3)), 15))
+        await asyncio.sleep(3.2)  # it is asked again, and that takes 3 s
         began = time.monotonic()
         assert await room.answer("k", asking(scripted(NOTHING)), 0.2) == NOTHING
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
         slow.cancel()
 
     run(work())
