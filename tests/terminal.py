@@ -69,7 +69,7 @@ class Terminal:
 
     def resize(self, columns: int, lines: int, *, tell: bool = True) -> None:
         """Give the terminal another size, which its program is told."""
-        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        set_size(self._ours, columns, lines)
         if tell:
             self.process.send_signal(signal.SIGWINCH)
 
@@ -112,6 +112,11 @@ def in_terminal(environment: Mapping[str, str], *words: str, columns: int = 80) 
     """Run `machines-server` in a terminal to its end."""
     with Terminal([PROGRAM, *words], environment, columns=columns) as terminal:
         return terminal.end()
+
+
+def set_size(terminal: int, columns: int, lines: int) -> None:
+    """Set the size of the terminal with that descriptor."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
 
 def _take_terminal() -> None:

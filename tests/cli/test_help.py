@@ -8,6 +8,7 @@ import click
 import pytest
 
 from machines_server.cli.main import main
+from tests.commands import Commands
 from tests.running import command
 from tests.terminal import in_terminal
 from tests.tools import tool
@@ -18,13 +19,15 @@ DOCS = command_docs()
 
 
 def test_every_command_has_help_with_examples() -> None:
-    for number, doc in enumerate(DOCS):
-        done = command(*doc.name.split()[1:], ("-h", "--help")[number % 2])
-        assert (done.returncode, done.stderr) == (0, ""), doc.name
-        for typed, effect in doc.examples:
-            assert typed in done.stdout
-            assert effect.split()[0] in done.stdout
-        assert "Examples:" in done.stdout, doc.name
+    with Commands() as commands:
+        for number, doc in enumerate(DOCS):
+            done = commands.run(*doc.name.split()[1:], ("-h", "--help")[number % 2])
+            text = done.stdout.decode()
+            assert (done.returncode, done.stderr) == (0, b""), doc.name
+            for typed, effect in doc.examples:
+                assert typed in text
+                assert effect.split()[0] in text
+            assert "Examples:" in text, doc.name
 
 
 def test_the_list_of_commands_is_not_cut() -> None:

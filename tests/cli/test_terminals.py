@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import Commands
 from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.running import RunningServer, clean_environment, wait_for_status
 
@@ -64,12 +65,13 @@ def run(server: RunningServer, *words: str | bytes, **environment: str) -> subpr
 
 @pytest.mark.parametrize("terminal", TERMINALS)
 def test_every_command_prints_on_every_terminal(server: RunningServer, terminal: str) -> None:
-    for words in COMMANDS:
-        done = run(server, *words, **TERMINALS[terminal])
-        output = done.stdout + done.stderr
-        assert b"Traceback" not in output, output.decode("latin-1")
-        assert done.returncode in (0, 1, 2), words
-        assert output, words
+    with Commands(**server.settings, MACHINES_URL=server.url, **TERMINALS[terminal]) as commands:
+        for words in COMMANDS:
+            done = commands.run(*words)
+            output = done.stdout + done.stderr
+            assert b"Traceback" not in output, output.decode("latin-1")
+            assert done.returncode in (0, 1, 2), words
+            assert output, words
 
 
 @pytest.mark.parametrize("encoding", SHOWN)

@@ -2,10 +2,12 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 import pytest
 
 from tests.cli.conftest import LLAMA, LONG
+from tests.commands import Commands
 from tests.running import RunningServer, command
 from tests.terminal import in_terminal
 
@@ -37,11 +39,16 @@ def columns_of(line: str) -> int:
     return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in line)
 
 
+@pytest.fixture(scope="module")
+def commands(fleet: RunningServer) -> Iterator[Commands]:
+    with Commands(**fleet.settings, MACHINES_URL=fleet.url, TERM="xterm") as commands:
+        yield commands
+
+
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
-def test_every_command_fits_the_terminal(fleet: RunningServer, columns: int) -> None:
-    settings = fleet.settings | {"MACHINES_URL": fleet.url}
+def test_every_command_fits_the_terminal(commands: Commands, columns: int) -> None:
     for words in COMMANDS:
-        done = in_terminal(settings, *words, columns=columns)
+        done = commands.run_in_terminal(*words, columns=columns)
         assert "Traceback" not in done.text, done.text
         assert done.returncode in (0, 1), (words, done.text)
         if words[0] in TABLES:
@@ -51,11 +58,12 @@ def test_every_command_fits_the_terminal(fleet: RunningServer, columns: int) -> 
 
 
 def test_a_pipe_gets_whole_tables_without_colours(fleet: RunningServer) -> None:
-    for words in COMMANDS:
-        done = command(*words, **fleet.settings, MACHINES_URL=fleet.url, COLUMNS="20")
-        assert "\x1b" not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr, done.stderr
-        assert "…" not in done.stdout, words
+    with Commands(**fleet.settings, MACHINES_URL=fleet.url, COLUMNS="20") as commands:
+        for words in COMMANDS:
+            done = commands.run(*words)
+            assert b"\x1b" not in done.stdout + done.stderr
+            assert b"Traceback" not in done.stderr, done.stderr
+            assert "…" not in done.stdout.decode(), words
     listed = command("list", MACHINES_URL=fleet.url).stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["NAME", "attic", LONG, "workstation"]
     assert listed[1].endswith("sidecar: connection refused; ollama: connection refused")
