@@ -69,6 +69,20 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def server_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The server behind `shared_server`."""
+    with RunningServer(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
+@pytest.fixture
+def shared_server(server_of_module: RunningServer) -> Iterator[RunningServer]:
+    """As `server`, but other tests of the module have used it before: it has a past."""
+    yield server_of_module
+    server_of_module.forget_all()
+
+
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """The tests of a module run in one process, and so does each half of those that look at pages."""
 

@@ -107,6 +107,20 @@ class RunningServer:
         beside.write_text(text)
         beside.rename(self.machines / file)
 
+    def forget_all(self) -> None:
+        """Release all leases and remove all machine files, until the poller polls none of them any more."""
+        for lease in self.get("/api/leases").json()["leases"]:
+            requests.delete(f"{self.url}/api/leases/{lease['lease']}", timeout=60)
+        names = set(self.fleet())
+        for file in self.machines.iterdir():
+            file.unlink()
+        newest = "/api/events?limit=1&machine="
+        wait_until(
+            lambda: all(
+                self.get(newest + name).json()["events"][0]["type"] == "machine_removed" for name in names
+            )
+        )
+
     def poller_pid(self) -> int:
         """The process that polls."""
         leader = wait_until(lambda: PollerLock(self.data / "poller.lock").leader())

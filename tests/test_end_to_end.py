@@ -31,18 +31,22 @@ def example(name: str, hostname: str, port: int, sidecar_port: int) -> str:
     return text.replace("port: 11434", f"port: {port}")
 
 
-def test_the_guides_two_machines_are_seen_live_and_routed_to(server: RunningServer, fakes: FakeFleet) -> None:
+def test_the_guides_two_machines_are_seen_live_and_routed_to(
+    shared_server: RunningServer, fakes: FakeFleet
+) -> None:
     workstation = fakes.sidecar(gpu_body(0, used_gb=18.2), gpu_body(1, used_gb=0.5), address="127.0.0.2")
     workstation_ollama = fakes.ollama("llama3.1:70b", "nomic-embed-text:latest", address="127.0.0.2")
     app_host = fakes.sidecar(address="127.0.0.3")
     app_host_ollama = fakes.ollama("phi3:mini", address="127.0.0.3")
-    server.write(
+    shared_server.write(
         "workstation.yaml", example("workstation", "127.0.0.2", workstation_ollama.port, workstation.port)
     )
-    server.write("app-host.yaml", example("app-host", "127.0.0.3", app_host_ollama.port, app_host.port))
-    names = [machine["name"] for machine in server.get("/api/machines").json()["machines"]]
+    shared_server.write(
+        "app-host.yaml", example("app-host", "127.0.0.3", app_host_ollama.port, app_host.port)
+    )
+    names = [machine["name"] for machine in shared_server.get("/api/machines").json()["machines"]]
     assert names == ["app-host", "workstation"]
-    machine = wait_for_status(server, "workstation", "online")
+    machine = wait_for_status(shared_server, "workstation", "online")
     assert machine["telemetry"]["cpu_percent"] == 12.4
     assert machine["telemetry"]["ram_used_gb"] == 38.0
     assert [
@@ -53,15 +57,15 @@ def test_the_guides_two_machines_are_seen_live_and_routed_to(server: RunningServ
         {"vram_used_gb": 0.5, "vram_free_gb": 23.5, "utilisation": 47},
     ]
     assert machine["hardware"]["gpu"][0] == {"model": "24GB consumer GPU", "vram_gb": 24}
-    wait_until(lambda: server.fleet()["workstation"]["loaded_models"])
-    assert server.fleet()["workstation"]["loaded_models"] == ["llama3.1:70b", "nomic-embed-text"]
-    assert "gpu" not in wait_for_status(server, "app-host", "online")["telemetry"]
-    wait_until(lambda: server.fleet()["app-host"]["loaded_models"])
-    assert route(server.url, "llama3.1:70b") == ("workstation", "127.0.0.2")
-    assert route(server.url, "nomic-embed-text") == ("workstation", "127.0.0.2")
-    assert route(server.url, "phi3:mini") == ("app-host", "127.0.0.3")
+    wait_until(lambda: shared_server.fleet()["workstation"]["loaded_models"])
+    assert shared_server.fleet()["workstation"]["loaded_models"] == ["llama3.1:70b", "nomic-embed-text"]
+    assert "gpu" not in wait_for_status(shared_server, "app-host", "online")["telemetry"]
+    wait_until(lambda: shared_server.fleet()["app-host"]["loaded_models"])
+    assert route(shared_server.url, "llama3.1:70b") == ("workstation", "127.0.0.2")
+    assert route(shared_server.url, "nomic-embed-text") == ("workstation", "127.0.0.2")
+    assert route(shared_server.url, "phi3:mini") == ("app-host", "127.0.0.3")
     with pytest.raises(RuntimeError):
-        route(server.url, "qwen2.5:32b")
+        route(shared_server.url, "qwen2.5:32b")
 
 
 def test_a_new_file_is_polled_at_once_rather_than_at_the_next_cycle(tmp_path: Path, fakes: FakeFleet) -> None:
@@ -71,57 +75,61 @@ def test_a_new_file_is_polled_at_once_rather_than_at_the_next_cycle(tmp_path: Pa
         wait_for_status(server, "one", "online", within_s=30)
 
 
-def test_status_follows_the_hosts_within_a_cycle(server: RunningServer, fakes: FakeFleet) -> None:
+def test_status_follows_the_hosts_within_a_cycle(shared_server: RunningServer, fakes: FakeFleet) -> None:
     sidecar, ollama = fakes.sidecar(gpu_body(0, used_gb=1)), fakes.ollama("phi3:mini")
-    server.write("one.yaml", machine_yaml("one", sidecar, ollama))
-    wait_for_status(server, "one", "online")
+    shared_server.write("one.yaml", machine_yaml("one", sidecar, ollama))
+    wait_for_status(shared_server, "one", "online")
     sidecar.stop()
-    degraded = wait_for_status(server, "one", "degraded")
+    degraded = wait_for_status(shared_server, "one", "degraded")
     assert degraded["status_reason"] == "sidecar: connection refused"
     assert degraded["loaded_models"] == ["phi3:mini"]
     assert degraded["telemetry"]["gpu"]  # old, and marked as old
     assert degraded["sampled_at"] < degraded["last_seen"]
     ollama.stop()
-    offline = wait_for_status(server, "one", "offline")
+    offline = wait_for_status(shared_server, "one", "offline")
     assert offline["status_reason"] == "sidecar: connection refused; ollama: connection refused"
     assert offline["loaded_models"] == []
     sidecar.start()
-    online = wait_for_status(server, "one", "online")
+    online = wait_for_status(shared_server, "one", "online")
     assert online["loaded_models"] == []
     assert online["ollama"]["state"] == "unreachable"
     assert online["ollama"]["message"] == "connection refused: start Ollama, or set network.ollama: false"
     ollama.start()
-    wait_until(lambda: server.fleet()["one"]["loaded_models"] == ["phi3:mini"])
+    wait_until(lambda: shared_server.fleet()["one"]["loaded_models"] == ["phi3:mini"])
 
 
-def test_an_ollama_that_stalls_is_busy_and_keeps_its_models(server: RunningServer, fakes: FakeFleet) -> None:
+def test_an_ollama_that_stalls_is_busy_and_keeps_its_models(
+    shared_server: RunningServer, fakes: FakeFleet
+) -> None:
     ollama = fakes.ollama("llama3.1:70b")
-    server.write("one.yaml", machine_yaml("one", fakes.sidecar(), ollama))
-    wait_until(lambda: server.fleet().get("one", {}).get("loaded_models"))
+    shared_server.write("one.yaml", machine_yaml("one", fakes.sidecar(), ollama))
+    wait_until(lambda: shared_server.fleet().get("one", {}).get("loaded_models"))
     ollama.answer = None
-    wait_until(lambda: server.fleet()["one"]["ollama"]["state"] == "busy")
-    machine = server.fleet()["one"]
+    wait_until(lambda: shared_server.fleet()["one"]["ollama"]["state"] == "busy")
+    machine = shared_server.fleet()["one"]
     assert (machine["status"], machine["loaded_models"]) == ("online", ["llama3.1:70b"])
 
 
 def test_one_look_alike_or_hostile_answer_changes_only_its_machine(
-    server: RunningServer, fakes: FakeFleet
+    shared_server: RunningServer, fakes: FakeFleet
 ) -> None:
     good = machine_yaml("good", fakes.sidecar(), fakes.ollama("phi3:mini"))
     bad = machine_yaml("bad", fakes.listen(http(b"<html>")), fakes.listen(http(b'{"models": {"model": 7}}')))
-    server.write("good.yaml", good)
-    server.write("bad.yaml", bad)
-    machine = wait_for_status(server, "bad", "offline")
+    shared_server.write("good.yaml", good)
+    shared_server.write("bad.yaml", bad)
+    machine = wait_for_status(shared_server, "bad", "offline")
     assert machine["status_reason"] == "sidecar: HTML, not JSON; ollama: models: not a list of objects"
-    assert wait_for_status(server, "good", "online")
+    assert wait_for_status(shared_server, "good", "online")
 
 
-def test_one_odd_entry_costs_one_entry_and_never_the_machine(server: RunningServer, fakes: FakeFleet) -> None:
+def test_one_odd_entry_costs_one_entry_and_never_the_machine(
+    shared_server: RunningServer, fakes: FakeFleet
+) -> None:
     gpus = gpu_body(0, used_gb=1), gpu_body(1, used_gb=1, utilisation=808334905, temperature_c=4294967295)
     models = b'{"models": [{"model": 7}, {"name": "m", "size": -1, "expires_at": 1795453200}]}'
     odd = machine_yaml("odd", fakes.sidecar(*gpus), fakes.listen(http(models)))
-    server.write("odd.yaml", odd)
-    machine = wait_for_status(server, "odd", "online")
+    shared_server.write("odd.yaml", odd)
+    machine = wait_for_status(shared_server, "odd", "online")
     assert machine["loaded_models"] == ["m"]
     assert machine["ollama"]["models"][0]["size_bytes"] is None
     assert [gpu["utilisation"] for gpu in machine["telemetry"]["gpu"]] == [47, None]
@@ -129,16 +137,16 @@ def test_one_odd_entry_costs_one_entry_and_never_the_machine(server: RunningServ
     assert "gpu[1].utilisation: 808334905 is out of range" in machine["status_reason"]
 
 
-def test_fifty_broken_files_beside_two_good_ones(server: RunningServer, fakes: FakeFleet) -> None:
+def test_fifty_broken_files_beside_two_good_ones(shared_server: RunningServer, fakes: FakeFleet) -> None:
     for number in range(50):
-        server.write(f"broken{number}.yaml", ["name: [", "", "name: x", "a: b: c", "- 1"][number % 5])
+        shared_server.write(f"broken{number}.yaml", ["name: [", "", "name: x", "a: b: c", "- 1"][number % 5])
     for name in ("one", "two"):
-        server.write(f"{name}.yaml", machine_yaml(name, fakes.sidecar(), fakes.ollama()))
-    body = server.get("/api/machines").json()
+        shared_server.write(f"{name}.yaml", machine_yaml(name, fakes.sidecar(), fakes.ollama()))
+    body = shared_server.get("/api/machines").json()
     assert [machine["name"] for machine in body["machines"]] == ["one", "two"]
     assert len({error["file"] for error in body["errors"]}) == 50
-    wait_for_status(server, "one", "online")
-    wait_for_status(server, "two", "online")
+    wait_for_status(shared_server, "one", "online")
+    wait_for_status(shared_server, "two", "online")
 
 
 def test_a_file_that_breaks_stays_in_force_in_every_worker_and_over_a_restart(
@@ -206,41 +214,43 @@ def test_a_live_hosts_sample_is_seen_while_others_hang(tmp_path: Path, fakes: Fa
 
 
 def test_a_database_that_another_program_locks_turns_no_machine_offline(
-    server: RunningServer, fakes: FakeFleet
+    shared_server: RunningServer, fakes: FakeFleet
 ) -> None:
-    server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
-    wait_for_status(server, "one", "online")
-    other = sqlite3.connect(server.data / "telemetry.db", isolation_level=None)
+    shared_server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
+    wait_for_status(shared_server, "one", "online")
+    other = sqlite3.connect(shared_server.data / "telemetry.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    wait_until(lambda: server.get("/health").json()["store"]["state"] == "error")
-    assert "locked" in server.get("/health").json()["store"]["message"]
-    assert server.get("/health/ready").status_code == 503
-    assert wait_for_status(server, "one", "unknown")
+    wait_until(lambda: shared_server.get("/health").json()["store"]["state"] == "error")
+    assert "locked" in shared_server.get("/health").json()["store"]["message"]
+    assert shared_server.get("/health/ready").status_code == 503
+    assert wait_for_status(shared_server, "one", "unknown")
     other.execute("ROLLBACK")
     other.close()
-    wait_for_status(server, "one", "online")
-    assert server.get("/health").json()["store"] == {"state": "ok", "message": None}
+    wait_for_status(shared_server, "one", "online")
+    assert shared_server.get("/health").json()["store"] == {"state": "ok", "message": None}
 
 
 def test_a_file_replaced_by_half_of_itself_while_sixteen_clients_read(
-    server: RunningServer, fakes: FakeFleet
+    shared_server: RunningServer, fakes: FakeFleet
 ) -> None:
     text = machine_yaml("one", fakes.sidecar(), fakes.ollama())
-    server.write("one.yaml", text)
-    wait_for_status(server, "one", "online")
+    shared_server.write("one.yaml", text)
+    wait_for_status(shared_server, "one", "online")
     answers: list[Any] = []
     ended = threading.Event()
 
     def read() -> None:
         while not ended.is_set():
-            answers.append([one["name"] for one in server.get("/api/infrastructure").json()["machines"]])
+            answers.append(
+                [one["name"] for one in shared_server.get("/api/infrastructure").json()["machines"]]
+            )
 
     readers = [threading.Thread(target=read) for _ in range(16)]
     for reader in readers:
         reader.start()
     for _ in range(20):
         for half in (text[: len(text) // 2], text):
-            (server.machines / "one.yaml").write_text(half)
+            (shared_server.machines / "one.yaml").write_text(half)
             seen = len(answers)
             wait_until(partial(_more_than, answers, seen + 3))
     ended.set()
@@ -249,12 +259,14 @@ def test_a_file_replaced_by_half_of_itself_while_sixteen_clients_read(
     assert {json.dumps(names) for names in answers} == {'["one"]'}
 
 
-def test_a_reading_that_changes_is_seen_in_the_next_cycle(server: RunningServer, fakes: FakeFleet) -> None:
+def test_a_reading_that_changes_is_seen_in_the_next_cycle(
+    shared_server: RunningServer, fakes: FakeFleet
+) -> None:
     sidecar = fakes.sidecar(gpu_body(0, used_gb=1))
-    server.write("one.yaml", machine_yaml("one", sidecar, fakes.listen(http(ollama_body()))))
-    wait_for_status(server, "one", "online")
+    shared_server.write("one.yaml", machine_yaml("one", sidecar, fakes.listen(http(ollama_body()))))
+    wait_for_status(shared_server, "one", "online")
     sidecar.answer = http(sidecar_body(gpu_body(0, used_gb=20)))
-    wait_until(lambda: server.fleet()["one"]["telemetry"]["gpu"][0]["vram_free_gb"] == 4)
+    wait_until(lambda: shared_server.fleet()["one"]["telemetry"]["gpu"][0]["vram_free_gb"] == 4)
 
 
 def test_a_database_that_is_deleted_while_it_runs_is_made_anew(
@@ -270,18 +282,21 @@ def test_a_database_that_is_deleted_while_it_runs_is_made_anew(
     assert "was moved away or deleted" in server.log.read_text()
 
 
-def test_connections_that_say_nothing_keep_nobody_out(server: RunningServer) -> None:
-    idle = [socket.create_connection(("127.0.0.1", int(server.settings["MACHINES_PORT"]))) for _ in range(60)]
-    assert server.get("/health").ok
+def test_connections_that_say_nothing_keep_nobody_out(shared_server: RunningServer) -> None:
+    idle = [
+        socket.create_connection(("127.0.0.1", int(shared_server.settings["MACHINES_PORT"])))
+        for _ in range(60)
+    ]
+    assert shared_server.get("/health").ok
     for connection in idle:
         connection.close()
 
 
-def test_what_is_no_request_is_refused_in_json(server: RunningServer) -> None:
-    with socket.create_connection(("127.0.0.1", int(server.settings["MACHINES_PORT"]))) as connection:
+def test_what_is_no_request_is_refused_in_json(shared_server: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", int(shared_server.settings["MACHINES_PORT"]))) as connection:
         connection.sendall(b"garbage\r\n\r\n")
         answer = connection.makefile("rb").read()
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"400" in head
     assert json.loads(body)["error"] == "bad_request"
-    assert server.get("//api//machines").json()["error"] == "not_found"
+    assert shared_server.get("//api//machines").json()["error"] == "not_found"

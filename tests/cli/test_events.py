@@ -93,7 +93,8 @@ class Follower:
                 [PROGRAM, "events", "--follow", *words, "--server", url],
                 stdout=output,
                 stderr=errors,
-                env=clean_environment(),
+                # Ctrl-C may come just when a socket has been made.
+                env=clean_environment(PYTHONWARNINGS="error,ignore::ResourceWarning"),
                 start_new_session=True,
             )
 
