@@ -26,7 +26,8 @@ class Two:
 @contextmanager
 def two_machines(folder: Path) -> Iterator[Two]:
     # A long interval: a host that dies stays online for the server meanwhile.
-    server, ollamas = RunningServer(folder, MACHINES_POLL_INTERVAL_S="30"), {}
+    settings = {"MACHINES_POLL_INTERVAL_S": "600", "MACHINES_POLL_TIMEOUT_S": "30"}
+    server, ollamas = RunningServer(folder, **settings), dict[str, FakeEndpoint]()
     with FakeFleet() as fakes:
         for name, used in (("more", 4), ("less", 14)):
             ollamas[name] = fakes.ollama(LLAMA)

@@ -62,7 +62,7 @@ def test_the_state_of_a_small_fleet_is_never_outdated(polled: Polled, tmp_path: 
 def test_that_of_a_large_one_is_built_in_the_background_and_prepared_before_it_is_used(
     large: Declared,
 ) -> None:
-    recent, prepared = RecentState(large.current), list[Fleet]()
+    recent, prepared = RecentState(large.current, max_lag_s=60), list[Fleet]()
     before = recent.get(prepared.append)
     large.poll(2)
 
@@ -72,7 +72,7 @@ def test_that_of_a_large_one_is_built_in_the_background_and_prepared_before_it_i
         return used(fleet) == 2
 
     assert not is_renewed()
-    wait_until(is_renewed, 2)
+    wait_until(is_renewed)
     assert [used(fleet) for fleet in prepared] == [2]
 
 
@@ -97,10 +97,10 @@ def test_a_failure_is_logged_and_no_state_is_kept_for_longer_than_it_may(
     def fails(_: Fleet) -> None:
         raise ValueError("some fault")
 
-    recent = RecentState(large.current, max_lag_s=1)
+    recent = RecentState(large.current, max_lag_s=4)
     recent.get(fails)
     large.poll(2)
-    wait_until(lambda: used(recent.get(fails).fleet) == 2, 5)
+    wait_until(lambda: used(recent.get(fails).fleet) == 2)
     assert "some fault" in caplog.text
 
 
