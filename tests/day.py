@@ -82,7 +82,7 @@ class Day:
     def becomes(self, expected: dict[str, Any], model: str = LLAMA, **question: Any) -> dict[str, Any]:
         """Wait until that is the answer, and give it whole."""
         try:
-            wait_until(lambda: self.asked(model, **question) == expected, 15)
+            wait_until(lambda: self.asked(model, **question) == expected)
         except AssertionError:
             raise AssertionError(f"not {expected} but {self.asked(model, **question)}: {self.body}") from None
         return self.body
@@ -95,7 +95,7 @@ class Day:
             seen.add(self.server.fleet()[name]["sampled_at"])
             return sum(at > moment for at in seen) > 1
 
-        wait_until(is_polled, 15)
+        wait_until(is_polled)
 
     def reason(self, name: str) -> str:
         """Why the last answer put that machine where it is."""

@@ -91,11 +91,11 @@ class RunningServer:
 
     def get(self, path: str, **options: Any) -> requests.Response:
         """GET a path of this server."""
-        return requests.get(self.url + path, timeout=10, **options)
+        return requests.get(self.url + path, timeout=60, **options)
 
     def post(self, path: str, body: object) -> requests.Response:
         """POST JSON to a path of this server."""
-        return requests.post(self.url + path, json=body, timeout=10)
+        return requests.post(self.url + path, json=body, timeout=60)
 
     def fleet(self) -> dict[str, dict[str, Any]]:
         """/api/infrastructure, by name."""

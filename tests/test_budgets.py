@@ -80,7 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with FakeFleet() as fakes, RunningServer(folder, MACHINES_POLL_INTERVAL_S="2") as running:
         sidecar = fakes.sidecar(gpu_body(0, used_gb=1, uuid="GPU-there"))
         running.write("there.yaml", machine_yaml("there", sidecar, fakes.ollama(LLAMA)))
-        wait_until(lambda: running.get("/api/route", params={"model": LLAMA}).ok, 20)
+        wait_until(lambda: running.get("/api/route", params={"model": LLAMA}).ok)
         yield running
 
 
@@ -134,7 +134,7 @@ def test_who_asks_much_of_the_past_keeps_nobody_waiting(server: RunningServer) -
         began = time.monotonic()
         lease = server.post("/api/leases", {"model": LLAMA})
         assert lease.status_code == 201
-        requests.delete(f"{server.url}/api/leases/{lease.json()['lease']}", timeout=10).raise_for_status()
+        requests.delete(f"{server.url}/api/leases/{lease.json()['lease']}", timeout=60).raise_for_status()
         took.append(time.monotonic() - began)
         most = max(most, *resident_bytes(server))
     for thread in threads:
@@ -166,7 +166,7 @@ def test_questions_that_were_asked_take_little_memory(server: RunningServer) -> 
 def test_a_body_in_chunks_has_the_same_limit(server: RunningServer) -> None:
     for size, status in ((2**16, 400), (2**16 + 1, 413), (2**16 + 2, 413), (2**21, 413)):
         chunks = (b" " * min(1000, size - at) for at in range(0, size, 1000))
-        response = requests.post(f"{server.url}/api/leases", data=chunks, timeout=10)
+        response = requests.post(f"{server.url}/api/leases", data=chunks, timeout=60)
         assert (response.status_code, response.json()["error"][:3]) == (
             status,
             "bad" if status == 400 else "req",

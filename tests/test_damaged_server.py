@@ -55,7 +55,7 @@ def damage_for_good(server: RunningServer, damage: Callable[[Path], None]) -> No
         damage(path)
         return "unwritten polls are kept" in server.log.read_text()
 
-    wait_until(is_noticed, 20)
+    wait_until(is_noticed)
 
 
 def declared(folder: Path, fakes: FakeFleet) -> None:
@@ -71,7 +71,7 @@ def test_it_is_not_ready_and_says_what_helps(
     with RunningServer(tmp_path) as server:
         wait_for_status(server, "one", "online")
         damage_for_good(server, damage)
-        wait_until(lambda: server.get("/health/ready").status_code == 503, 5)
+        wait_until(lambda: server.get("/health/ready").status_code == 503)
 
         def says_what_helps() -> bool:
             said = server.get("/health").json()["store"]
@@ -95,8 +95,8 @@ def test_it_goes_on_with_a_new_one_when_it_is_told_to(
     with RunningServer(tmp_path, MACHINES_ON_DAMAGE="new") as server:
         wait_for_status(server, "one", "online")
         damage(server.data / "telemetry.db")
-        wait_until(lambda: list(server.data.glob("telemetry.db.damaged-*Z")), 10)
-        wait_until(lambda: server.get("/health/ready").status_code == 200, 10)
+        wait_until(lambda: list(server.data.glob("telemetry.db.damaged-*Z")))
+        wait_until(lambda: server.get("/health/ready").status_code == 200)
         wait_for_status(server, "one", "online")
         assert server.get("/api/machines/one/history").status_code == 200
 
@@ -125,8 +125,8 @@ def test_it_goes_on_with_a_new_one_when_the_old_one_is_deleted_or_moved_away_wit
     with RunningServer(tmp_path) as server:
         wait_for_status(server, "one", "online")
         take_away(server.data / "telemetry.db")
-        wait_until(lambda: "creating a new one" in server.log.read_text(), 10)
-        wait_until(lambda: server.get("/health/ready").status_code == 200, 10)
+        wait_until(lambda: "creating a new one" in server.log.read_text())
+        wait_until(lambda: server.get("/health/ready").status_code == 200)
         wait_for_status(server, "one", "online")
         assert list(server.data.glob("telemetry.db.damaged-*Z-wal"))
         assert "I/O error" not in server.log.read_text()

@@ -37,7 +37,7 @@ def hold(server: RunningServer, fakes: FakeFleet, **free_gb: tuple[float, ...]) 
 
 
 def lease(server: RunningServer, **body: Any) -> requests.Response:
-    return requests.post(f"{server.url}/api/leases", json={"model": LLAMA} | body, timeout=10)
+    return requests.post(f"{server.url}/api/leases", json={"model": LLAMA} | body, timeout=60)
 
 
 def held(server: RunningServer) -> list[dict[str, Any]]:
@@ -179,7 +179,7 @@ def test_a_killed_worker_leaves_no_half_lease_and_loses_none(server: RunningServ
             body = {"model": LLAMA, "min_free_vram_gb": 0.01, "holder": key["Idempotency-Key"], "ttl_s": 600}
             for _ in range(20):
                 try:
-                    answer = requests.post(f"{server.url}/api/leases", json=body, headers=key, timeout=10)
+                    answer = requests.post(f"{server.url}/api/leases", json=body, headers=key, timeout=60)
                 except requests.RequestException:
                     time.sleep(0.05)
                     continue
@@ -221,17 +221,17 @@ def test_a_lease_is_broken_by_its_machine_and_not_by_our_own_faults(
     os.kill(poller, signal.SIGSTOP)
     try:
         wait_for_status(server, "one", "unknown", 20)
-        assert requests.post(renew, timeout=10).status_code == 200
+        assert requests.post(renew, timeout=60).status_code == 200
     finally:
         os.kill(poller, signal.SIGCONT)
     wait_for_status(server, "one", "online", 20)
     sidecar.stop()
     ollama.stop()
     wait_for_status(server, "one", "offline")
-    broken = requests.post(renew, json={"ttl_s": 5}, timeout=10)
+    broken = requests.post(renew, json={"ttl_s": 5}, timeout=60)
     assert (broken.status_code, broken.json()["error"]) == (409, "lease_broken")
     assert "connection refused" in broken.json()["message"]
     (there,) = held(server)
     assert "offline" in there["broken"]
     assert there["ttl_s"] == 600  # it was not renewed
-    assert requests.delete(renew.removesuffix("/renew"), timeout=10).status_code == 200
+    assert requests.delete(renew.removesuffix("/renew"), timeout=60).status_code == 200

@@ -63,7 +63,7 @@ def test_digests_are_proof_and_unmeasured_memory_is_unknown(day: Day) -> None:
     local.stores(DISK, (QWEN, sha(QWEN), 38 * GIB))
     amd.holds()
     both = {"best": "amd", "amd": "cold", "local": "cold", "bridge": "model_not_there"}
-    wait_until(lambda: day.asked(QWEN, cold="true") in (both, both | {"best": "local"}), 15)
+    wait_until(lambda: day.asked(QWEN, cold="true") in (both, both | {"best": "local"}))
     assert {one["name"]: one["needs_from"] for one in day.body["candidates"]} == {
         "amd": "learned",
         "local": "learned_elsewhere",

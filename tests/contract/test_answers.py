@@ -118,7 +118,7 @@ def live_through(world: World, fakes: FakeFleet) -> None:
     (world.server.machines / "removed.yaml").unlink()
     del world.files["removed"]
     (world.server.machines / "broken.yaml").write_text(BROKEN_FILE)
-    wait_until(lambda: world.types_of_events() >= {*EVENT_TYPES} - {"unknown"}, 20)
+    wait_until(lambda: world.types_of_events() >= {*EVENT_TYPES} - {"unknown"})
 
 
 def as_declared(body: bytes, kind: Any) -> Any:

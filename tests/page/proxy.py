@@ -67,6 +67,6 @@ class Proxy:
     def _answers(self) -> bool:
         assert self._process.poll() is None, self.log.read_text()
         try:
-            return requests.get(f"{self.url}/health", timeout=5).ok
+            return requests.get(f"{self.url}/health", timeout=60).ok
         except requests.ConnectionError:
             return False

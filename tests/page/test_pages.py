@@ -209,10 +209,10 @@ def test_every_answer_of_the_page_is_locked_down(fleet_server: RunningServer) ->
 
 def test_files_are_sent_packed_or_not_and_not_twice(fleet_server: RunningServer) -> None:
     url = fleet_server.url + "/static/app.js"
-    packed = requests.get(url, headers={"Accept-Encoding": "gzip"}, stream=True, timeout=5)
-    plain = requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=5)
+    packed = requests.get(url, headers={"Accept-Encoding": "gzip"}, stream=True, timeout=60)
+    plain = requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=60)
     assert gzip.decompress(packed.raw.read()) == plain.content
-    again = requests.get(url, headers={"If-None-Match": plain.headers["ETag"]}, timeout=5)
+    again = requests.get(url, headers={"If-None-Match": plain.headers["ETag"]}, timeout=60)
     assert (again.status_code, again.content) == (304, b"")
 
 

@@ -21,7 +21,7 @@ def test_a_poller_can_run_again_after_it_was_stopped(world: World, fakes: FakeFl
 
 def test_a_new_leader_polls_at_once(world: World) -> None:
     with world.polled(60, 0.5):
-        wait_until(lambda: world.came(Cycle), 15)
+        wait_until(lambda: world.came(Cycle))
 
 
 def test_only_one_of_two_pollers_of_one_process_leads(world: World, tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_only_one_of_two_pollers_of_one_process_leads(world: World, tmp_path: Pa
         wait_until(lambda: world.came(Cycle))
         with other.polled(0.5, 0.3):
             seen = len(world.came(Cycle))
-            wait_until(lambda: len(world.came(Cycle)) >= seen + 3, 15)
+            wait_until(lambda: len(world.came(Cycle)) >= seen + 3)
             assert other.items == []
 
 
@@ -66,12 +66,12 @@ def test_of_two_processes_one_leads_and_the_other_takes_over_when_it_is_killed(t
         assert leader is not None
         first, second = sorted(processes, key=lambda process: process.pid != leader.pid)
         assert first.pid == leader.pid
-        wait_until(lambda: cycles_of(first.pid), 20)
+        wait_until(lambda: cycles_of(first.pid))
         assert cycles_of(second.pid) == []
         first.kill()
         killed_at = time.time()
         first.wait()
-        wait_until(lambda: cycles_of(second.pid), 20)
+        wait_until(lambda: cycles_of(second.pid))
         assert cycles_of(second.pid)[0] - killed_at < interval_s
         found = PollerLock(lock).leader()
         assert found is not None

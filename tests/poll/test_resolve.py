@@ -95,7 +95,7 @@ def test_a_name_that_had_to_wait_for_others_too_long_is_not_to_blame(ask: Ask) -
 def resolved(host: str) -> Resolver:
     resolver = Resolver()
     resolver.ask(host)
-    wait_until(lambda: not resolver.looks_up(host), 40)
+    wait_until(lambda: not resolver.looks_up(host))
     return resolver
 
 

@@ -19,7 +19,7 @@ def test_cycles_begin_in_a_steady_rhythm_however_long_they_last(world: World, fa
     world.declare("slow", fakes.listen(None))
     world.declare("quick", fakes.ollama())
     with world.polled(1, 0.7):
-        wait_until(lambda: len(world.came(Cycle)) >= 4, 15)
+        wait_until(lambda: len(world.came(Cycle)) >= 4)
     cycles = world.came(Cycle)
     first = cycles[0].started_at
     assert cycles[3].started_at - first < 5  # 3 s, or 5.1 s if each began 1 s after the end of the one before
@@ -47,7 +47,7 @@ def test_a_cycle_tells_of_the_machines_then_of_each_result_and_then_that_it_ende
 def test_an_unchanged_registry_is_told_only_once(world: World, fakes: FakeFleet) -> None:
     world.declare("one", fakes.ollama())
     with world.polled(0.5, 0.3):
-        wait_until(lambda: len(world.came(Cycle)) >= 3, 15)
+        wait_until(lambda: len(world.came(Cycle)) >= 3)
     assert len(world.came(Registry)) == 1
 
 

@@ -32,16 +32,16 @@ def test_however_the_wall_clock_is_set_both_jobs_go_on_and_nothing_is_made_up_fo
         return ollama.asked("/api/ps") >= before + 5
 
     try:
-        wait_until(lambda: "library" in output.read_text(), 20)
+        wait_until(lambda: "library" in output.read_text())
         resident = psutil.Process(process.pid).memory_info().rss
         for step_s in steps_s:
             asked, began = ollama.asked("/api/ps"), time.monotonic()
             clock.set(step_s)
-            wait_until(partial(asked_again, asked), 10)
+            wait_until(partial(asked_again, asked))
             assert ollama.asked("/api/ps") - asked <= (time.monotonic() - began) / 0.5 + 3
         ollama.answers[TAGS] = http(tags_body(("new:1", "d", 1)))
         ollama.answer = http(ollama_body("new:1"))  # a reason to look at the disk
-        wait_until(lambda: output.read_text().count("library") > 1, 12)
+        wait_until(lambda: output.read_text().count("library") > 1)
         assert psutil.Process(process.pid).memory_info().rss - resident < 40 * 2**20
     finally:
         process.terminate()

@@ -16,7 +16,7 @@ def test_what_is_on_disk_is_asked_once_of_those_that_answer(world: World, fakes:
     world.declare("dead", dead)
     with world.polled(1, 0.9):  # so long that no answer is late: it would be a reason to ask again
         (library,) = wait_until(lambda: world.came(Library))
-        wait_until(lambda: len(world.came(Cycle)) >= 5, 20)
+        wait_until(lambda: len(world.came(Cycle)) >= 5)
     assert (library.machine, library.url) == ("there", there.url(""))
     assert library.models == (
         StoredModel("llama3.1:70b", sha("llama"), 40),
@@ -34,7 +34,7 @@ def test_a_model_that_comes_into_memory_and_is_not_known_to_be_on_disk_is_a_reas
     with world.polled(1, 0.9):
         wait_until(lambda: world.came(Library))
         ollama.answer, ollama.answers[TAGS] = http(ollama_body("llama3.1:70b")), LLAMA
-        wait_until(lambda: len(world.came(Library)) == 2, 20)
+        wait_until(lambda: len(world.came(Library)) == 2)
     assert [model.model for model in world.came(Library)[1].models] == ["llama3.1:70b"]
 
 

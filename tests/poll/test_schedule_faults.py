@@ -22,10 +22,10 @@ def test_what_we_could_not_ask_is_told_in_the_lock_and_not_to_the_sink(
 
     world.on_put = stall
     with world.polled(2, 0.5):
-        wait_until(lambda: (found := PollerLock(world.lock).leader()) and "poll" in found.faults, 15)
+        wait_until(lambda: (found := PollerLock(world.lock).leader()) and "poll" in found.faults)
         assert [result.machine for result in world.came(PollResult)] == ["quick"]
         assert len(world.came(Cycle)) == 1
-        wait_until(lambda: (found := PollerLock(world.lock).leader()) and not found.faults, 20)
+        wait_until(lambda: (found := PollerLock(world.lock).leader()) and not found.faults)
     assert State.BUSY in {result.state for result in world.came(PollResult)}
 
 
@@ -56,7 +56,7 @@ def test_a_cycle_that_fails_does_not_spoil_the_next(world: World, fakes: FakeFle
 
     world.on_put = fail_once
     with world.polled(0.6, 0.4):
-        wait_until(lambda: len(world.came(Cycle)) >= 2, 15)
+        wait_until(lambda: len(world.came(Cycle)) >= 2)
     assert failed
     assert {result.machine for result in world.came(PollResult)[1:]} == {"one", "silent"}
 
@@ -68,8 +68,8 @@ def test_a_host_that_sends_bytes_that_are_no_text_ends_no_cycle(world: World, fa
     good.answers["/api/tags"] = http(tags_body(("m", "d", 1)))
     world.declare("one", good)
     with world.polled(0.6, 0.4):
-        wait_until(lambda: len(world.came(Cycle)) >= 3, 15)
-        wait_until(lambda: world.came(Library), 15)
+        wait_until(lambda: len(world.came(Cycle)) >= 3)
+        wait_until(lambda: world.came(Library))
         found = PollerLock(world.lock).leader()
     assert {one.state for one in world.came(PollResult) if one.machine == "one"} == {State.OK}
     assert {one.state for one in world.came(PollResult) if one.machine == "bad"} == {State.ERROR}
@@ -92,6 +92,6 @@ def test_a_new_machine_whose_poll_fails_leaves_the_others_polled(world: World, f
         since = PollerLock(world.lock).leader()
         world.declare("new", fakes.ollama("m"))
         wait_until(lambda: failed)
-        wait_until(lambda: len(world.came(Cycle)) >= 2, 15)
+        wait_until(lambda: len(world.came(Cycle)) >= 2)
         assert PollerLock(world.lock).leader() == since
     assert world.closed == 1

@@ -67,7 +67,7 @@ def test_a_worker_that_answers_is_replaced_and_polling_goes_on(server: RunningSe
         for pid in others:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: len(workers(server)) == 3 and not others & workers(server))
-        wait_until(lambda: requests.get(server.url + "/health", timeout=5).ok)
+        wait_until(lambda: requests.get(server.url + "/health", timeout=60).ok)
         assert server.poller_pid() == poller
 
 
@@ -89,7 +89,7 @@ def test_exactly_one_polls_after_a_reload_and_with_a_worker_more_or_fewer(
             wait_until(lambda: len(workers(server)) == left)
             if number == signal.SIGHUP:
                 assert not before & workers(server)
-        wait_until(lambda: requests.get(server.url + "/health/ready", timeout=5).ok)
+        wait_until(lambda: requests.get(server.url + "/health/ready", timeout=60).ok)
 
 
 def test_connections_of_a_worker_that_is_gone_count_no_more(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Fleet:
 
     def release(self, lease: str) -> None:
         """End a lease that a recipe leaves to its end."""
-        assert requests.delete(f"{self.server.url}/api/leases/{lease}", timeout=10).ok
+        assert requests.delete(f"{self.server.url}/api/leases/{lease}", timeout=60).ok
 
 
 @contextmanager

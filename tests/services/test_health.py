@@ -24,7 +24,7 @@ def test_health_names_every_fault_of_the_poller(polled: Polled) -> None:
     assert (poller.state, poller.message) == ("running", f"{clock}; {sockets}")
     an_hour_ago = time.time() - 3600
     polled.writer.write([Cycle(an_hour_ago, an_hour_ago, 0.1, 0.05)])
-    wait_until(lambda: polled.services.health.health().poller.state == "stalled", 5)
+    wait_until(lambda: polled.services.health.health().poller.state == "stalled")
     message = polled.services.health.health().poller.message or ""
     assert message.startswith("the poller is stalled")
     assert message.endswith(f"; {clock}; {sockets}")

@@ -148,7 +148,7 @@ def test_a_signal_ends_the_sidecar_and_its_child(number: int, start: Start, scen
     child = sidecar.child()
     log = sidecar.log
     sidecar.process.send_signal(number)
-    assert sidecar.process.wait(timeout=5) == 0
+    assert sidecar.process.wait(timeout=30) == 0
     assert is_gone(child)
     assert sidecar.log == log
 
@@ -159,7 +159,7 @@ def test_two_signals_at_once_are_one_end(start: Start) -> None:
     log = sidecar.log
     for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
         sidecar.process.send_signal(number)
-    assert sidecar.process.wait(timeout=5) == 0
+    assert sidecar.process.wait(timeout=30) == 0
     assert sidecar.log == log
 
 
@@ -179,7 +179,7 @@ def test_a_killed_sidecar_leaves_no_child(hang: str | None, start: Start, scenar
     child = sidecar.child()
     scenario.change(hang=hang)
     sidecar.process.kill()
-    sidecar.process.wait(timeout=5)
+    sidecar.process.wait(timeout=30)
     wait_until(lambda: is_gone(child), "the child ends itself")
 
 

