@@ -38,7 +38,7 @@ def test_make_run_shows_this_machine_live_and_ends_without_a_trace(
         SIDECAR_PORT=str(sidecar_port),
         SIDECAR_HOST="127.0.0.1",
         MACHINES_POLL_INTERVAL_S="1",
-        MACHINES_POLL_TIMEOUT_S="0.5",
+        MACHINES_POLL_TIMEOUT_S="0.9",
     )
     del environment["PYTHONWARNINGS"]  # what pip warns of is not ours
     with log.open("wb") as out:

@@ -14,13 +14,13 @@ from tests.poll.world import World
 def test_a_poller_can_run_again_after_it_was_stopped(world: World, fakes: FakeFleet) -> None:
     world.declare("one", fakes.ollama())
     for number in (1, 2):
-        with world.polled(30, 5):
+        with world.polled(300, 5):
             wait_until(lambda: len(world.came(Cycle)) > world.closed)
         assert world.closed == number
 
 
 def test_a_new_leader_polls_at_once(world: World) -> None:
-    with world.polled(60, 0.5):
+    with world.polled(600, 0.5):
         wait_until(lambda: world.came(Cycle))
 
 
@@ -38,7 +38,7 @@ def test_only_one_of_two_pollers_of_one_process_leads(world: World, tmp_path: Pa
 
 def test_a_poller_that_cannot_make_its_lock_waits_until_it_can(world: World) -> None:
     world.lock.parent.write_text("in the way")
-    with world.polled(30, 5):
+    with world.polled(300, 5):
         time.sleep(0.6)  # it tries twice
         assert world.items == []
         world.lock.parent.unlink()

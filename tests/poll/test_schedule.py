@@ -32,7 +32,7 @@ def test_a_cycle_tells_of_the_machines_then_of_each_result_and_then_that_it_ende
     world: World, fakes: FakeFleet
 ) -> None:
     world.declare("one", fakes.ollama("m"))
-    with world.polled(30, 5):
+    with world.polled(300, 5):
         wait_until(lambda: world.came(Cycle))
     registry, result, sample, cycle = world.items
     assert isinstance(registry, Registry)
@@ -52,7 +52,7 @@ def test_an_unchanged_registry_is_told_only_once(world: World, fakes: FakeFleet)
 
 
 def test_a_fleet_without_machines_has_cycles_too(world: World) -> None:
-    with world.polled(30, 5):
+    with world.polled(300, 5):
         wait_until(lambda: world.came(Cycle))
     assert world.came(Sample) == []
 
@@ -60,7 +60,7 @@ def test_a_fleet_without_machines_has_cycles_too(world: World) -> None:
 def test_a_new_machine_is_polled_at_once_and_not_at_the_next_cycle(world: World, fakes: FakeFleet) -> None:
     old, new = fakes.ollama("m"), fakes.ollama("m")
     world.declare("old", old)
-    with world.polled(60, 5):
+    with world.polled(600, 5):
         wait_until(lambda: world.came(Cycle))
         world.declare("new", new)
         wait_until(lambda: [sample for sample in world.came(Sample) if sample.machine == "new"])
@@ -73,7 +73,7 @@ def test_a_new_machine_is_polled_at_once_and_not_at_the_next_cycle(world: World,
 def test_a_machine_at_a_new_address_is_polled_at_once(world: World, fakes: FakeFleet) -> None:
     old, new = fakes.ollama("m"), fakes.ollama("m")
     world.declare("one", old)
-    with world.polled(60, 5):
+    with world.polled(600, 5):
         wait_until(lambda: world.came(Cycle))
         world.declare("one", new)
         wait_until(lambda: new.requests)
@@ -104,7 +104,7 @@ def test_stop_ends_it_at_once_even_while_hosts_hang(
     silent = fakes.listen(None)
     if not newcomer:
         world.declare("silent", silent)
-    with world.polled(60, 40) as stop:
+    with world.polled(600, 40) as stop:
         if newcomer:
             wait_until(lambda: world.came(Cycle))
             world.declare("silent", silent)
@@ -127,7 +127,7 @@ def test_an_answer_out_of_turn_is_compared_with_that_of_the_cycle(world: World, 
         await writer.drain()
 
     world.declare("one", fakes.scripted(answer_at_work))
-    with world.polled(60, 5):
+    with world.polled(600, 5):
         wait_until(lambda: world.came(Cycle))
         (first,) = world.came(PollResult)
         wait_until(lambda: time.time() - first.at > 1)

@@ -18,10 +18,10 @@ def test_what_we_could_not_ask_is_told_in_the_lock_and_not_to_the_sink(
 
     def stall(item: Item) -> None:
         if isinstance(item, Sample) and len(world.came(Cycle)) == 0:
-            time.sleep(1.2)
+            time.sleep(2.4)
 
     world.on_put = stall
-    with world.polled(2, 0.5):
+    with world.polled(4, 1):
         wait_until(lambda: (found := PollerLock(world.lock).leader()) and "poll" in found.faults)
         assert [result.machine for result in world.came(PollResult)] == ["quick"]
         assert len(world.came(Cycle)) == 1
@@ -30,7 +30,7 @@ def test_what_we_could_not_ask_is_told_in_the_lock_and_not_to_the_sink(
 
 
 def test_a_fault_of_the_sink_stands_in_the_lock_until_it_is_mended(world: World) -> None:
-    with world.polled(30, 5):
+    with world.polled(300, 5):
         wait_until(lambda: world.came(Cycle))
         world.on_fault("the disk is full")
         world.on_fault("the disk is full")
@@ -67,7 +67,7 @@ def test_a_host_that_sends_bytes_that_are_no_text_ends_no_cycle(world: World, fa
     good = fakes.ollama("m")
     good.answers["/api/tags"] = http(tags_body(("m", "d", 1)))
     world.declare("one", good)
-    with world.polled(0.6, 0.4):
+    with world.polled(1.2, 1.1):
         wait_until(lambda: len(world.came(Cycle)) >= 3)
         wait_until(lambda: world.came(Library))
         found = PollerLock(world.lock).leader()
