@@ -214,8 +214,8 @@ def test_it_ends_at_once_beside_idle_connections(tmp_path: Path) -> None:
         server.process.terminate()
         server.process.wait(timeout=60)
         assert not is_open(idle)
-    took = server.logged_at("Worker exiting") - server.logged_at("Handling signal: term")
-    assert took.total_seconds() < 4  # it waits 5 s for those that are being answered
+    took = server.logged_at("Shutting down: Master") - server.logged_at("Handling signal: term")
+    assert took.total_seconds() < 4.5  # it waits 5 s for those that are being answered
 
 
 def test_counts_of_a_worker_that_was_killed_are_forgotten_by_its_successor() -> None:
