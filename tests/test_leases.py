@@ -124,27 +124,27 @@ def test_no_vram_is_promised_twice_however_many_ask_at_once(
 
 @pytest.mark.parametrize("wanted_gb", [0, 2])
 def test_two_agents_in_the_same_second_get_different_machines(
-    server: RunningServer, fakes: FakeFleet, wanted_gb: float
+    shared_server: RunningServer, fakes: FakeFleet, wanted_gb: float
 ) -> None:
-    hold(server, fakes, much=(20,), little=(6,))
-    answers = [lease(server, min_free_vram_gb=wanted_gb).json()["machine"] for _ in range(2)]
+    hold(shared_server, fakes, much=(20,), little=(6,))
+    answers = [lease(shared_server, min_free_vram_gb=wanted_gb).json()["machine"] for _ in range(2)]
     assert answers == ["much", "little"]
 
 
 def test_what_only_one_can_have_is_given_once_and_the_other_is_told_when_to_ask_again(
-    server: RunningServer, fakes: FakeFleet
+    shared_server: RunningServer, fakes: FakeFleet
 ) -> None:
-    hold(server, fakes, one=(10,))
-    assert lease(server, min_free_vram_gb=6, ttl_s=30).status_code == 201
-    second = lease(server, min_free_vram_gb=6)
+    hold(shared_server, fakes, one=(10,))
+    assert lease(shared_server, min_free_vram_gb=6, ttl_s=30).status_code == 201
+    second = lease(shared_server, min_free_vram_gb=6)
     assert second.status_code == 503
     body = second.json()
     assert body["error"] == "no_machine"
     assert 25 < body["retry_after_s"] <= 30
     assert second.headers["Retry-After"] == str(body["retry_after_s"])
     assert body["rejected"][0]["code"] == "leased"
-    assert lease(server, min_free_vram_gb=4).status_code == 201
-    assert lease(server).status_code == 201  # it asks for no VRAM
+    assert lease(shared_server, min_free_vram_gb=4).status_code == 201
+    assert lease(shared_server).status_code == 201  # it asks for no VRAM
 
 
 def test_a_restart_keeps_the_leases(tmp_path: Path, fakes: FakeFleet) -> None:
@@ -158,11 +158,11 @@ def test_a_restart_keeps_the_leases(tmp_path: Path, fakes: FakeFleet) -> None:
         assert server.get(f"/api/route?model={LLAMA}").json()["candidates"][0]["free_vram_gb"] == 4.0
 
 
-def test_a_lease_ends_by_itself(server: RunningServer, fakes: FakeFleet) -> None:
-    hold(server, fakes, one=(10,))
-    assert lease(server, min_free_vram_gb=6, ttl_s=1).status_code == 201
-    wait_until(lambda: not held(server))
-    assert lease(server, min_free_vram_gb=10).status_code == 201
+def test_a_lease_ends_by_itself(shared_server: RunningServer, fakes: FakeFleet) -> None:
+    hold(shared_server, fakes, one=(10,))
+    assert lease(shared_server, min_free_vram_gb=6, ttl_s=1).status_code == 201
+    wait_until(lambda: not held(shared_server))
+    assert lease(shared_server, min_free_vram_gb=10).status_code == 201
 
 
 def test_a_killed_worker_leaves_no_half_lease_and_loses_none(server: RunningServer, fakes: FakeFleet) -> None:
