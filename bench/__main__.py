@@ -12,7 +12,7 @@ from typing import Protocol
 
 import click
 
-from bench import dispatch, history, large, outage, page, poll, route, scrape, serving
+from bench import dispatch, history, large, outage, page, poll, route, scrape, serving, signed
 from bench.table import Line, note, show
 
 
@@ -28,6 +28,7 @@ BENCHES: dict[str, Bench] = {
     "large": large.bench,
     "outage": outage.bench,
     "serving": serving.bench,
+    "signed": signed.bench,
     "route": route.bench,
     "dispatch": dispatch.bench,
     "page": page.bench,

@@ -123,6 +123,8 @@ class Settings(BaseModel):
         "info", description="the lowest level that is logged"
     )
     log_format: Literal["text", "json"] = Field("text", description="format of log lines")
+    tls_cert: Path | None = Field(None, description="certificate chain in PEM, to serve HTTPS")
+    tls_key: Path | None = Field(None, description="its private key in PEM")
     auth_mode: Literal["off", "observe", "enforce"] = Field(
         "off", description="whether requests must be signed; observe: write down which would be refused"
     )
@@ -146,6 +148,12 @@ class Settings(BaseModel):
                 f"MACHINES_POLL_TIMEOUT_S={self.poll_timeout_s:g} must be less than "
                 f"MACHINES_POLL_INTERVAL_S={self.poll_interval_s:g}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_certificate_has_its_key(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("MACHINES_TLS_CERT and MACHINES_TLS_KEY go together: set both or none")
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import traceback
+from pathlib import Path
 from types import FrameType
 
 from host_facts.host import Host
@@ -21,6 +22,7 @@ from sidecar.logs import start_log
 from sidecar.sampler import Sampler
 from sidecar.server import Server, listen
 from sidecar.settings import PREFIX, BadSettingError, Settings, read_settings, unknown_variables
+from tls_files import TlsFiles, TlsFilesError
 
 SETTINGS = ", ".join(f"{PREFIX}{field.upper()}" for field in Settings.__slots__)
 
@@ -39,6 +41,15 @@ def main() -> int:
         return 2
     start_log()
     authentication: Authentication | None = None
+    tls: TlsFiles | None = None
+    if settings.tls_cert and settings.tls_key:
+        try:
+            tls = TlsFiles(
+                Path(settings.tls_cert), Path(settings.tls_key), lambda fault: log.error("%s", fault)
+            )
+        except TlsFilesError as error:
+            sys.stderr.write(f"machines-sidecar: {error}\n")
+            return 2
     if settings.auth_mode != "off":
         try:
             authentication = Authentication(settings)
@@ -52,15 +63,18 @@ def main() -> int:
     except (OSError, UnicodeError) as error:
         sys.stderr.write(f"machines-sidecar: {_cannot_listen(settings, error)}\n")
         return 2
-    return _run(settings, listening, authentication)
+    return _run(settings, listening, authentication, tls)
 
 
-def _run(settings: Settings, listening: socket.socket, authentication: Authentication | None) -> int:
+def _run(
+    settings: Settings, listening: socket.socket, authentication: Authentication | None, tls: TlsFiles | None
+) -> int:
     gpus = GpuWatch(settings.sample_interval_s)
     sampler = Sampler(Host(), gpus, settings.sample_interval_s)
     hosts = HostRule(settings.allowed_hosts)
-    server = Server(listening, App(sampler, hosts, authentication))
+    server = Server(listening, App(sampler, hosts, authentication), tls=tls)
     address, port = listening.getsockname()[:2]
+    scheme = "https" if tls else "http"
     shown = f"[{address}]" if ":" in address else address
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -83,8 +97,8 @@ def _run(settings: Settings, listening: socket.socket, authentication: Authentic
         hosts.learn_own_name()
         gpus.start()
         sampler.start()
-        log.info("machines-sidecar %s listens on http://%s:%d/metrics", __version__, shown, port)
-        for warning in warnings(address, is_root=_is_root()):
+        log.info("machines-sidecar %s listens on %s://%s:%d/metrics", __version__, scheme, shown, port)
+        for warning in warnings(address, is_root=_is_root(), is_guarded=settings.auth_mode == "enforce"):
             log.warning("%s", warning)
         server.run()
     finally:

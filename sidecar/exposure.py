@@ -3,10 +3,10 @@
 from ipaddress import ip_address
 
 
-def warnings(address: str, *, is_root: bool) -> list[str]:
-    """One warning if it can be reached from other hosts, and one if it runs as root."""
+def warnings(address: str, *, is_root: bool, is_guarded: bool = False) -> list[str]:
+    """One warning if all can read it from other hosts, unless it `is_guarded` by signatures; one for root."""
     found = []
-    if not ip_address(address.partition("%")[0]).is_loopback:
+    if not is_guarded and not ip_address(address.partition("%")[0]).is_loopback:
         found.append(
             f"anyone who can reach {address} can read this host's metrics: "
             "allow only the server in a firewall, or set SIDECAR_HOST to an address of a private network"

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import socket
-import ssl
 import sys
 import time
 from collections.abc import Coroutine
@@ -16,6 +15,7 @@ from typing import Any, cast
 from sidecar.app import App
 from sidecar.connection import Connection, Limits
 from sidecar.connection_limit import ConnectionLimit, Slot
+from tls_files import TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +43,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server:
-    """Serves one listening socket until `stop`, with TLS if it is given a context."""
+    """Serves one listening socket until `stop`, with TLS if it is given a certificate."""
 
     def __init__(
         self,
         listening: socket.socket,
         app: App,
         limits: Limits | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
         listening.settimeout(0)
         self._listening, self._app, self._limits, self._tls = listening, app, limits or Limits(), tls
@@ -100,11 +100,13 @@ class Server:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         slot = Slot(address, task.cancel)
         self._connections.add(slot)
+        if self._tls is not None:
+            self._tls.refresh()
         try:
             transport, _ = await self._loop.connect_accepted_socket(
                 lambda: Connection(self._app, self._limits, self._connections, slot),
                 client,
-                ssl=self._tls,
+                ssl=self._tls.context if self._tls else None,
                 ssl_handshake_timeout=self._limits.head_s if self._tls else None,
                 ssl_shutdown_timeout=self._limits.linger_s if self._tls else None,
             )

@@ -24,6 +24,8 @@ class Settings:
     auth_mode: str = "off"
     auth_keys_dir: str | None = None
     metrics_token_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -31,6 +33,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     defaults = Settings()
     mode, keys = environ.get(f"{PREFIX}AUTH_MODE") or "off", environ.get(f"{PREFIX}AUTH_KEYS_DIR") or None
     _check_keys(mode, keys)
+    cert, key = environ.get(f"{PREFIX}TLS_CERT") or None, environ.get(f"{PREFIX}TLS_KEY") or None
+    if (cert is None) != (key is None):
+        raise BadSettingError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY go together: set both or none")
     return Settings(
         host=_host(environ.get(f"{PREFIX}HOST") or defaults.host),
         port=_port(environ.get(f"{PREFIX}PORT") or str(defaults.port)),
@@ -40,6 +45,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         allowed_hosts=_allowed_hosts(environ.get(f"{PREFIX}ALLOWED_HOSTS") or ""),
         auth_mode=mode,
         auth_keys_dir=keys,
+        tls_cert=cert,
+        tls_key=key,
         metrics_token_file=environ.get(f"{PREFIX}METRICS_TOKEN_FILE") or None,
     )
 

@@ -65,6 +65,12 @@ def expired_for(folder: Path, by: Path, name: str) -> Path:
     return certificate
 
 
+def protect(key: Path, passphrase: str) -> None:
+    """Protect a private key by a passphrase."""
+    _openssl("pkey", "-in", str(key), "-aes256", "-passout", f"pass:{passphrase}", "-out", f"{key}.protected")
+    Path(f"{key}.protected").replace(key)
+
+
 def _openssl(*words: str) -> None:
     subprocess.run([tool("openssl"), *words], check=True, capture_output=True)
 

@@ -51,9 +51,18 @@ class RunningServer:
     """`machines-server serve` (or `poll`) with its folders under `folder`, as a context manager."""
 
     def __init__(
-        self, folder: Path, *, command: str = "serve", prefix: Sequence[str] = (), **settings: str
+        self,
+        folder: Path,
+        *,
+        command: str = "serve",
+        prefix: Sequence[str] = (),
+        authority: str = "",
+        **settings: str,
     ) -> None:
-        """`prefix` is a command that runs the server, in other namespaces for instance, by becoming it."""
+        """`prefix` is a command that runs the server, in other namespaces for instance, by becoming it.
+
+        `authority` vouches for the certificate of a server that speaks HTTPS.
+        """
         self.machines, self.data = folder / "machines", folder / "var"
         self.machines.mkdir(exist_ok=True)
         self.log = folder / f"{command}.log"
@@ -67,7 +76,8 @@ class RunningServer:
         # On a busy machine hosts that are well take long to answer.
         timeout_s = 0.9 * float(self.settings["MACHINES_POLL_INTERVAL_S"])
         self.settings.setdefault("MACHINES_POLL_TIMEOUT_S", f"{timeout_s:g}")
-        self.url = f"http://127.0.0.1:{self.settings['MACHINES_PORT']}"
+        self._verify: str | bool = authority or True
+        self.url = f"{'https' if authority else 'http'}://127.0.0.1:{self.settings['MACHINES_PORT']}"
         self.process: subprocess.Popen[bytes]
 
     def __enter__(self) -> "RunningServer":
@@ -91,7 +101,7 @@ class RunningServer:
 
     def get(self, path: str, **options: Any) -> requests.Response:
         """GET a path of this server."""
-        return requests.get(self.url + path, timeout=60, **options)
+        return requests.get(self.url + path, timeout=60, verify=self._verify, **options)
 
     def post(self, path: str, body: object) -> requests.Response:
         """POST JSON to a path of this server."""

@@ -74,6 +74,13 @@ def write_end(pipe: Path) -> int | None:
         return None
 
 
+def interrupted(process: subprocess.Popen[bytes]) -> bool:
+    """Interrupt a process and its children; returns whether it has ended."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+    return process.poll() is not None
+
+
 def another_python(folder: Path) -> str:
     """The same Python at another place, as after an upgrade."""
     folder.mkdir()
@@ -196,7 +203,8 @@ def test_an_installation_that_was_cut_off_makes_it_unfit_and_one_that_failed_doe
     with subprocess.Popen([*words, "--requirement", str(pipe)], start_new_session=True) as process:
         # Until pip runs, the shell keeps a signal until pip has ended.
         written = wait_until(lambda: write_end(pipe))
-        os.killpg(process.pid, signal.SIGINT)
+        # A signal that comes just before pip begins to read would be seen only after it has read something.
+        wait_until(lambda: interrupted(process))
     assert written is not None
     os.close(written)
     assert not made.is_fit()

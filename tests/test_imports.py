@@ -12,7 +12,7 @@ from tests.running import clean_environment
 
 ROOT = Path(__file__).parents[1]
 SERVER, SIDECAR, CLIENT = "machines_server", "sidecar", "machines_client"
-SHARED = "host_facts", "log_limit", "request_signing"
+SHARED = "host_facts", "log_limit", "request_signing", "tls_files"
 """What both of them import."""
 
 ANYTHING = {""}
@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli.checks": ANYTHING,
     "cli.database": ANYTHING,
     "cli.doctor": ANYTHING,
+    "cli.doctor_of_keys": ANYTHING,
     "cli.doctor_of_credentials": {"cli", "core", "credentials"},
     "cli.installation": ANYTHING,
     "cli.main": ANYTHING,

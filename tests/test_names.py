@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("machines_server", "sidecar", "host_facts", "log_limit", "request_signing")
+PACKAGES = ("machines_server", "sidecar", "host_facts", "log_limit", "request_signing", "tls_files")
 CONSTANT = re.compile("_?[A-Z][A-Z0-9_]*")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 

@@ -38,6 +38,8 @@ DEFAULTS: dict[str, Any] = {
     "MACHINES_ON_DAMAGE": "stop",
     "MACHINES_LOG_LEVEL": "info",
     "MACHINES_LOG_FORMAT": "text",
+    "MACHINES_TLS_CERT": None,
+    "MACHINES_TLS_KEY": None,
     "AUTH_MODE": "off",
     "AUTH_KEYS_DIR": None,
     "KEY_SERVER_URL": None,

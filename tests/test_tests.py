@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-OURS = ("machines_server", "sidecar", "host_facts", "log_limit", "request_signing", "bench", "tools", "tests")
+OURS = (
+    "machines_server",
+    "sidecar",
+    "host_facts",
+    "log_limit",
+    "request_signing",
+    "tls_files",
+    "bench",
+    "tools",
+    "tests",
+)
 NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
 """What a named tuple has in public."""
 

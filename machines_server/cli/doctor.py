@@ -4,10 +4,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from machines_server.cli.doctor_of_credentials import check_authorities, check_credentials
+from machines_server.cli.doctor_of_keys import check_certificate, check_clock, check_keys
 from machines_server.cli.finding import Check
 from machines_server.core.machine import Registry
 from machines_server.core.sample import PollResult, State
@@ -58,6 +59,8 @@ def examine(environ: Mapping[str, str]) -> list[Check]:
     checks += _contained("poller", _poller(settings))
     checks += check_credentials(settings.credentials_dir)
     checks += check_authorities(settings.ca_dir, time.time())
+    checks += _contained("keys of agents", check_keys(settings))
+    checks += _contained("certificate", check_certificate(settings, time.time()))
     access = AccessFiles(settings.credentials_dir, settings.ca_dir)
     checks += _endpoints(registry, settings.poll_timeout_s, access)
     return checks
@@ -150,7 +153,10 @@ def _poller(settings: Settings) -> Iterator[Check]:
 
 def _endpoints(registry: Registry, timeout_s: float, access: AccessFiles) -> Iterator[Check]:
     allow_many_sockets()
-    answers, fetcher = AnswerReader(), Fetcher(timeout_s, sign=own_signing())
+    sign = None
+    with suppress(SettingsError):  # which is a finding of its own
+        sign = own_signing()
+    answers, fetcher = AnswerReader(), Fetcher(timeout_s, sign=sign)
     results = {
         (result.machine, result.endpoint.kind): result
         for result in poll_all(registry, fetcher, answers, access.access)
@@ -166,6 +172,7 @@ def _endpoints(registry: Registry, timeout_s: float, access: AccessFiles) -> Ite
                 yield Check(what, "error", result.reason)
             else:
                 yield _endpoint(what, answers.url(result.endpoint), result)
+                yield from check_clock(what, result.clock_ahead_s)
 
 
 def _endpoint(what: str, url: str, result: PollResult) -> Check:

@@ -19,6 +19,7 @@ from machines_server.settings import Settings
 from machines_server.store.sqlite.damage import put_aside
 from machines_server.store.sqlite.failures import is_temporary
 from machines_server.store.sqlite.migrate import migrate
+from tls_files import TlsFiles, TlsFilesError
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ def serve() -> None:
     """
     settings = _prepare(listens=True)
     _check_address(settings)
-    echo(f"machines-server: http://{_shown_address(settings)}/", err=True)
+    scheme = "https" if settings.tls_cert else "http"
+    echo(f"machines-server: {scheme}://{_shown_address(settings)}/", err=True)
     gunicorn = ["gunicorn", "--config", "python:machines_server.process.gunicorn_conf"]
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", *gunicorn])  # noqa: S606  it replaces this process
@@ -70,6 +72,8 @@ def _prepare(*, listens: bool) -> Settings:
     """
     settings = settings_for_writing()
     own_signing()  # a key that cannot be used stops the start
+    if listens:
+        _check_certificate(settings)
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     for warning in warnings_here(settings, listens=listens):
         log.warning("%s", warning)
@@ -95,6 +99,15 @@ def _migrate_or_replace(settings: Settings) -> list[str]:
         aside = put_aside(settings.telemetry_db)
         log.error("%s; it is kept as %s, and a new one is created", error, aside.name)
         return migrate(settings.telemetry_db)
+
+
+def _check_certificate(settings: Settings) -> None:
+    """Raise SettingsError if HTTPS cannot be served as the settings say."""
+    if settings.tls_cert and settings.tls_key:
+        try:
+            TlsFiles(settings.tls_cert, settings.tls_key, log.error)
+        except TlsFilesError as error:
+            raise SettingsError(f"MACHINES_TLS_CERT, MACHINES_TLS_KEY: {error}") from None
 
 
 def _check_address(settings: Settings) -> None:

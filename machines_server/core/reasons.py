@@ -36,6 +36,7 @@ NO_OBJECT = Reason("JSON, but not an object", "no_object")
 NO_NAME, NO_CONNECTION, NO_JSON = "no_name", "no_connection", "no_json"
 OTHER_KIND, OTHER_VERSION = "other_kind", "other_version"
 TO_HTTPS, TLS_PORT, STARTING, STALLED = "to_https", "tls_port", "starting", "stalled"
+UNSIGNED = "unsigned"
 CREDENTIAL_UNUSABLE = "credential_unusable"
 """Codes of causes whose texts contain details."""
 
@@ -44,6 +45,7 @@ _DETAILS = {
     TLS_PORT: "that port takes only TLS",
     STARTING: "it is starting",
     STALLED: "its readings hang",
+    UNSIGNED: "it takes signed requests only",
 }
 _WANTS_TLS = re.compile(
     rb"(plain http|http request|http version).{0,80}?\b(https|ssl|tls)\b|requires tls", re.DOTALL
@@ -68,6 +70,8 @@ def _detail(status: int, body: bytes, redirect: bytes) -> str | None:
         return TO_HTTPS
     if 400 <= status < 500 and _WANTS_TLS.search(body):
         return TLS_PORT
+    if status == 401 and b'"error":"unauthorized"' in body:
+        return UNSIGNED
     if status == 503 and b'"error":"starting"' in body:
         return STARTING
     if status == 503 and b'"error":"sampler_stalled"' in body:

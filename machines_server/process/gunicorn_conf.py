@@ -1,5 +1,6 @@
 """gunicorn's settings, derived from ours: several workers that answer, and one that polls."""
 
+import logging
 import threading
 from typing import Any
 
@@ -13,9 +14,12 @@ from machines_server.process.memory import collect_rarely, use_one_arena
 from machines_server.settings import load_settings
 from machines_server.web.connections import AddressCounts, Connections
 from machines_server.web.messages import Application
+from tls_files import TlsFiles
 
 _MAX_WORKERS = 256
 """Rows for workers, old and new ones during a reload."""
+
+_log = logging.getLogger(__name__)
 
 _settings, _ = load_settings()
 _counts = AddressCounts(_MAX_WORKERS)
@@ -54,11 +58,18 @@ def _make_connections(row: int, limit: int) -> Connections:
     return Connections(_counts, row, limit, _settings.max_connections_per_address, _settings.trusted_proxies)
 
 
+def _make_tls() -> TlsFiles | None:
+    if _settings.tls_cert is None or _settings.tls_key is None:
+        return None
+    return TlsFiles(_settings.tls_cert, _settings.tls_key, _log.error)
+
+
 def _run_poller(stop: threading.Event) -> None:
     make_poller(_settings).run(stop)
 
 
 Worker.make_connections = staticmethod(_make_connections)
+Worker.make_tls = staticmethod(_make_tls)
 Worker.run_poller = staticmethod(_run_poller)
 _reloads = 0
 

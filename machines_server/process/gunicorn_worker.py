@@ -14,7 +14,8 @@ from typing import Any
 from gunicorn.workers import base
 from gunicorn.workers.gasgi import ASGIWorker
 
-from machines_server.web.connections import CHECK_INTERVAL_S, Connection, Connections
+from machines_server.web.connections import CHECK_INTERVAL_S, HEADERS_TIMEOUT_S, Connection, Connections
+from tls_files import TlsFiles
 
 _SPARE_FILES = 256
 """File descriptors reserved for everything but connections."""
@@ -68,6 +69,8 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
     """This worker's row in the shared counts of connections."""
     make_connections: Callable[[int, int], Connections]
     """Takes the row, and the limit of connections for this worker."""
+    make_tls: Callable[[], TlsFiles | None]
+    """Returns the certificate to serve HTTPS with, or None for HTTP."""
     answer_all: Callable[[], None]
     """Answers all requests that wait."""
     run_poller: Callable[[threading.Event], None]
@@ -115,17 +118,21 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         sys.setswitchinterval(_SWITCH_S)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         connections = type(self).make_connections(self.row, max(soft - _SPARE_FILES, soft // 2))
+        tls = type(self).make_tls()
         for listening in self.sockets:
             server = await self.loop.create_server(
                 lambda: Connection(self, connections),
                 sock=listening.sock,
-                ssl=self._get_ssl_context(),
+                ssl=tls.context if tls else None,
+                ssl_handshake_timeout=HEADERS_TIMEOUT_S if tls else None,
                 backlog=self.cfg.backlog,
             )
             self.servers.append(server)
         is_out_of_files = False
         while self._may_continue():
             connections.check(self.loop.time())
+            if tls:
+                tls.refresh()
             fault = _open_fault()
             if fault and not is_out_of_files:
                 self.log.error("process %d cannot accept connections: %s", os.getpid(), fault)

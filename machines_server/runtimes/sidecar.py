@@ -64,9 +64,9 @@ class Sidecar(Runtime):
     is_signed = True
     start_hint = "run `make run-sidecar` on that host, or set network.sidecar: false"
     hints: ClassVar[Mapping[str, str]] = {
-        status_code(401): (
-            "it takes signed requests only: set MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY here, copy"
-            " the public key to SIDECAR_AUTH_KEYS_DIR there, and compare the clocks"
+        reasons.UNSIGNED: (
+            "set MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY here, copy the public key to"
+            " SIDECAR_AUTH_KEYS_DIR there, and compare the clocks"
         ),
         status_code(404): (
             "there is no /metrics: a proxy that serves the sidecar below a path, or another server; declare"

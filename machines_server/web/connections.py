@@ -160,7 +160,7 @@ class Connection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has n
         self.idle_since = 0.0
         self._connections = connections
         self._now: Callable[[], float] = worker.loop.time
-        self._is_refused = self._is_half_closed = False
+        self._is_refused = self._is_half_closed = self._has_tls = False
         self._headers_since: float | None = None
         self._body: _Pace | None = None
         self._answer: _Pace | None = None
@@ -173,6 +173,7 @@ class Connection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has n
         return self._current_request is None and not self._closed
 
     def connection_made(self, transport: Any) -> None:
+        self._has_tls = transport.get_extra_info("sslcontext") is not None
         peer = transport.get_extra_info("peername")
         self.address = unmapped_address(peer[0]) if peer else ""
         self._headers_since = self.idle_since = self._now()
@@ -196,9 +197,8 @@ class Connection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has n
 
     def eof_received(self) -> bool:
         """Keep the connection open for the answer to a request that has completely arrived."""
-        self._is_half_closed = (
-            not self._is_refused and self._current_request is not None and self._body is None
-        )
+        is_waiting = not self._is_refused and self._current_request is not None and self._body is None
+        self._is_half_closed = is_waiting and not self._has_tls  # TLS cannot be half closed
         return self._is_half_closed
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -246,6 +246,8 @@ class Connection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has n
         """
         scope = super()._build_http_scope(*given)
         scope["received_at"] = self._received_at
+        if self._has_tls:
+            scope["scheme"] = "https"
         scope["is_half_closed"] = lambda: self._is_half_closed
         return scope
 

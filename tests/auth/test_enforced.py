@@ -1,9 +1,7 @@
 """With AUTH_MODE=enforce only what is signed is answered; all else is refused, for the right reason."""
 
 import json
-import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from tests.fakes import wait_until
 from tests.running import RunningServer
 
 FLEET = "/api/infrastructure"
-RECIPE = Path(__file__).parents[2] / "docs" / "recipes" / "signed.sh"
 
 
 def reason(enforcing: Enforcing, method: str, target: str, *args: object, **options: object) -> str | None:
@@ -255,30 +252,6 @@ def test_replays_are_refused_after_a_restart(tmp_path: Path) -> None:
             for process in psutil.Process(server.process.pid).children():
                 process.send_signal(end)
     assert [one.reason for one in answers] == [None, "nonce_replayed", "nonce_replayed"]
-
-
-def test_openssl_and_curl_alone_can_sign(enforcing: Enforcing, tmp_path: Path) -> None:
-    key = tmp_path / "agent.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
-    line = [text for text in RECIPE.read_text().splitlines() if "ssh-ed25519" in text or "pkey -in" in text]
-    script = "\n".join(text.removeprefix("#") for text in line).replace("agent.pem", str(key))
-    target = enforcing.agents.public / "shell.pub"
-    subprocess.run(["bash", "-c", script.replace(">agent.pub", f">{target}")], check=True)
-    environment = os.environ | {"AGENT": "shell", "KEY": str(key)}
-    url = f"{enforcing.server.url}/api/events?limit=1"
-    done = subprocess.run(
-        ["sh", RECIPE, "GET", url], env=environment, capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout)["events"]
-    url = f"{enforcing.server.url}/api/leases"
-    done = subprocess.run(
-        ["sh", RECIPE, "POST", url, '{"model": "nowhere"}'],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout)["error"] == "no_machine"
 
 
 def test_refusals_are_logged(enforcing: Enforcing) -> None:

@@ -15,6 +15,7 @@ from tests.auth.conftest import Enforcing
 from tests.running import RunningServer, command, wait_for_status
 from tests.sidecar.running import Sidecar
 from tests.terminal import PROGRAM, Terminal
+from tests.tools import tool
 
 PASSPHRASE = "open sesame"  # noqa: S105  of keys that these tests make
 
@@ -76,13 +77,13 @@ def test_a_key_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     key.chmod(0o600)
     assert error(key) == f"{key} is no OpenSSH private key, as ssh-keygen writes it."
     key.unlink()
-    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", key], check=True)
+    subprocess.run([tool("ssh-keygen"), "-q", "-t", "ecdsa", "-N", "", "-f", key], check=True)
     assert error(key) == f"{key} is no ed25519 key; make one with `machines-server keygen`."
 
 
 def test_a_key_of_ssh_keygen_signs_also_behind_a_passphrase(enforcing: Enforcing, tmp_path: Path) -> None:
     key = tmp_path / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", PASSPHRASE, "-f", key], check=True)
+    subprocess.run([tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", PASSPHRASE, "-f", key], check=True)
     (enforcing.agents.public / "ssh.pub").write_bytes((tmp_path / "key.pub").read_bytes())
     client = Client(enforcing.server.url, agent="ssh", private_key=key, passphrase=PASSPHRASE)
     assert client.infrastructure().machines
@@ -157,7 +158,9 @@ def test_keygen_makes_a_pair_that_signs(enforcing: Enforcing, tmp_path: Path) ->
     assert done.returncode == 0
     private, public = tmp_path / "new", tmp_path / "new.pub"
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
-    shown = subprocess.run(["ssh-keygen", "-lf", public], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [tool("ssh-keygen"), "-lf", public], capture_output=True, text=True, check=True
+    ).stdout
     assert shown.rstrip().endswith("new (ED25519)")
     (enforcing.agents.public / "new.pub").write_bytes(public.read_bytes())
     client = Client(enforcing.server.url, agent="new", private_key=private)

@@ -41,7 +41,7 @@ def complete(typed: str, url: str = "") -> list[str]:
 
 
 def test_bash_completes_commands_and_options() -> None:
-    assert complete("machines-server l") == ["leases", "list"]
+    assert complete("machines-server l") == ["leases", "list", "login", "logout"]
     assert complete("machines-server leases rel") == ["release"]
     assert complete("machines-server list --st") == ["--status"]
     assert complete("machines-server list --status o") == ["online", "offline"]

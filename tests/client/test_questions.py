@@ -23,6 +23,7 @@ from machines_client import (
     UnknownMachine,
     reading,
     routing,
+    sessions,
 )
 from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
@@ -104,12 +105,13 @@ def questions(module: ModuleType) -> set[str]:
 def test_every_path_of_the_api_has_a_method() -> None:
     app = make_app(load_settings({})[0])
     routes = {rule.rule for rule in app.url_map.iter_rules() if rule.rule.startswith(("/api/", "/health"))}
-    source = "".join(Path(str(module.__file__)).read_text() for module in (reading, routing))
+    source = "".join(Path(str(module.__file__)).read_text() for module in (reading, routing, sessions))
     asked = set(re.findall(r'"(/(?:api/|health)[a-z/]*)"', source))
     of_machines = {f"/api/machines/<name>{end}" for end in ("", "/file", "/history", "/availability")}
     of_leases = {"/api/leases/<lease>", "/api/leases/<lease>/renew"}
     assert routes <= asked | of_machines | of_leases
-    assert questions(reading) | questions(routing) | {"lease", "leased", "every_event", "follow", "run"} == {
+    others = {"lease", "leased", "every_event", "follow", "run"}
+    assert questions(reading) | questions(routing) | questions(sessions) | others == {
         one for one in dir(Client) if one[0] != "_"
     }
 

@@ -111,4 +111,6 @@ def test_nothing_counts_down_while_the_server_is_away(leased: RunningServer, loo
         with page.expect_request("**/api/infrastructure"):
             page.clock.run_for(3_000)
     assert [left.inner_text() for left in remaining] == before
+    for page in pages:
+        page.close()
     watched.complaints = [one for one in watched.complaints if not one.endswith("ERR_FAILED")]

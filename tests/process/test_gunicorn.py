@@ -37,7 +37,7 @@ USED: dict[type, set[str]] = {
     },
     Worker: {
         *("SIGNALS", "alive", "cfg", "log", "loop", "ppid", "servers", "sockets"),
-        *("notify", "_get_ssl_context", "_quick_shutdown"),
+        *("notify", "_quick_shutdown"),
     },
 }
 """Attributes of gunicorn's that ours read, set or call."""

@@ -85,6 +85,7 @@ TABLE: list[tuple[tuple[Endpoint, ...], Reason, str | None]] = [
     (BOTH, http_status(400, b"plain HTTP request was sent to HTTPS port"), "asks by plain http"),
     *((BOTH, http_status(status), PASSWORD) for status in (407, 511)),
     ((SIDECAR,), http_status(401), PASSWORD),
+    ((SIDECAR,), http_status(401, b'{"error":"unauthorized","reason":"x"}'), "SIDECAR_AUTH_KEYS_DIR there"),
     ((OLLAMA,), http_status(401), "name that as network.credential in one.yaml"),
     *(((SECURE,), http_status(status), "what the credential proxy-token contains") for status in (401, 403)),
     ((OLLAMA,), http_status(403), "Host headers that it does not know"),

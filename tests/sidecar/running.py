@@ -117,7 +117,7 @@ class Sidecar:
 
     def _address(self) -> re.Match[str] | None:
         assert self.process.poll() is None, self.log
-        return re.search(r"listens on http://\S+:(\d+)/metrics", self.log)
+        return re.search(r"listens on https?://\S+:(\d+)/metrics", self.log)
 
     @property
     def log(self) -> str:

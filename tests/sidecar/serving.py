@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from sidecar.payload import Gpus
 from sidecar.sampler import Sampler
 from sidecar.server import Server, listen
 from tests.sidecar.running import wait_until
+from tls_files import TlsFiles
 
 SHORT = Limits(head_s=0.5, idle_s=1.5, grace_s=0.5, min_bytes_per_s=1000, linger_s=0.5)
 LONG = 20.0
@@ -33,7 +33,7 @@ class NoGpus:
 
 
 @contextlib.contextmanager
-def serving(limits: Limits = SHORT, app: type[App] = App, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+def serving(limits: Limits = SHORT, app: type[App] = App, tls: TlsFiles | None = None) -> Iterator[int]:
     """The port of a server that answers about this host."""
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]

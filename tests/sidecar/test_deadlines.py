@@ -35,6 +35,7 @@ from tests.sidecar.serving import (
     say,
     serving,
 )
+from tls_files import TlsFiles
 
 POST = b"POST /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
@@ -322,9 +323,10 @@ def test_an_address_that_takes_all_its_seats_takes_none_of_another() -> None:
 
 def test_with_a_certificate_it_speaks_tls_and_handshakes_have_a_deadline(tmp_path: Path) -> None:
     authority = certificates.authority(tmp_path)
-    context = certificates.signed(tmp_path, authority, "IP:127.0.0.1")
+    certificate = certificates.certificate_for(tmp_path, authority, "IP:127.0.0.1")
+    tls = TlsFiles(certificate, certificate.with_suffix(".key"), pytest.fail)
     trusting = ssl.create_default_context(cafile=str(authority))
-    with serving(tls=context) as port, contextlib.ExitStack() as stack:
+    with serving(tls=tls) as port, contextlib.ExitStack() as stack:
         silent = [stack.enter_context(connect(port)) for _ in range(MAX_CONNECTIONS_PER_ADDRESS + 20)]
         for _ in range(3):
             with trusting.wrap_socket(connect(port), server_hostname="127.0.0.1") as client:

@@ -1,0 +1,76 @@
+"""Checks keys, the server's own certificate and the clocks of hosts, and says how to fix each fault."""
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from machines_server.cli.doctor_of_credentials import WARN_BEFORE_EXPIRY_S
+from machines_server.cli.finding import Check
+from machines_server.core.text import clip_list, printable
+from machines_server.core.times import rfc3339
+from machines_server.errors import SettingsError
+from machines_server.process.own_key import own_signing
+from machines_server.settings import Settings
+from request_signing.message import SIGNATURE_AHEAD_S
+from tls_files import TlsFiles, TlsFilesError
+
+_MAX_KEY_FILE_BYTES = 2**14
+
+log = logging.getLogger(__name__)
+
+
+def check_keys(settings: Settings) -> Iterator[Check]:
+    """Check the key with which this server signs, and the folder of the agents' public keys."""
+    try:
+        if own_signing():
+            yield Check("own key", "ok", "requests to sidecars are signed")
+    except SettingsError as error:
+        yield Check("own key", "error", str(error))
+    if settings.auth_keys_dir:
+        yield from _check_folder(settings.auth_keys_dir)
+
+
+def _check_folder(folder: Path) -> Iterator[Check]:
+    from request_signing.keys import parse_public_keys
+
+    found = folder.stat()
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        finding = f"{folder} (mode {stat.S_IMODE(found.st_mode):04o}) lets other users add keys"
+        yield Check("keys of agents", "error", finding, f"chown it, and chmod go-w {folder}")
+    files = sorted(folder.glob("*.pub"))
+    unusable = [one.name for one in files if not parse_public_keys(one.read_bytes()[:_MAX_KEY_FILE_BYTES])]
+    if unusable:
+        finding = f"no ssh-ed25519 public key in {clip_list([printable(one) for one in unusable])}"
+        yield Check("keys of agents", "warning", finding, "put there what `machines-server keygen` writes")
+    else:
+        yield Check("keys of agents", "ok" if files else "warning", f"{len(files)} in {folder}")
+
+
+def check_certificate(settings: Settings, now: float) -> Iterator[Check]:
+    """Check the certificate with which this server speaks HTTPS, at `now` (epoch seconds)."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    from cryptography.x509 import load_pem_x509_certificate
+
+    what, hint = "certificate", "renew it; the server takes the new one without a restart"
+    try:
+        TlsFiles(settings.tls_cert, settings.tls_key, log.error)
+    except TlsFilesError as error:
+        yield Check(what, "error", str(error))
+        return
+    expires_at = load_pem_x509_certificate(settings.tls_cert.read_bytes()).not_valid_after_utc.timestamp()
+    if expires_at <= now:
+        yield Check(what, "error", f"{settings.tls_cert} has expired, on {rfc3339(expires_at)}", hint)
+    elif expires_at <= now + WARN_BEFORE_EXPIRY_S:
+        yield Check(what, "warning", f"{settings.tls_cert} expires soon, on {rfc3339(expires_at)}", hint)
+    else:
+        yield Check(what, "ok", f"{settings.tls_cert}, until {rfc3339(expires_at)}")
+
+
+def check_clock(what: str, ahead_s: float | None) -> Iterator[Check]:
+    """Check the clock of a host that is that many seconds ahead of this one's, if it is known."""
+    if ahead_s is not None and abs(ahead_s) > SIGNATURE_AHEAD_S / 2:
+        off = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} this host's"
+        yield Check(what, "warning", f"its clock is {off}", "set both clocks with NTP; signatures need that")

@@ -1,0 +1,65 @@
+"""What doctor says of keys, of the server's own certificate, and of clocks."""
+
+from pathlib import Path
+
+import pytest
+
+from machines_server.cli.doctor_of_keys import check_clock
+from tests import certificates
+from tests.auth.agents import Agents
+from tests.running import command
+
+DAY_S = 86_400
+
+
+def doctor(folder: Path, **settings: str) -> str:
+    machines = folder / "machines"
+    machines.mkdir(exist_ok=True)
+    return command(
+        "doctor", MACHINES_DIR=str(machines), MACHINES_DATA_DIR=str(folder / "var"), **settings
+    ).stdout
+
+
+def test_keys_of_agents_are_counted_and_checked(tmp_path: Path) -> None:
+    agents = Agents(tmp_path)
+    settings = {"AUTH_MODE": "observe", "AUTH_KEYS_DIR": str(agents.public)}
+    agents.public.chmod(0o755)
+    assert "0 in" in doctor(tmp_path, **settings)
+    agent = agents.add("me")
+    own = {"MACHINES_AGENT_ID": "me", "MACHINES_PRIVATE_KEY": str(agent.private_key)}
+    said = doctor(tmp_path, **settings, **own)
+    assert f"1 in {agents.public}" in said
+    assert "requests to sidecars are signed" in said
+    (agents.public / "garbage.pub").write_text("no key")
+    agents.public.chmod(0o777)
+    agent.private_key.chmod(0o644)
+    said = doctor(tmp_path, **settings, **own)
+    assert "no ssh-ed25519 public key in garbage.pub" in said
+    assert "lets other users add keys" in said
+    assert "Others may read the private key" in said
+
+
+def test_a_certificate_that_expires_is_told(tmp_path: Path) -> None:
+    by = certificates.authority(tmp_path)
+    soon = certificates.certificate_for(tmp_path, by, "IP:127.0.0.1")
+    said = doctor(tmp_path, MACHINES_TLS_CERT=str(soon), MACHINES_TLS_KEY=str(soon.with_suffix(".key")))
+    assert "expires soon, on" in said
+    past = certificates.expired_for(tmp_path, by, "IP:127.0.0.1")
+    said = doctor(tmp_path, MACHINES_TLS_CERT=str(past), MACHINES_TLS_KEY=str(past.with_suffix(".key")))
+    assert "has expired, on 2020-02-01" in said
+    said = doctor(tmp_path, MACHINES_TLS_CERT=str(past), MACHINES_TLS_KEY=str(tmp_path / "missing"))
+    assert "cannot be read: No such file" in said
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "said"),
+    [
+        (None, None),
+        (0.0, None),
+        (-29.0, None),
+        (45.0, "its clock is 45 s ahead of this host's"),
+        (-3600.0, "its clock is 3600 s behind this host's"),
+    ],
+)
+def test_a_clock_that_is_off_is_told(ahead_s: float | None, said: str | None) -> None:
+    assert [one.finding for one in check_clock("one ollama", ahead_s)] == ([said] if said else [])
