@@ -14,15 +14,6 @@ def test_the_first_machine_is_five_tabs_away_or_less(look: Look, fleet_server: R
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="attic").get_by_role("link")).to_be_focused()
-    page.goto(fleet_server.url)
-    first = page.get_by_role("link", name="First machine: attic")
-    expect(first).to_be_attached()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
-    expect(first).to_be_focused()
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/machines/attic")
-    expect(first).to_be_hidden()
 
 
 def test_j_and_k_go_through_the_machines_and_enter_opens_one(look: Look, fleet_server: RunningServer) -> None:

@@ -8,7 +8,6 @@ import { refreshAvailability } from "../fleet/availability.js";
 import { filterMachines, isTable, makeFilterForm, readMinFree, readSort, sortAfterClick } from "../fleet/filter.js";
 import { makeMachineList } from "../fleet/machine_list.js";
 import { makeSummary } from "../fleet/summary.js";
-import { firstMachine } from "../keyboard.js";
 import { addMachineSteps } from "../shared/add_machine.js";
 import { eventLine } from "../shared/machine_parts.js";
 
@@ -81,7 +80,6 @@ export function open(main) {
     route.hidden = !size;
     route.href = siteUrl(withQuery("/models", { min_free_vram_gb: size }));
     list.show(wanted, isTable(query), readSort(query));
-    showFirst();
   }
 
   async function fetchEvents() {
@@ -101,22 +99,7 @@ export function open(main) {
     }
   }
 
-  function close() {
-    list.close();
-    document.getElementById("first").hidden = true;
-  }
-
-  return { update, readUrl, close };
-}
-
-/** Let the keyboard reach the first machine, which has most problems, before the head of the page. */
-function showFirst() {
-  const link = document.getElementById("first");
-  const machine = firstMachine();
-  link.hidden = machine === null;
-  if (!machine) return;
-  link.href = machine.href;
-  setText(link, `First machine: ${machine.textContent}`);
+  return { update, readUrl, close: list.close };
 }
 
 function countText(shown, all) {
