@@ -217,6 +217,12 @@ NOT_SETTINGS = frozenset(f"MACHINES_{name}" for name in ("URL", "AGENT_ID", "PRI
 """Variables with our prefix that are not settings of the server, but of those who ask it."""
 
 
+def has_own_key(environ: Mapping[str, str] | None = None) -> bool:
+    """Return whether the environment names an agent or a private key to sign with."""
+    environ = os.environ if environ is None else environ
+    return bool(environ.get("MACHINES_AGENT_ID") or environ.get("MACHINES_PRIVATE_KEY"))
+
+
 def variable(field: str) -> str:
     """The environment variable of a field of Settings."""
     return field.upper() if field.startswith(("auth_", "key_server_")) else f"MACHINES_{field.upper()}"

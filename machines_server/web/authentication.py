@@ -79,6 +79,9 @@ class Authentication:
         if is_in_session and scope["method"] in SAFE_METHODS:
             await self._application(scope, receive, send)
             return
+        if not _has_body(scope):
+            await self._check(scope, b"", receive, send, is_in_session=is_in_session)
+            return
         # Also if it is refused: a client that still sends would not read why.
         body = await self._bodies.receive(scope, receive, send)
         if body is None:
@@ -157,6 +160,13 @@ class Authentication:
             RETRY_AFTER_1_S if is_unknown else _CHALLENGE,
         ]
         await answer(scope, send, 503 if is_unknown else 401, headers, content)
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
 
 
 def _is_open(scope: Scope) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from machines_server.errors import DamagedStoreError, StoreError
 from machines_server.store.sqlite.connection import check_sqlite, closed_on_failure, transaction
@@ -44,24 +45,30 @@ class NonceStore:
     def use(self, nonce: bytes) -> bool:
         """Record a number; returns False if it has been recorded before."""
         try:
-            with store_errors(self._path):
-                connection = self._open()
-                if (period := int(self._monotonic() // PERIOD_S)) > self._period:
-                    self._begin_period(connection, period)
-                return connection.execute(_USE[self._period % 2], (nonce,)).rowcount == 1
-        except DamagedStoreError:
-            self._discard()
-            raise
+            connection = self._connection or self._open()
+            if (period := int(self._monotonic() // PERIOD_S)) > self._period:
+                self._begin_period(connection, period)
+            return connection.execute(_USE[self._period % 2], (nonce,)).rowcount == 1
+        except sqlite3.Error as error:
+            self._fail(error)
 
     def since(self) -> float:
         """When recording began: older signatures may have been used before."""
+        if self._connection is None:
+            try:
+                self._open()
+            except sqlite3.Error as error:
+                self._fail(error)
+        return self._since
+
+    def _fail(self, error: sqlite3.Error) -> NoReturn:
+        """Raise StoreError for an error of SQLite; a damaged file is deleted first."""
         try:
             with store_errors(self._path):
-                self._open()
+                raise error
         except DamagedStoreError:
             self._discard()
             raise
-        return self._since
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
@@ -70,20 +77,19 @@ class NonceStore:
             self._connection = None
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            check_sqlite()
-            try:
-                make_file(self._path)
-                connection = sqlite3.connect(self._path, isolation_level=None)
-            except OSError as error:
-                raise StoreError(f"{self._path.name}: {error.strerror}") from error
-            with closed_on_failure(connection):
-                connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = OFF")
-                self._begin(connection)
-            self._connection = connection
-        return self._connection
+        check_sqlite()
+        try:
+            make_file(self._path)
+            connection = sqlite3.connect(self._path, isolation_level=None)
+        except OSError as error:
+            raise StoreError(f"{self._path.name}: {error.strerror}") from error
+        with closed_on_failure(connection):
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = OFF")
+            self._begin(connection)
+        self._connection = connection
+        return connection
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Continue with the file of this start of the system, or begin anew."""
