@@ -1,6 +1,5 @@
 """Reads credentials and authorities from their folders, again whenever a file has changed."""
 
-import errno
 import os
 import stat
 import threading
@@ -21,14 +20,12 @@ from machines_server.credentials.content import (
     check_authorities,
 )
 from machines_server.errors import NoAccessError
+from machines_server.folder_file import OutsideFolderError, open_in_folder
 
 RECHECK_S = 0.25
 """How often a file is checked at most, however many machines name it."""
 _SETTLE_NS = 2_000_000_000
 """A file that was read sooner than this after a change may change again without another time stamp."""
-_IS_A_LINK = (errno.ELOOP, errno.EMLINK)
-"""The errnos of open() for a link that it must not follow, on POSIX and FreeBSD."""
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 
 Content = TypeVar("Content", bound=str | bytes)
 
@@ -156,7 +153,10 @@ def read_private(folder: Path, name: str, kind: Kind) -> tuple[bytes, tuple[int,
 
     Raises OSError or UnusableError.
     """
-    descriptor = _open(folder, name)
+    try:
+        descriptor = open_in_folder(folder, name)
+    except OutsideFolderError:
+        raise UnusableError("it is a link that leaves the folder") from None
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
@@ -174,19 +174,6 @@ def read_private(folder: Path, name: str, kind: Kind) -> tuple[bytes, tuple[int,
         return content, _signature(found)
     finally:
         os.close(descriptor)
-
-
-def _open(folder: Path, name: str) -> int:
-    """Open a file of the folder for reading; a link must stay in the folder."""
-    try:
-        return os.open(folder / name, _FLAGS)
-    except OSError as error:
-        if error.errno not in _IS_A_LINK:
-            raise
-    target = os.path.realpath(folder / name, strict=True)
-    if not Path(target).is_relative_to(os.path.realpath(folder)):
-        raise UnusableError("it is a link that leaves the folder")
-    return os.open(target, _FLAGS)
 
 
 def _signature(found: os.stat_result) -> tuple[int, ...]:

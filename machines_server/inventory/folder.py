@@ -8,11 +8,11 @@ from pathlib import Path
 from threading import Lock
 
 from machines_server.core.machine import Problem, Registry
+from machines_server.folder_file import OutsideFolderError
 from machines_server.inventory.assemble import assemble
 from machines_server.inventory.last_good import FileState, StoredVersions
 from machines_server.inventory.machine_file import Parsed, parse_machine, unexpected
 from machines_server.inventory.scan import (
-    OutsideFolderError,
     Signature,
     TooLargeError,
     display_name,

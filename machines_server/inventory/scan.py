@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from machines_server.core.text import printable
+from machines_server.folder_file import open_in_folder
 from machines_server.inventory.limits import MAX_MACHINE_FILE_BYTES, too_large
 
 _SUFFIXES = (".yaml", ".yml")
 _NOT_REGULAR = "it is not a regular file"
-_IS_A_LINK = (errno.ELOOP, errno.EMLINK)
-"""The errnos of open() for a link that it must not follow, on POSIX and FreeBSD."""
 
 
 class Signature(NamedTuple):
@@ -33,10 +32,6 @@ class Listing(NamedTuple):
     signatures: dict[str, Signature]
     is_self_contained: bool
     """Whether files can change only through this folder: none is a link or has a second name."""
-
-
-class OutsideFolderError(OSError):
-    """A link leads out of the folder."""
 
 
 class TooLargeError(Exception):
@@ -105,7 +100,7 @@ def read_file(folder: Path, name: str, signature: Signature) -> bytes:
         raise OSError(signature.error, os.strerror(signature.error))
     if not stat.S_ISREG(signature.mode):
         raise OSError(errno.EINVAL, _NOT_REGULAR)
-    descriptor = _open(folder, name)
+    descriptor = open_in_folder(folder, name)
     try:
         s = os.fstat(descriptor)
         if not stat.S_ISREG(s.st_mode):
@@ -120,17 +115,3 @@ def read_file(folder: Path, name: str, signature: Signature) -> bytes:
         return bytes(content)
     finally:
         os.close(descriptor)
-
-
-def _open(folder: Path, name: str) -> int:
-    """Open a file of the folder for reading; a link must stay in the folder."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
-    try:
-        return os.open(folder / name, flags)
-    except OSError as error:
-        if error.errno not in _IS_A_LINK:
-            raise
-    target = os.path.realpath(folder / name, strict=True)
-    if not Path(target).is_relative_to(os.path.realpath(folder)):
-        raise OutsideFolderError(errno.EXDEV, f"it is a link that leaves the folder, to {target}")
-    return os.open(target, flags)

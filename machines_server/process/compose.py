@@ -19,12 +19,12 @@ from machines_server.inventory.parse_cache import ParseCache
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.process.exposure import warnings_here
 from machines_server.process.own_key import own_signing
-from machines_server.services.access import Access, Caller
 from machines_server.services.current_state import CurrentState
 from machines_server.services.fleet import FleetService
 from machines_server.services.health import HealthService
 from machines_server.services.history import HistoryService
 from machines_server.services.host import HostService
+from machines_server.services.permissions import Caller, Permissions
 from machines_server.services.poller import PollerMonitor
 from machines_server.services.routing import Routing
 from machines_server.settings import Settings
@@ -81,7 +81,7 @@ def make_services(settings: Settings) -> Services:
             requests.look_for,
             requests.poll_soon,
             advice,
-            _access(settings),
+            _permissions(settings),
         ),
     )
 
@@ -169,12 +169,12 @@ def _parse_cache() -> ParseCache:
     return ParseCache()
 
 
-def _access(settings: Settings) -> Access:
+def _permissions(settings: Settings) -> Permissions:
     def observe(caller: Caller) -> None:
         observed.add(caller.method, caller.path, "forbidden", caller.agent)
 
     observed = ObserveLog(settings.auth_observe_log)
-    return Access(settings.auth_mode, settings.auth_writers, settings.auth_admins, observe)
+    return Permissions(settings.auth_mode, settings.auth_writers, settings.auth_admins, observe)
 
 
 def _retention(settings: Settings) -> Retention:

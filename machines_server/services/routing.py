@@ -19,10 +19,10 @@ from machines_server.core.routing.preference import Order
 from machines_server.core.routing.question import Question
 from machines_server.core.text import clip, clip_list
 from machines_server.errors import BadParameterError, ConflictError, NoMachineError, UnknownLeaseError
-from machines_server.services.access import Access, Caller
 from machines_server.services.advice import GivenAdvice
 from machines_server.services.byte_cache import ByteCache
 from machines_server.services.misses import explaining_misses, may_become_fit, ranked
+from machines_server.services.permissions import Caller, Permissions
 from machines_server.store.api import AdviceBoard, Leases
 from machines_server.store.values import LeaseRequest, LeaseSnapshot
 
@@ -49,7 +49,7 @@ class RouteReply(NamedTuple):
     concerned: Sequence[str] = ()
 
 
-_EVERYBODY, _NOBODY = Access(), Caller()
+_EVERYBODY, _NOBODY = Permissions(), Caller()
 
 
 class Routing:
@@ -63,7 +63,7 @@ class Routing:
         look_for: Callable[[str], None] = lambda _: None,
         poll_soon: Callable[[Sequence[str]], None] = lambda _: None,
         board: AdviceBoard | None = None,
-        access: Access = _EVERYBODY,
+        permissions: Permissions = _EVERYBODY,
     ) -> None:
         """`recent_fleet` may return a slightly outdated fleet, good enough where nothing is promised.
 
@@ -76,7 +76,7 @@ class Routing:
         self._look_for, self._poll_soon = look_for, poll_soon
         # Who waits asks about the present, and others about a fleet that may be older.
         self._present = self._recent = self._prepared = _AnswerCache(Fleet(), LeaseSnapshot())
-        self._given, self._access = GivenAdvice(board), access
+        self._given, self._permissions = GivenAdvice(board), permissions
 
     def route(self, query: Mapping[str, list[str]]) -> RouteReply:
         """The machine to use, other candidates, and rejections; raises BadParameterError."""
@@ -136,7 +136,7 @@ class Routing:
             is_exclusive=parameters.exclusive,
             agent=caller.agent,
         )
-        self._access.check_taking(caller)
+        self._permissions.check_taking(caller)
         with self._polling_if_none_is_fit(), explaining_misses(question, fleet, lambda: seen):
             lease = self._leases.reserve(fleet, request, choose)
         self._poll_soon([lease.machine])
@@ -149,7 +149,7 @@ class Routing:
         parameters, fleet = validated(RenewParameters, body), self._fleet()
 
         def check(current: Lease) -> None:
-            self._access.check_ending(caller, current)
+            self._permissions.check_ending(caller, current)
             if reason := broken_reason(current, fleet.state_of(current.machine), time.time()):
                 message = (
                     f"The lease on {current.machine} is broken: {reason}. Release it and ask for another."
@@ -163,7 +163,7 @@ class Routing:
     def release(self, lease: str, caller: Caller = _NOBODY) -> lease_answers.HeldLease:
         """End a lease."""
         fleet = self._fleet()
-        released = self._leases.release(fleet, lease, partial(self._access.check_ending, caller))
+        released = self._leases.release(fleet, lease, partial(self._permissions.check_ending, caller))
         self._poll_soon([released.machine])
         return _held_lease(released, (), fleet)
 

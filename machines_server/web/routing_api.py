@@ -9,7 +9,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from machines_server.contract.encoding import encode
 from machines_server.contract.errors import whole_seconds
 from machines_server.errors import BadParameterError
-from machines_server.services.access import Caller
+from machines_server.services.permissions import Caller
 from machines_server.services.routing import Routing
 from machines_server.web.errors import error_response
 from machines_server.web.messages import JSON_TYPE

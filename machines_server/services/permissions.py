@@ -23,7 +23,7 @@ def _ignore(_caller: Caller) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Permissions:
     """The rules; where requests are not signed, everybody may do everything."""
 
     mode: Literal["off", "observe", "enforce"] = "off"
