@@ -1,4 +1,4 @@
-"""The real nginx before an Ollama: TLS, a path and a secret."""
+"""The real nginx, before an Ollama with TLS, a path and a secret, or before this server."""
 
 import ssl
 import subprocess
@@ -47,42 +47,22 @@ _LOCATION = """
 """
 
 
-class TlsProxy:
-    """An nginx that serves several upstreams below paths, each with the Authorization it asks for."""
+class Nginx:
+    """An nginx that runs as a context manager; subclasses say what it serves and when it does."""
 
-    def __init__(
-        self, folder: Path, authority: Path, places: dict[str, tuple[str, str]], server: str | None = None
-    ) -> None:
-        """`places` has for each path the URL of an upstream and the header that requests must have.
-
-        `server` is the configuration instead, with {port}, {certificate} and {key} in it.
-        """
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        self.port, self._folder, self._authority = free_port(), folder, authority
-        self._config, self._log = folder / "nginx.conf", folder / "nginx.log"
-        self._places, self._server = places, server
+        self.port, self._folder, self._log = free_port(), folder, folder / "nginx.log"
         self._process: subprocess.Popen[bytes]
-
-    def url(self, path: str) -> str:
-        """Where a path is served."""
-        return f"https://127.0.0.1:{self.port}{path}"
 
     def asked(self) -> list[str]:
         """One line for each request: protocol, request, status and Authorization."""
         return (self._folder / "access.log").read_text().splitlines()
 
     def __enter__(self) -> Self:
-        certificate = certificate_for(self._folder, self._authority, "IP:127.0.0.1")
-        locations = "".join(
-            _LOCATION.format(prefix=prefix, upstream=upstream, authorization=authorization)
-            for prefix, (upstream, authorization) in self._places.items()
-        )
-        server = self._server or _SERVER.replace(
-            "{locations}", locations.replace("{", "{{").replace("}", "}}")
-        )
-        server = server.format(port=self.port, certificate=certificate, key=certificate.with_suffix(".key"))
-        self._config.write_text(_CONFIG.format(folder=self._folder, server=server))
-        words = [tool("nginx"), "-p", str(self._folder), "-e", "stderr", "-c", str(self._config)]
+        config = self._folder / "nginx.conf"
+        config.write_text(_CONFIG.format(folder=self._folder, server=self._server()))
+        words = [tool("nginx"), "-p", str(self._folder), "-e", "stderr", "-c", str(config)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(words, stderr=log, stdout=log)
         try:
@@ -103,6 +83,46 @@ class TlsProxy:
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, self._log.read_text()
+        return self._serves()
+
+    def _server(self) -> str:
+        """The configuration of what it serves."""
+        raise NotImplementedError
+
+    def _serves(self) -> bool:
+        """Return whether it serves that yet."""
+        raise NotImplementedError
+
+
+class TlsProxy(Nginx):
+    """An nginx that serves several upstreams below paths, each with the Authorization it asks for."""
+
+    def __init__(
+        self, folder: Path, authority: Path, places: dict[str, tuple[str, str]], server: str | None = None
+    ) -> None:
+        """`places` has for each path the URL of an upstream and the header that requests must have.
+
+        `server` is the configuration instead, with {port}, {certificate} and {key} in it.
+        """
+        super().__init__(folder)
+        self._authority, self._places, self._given = authority, places, server
+
+    def url(self, path: str) -> str:
+        """Where a path is served."""
+        return f"https://127.0.0.1:{self.port}{path}"
+
+    def _server(self) -> str:
+        certificate = certificate_for(self._folder, self._authority, "IP:127.0.0.1")
+        locations = "".join(
+            _LOCATION.format(prefix=prefix, upstream=upstream, authorization=authorization)
+            for prefix, (upstream, authorization) in self._places.items()
+        )
+        server = self._given or _SERVER.replace(
+            "{locations}", locations.replace("{", "{{").replace("}", "}}")
+        )
+        return server.format(port=self.port, certificate=certificate, key=certificate.with_suffix(".key"))
+
+    def _serves(self) -> bool:
         try:
             ssl.get_server_certificate(("127.0.0.1", self.port), timeout=5)
         except OSError:
