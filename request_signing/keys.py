@@ -94,7 +94,7 @@ class PublicKeys:
 
     def _read(self, path: str) -> tuple[Ed25519PublicKey, ...]:
         try:
-            with open(path, "rb") as file:  # noqa: PTH123
+            with Path(path).open("rb") as file:
                 keys = parse_public_keys(file.read(_MAX_FILE_BYTES))
         except OSError as error:
             self._on_unusable(f"{path} cannot be read: {error.strerror}")

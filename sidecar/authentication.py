@@ -87,7 +87,7 @@ class Authentication:
         if self._token is None or scheme.lower() != "bearer":
             return False
         try:
-            with open(self._token, "rb") as file:  # noqa: PTH123
+            with Path(self._token).open("rb") as file:
                 token = file.read(_MAX_TOKEN_BYTES).strip()
         except OSError as error:
             log.error("SIDECAR_METRICS_TOKEN_FILE cannot be read: %s", error.strerror)

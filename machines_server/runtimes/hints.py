@@ -91,7 +91,7 @@ _NO_ANSWER_TO_TLS = (
 )
 _GATEWAY = "a proxy answers there but does not reach {what}: start that, or see the proxy's log"
 _COMPRESSED = "a proxy before it compresses answers although nobody asked for that"
-_PASSWORD = "something before it asks for a password, and this server has none"  # noqa: S105
+_PASSWORD = "something before it asks for a password, and this server has none"  # noqa: S105  a sentence
 _UNAUTHORISED = status_code(401)
 _NEEDS_CREDENTIAL = frozenset(map(status_code, (401, 403)))
 _CREDENTIAL_MISSING = (

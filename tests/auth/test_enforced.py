@@ -18,8 +18,8 @@ from tests.running import RunningServer
 FLEET = "/api/infrastructure"
 
 
-def reason(enforcing: Enforcing, method: str, target: str, *args: object, **options: object) -> str | None:
-    headers = enforcing.agent.sign(method, target, *args, **options)  # type: ignore[arg-type]
+def reason(enforcing: Enforcing, method: str, target: str) -> str | None:
+    headers = enforcing.agent.sign(method, target)
     return send(enforcing.port, method, target, headers).reason
 
 

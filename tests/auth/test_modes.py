@@ -112,8 +112,8 @@ class Asking:
     def __init__(self, port: int, agent: Agent, key_server: type[_KeyServer]) -> None:
         self.port, self.agent, self.key_server = port, agent, key_server
 
-    def get(self, target: str = FLEET, **options: str) -> Answer:
-        return send(self.port, "GET", target, self.agent.sign("GET", target, **options))  # type: ignore[arg-type]
+    def get(self, name: str | None = None) -> Answer:
+        return send(self.port, "GET", FLEET, self.agent.sign("GET", FLEET, name=name))
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,15 @@ def enforcing(start: Callable[..., Sidecar], agents: Agents, tmp_path: Path) -> 
 
 
 def test_only_what_is_signed_is_answered(enforcing: Sidecar, server: Agent, agents: Agents) -> None:
-    def ask(method: str = "GET", target: str = METRICS, **options: object) -> str | int | None:
-        headers = server.sign(method, METRICS, **options)  # type: ignore[arg-type]
+    def ask(
+        method: str = "GET",
+        target: str = METRICS,
+        *,
+        version: int = 1,
+        ahead_s: float = 0.0,
+        name: str | None = None,
+    ) -> str | int | None:
+        headers = server.sign(method, METRICS, version=version, ahead_s=ahead_s, name=name)
         answer = send(enforcing.port, method, target, headers)
         return answer.reason or answer.status
 
