@@ -1,6 +1,6 @@
 """Which machine to use: GET /api/route, and the advice in answers of POST /api/leases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -111,12 +111,21 @@ class NoMachine(Struct, frozen=True, kw_only=True):
     """Similar names, the closest first; empty unless no machine has the model."""
 
 
+_CandidateJson = tuple[Candidate, bytes]
+"""A candidate and its JSON."""
+
+
 class RouteJson:
     """The JSON of a ranking that has candidates, which may be given in several orders."""
 
-    def __init__(self, ranking: Ranking) -> None:
+    def __init__(self, ranking: Ranking, before: "RouteJson | None" = None) -> None:
+        """The JSON of an earlier ranking, `before`, saves work: what has not changed is taken from it."""
+        known: Mapping[str, _CandidateJson] = before._known if before else {}
+        self._known: Mapping[str, _CandidateJson] = {
+            one.state.machine.name: _known_json(one, known) for one in ranking.candidates
+        }
         self._candidates = ranking.candidates
-        self._jsons = [encode(candidate_machine(one)) for one in ranking.candidates]
+        self._jsons = [json for _, json in self._known.values()]
         self._rejected_json = encode([rejected_machine(one) for one in ranking.rejected])
 
     def of(self, places: Sequence[int]) -> bytes:
@@ -138,6 +147,11 @@ class RouteJson:
     def size_bytes(self) -> int:
         """The size of the parts."""
         return sum(map(len, self._jsons)) + len(self._rejected_json)
+
+
+def _known_json(candidate: Candidate, known: Mapping[str, _CandidateJson]) -> _CandidateJson:
+    one = known.get(candidate.state.machine.name)
+    return one if one and one[0] is candidate else (candidate, encode(candidate_machine(candidate)))
 
 
 def no_machine(error: NoMachineError) -> NoMachine:

@@ -93,6 +93,8 @@ class Machine:
     """The endpoint that reports on its host."""
     model_server: Endpoint | None = field(init=False, repr=False)
     """The endpoint that serves models."""
+    url: str = field(init=False, repr=False)
+    """The URL of its model server, or the one it would have."""
     needs_access: bool = field(init=False, repr=False)
     """Whether requests to any endpoint need what a file contains."""
     declares_gpus: bool = field(init=False, repr=False)
@@ -106,14 +108,11 @@ class Machine:
         model_server = next((endpoint for endpoint in endpoints if not endpoint.reports_host), None)
         object.__setattr__(self, "sidecar", sidecar)
         object.__setattr__(self, "model_server", model_server)
+        url = model_server.url if model_server else endpoint_url(self.hostname, self.port)
+        object.__setattr__(self, "url", url)
         object.__setattr__(self, "needs_access", any(endpoint.needs_access for endpoint in endpoints))
         object.__setattr__(self, "declares_gpus", _names_gpus(self.declared.get("hardware")))
         object.__setattr__(self, "model_keys", frozenset(map(model_key, self.models)))
-
-    @property
-    def url(self) -> str:
-        """The URL of its model server, or the one it would have."""
-        return self.model_server.url if self.model_server else endpoint_url(self.hostname, self.port)
 
     @property
     def credential(self) -> str | None:

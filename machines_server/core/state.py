@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 from machines_server.core.cards import used_by
@@ -72,6 +73,12 @@ class MachineState:
     def sampled_at_text(self) -> str | None:
         """`sampled_at` in the form of the API."""
         return rfc3339(self.sampled_at)
+
+    def expires_at(self, model: LoadedModel) -> float | None:
+        """When one of its models expires, in epoch seconds by our clock; None if never."""
+        if model.expires_at is None:
+            return None
+        return datetime.fromisoformat(model.expires_at).timestamp() - self.clock_ahead_s
 
     @property
     def loaded_models(self) -> list[str]:

@@ -1,6 +1,5 @@
 """Questions that no machine is fit for: what to change in them, and whose state may change."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,11 +8,10 @@ from machines_server.core.model_names import canonical, model_key
 from machines_server.core.routing.answer import Ranking, Rejection, RejectionCode
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.question import Question
-from machines_server.core.routing.ranking import CURED_BY_LOADING, rank
+from machines_server.core.routing.ranking import CURED_BY_LOADING
 from machines_server.core.routing.similar_names import similar_names
 from machines_server.core.text import clip
 from machines_server.errors import BadParameterError, NoMachineError
-from machines_server.store.values import LeaseSnapshot
 
 MAX_CONCERNED = 20
 """How many machines are polled at once because none is fit."""
@@ -35,20 +33,15 @@ def may_become_fit(rejected: Sequence[Rejection]) -> list[str]:
     return [one.name for one in rejected if one.code not in _NOT_POLLED_AT_ONCE][:MAX_CONCERNED]
 
 
-def ranked(question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Ranking:
-    """Rank the machines for a question, given all leases, those just released among them."""
-    leases = [*snapshot.leases, *snapshot.released]
-    return rank(question, fleet, leases, snapshot.load_times, time.time())
-
-
 @contextmanager
 def explaining_misses(
-    question: Question, fleet: Fleet, seen: Callable[[], LeaseSnapshot | None]
+    question: Question, fleet: Fleet, rank: Callable[[Question], Ranking | None]
 ) -> Iterator[None]:
     """Refuse an impossible model name, and tell who finds no machine what to change in the question.
 
-    That is a similar name if no machine has the model, or cold=true if one could load it beside the leases
-    that were `seen`. Both take some time, so they are found while the leases are not locked.
+    That is a similar name if no machine has the model, or cold=true if one could load it: `rank` answers
+    another question given the same fleet and leases. Both take some time, so they are found while the leases
+    are not locked.
     """
     if not question.model:
         yield
@@ -66,13 +59,9 @@ def explaining_misses(
             retry_after_s = error.retry_after_s if may_show_up else None
             raise NoMachineError(str(error), error.rejected, retry_after_s, similar) from None
         may_load = not question.cold and any(one.code in CURED_BY_LOADING for one in error.rejected)
-        if may_load and (snapshot := seen()) and (could_load := _could_load(question, fleet, snapshot)):
+        ranking = rank(replace(question, cold=True)) if may_load else None
+        if ranking and ranking.candidates:
+            could_load = ranking.candidates[0].state.machine.name
             message = f"{error} With cold=true, {could_load} could load it."
             raise NoMachineError(message, error.rejected, error.retry_after_s) from None
         raise
-
-
-def _could_load(question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> str | None:
-    """The machine that could load the model, which the question rules out."""
-    ranking = ranked(replace(question, cold=True), fleet, snapshot)
-    return ranking.candidates[0].state.machine.name if ranking.candidates else None

@@ -21,8 +21,9 @@ from machines_server.core.text import clip, clip_list
 from machines_server.errors import BadParameterError, ConflictError, NoMachineError, UnknownLeaseError
 from machines_server.services.advice import GivenAdvice
 from machines_server.services.byte_cache import ByteCache
-from machines_server.services.misses import explaining_misses, may_become_fit, ranked
+from machines_server.services.misses import explaining_misses, may_become_fit
 from machines_server.services.permissions import Caller, Permissions
+from machines_server.services.rankings import Rankings
 from machines_server.store.api import AdviceBoard, Leases
 from machines_server.store.values import LeaseRequest, LeaseSnapshot
 
@@ -76,7 +77,7 @@ class Routing:
         self._look_for, self._poll_soon = look_for, poll_soon
         # Who waits asks about the present, and others about a fleet that may be older.
         self._present = self._recent = self._prepared = _AnswerCache(Fleet(), LeaseSnapshot())
-        self._given, self._permissions = GivenAdvice(board), permissions
+        self._given, self._permissions, self._rankings = GivenAdvice(board), permissions, Rankings()
 
     def route(self, query: Mapping[str, list[str]]) -> RouteReply:
         """The machine to use, other candidates, and rejections; raises BadParameterError."""
@@ -137,7 +138,11 @@ class Routing:
             agent=caller.agent,
         )
         self._permissions.check_taking(caller)
-        with self._polling_if_none_is_fit(), explaining_misses(question, fleet, lambda: seen):
+
+        def rank(other: Question) -> Ranking | None:
+            return self._rankings.rank(other, fleet, seen) if seen else None
+
+        with self._polling_if_none_is_fit(), explaining_misses(question, fleet, rank):
             lease = self._leases.reserve(fleet, request, choose)
         self._poll_soon([lease.machine])
         # Reading a new lease again might fail, and its holder would not learn of it.
@@ -208,10 +213,14 @@ class Routing:
             raise
 
     def _answer(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> "_Answer":
+        def rank(other: Question) -> Ranking:
+            return self._rankings.rank(other, fleet, snapshot)
+
         try:
-            with explaining_misses(question, fleet, lambda: snapshot):
+            with explaining_misses(question, fleet, rank):
                 ranking = self._rank(question, fleet, snapshot)
-                return _Found(Order(ranking.candidates, model_key(question.model)), RouteJson(ranking))
+                order = Order(ranking.candidates, model_key(question.model))
+                return _Found(order, self._rankings.json(question, ranking))
         except NoMachineError as error:
             return RouteReply(
                 encode(no_machine(error)),
@@ -224,7 +233,7 @@ class Routing:
 
     def _rank(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Ranking:
         """The ranking, with at least one candidate; raises NoMachineError if no machine is fit."""
-        ranking = ranked(question, fleet, snapshot)
+        ranking = self._rankings.rank(question, fleet, snapshot)
         if question.model and (not ranking.candidates or ranking.candidates[0].warmth is Warmth.COLD):
             self._look_for(question.model)
         if not ranking.candidates:

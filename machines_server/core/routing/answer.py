@@ -1,12 +1,14 @@
 """The answer to a question: fit machines, best first, and why the others are not fit."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
 from machines_server.core.memory import Share
 from machines_server.core.routing.leases import Warmth
+from machines_server.core.sample import Library
 from machines_server.core.state import MachineState
 
 EstimateSource = Literal["learned", "learned_elsewhere", "estimated", "unknown"]
@@ -98,13 +100,40 @@ class Candidate(NamedTuple):
         return self.warmth.is_in_memory if self.warmth else None
 
 
+class Evaluated(NamedTuple):
+    """What was found of a machine, from its state, disk and past, and when it may change beside these."""
+
+    result: Candidate | Rejection
+    state: MachineState
+    library: Library | None
+    held_since: Mapping[str, float] | None
+    changes_at: float
+    """Epoch seconds."""
+
+
+class Evaluations(NamedTuple):
+    """What was found of each machine `at` (epoch seconds), by name; `basis` is what all of it depends on.
+
+    `cold` has the machines that were allowed to load the model, if any was.
+    """
+
+    basis: tuple[Any, ...] = ()
+    at: float = 0.0
+    warm: Mapping[str, Evaluated] = MappingProxyType({})
+    cold: Mapping[str, Evaluated] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Candidates, best first; rejections, nearest miss first; when to ask again, None if it is no use."""
+    """Candidates, best first; rejections, nearest miss first; when to ask again, None if it is no use.
+
+    `evaluations` save work when the question is asked again.
+    """
 
     candidates: Sequence[Candidate]
     rejected: Sequence[Rejection]
     retry_after_s: float | None = None
+    evaluations: Evaluations = field(default=Evaluations(), compare=False, repr=False)
 
 
 def format_gb(amount_gb: float | None) -> str:

@@ -181,11 +181,15 @@ class Fleet:
     @cached_property
     def _by_shared_part(self) -> dict[str, list[MachineState]]:
         """The machines that share a part of a host, by that part."""
-        by_part: dict[str, list[MachineState]] = {}
+        seen, shared = set[str](), set[str]()
         for state in self.states:
             for part in state.parts:
-                by_part.setdefault(part, []).append(state)
-        return {part: states for part, states in by_part.items() if len(states) > 1}
+                (shared if part in seen else seen).add(part)
+        by_part: dict[str, list[MachineState]] = {part: [] for part in shared}
+        for state in self.states if shared else ():
+            for part in shared.intersection(state.parts):
+                by_part[part].append(state)
+        return by_part
 
     @cached_property
     def _holders_by_key(self) -> dict[str, list[tuple[MachineState, LoadedModel]]]:

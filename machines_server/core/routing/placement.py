@@ -1,7 +1,6 @@
 """One machine that might be used: its memory, its leases, and how long to wait for them to end."""
 
 from collections.abc import Callable
-from datetime import datetime
 
 from machines_server.core.memory import Beside, Memory
 from machines_server.core.routing.answer import Rejection, RejectionCode, format_gb
@@ -10,6 +9,9 @@ from machines_server.core.routing.promised_memory import PromisedMemory
 from machines_server.core.sample import LoadedModel, State
 from machines_server.core.state import MachineState
 from machines_server.core.status import Status
+
+EXPIRES_SOON_S = 30.0
+"""A model that expires within this time may be gone when the request arrives."""
 
 
 class Placement:
@@ -119,10 +121,8 @@ class Placement:
 
         A model below 0 is at work: Ollama extends the time only when a request has ended.
         """
-        if model.expires_at is None:
-            return None
-        now = self._now + self.state.clock_ahead_s
-        return datetime.fromisoformat(model.expires_at).timestamp() - now
+        expires_at = self.state.expires_at(model)
+        return None if expires_at is None else expires_at - self._now
 
     def age_s(self, lease: Lease) -> float:
         """The seconds since a lease was granted."""
@@ -136,6 +136,16 @@ def _leases(count: int) -> str:
 def is_at_work(model: LoadedModel, expires_in_s: float | None) -> bool:
     """Return whether the model serves a request now."""
     return model.is_working or (expires_in_s is not None and expires_in_s < 0)
+
+
+def expiry_changes_at(state: MachineState, now: float) -> float:
+    """When a model of that machine next expires soon; `now` while one is about to (epoch seconds)."""
+    changes_at = float("inf")
+    for model in state.models:
+        expires_at = state.expires_at(model)
+        if expires_at is not None and expires_at >= now:
+            changes_at = min(changes_at, max(expires_at - EXPIRES_SOON_S, now))
+    return changes_at
 
 
 def unavailable(state: MachineState, next_poll_s: float | None) -> Rejection | None:

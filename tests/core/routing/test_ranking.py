@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from machines_server.core.routing.leases import Warmth
-from machines_server.core.routing.ranking import EXPIRES_SOON_S
+from machines_server.core.routing.placement import EXPIRES_SOON_S
 from machines_server.core.sample import (
     LoadedModel,
     State,
