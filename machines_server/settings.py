@@ -107,6 +107,9 @@ class Settings(BaseModel):
     poller: Literal["auto", "off"] = Field(
         "auto", description="auto: this server polls; off: `machines-server poll` does"
     )
+    services_yaml: Path = Field(
+        Path("services.yaml"), description="file with the services of the server's own host"
+    )
     credentials_dir: Path | None = Field(
         None, description="folder of the files that network.credential names"
     )
@@ -225,7 +228,11 @@ def has_own_key(environ: Mapping[str, str] | None = None) -> bool:
 
 def variable(field: str) -> str:
     """The environment variable of a field of Settings."""
-    return field.upper() if field.startswith(("auth_", "key_server_")) else f"MACHINES_{field.upper()}"
+    return (
+        field.upper()
+        if field.startswith(("auth_", "key_server_", "services_"))
+        else f"MACHINES_{field.upper()}"
+    )
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "MACHINES_POLL_INTERVAL_S": 5,
     "MACHINES_POLL_TIMEOUT_S": 2,
     "MACHINES_POLLER": "auto",
+    "SERVICES_YAML": Path("services.yaml"),
     "MACHINES_CREDENTIALS_DIR": None,
     "MACHINES_CA_DIR": None,
     "MACHINES_RETENTION_RAW": timedelta(hours=48),

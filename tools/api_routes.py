@@ -27,6 +27,7 @@ from machines_server.contract.history_queries import (
     ModelsQuery,
     SeriesQuery,
 )
+from machines_server.contract.host_services import HostServices
 from machines_server.contract.leases import GrantedLease, HeldLease, Leases
 from machines_server.contract.machines import DeclaredMachine, Infrastructure, LiveKeys, Machines
 from machines_server.contract.requests import LeaseParameters, RenewParameters, RouteParameters
@@ -110,11 +111,16 @@ ROUTES = (
         note="Each machine also has the keys of its file, among them those of DeclaredMachine.",
     ),
     ApiRoute(
+        "GET /api/services",
+        "The services of all hosts, and whether they answer.",
+        HostServices,
+    ),
+    ApiRoute(
         "GET /api/machines/NAME",
         "One machine with its live keys.",
         _MACHINE,
         ("unknown_machine",),
-        note="It has all keys of its file, as they are declared.",
+        note="It has all keys of its file, as they are declared; entries of `services` have live keys, too.",
     ),
     ApiRoute(
         "GET /api/machines/NAME/file",

@@ -87,6 +87,9 @@ class ApiClasses:
             case inspect.TupleType():
                 parts = [self.shown(one) for one in type_.item_types]
                 return Shown(f"[{', '.join(part.text for part in parts)}]", parts[-1].unit)
+            case inspect.DictType() if not isinstance(type_.value_type, inspect.AnyType):
+                inner = self.shown(type_.value_type)
+                return Shown(f"mapping to {inner.text}", inner.unit)
             case inspect.StructType() | inspect.TypedDictType():
                 return Shown(self.mention(type_.cls))
             case inspect.LiteralType():

@@ -34,5 +34,9 @@ def _words(event: Mapping[str, Any]) -> str:
             return f"was rebooted after being up for {duration(event['uptime_before_s'])}"
         case "host_changed":
             return f"is another host now ({event['reason']})"
+        case "service_up":
+            return f"{event['service']} answers"
+        case "service_down":
+            return f"{event['service']} does not answer ({event['reason']})"
         case other:
             return str(other).replace("_", " ")

@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from machines_server.contract.units import Gib, Moment, Seconds, Tokens
+from machines_server.contract.units import Gib, Moment, Port, Seconds, Tokens
 from machines_server.core.times import rfc3339
 
 AnEvent = TypeVar("AnEvent")
@@ -113,6 +113,25 @@ class HostChanged(EventBase, frozen=True, kw_only=True, tag="host_changed"):
     """The UUIDs of its GPUs."""
 
 
+class ServiceEvent(EventBase, frozen=True, kw_only=True):
+    """A service on a machine's host that is polled with it."""
+
+    service: str
+    """Its name in the machine's file."""
+    port: Port
+    path: str
+    reason: str | None
+    """Why it does not answer; null if it does."""
+
+
+class ServiceUp(ServiceEvent, frozen=True, kw_only=True, tag="service_up"):
+    """A service answers, with an HTTP status below 500."""
+
+
+class ServiceDown(ServiceEvent, frozen=True, kw_only=True, tag="service_down"):
+    """A service does not answer, or with an HTTP status from 500 on."""
+
+
 Event = (
     Online
     | Degraded
@@ -125,6 +144,8 @@ Event = (
     | MachineRemoved
     | HostRebooted
     | HostChanged
+    | ServiceUp
+    | ServiceDown
 )
 
 

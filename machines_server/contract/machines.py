@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
 
-from msgspec import Raw, Struct, field, structs
+from msgspec import UNSET, Raw, Struct, UnsetType, field, structs
 
 from machines_server.contract.encoding import encode
 from machines_server.contract.health import Poller
+from machines_server.contract.host_services import MachineService, machine_services
 from machines_server.contract.telemetry import Telemetry, telemetry
 from machines_server.contract.units import Bytes, Moment, Tokens
 from machines_server.core.machine import Machine, Problem
@@ -79,6 +80,8 @@ class DeclaredMachine(Struct, frozen=True, kw_only=True):
     hardware: dict[str, Any]
     network: dict[str, Any]
     models: Sequence[str]
+    services: Sequence[MachineService] | UnsetType = UNSET
+    """Other services on its host; absent if its file lists none."""
     config_file: str = field(name="_config_file")
     """The name of its file."""
 
@@ -138,8 +141,14 @@ def declared_keys(machine: Machine) -> dict[str, object]:
 
 
 def machine_json(live: MachineState) -> Raw:
-    """A machine as declared, with its live keys: GET /api/machines/NAME."""
-    return Raw(encode(declared_keys(live.machine) | structs.asdict(live_keys(live))))
+    """A machine as declared, with its live keys: GET /api/machines/NAME.
+
+    The entries of `services` have more keys than the file gives them.
+    """
+    keys = declared_keys(live.machine) | structs.asdict(live_keys(live))
+    if live.services:
+        keys["services"] = machine_services(live.machine.declared["services"], live.services)
+    return Raw(encode(keys))
 
 
 def live_keys(live: MachineState) -> LiveKeys:

@@ -34,6 +34,17 @@ class Endpoint:
         object.__setattr__(self, "needs_access", self.ca is not None or self.credential is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class HostService:
+    """Another HTTP service on a host; `name` is unique there, `url` is what is polled."""
+
+    name: str
+    port: int
+    path: str
+    description: str
+    url: str
+
+
 def endpoint_url(hostname: str, port: int, scheme: str = "http", prefix: str = "") -> str:
     """The URL of a server, with the port always in it."""
     host = f"[{hostname}]" if ":" in hostname else hostname
@@ -89,6 +100,8 @@ class Machine:
     """How many models its Ollama holds at a time; None if unknown."""
     max_leases: int | None = None
     """How many leases it may have at a time; None is any number."""
+    services: tuple[HostService, ...] = ()
+    """What else is polled on its host."""
     sidecar: Endpoint | None = field(init=False, repr=False)
     """The endpoint that reports on its host."""
     model_server: Endpoint | None = field(init=False, repr=False)

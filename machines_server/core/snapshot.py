@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from machines_server.core.host_services import PolledService
 from machines_server.core.sample import Cycle, Library, ModelSize, RuntimeState, State
 
 
@@ -29,7 +30,7 @@ class Snapshot:
     Mappings are by the case-folded name of the machine, and `latest` then by kind of endpoint. `held_since`
     has the time (epoch seconds) at which each loaded model was first listed, and `absent_at`, where that is
     known, the last time before that at which it was not. `vram_users` are the machines
-    whose latest load took GPU memory.
+    whose latest load took GPU memory. `services` are by name, those of OWN_HOST among them.
     """
 
     latest: Mapping[str, Mapping[str, Latest]] = field(default_factory=dict)
@@ -39,3 +40,4 @@ class Snapshot:
     held_since: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     absent_at: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     vram_users: frozenset[str] = frozenset()
+    services: Mapping[str, Mapping[str, PolledService]] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cached_property
 
 from machines_server.core.cards import used_by
+from machines_server.core.host_services import LiveService, PolledService, live_services
 from machines_server.core.machine import Machine
 from machines_server.core.memory import Memory
 from machines_server.core.model_names import spelled_as
@@ -13,6 +14,8 @@ from machines_server.core.sample import HostSample, LoadedModel, State
 from machines_server.core.snapshot import Latest
 from machines_server.core.status import BUSY_GRACE_S, NOT_ASKED, NOT_YET, Verdict, is_fresh, judge
 from machines_server.core.times import rfc3339
+
+_NO_SERVICES: Mapping[str, PolledService] = {}
 
 
 @dataclass(eq=False)
@@ -41,6 +44,8 @@ class MachineState:
     """Since when no poll has found its model server down."""
     used_vram: bool = False
     """Whether the last model that it loaded took GPU memory."""
+    services: tuple[LiveService, ...] = ()
+    """The other services on its host."""
 
     @cached_property
     def ollama_host(self) -> HostSample | None:
@@ -94,8 +99,9 @@ def machine_state(
     limit_s: float,
     *,
     used_vram: bool = False,
+    services: Mapping[str, PolledService] = _NO_SERVICES,
 ) -> MachineState:
-    """The state of a machine from its latest polls, by kind of endpoint.
+    """The state of a machine from its latest polls, by kind of endpoint, and of its `services`, by name.
 
     Polls older than `limit_s` do not count, and none counts while there is a `poller_fault`.
     """
@@ -122,6 +128,7 @@ def machine_state(
         ollama_seen_at=last.answered_at if last else None,
         up_since=current.up_since if current else None,
         used_vram=used_vram,
+        services=live_services(machine.services, services, poller_fault),
     )
 
 

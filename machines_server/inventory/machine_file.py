@@ -14,6 +14,7 @@ from machines_server.core.machine import Machine, Problem
 from machines_server.core.sample import GIB
 from machines_server.core.text import escape_in_quotes, one_line
 from machines_server.inventory.endpoints import endpoints, sends_openly
+from machines_server.inventory.host_services import service_warnings, services_of
 from machines_server.inventory.problem_list import (
     KeyPath,
     Position,
@@ -82,12 +83,9 @@ def _check(document: Document, file: str) -> Parsed:
     try:
         checked = MachineFile.model_validate(declared)
     except ValidationError as error:
-        for details in error.errors(include_url=False, include_context=False):
-            path = details["loc"]
-            if details["type"] == "missing" and path == ("network",):
-                path = ("network", "hostname")
+        for path, message in rule_error(error):
             if dotted(path) not in known_errors:
-                problems.add(_sentence(details, path), path)
+                problems.add(message, path)
     for path, message in _warnings(declared, checked):
         problems.add(message, path, severity="warning")
     for value in document.reprinted:
@@ -96,6 +94,15 @@ def _check(document: Document, file: str) -> Parsed:
     at = problems.position
     machine = _machine(checked, declared, file) if checked and not problems.has_errors else None
     return Parsed(machine, problems.in_order(), at(("name",)), at(("network", "hostname")))
+
+
+def rule_error(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
+    """Which rules of the format a file breaks, each as a key path and a message."""
+    for details in error.errors(include_url=False, include_context=False):
+        path = details["loc"]
+        if details["type"] == "missing" and path == ("network",):
+            path = ("network", "hostname")
+        yield path, _sentence(details, path)
 
 
 def _warnings(declared: dict[str, Any], checked: MachineFile | None) -> Iterator[tuple[KeyPath, str]]:
@@ -107,6 +114,8 @@ def _warnings(declared: dict[str, Any], checked: MachineFile | None) -> Iterator
     for path, name in _misspelt_keys(declared):
         ours = dotted((*path[:-1], name))
         yield path, f"this key has no effect and looks like {ours}; expected {name}, or another name"
+    if checked:
+        yield from service_warnings(checked.services)
     if checked and sends_openly(checked.network):
         message = "this credential is sent over plain http, which everyone on the way can read"
         message += "; expected network.scheme: https, or a network that encrypts by itself, such as WireGuard"
@@ -147,6 +156,7 @@ def _machine(checked: MachineFile, declared: dict[str, Any], file: str) -> Machi
         reserve_vram_bytes=round(checked.limits.reserve_vram_gb * GIB),
         max_loaded_models=checked.limits.max_loaded_models or None,
         max_leases=checked.limits.max_leases,
+        services=services_of(checked.services, checked.network.hostname),
     )
 
 

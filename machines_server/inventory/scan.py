@@ -100,7 +100,11 @@ def read_file(folder: Path, name: str, signature: Signature) -> bytes:
         raise OSError(signature.error, os.strerror(signature.error))
     if not stat.S_ISREG(signature.mode):
         raise OSError(errno.EINVAL, _NOT_REGULAR)
-    descriptor = open_in_folder(folder, name)
+    return read_regular(open_in_folder(folder, name))
+
+
+def read_regular(descriptor: int) -> bytes:
+    """The bytes of an open file, which is closed; raises TooLargeError or OSError."""
     try:
         s = os.fstat(descriptor)
         if not stat.S_ISREG(s.st_mode):

@@ -12,6 +12,7 @@ _A_HOST = "a host name or an IP address and nothing else"
 _A_PORT = "a port, a whole number from 1 to 65535"
 _A_SCHEME = "http or https"
 _A_CREDENTIAL = "the name of a file in MACHINES_CREDENTIALS_DIR, such as proxy-token, never the secret itself"
+_SERVICES = "a list of mappings, such as {name: grafana, port: 3000}"
 
 _STRICT = ConfigDict(strict=True, extra="allow")
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -143,12 +144,18 @@ class MachineFile(BaseModel):
         default_factory=lambda: Limits.model_validate({}),
         description="a mapping such as {reserve_vram_gb: 4}",
     )
-    services: list[Service] = Field(
-        default_factory=list, description="a list of mappings, such as {name: grafana, port: 3000}"
-    )
+    services: list[Service] = Field(default_factory=list, description=_SERVICES)
     runtimes: list[Runtime] = Field(
         default_factory=list, description="a list of mappings, one for each model server: {name, kind, port}"
     )
+
+
+class ServicesFile(BaseModel):
+    """The services of the server's own host, as a machine file lists those of its host."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    services: list[Service] = Field(default_factory=list, description=_SERVICES)
 
 
 _MODEL_CLASSES: dict[KeyPath, type[BaseModel]] = {

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-from machines_server.core.machine import Endpoint, Machine
+from machines_server.core.host_services import OWN_HOST, ServiceResult
+from machines_server.core.machine import Endpoint, HostService, Machine
 from machines_server.core.reasons import Reason
 from machines_server.core.sample import PollResult, Sample, State
 from machines_server.errors import BadAnswerError, NoAccessError
 from machines_server.failure_log import logger_of_failures
 from machines_server.poll.failures import UNREADABLE, Failure
 from machines_server.poll.fetch import Fetched, Fetcher
+from machines_server.poll.host_services import service_result
 from machines_server.poll.targets import AccessOf, Target, no_access
 from machines_server.runtimes.base import Kinds, Reading, Runtime
 from machines_server.runtimes.hints import hint
@@ -40,6 +42,9 @@ class OwnFault:
     machine: str
     endpoint: Endpoint
     reason: str
+
+
+Polled = PollResult | Sample | ServiceResult | OwnFault
 
 
 class AnswerReader:
@@ -110,13 +115,19 @@ class AnswerReader:
 
 
 def poll_all(
-    machines: Iterable[Machine], fetcher: Fetcher, answers: AnswerReader, access: AccessOf = no_access
-) -> Iterator[PollResult | Sample | OwnFault | None]:
+    machines: Iterable[Machine],
+    fetcher: Fetcher,
+    answers: AnswerReader,
+    access: AccessOf = no_access,
+    own_services: Iterable[HostService] = (),
+) -> Iterator[Polled | None]:
     """Yield results as they arrive, a Sample when a machine is complete, and None while waiting.
 
     An endpoint whose credential cannot be used is not asked. If nothing else of its machine answers, there is
     no Sample: nothing is known of the machine.
     """
+    machines = tuple(machines)
+    services = _services(machines, own_services)
     asked: dict[Target, list[tuple[Machine, Endpoint]]] = {}
     dated = set()
     ended: dict[str, dict[str, PollResult]] = {}
@@ -134,15 +145,28 @@ def poll_all(
             asked.setdefault(target, []).append((machine, endpoint))
             if answers.needs_date(endpoint):
                 dated.add(url)
-    for fetched in fetcher.fetch(asked, dated):
+    for fetched in fetcher.fetch([*asked, *services] if services else asked, dated):
         if fetched is None:
             yield None
             continue
-        for machine, endpoint in asked[fetched.target]:
+        for name, service in services.get(fetched.target, ()):
+            yield service_result(name, service, fetched, time.time())
+        for machine, endpoint in asked.get(fetched.target, ()):
             polled = _result(machine, endpoint, fetched, answers)
             yield polled
             if isinstance(polled, PollResult):
                 yield from _completed(machine, polled, ended)
+
+
+def _services(
+    machines: Iterable[Machine], own_services: Iterable[HostService]
+) -> dict[Target, list[tuple[str, HostService]]]:
+    """What else to request, with the names of the machines that it is on."""
+    services: dict[Target, list[tuple[str, HostService]]] = {}
+    found = [(machine.name, service) for machine in machines for service in machine.services]
+    for name, service in [*found, *((OWN_HOST, service) for service in own_services)]:
+        services.setdefault(Target(service.url), []).append((name, service))
+    return services
 
 
 def _completed(
@@ -173,7 +197,7 @@ def _unasked(machine: Machine, endpoint: Endpoint, error: NoAccessError) -> Poll
 
 def poll_into(
     sink: Sink,
-    polled: Iterator[PollResult | Sample | OwnFault | None],
+    polled: Iterator[Polled | None],
     note: Callable[[PollResult], None],
     is_ending: Callable[[], bool],
 ) -> list[OwnFault] | None:
@@ -189,7 +213,7 @@ def poll_into(
             case PollResult():
                 note(one)
                 sink.put(one)
-            case Sample():
+            case Sample() | ServiceResult():
                 sink.put(one)
             case OwnFault():
                 faults.append(one)

@@ -58,6 +58,8 @@ class Fetched:
     """The Date header of the answer."""
     remark: str | None = None
     """What an operator should know of a good answer."""
+    status: int | None = None
+    """The HTTP status of an answer that is not usable, if it had come that far."""
 
     @property
     def url(self) -> str:
@@ -281,9 +283,10 @@ class Fetcher:
                 return Fetched(target, took_s, body, date=transfer.date)
             body, redirect = b"".join(transfer.chunks), curl.getinfo_raw(pycurl.REDIRECT_URL) or b""
             reason = reasons.http_status(status, body, redirect)
-            return Fetched(target, took_s, failure=Failure.BAD_ANSWER, reason=reason)
+            return Fetched(target, took_s, failure=Failure.BAD_ANSWER, reason=reason, status=status)
         failure, reason = failure_of(transfer, code, self._timeout_s, stalled=self._stalled)
-        return Fetched(target, took_s, failure=failure, reason=reason)
+        status = curl.getinfo(pycurl.RESPONSE_CODE) or None
+        return Fetched(target, took_s, failure=failure, reason=reason, status=status)
 
 
 def _may_be_several_hosts(addresses: tuple[str, ...]) -> bool:

@@ -14,7 +14,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from machines_server.core.machine import Machine, Registry, to_poll_at_once
+from machines_server.core.machine import HostService, Machine, Registry, to_poll_at_once
 from machines_server.core.sample import Cycle
 from machines_server.errors import UnfitError
 from machines_server.failure_log import logger_of_failures
@@ -65,10 +65,12 @@ class Poller:
         kinds: Kinds = KINDS,
         access: AccessOf = no_access,
         sign: Sign | None = None,
+        own_services: Callable[[], Iterable[HostService]] = tuple,
     ) -> None:
+        """`own_services` are those on the server's own host."""
         self._timing, self._registry, self._election = timing, registry, election
         self._open_sink, self._requests, self._kinds = open_sink, requests, kinds
-        self._access, self._sign = access, sign
+        self._access, self._sign, self._own_services = access, sign, own_services
         self._faults: dict[str, str] = {}
         self._faults_lock = threading.Lock()
         self._sink: Sink
@@ -158,7 +160,7 @@ class Poller:
     def _poll_cycle(self, fetcher: Fetcher) -> None:
         started_at, began = time.time(), time.monotonic()
         registry = self._current()
-        faults = self._poll(registry, fetcher)
+        faults = self._poll(registry, fetcher, self._own_services())
         if faults is None:
             return
         ended_at = started_at + (time.monotonic() - began)
@@ -168,9 +170,11 @@ class Poller:
         if began - self._clock_set_at >= self._timing.interval_s:
             self._note("clock", None)
 
-    def _poll(self, machines: Iterable[Machine], fetcher: Fetcher) -> list[OwnFault] | None:
+    def _poll(
+        self, machines: Iterable[Machine], fetcher: Fetcher, own_services: Iterable[HostService] = ()
+    ) -> list[OwnFault] | None:
         self._answers.forget_removed(self._known)
-        polled = poll_all(machines, fetcher, self._answers, self._access)
+        polled = poll_all(machines, fetcher, self._answers, self._access, own_services)
         return poll_into(self._sink, polled, self._libraries.note, self._is_ending)
 
     def _is_ending(self) -> bool:

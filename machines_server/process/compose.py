@@ -15,6 +15,7 @@ from machines_server.core.machine import Problem
 from machines_server.core.status import too_old_after_s
 from machines_server.credentials.files import AccessFiles
 from machines_server.inventory.folder import RegistryFiles
+from machines_server.inventory.own_services import OwnServices
 from machines_server.inventory.parse_cache import ParseCache
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.process.exposure import warnings_here
@@ -65,7 +66,14 @@ def make_services(settings: Settings) -> Services:
     )
     current = CurrentState(files.current, files.at_once, store, monitor)
     access = AccessFiles(settings.credentials_dir, settings.ca_dir)
-    fleet = FleetService(current, files.current, settings.dir, access.problems)
+    own_services = OwnServices(settings.services_yaml)
+    fleet = FleetService(
+        current,
+        files.current,
+        settings.dir,
+        lambda registry: [*own_services.problems(), *access.problems(registry)],
+        own_services.current,
+    )
     history = HistoryService(PastReader(settings.telemetry_db), files.current, _retention(settings))
     leases, requests = LeaseStore(settings.coordination_db), PollerRequests(settings.poller_requests)
     advice = SharedAdvice(settings.advised)
@@ -107,6 +115,7 @@ def make_poller(settings: Settings) -> Poller:
         requests=PollerRequests(settings.poller_requests),
         access=AccessFiles(settings.credentials_dir, settings.ca_dir).access,
         sign=own_signing(),
+        own_services=OwnServices(settings.services_yaml, _log_problem).current,
     )
 
 

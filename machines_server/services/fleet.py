@@ -2,13 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from msgspec import Raw
 
 from machines_server.contract.encoding import Body, encode, encode_parts, etag_of
+from machines_server.contract.host_services import HostServices, host_services
 from machines_server.contract.machines import (
     FleetContent,
     MachineProblem,
@@ -18,7 +20,8 @@ from machines_server.contract.machines import (
     problems,
     with_moment,
 )
-from machines_server.core.machine import Problem, Registry
+from machines_server.core.host_services import live_services
+from machines_server.core.machine import HostService, Problem, Registry
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.similar_names import similar_names
 from machines_server.core.same_host import same_cards
@@ -59,11 +62,15 @@ class FleetService:
         current: CurrentState,
         registry: Callable[[float], Registry],
         config_dir: Path,
-        access_problems: Callable[[Registry], Iterable[Problem]] = lambda _: (),
+        other_problems: Callable[[Registry], Iterable[Problem]] = lambda _: (),
+        own_services: Callable[[], Sequence[HostService]] = tuple,
     ) -> None:
-        """`access_problems` finds the files named by machine files that cannot be used."""
+        """`other_problems` finds those of other files, such as those that machine files name.
+
+        `own_services` are those declared for the server's own host.
+        """
         self._current, self._registry, self._config_dir = current, registry, config_dir
-        self._access_problems = access_problems
+        self._other_problems, self._own_services = other_problems, own_services
         self._recent = RecentState(current)
         self._lock = threading.Lock()
         self._ready: dict[str, _Ready] = {}
@@ -135,6 +142,16 @@ class FleetService:
             "on_disk": {live.machine.name: fleet.stored_model_names(live) for live in fleet.states},
         }
 
+    def services(self) -> HostServices:
+        """The services of this host and of all machines."""
+        state = self._current.get()
+        own = live_services(self._own_services(), state.own_services, state.poller.fault)
+        found = chain(
+            ((None, live) for live in own),
+            ((one.machine.name, live) for one in state.fleet.states for live in one.services),
+        )
+        return host_services(found, state.checked_at)
+
     def registry(self, now: float) -> Registry:
         """The machines that are declared at `now` (epoch seconds)."""
         return self._registry(now)
@@ -169,7 +186,7 @@ class FleetService:
 
     def _problems(self, state: FleetState) -> list[MachineProblem]:
         """The problems of the files, including those that only cards and other files reveal."""
-        more = [*same_cards(state.fleet.states), *self._access_problems(state.registry)]
+        more = [*same_cards(state.fleet.states), *self._other_problems(state.registry)]
         return problems(state.registry.first_problems(MAX_PROBLEMS, more))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from machines_server.core.host_services import OWN_HOST, PolledService
 from machines_server.core.machine import Machine, Registry
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.snapshot import Latest, Snapshot
@@ -16,8 +17,9 @@ POLLER_RECHECK_S = 1.0
 _NO_POLLS: Mapping[str, Latest] = {}
 
 
-Origin = tuple[Machine, Mapping[str, Latest], bool]
-"""A machine, its latest polls, and whether the last model that it loaded took GPU memory."""
+_NO_SERVICES: Mapping[str, PolledService] = {}
+Origin = tuple[Machine, Mapping[str, Latest], bool, Mapping[str, PolledService]]
+"""A machine, its latest polls, whether the last model that it loaded took GPU memory, and its services."""
 
 
 class Judged(NamedTuple):
@@ -44,6 +46,10 @@ class FleetState:
     read_fault: str | None = None
     failures: Sequence[tuple[Machine, Exception]] = ()
     judged: Mapping[str, Judged] = field(default_factory=dict)
+    own_services: Mapping[str, PolledService] = field(default_factory=dict)
+    """What polls have shown of the services of the server's own host, by name."""
+    checked_at: float | None = None
+    """When the latest cycle ended."""
 
     def is_valid(self, now: float) -> bool:
         """Whether the state is valid at `now`, which may lie before `built_at` if the clock was set back."""
@@ -71,7 +77,8 @@ def build_state(
     states = list[MachineState]()
     for machine in registry:
         key = machine.name.casefold()
-        origin = machine, snapshot.latest.get(key, _NO_POLLS), key in snapshot.vram_users
+        polls, services = snapshot.latest.get(key, _NO_POLLS), snapshot.services.get(key, _NO_SERVICES)
+        origin = machine, polls, key in snapshot.vram_users, services
         one = known.get(key)
         try:
             if one is None or one.origin != origin or now >= one.changes_at:
@@ -92,13 +99,24 @@ def build_state(
         interval_s=poller.shown.interval_s,
         is_polled=poller.fault is None,
     )
-    return FleetState(fleet, registry, poller, now, valid_until, read_fault, failures, judged)
+    return FleetState(
+        fleet=fleet,
+        registry=registry,
+        poller=poller,
+        built_at=now,
+        valid_until=valid_until,
+        read_fault=read_fault,
+        failures=failures,
+        judged=judged,
+        own_services=snapshot.services.get(OWN_HOST, _NO_SERVICES),
+        checked_at=cycle.ended_at if cycle else None,
+    )
 
 
 def _judged(origin: Origin, poller: PollerReport, now: float) -> Judged:
-    machine, polls, used_vram = origin
+    machine, polls, used_vram, services = origin
     limit_s = poller.max_poll_age_s
-    live = machine_state(machine, polls, poller.fault, now, limit_s, used_vram=used_vram)
+    live = machine_state(machine, polls, poller.fault, now, limit_s, used_vram=used_vram, services=services)
     return Judged(live, origin, changes_at(polls, now, limit_s))
 
 

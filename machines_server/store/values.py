@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from machines_server.core.host_services import ServiceResult
 from machines_server.core.machine import Registry
 from machines_server.core.past.metrics import Metric
 from machines_server.core.past.rollup import HOUR, MINUTE, RAW, TEN_MINUTES
@@ -12,7 +13,7 @@ from machines_server.core.routing.leases import Lease
 from machines_server.core.routing.loading import LoadTime
 from machines_server.core.sample import Cycle, Library, PollResult, SameLibrary, Sample
 
-Update = Registry | PollResult | Sample | Cycle | Library | SameLibrary
+Update = Registry | PollResult | Sample | ServiceResult | Cycle | Library | SameLibrary
 """Something that the poller learned."""
 
 

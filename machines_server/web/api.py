@@ -24,6 +24,10 @@ def make_machines_api(fleet: FleetService) -> Blueprint:
     def infrastructure() -> Response:
         return _body_response(fleet.infrastructure())
 
+    @api.get("/api/services")
+    def services() -> Response:
+        return Response(encode(fleet.services()), mimetype=JSON_TYPE)
+
     @api.get("/api/machines/<name>")
     def machine(name: str) -> Response:
         body = fleet.machine(name)

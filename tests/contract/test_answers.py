@@ -28,6 +28,7 @@ from machines_server.contract.history import (
     Models,
     Point,
 )
+from machines_server.contract.host_services import HostServices, MachineService
 from machines_server.contract.leases import GrantedLease, HeldLease, Leases
 from machines_server.contract.machines import DeclaredMachine, Infrastructure, LiveKeys, Machines
 from machines_server.contract.routing import NoMachine, Route
@@ -103,6 +104,9 @@ def live_through(world: World, fakes: FakeFleet) -> None:
     other = fakes.listen(http(sidecar_body(gpu_body(0, used_gb=1, uuid="GPU-a"))))
     world.write("other", machine_yaml("other", other, None))
     world.write("removed", machine_yaml("removed", fakes.sidecar(), None))
+    web = fakes.listen(http(b"<html>"))
+    services = [{"name": "web", "port": web.port, "owner": "me"}, {"name": "gone", "port": 1, "path": "/x"}]
+    world.write("serving", machine_yaml("serving", fakes.sidecar(), None), services=services)
     for name in world.files:
         wait_for_status(world.server, name, "online")
     wait_until(lambda: world.server.fleet()["full"]["loaded_models"])
@@ -140,6 +144,8 @@ def check_machine(world: World, body: dict[str, Any], *, is_live: bool) -> None:
     declared = msgspec.convert(body, DeclaredMachine)
     check_descriptions(DeclaredMachine)
     expected = world.files[declared.name] | {"_config_file": declared.config_file}
+    if is_live and "services" in expected:
+        check_services(body.pop("services"), expected.pop("services"))
     live = {key: value for key, value in body.items() if is_live and key in LIVE_KEYS}
     assert {key: value for key, value in body.items() if key not in live} == expected
     if is_live:
@@ -149,6 +155,24 @@ def check_machine(world: World, body: dict[str, Any], *, is_live: bool) -> None:
             assert live["telemetry"] == {}
         else:
             assert set(live["telemetry"]) | SOMETIMES == set(Telemetry.__struct_fields__)
+
+
+def check_services(live: list[dict[str, Any]], declared: list[dict[str, Any]]) -> None:
+    """Each service has the keys of its file as they are, and the live ones."""
+    for shown, expected in zip(live, declared, strict=True):
+        service = msgspec.convert(shown, MachineService)
+        assert shown == expected | {
+            "status": service.status,
+            "message": service.message,
+            "since": service.since,
+        }
+    assert [one["status"] for one in live] == ["active", "inactive"]
+
+
+def check_all_services(world: World, path: str) -> None:
+    found = as_declared(world.get(path), HostServices)
+    shown = [(name, one.machine, one.status) for name, one in found.services.items()]
+    assert shown == [("web", "serving", "active"), ("gone", "serving", "inactive")]
 
 
 def check_machines(world: World, path: str) -> None:
@@ -246,6 +270,7 @@ def check_leases(world: World, path: str) -> None:
 CHECKS: dict[str, Callable[[World, str], None]] = {
     "/api/machines": check_machines,
     "/api/infrastructure": check_infrastructure,
+    "/api/services": check_all_services,
     "/api/machines/<name>": check_machine_alone,
     "/api/machines/<name>/file": check_file,
     "/api/system": check_system,

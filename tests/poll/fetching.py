@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from machines_server.core.sample import PollResult, Sample
-from machines_server.poll.cycle import OwnFault
+from machines_server.core.sample import PollResult
+from machines_server.poll.cycle import Polled
 from machines_server.poll.failures import Failure
 from machines_server.poll.fetch import Fetched, Fetcher
 from machines_server.poll.targets import Target
@@ -81,6 +81,6 @@ def failure(fetcher: Fetcher, url: str) -> tuple[Failure | None, str | None]:
     return ended.failure, ended.reason.text if ended.reason else None
 
 
-def results(came: Iterable[PollResult | Sample | OwnFault]) -> dict[tuple[str, str], PollResult]:
+def results(came: Iterable[Polled]) -> dict[tuple[str, str], PollResult]:
     """What was polled, by machine and kind of endpoint."""
     return {(one.machine, one.endpoint.kind): one for one in came if isinstance(one, PollResult)}

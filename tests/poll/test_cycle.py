@@ -8,7 +8,7 @@ import pytest
 
 from machines_server.core.machine import Endpoint, Machine
 from machines_server.core.sample import GpuSample, PollResult, Sample, State
-from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all
+from machines_server.poll.cycle import AnswerReader, OwnFault, Polled, poll_all
 from machines_server.poll.fetch import Fetcher
 from machines_server.runtimes.base import Reading
 from tests.bodies import gpu_body, http, ollama_body, sidecar_body
@@ -31,9 +31,9 @@ def at(name: str, sidecar: FakeEndpoint | None, ollama: FakeEndpoint | None, **c
     )
 
 
-def polled(machines: list[Machine], fetcher: Fetcher) -> list[PollResult | Sample | OwnFault]:
+def polled(machines: list[Machine], fetcher: Fetcher) -> list[Polled]:
     """All that came, in its order, from a cycle in which this process was not starved by others."""
-    came: list[PollResult | Sample | OwnFault] = []
+    came: list[Polled] = []
     for _ in range(5):
         came = [one for one in poll_all(machines, fetcher, AnswerReader()) if one is not None]
         if not any(isinstance(one, OwnFault) for one in came):
@@ -150,7 +150,7 @@ def test_what_we_could_not_ask_is_a_fault_of_ours_and_makes_no_sample(
     fetcher: Fetcher, fakes: FakeFleet
 ) -> None:
     machine = at("one", fakes.sidecar(), fakes.listen(None))
-    came: list[PollResult | Sample | OwnFault] = []
+    came: list[Polled] = []
     for one in poll_all([machine], fetcher, AnswerReader()):
         if one is not None:
             came.append(one)

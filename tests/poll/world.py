@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from machines_server.core.machine import Machine, Registry
-from machines_server.core.sample import Cycle, Library, PollResult, SameLibrary, Sample
+from machines_server.core.sample import Cycle, Library, PollResult, Sample
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from machines_server.store.sqlite.coordination.poller_requests import PollerRequests
+from machines_server.store.values import Update
 from tests.core.machines import a_machine
 from tests.fakes import FakeEndpoint
 
-Item = Registry | PollResult | Sample | Cycle | Library | SameLibrary
+Item = Update
 
 
 T = TypeVar("T", Registry, PollResult, Sample, Cycle, Library)

@@ -72,7 +72,7 @@ def past(_: Scene) -> Subject:
     for query in (
         *("type=crashed", "limit=0", "limit=none", "limit=10001", "after=x", "after=-1", "machine=nobody"),
         *("machine=alpha,nobody", "machine=alpa", "before=x", "after=1&before=2", "name=alpha"),
-        *("limit=1&limit=2", "from=yesterday", "to=2026-13-01T00:00:00Z", "type=service_up"),
+        *("limit=1&limit=2", "from=yesterday", "to=2026-13-01T00:00:00Z", "type=service_crashed"),
     ):
         yield get(f"/api/events?{query}")
     for metric in (

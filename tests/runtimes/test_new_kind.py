@@ -9,11 +9,11 @@ import pytest
 
 from machines_server.core.machine import Endpoint, Machine, Registry
 from machines_server.core.reasons import Reason, status_code
-from machines_server.core.sample import LoadedModel, PollResult, RuntimeState, Sample, State
+from machines_server.core.sample import LoadedModel, RuntimeState, State
 from machines_server.core.state import MachineState, machine_state
 from machines_server.core.status import Status
 from machines_server.errors import BadAnswerError
-from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all
+from machines_server.poll.cycle import AnswerReader, OwnFault, Polled, poll_all
 from machines_server.poll.fetch import Fetcher
 from machines_server.runtimes.base import Kinds, Reading, Runtime
 from machines_server.runtimes.fields import json_object
@@ -70,7 +70,7 @@ class World:
 
     def state_after_a_cycle(self) -> MachineState:
         """What the database says of the machine after one more cycle."""
-        came: list[PollResult | Sample | OwnFault] = []
+        came: list[Polled] = []
         for _ in range(5):
             came = [one for one in poll_all([self.machine], self._fetcher, self._answers) if one is not None]
             if not any(isinstance(one, OwnFault) for one in came):  # else this process was starved by others

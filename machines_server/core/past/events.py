@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from machines_server.core.host_services import ServiceResult, ServiceStatus
 from machines_server.core.identity import BOOT_TOLERANCE_S, Identity, change, is_another
 from machines_server.core.sample import LoadedModel, Sample, public_value
 from machines_server.core.status import Status, Verdict, judge
@@ -20,6 +21,8 @@ EVENT_TYPES = (
     "machine_removed",
     "host_rebooted",
     "host_changed",
+    "service_up",
+    "service_down",
 )
 
 
@@ -84,6 +87,13 @@ def reboot_event(before: Uptime, now: Uptime, *, was_away: bool) -> Event | None
 def host_event(at: float, before: Identity, now: Identity) -> Event | None:
     """The event for another host that answers under the same name, or None."""
     return Event(at, "host_changed", change(before, now)) if is_another(before, now) else None
+
+
+def service_event(result: ServiceResult) -> Event:
+    """The event for a service that has become active or inactive."""
+    service, is_up = result.service, result.status is ServiceStatus.ACTIVE
+    detail = {"service": service.name, "port": service.port, "path": service.path, "reason": result.reason}
+    return Event(result.at, "service_up" if is_up else "service_down", detail)
 
 
 def loaded_event(at: float, model: LoadedModel) -> Event:

@@ -50,9 +50,12 @@ class Document:
     reprinted: list[ReprintedValue] = field(default_factory=list)
 
 
-def read_yaml(content: bytes, file: str) -> Document:
-    """Read a file of YAML 1.2; raises UnreadableFileError."""
-    return _NodeReader(load_yaml(content), file).document()
+def read_yaml(content: bytes, file: str, list_key: str | None = None) -> Document:
+    """Read a file of YAML 1.2; raises UnreadableFileError.
+
+    A file that is a list is read as the value of `list_key`, if that is given.
+    """
+    return _NodeReader(load_yaml(content), file).document(list_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +84,18 @@ class _NodeReader:
         self._finished: dict[int, _Finished] = {}
         self._size = self._repeated = 0
 
-    def document(self) -> Document:
+    def document(self, list_key: str | None) -> Document:
         """Read the whole file; raises UnreadableFileError."""
         self._problems.remember_position((), self._root.start_mark)
         try:
             declared = self._value(self._root)
         except RecursionError:
             raise UnreadableFileError(TOO_DEEP, path=tuple(self._path)) from None
+        if list_key and isinstance(declared, list):
+            declared = {list_key: declared}
         if not isinstance(declared, dict):
-            message = "this is not a mapping; expected name, role, hardware, network and models"
-            raise UnreadableFileError(message, 1, 1)
+            expected = list_key or "name, role, hardware, network and models"
+            raise UnreadableFileError(f"this is not a mapping; expected {expected}", 1, 1)
         return Document(declared, self._problems, self._reprinted)
 
     def _value(self, node: Node) -> Any:

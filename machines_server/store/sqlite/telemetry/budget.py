@@ -7,6 +7,7 @@ from dataclasses import dataclass
 HOUR_MS = 3_600_000
 MAX_MODELS_AN_HOUR, MAX_LOADS_AN_HOUR, MAX_GPUS_AN_HOUR = 100, 500, 64
 MAX_REBOOTS_AN_HOUR = MAX_CHANGES_AN_HOUR = 12
+MAX_SERVICE_EVENTS_AN_HOUR = 500
 
 _MODELS_SINCE = """
 SELECT model, count(*) FROM model_span WHERE machine_id = ? AND first_seen_at_ms >= ? GROUP BY model"""
@@ -20,6 +21,9 @@ _REBOOTS_SINCE, _HOST_CHANGES_SINCE = (
     _EVENTS_SINCE.format(type="host_rebooted"),
     _EVENTS_SINCE.format(type="host_changed"),
 )
+_SERVICE_EVENTS_SINCE = """
+SELECT type, count(*) FROM event
+WHERE machine_id = ? AND at_ms >= ? AND type IN ('service_up', 'service_down') GROUP BY type"""
 
 
 @dataclass(slots=True)
@@ -76,7 +80,11 @@ class Budgets:
         self.reboots = HourlyBudget(connection, _REBOOTS_SINCE, reboots, 1, f"{reboots} reboots")
         changes = MAX_CHANGES_AN_HOUR
         self.changes = HourlyBudget(connection, _HOST_CHANGES_SINCE, changes, 1, f"{changes} changes of host")
-        self._all = self.loads, self.gpus, self.reboots, self.changes
+        services = MAX_SERVICE_EVENTS_AN_HOUR
+        self.services = HourlyBudget(
+            connection, _SERVICE_EVENTS_SINCE, services, services, f"{services} events of services"
+        )
+        self._all = self.loads, self.gpus, self.reboots, self.changes, self.services
 
     @property
     def any_spent(self) -> bool:

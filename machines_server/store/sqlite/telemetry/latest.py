@@ -26,6 +26,7 @@ from machines_server.core.snapshot import Latest, Snapshot
 from machines_server.core.times import checked_time
 from machines_server.store.sqlite.connection import BUSY_TIMEOUT_MS, inode, may_stay_open, open_reader
 from machines_server.store.sqlite.failures import decoding, store_errors
+from machines_server.store.sqlite.telemetry.host_services import read_services
 
 _LATEST_MARK = "SELECT count(*), max(revision) FROM latest"
 _LATEST_SINCE = """
@@ -51,7 +52,8 @@ WHERE last_seen_at_ms IS NULL"""
 _CYCLE = """
 SELECT cycle_started_at_ms / 1000.0, ended_at_ms / 1000.0, interval_s, timeout_s
 FROM poll_span ORDER BY id DESC LIMIT 1"""
-_CHANGE_MARKS = (_LATEST_MARK, _CYCLE, _LIBRARIES_MARK, _MODEL_SIZES_MARK, _HELD_MARK)
+_SERVICES_MARK = "SELECT count(*), max(revision) FROM host_service"
+_CHANGE_MARKS = (_LATEST_MARK, _CYCLE, _LIBRARIES_MARK, _MODEL_SIZES_MARK, _HELD_MARK, _SERVICES_MARK)
 
 T = TypeVar("T")
 
@@ -131,6 +133,7 @@ class LatestReader:
                     vram_users=vram_users,
                     held_since=held_since,
                     absent_at=absent_at,
+                    services=self._cached(connection, _SERVICES_MARK, read_services),
                 )
             finally:
                 connection.execute("COMMIT")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import orjson
 
+from machines_server.core.host_services import OWN_HOST, ServiceResult
 from machines_server.core.machine import Registry
 from machines_server.core.sample import Cycle, Library, LoadedModel, PollResult, SameLibrary, Sample
 from machines_server.store.sqlite.connection import transaction
@@ -13,6 +14,7 @@ from machines_server.store.sqlite.telemetry.budget import Budgets
 from machines_server.store.sqlite.telemetry.bulk import Bulk
 from machines_server.store.sqlite.telemetry.events import to_ms
 from machines_server.store.sqlite.telemetry.history_rows import HistoryRows
+from machines_server.store.sqlite.telemetry.host_services import ServiceRows
 from machines_server.store.sqlite.telemetry.machine_events import MachineEvents
 from machines_server.store.sqlite.telemetry.machines import MachineRows
 from machines_server.store.sqlite.telemetry.rollups import Rollups
@@ -46,7 +48,8 @@ ON CONFLICT (machine_id) DO UPDATE SET
     models = excluded.models"""
 _LAST_REVISION = """
 SELECT coalesce(max(revision), 0)
-FROM (SELECT max(revision) AS revision FROM latest UNION ALL SELECT max(revision) FROM library)"""
+FROM (SELECT max(revision) AS revision FROM latest UNION ALL SELECT max(revision) FROM library
+      UNION ALL SELECT max(revision) FROM host_service)"""
 _CONFIRM_LIBRARY = """
 UPDATE library SET asked_at_ms = ?, revision = ? WHERE machine_id = ? AND url = ?"""
 _EXTEND_POLL_SPAN = """
@@ -75,6 +78,7 @@ class SampleWriter:
         self._history = HistoryRows(connection, rollups, self._budgets.gpus)
         self._events = MachineEvents(connection, self._budgets)
         self._stays = Stays(connection, self._max_gap_ms, self._budgets.loads)
+        self._services = ServiceRows(connection, self._budgets)
         self._read_back()
 
     def write(self, items: Iterable[Update]) -> None:
@@ -87,6 +91,8 @@ class SampleWriter:
                     match item:
                         case PollResult():
                             self._set_latest(item)
+                        case ServiceResult():
+                            self._set_service(item)
                         case Sample():
                             self._add_sample(item)
                         case Registry():
@@ -113,6 +119,7 @@ class SampleWriter:
         self._revision = max(kept, self._revision, to_ms(time.time()))
         self._machines.read_back()
         self._stays.read_back()
+        self._services.read_back()
         self._budgets.forget()
         self._history.read_back()
         self._events.read_back()
@@ -126,6 +133,12 @@ class SampleWriter:
             self._history.forget(machine)
             self._events.forget(machine)
             self._texts.pop(machine, None)
+        self._services.keep_declared(registry, self._revision)
+
+    def _set_service(self, result: ServiceResult) -> None:
+        machine = self._machines.id(result.machine)
+        if machine is not None or result.machine == OWN_HOST:  # else its file was removed meanwhile
+            self._services.set(machine, result, self._revision)
 
     def _set_latest(self, result: PollResult) -> None:
         machine = self._machines.id(result.machine)

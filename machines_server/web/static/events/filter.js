@@ -14,6 +14,8 @@ export const TYPES = [
   "machine_removed",
   "host_rebooted",
   "host_changed",
+  "service_up",
+  "service_down",
 ];
 
 /** The filter in a URL: {machines, types, at}, where `at` is a moment in epoch seconds or null. */

@@ -162,6 +162,10 @@ export function eventWords(event) {
       return [`was rebooted after being up for ${duration(event.uptime_before_s)}`];
     case "host_changed":
       return [`is another host now (${event.reason})`];
+    case "service_up":
+      return [event.service, " answers"];
+    case "service_down":
+      return [event.service, ` does not answer (${event.reason})`];
     default:
       return [event.type];
   }
