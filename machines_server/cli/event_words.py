@@ -35,8 +35,8 @@ def _words(event: Mapping[str, Any]) -> str:
         case "host_changed":
             return f"is another host now ({event['reason']})"
         case "service_up":
-            return f"{event['service']} answers"
+            return f"service {event['service']} answers"
         case "service_down":
-            return f"{event['service']} does not answer ({event['reason']})"
+            return f"service {event['service']} does not answer ({event['reason']})"
         case other:
             return str(other).replace("_", " ")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import click
@@ -21,9 +22,9 @@ from machines_server.cli.http import ask, machine_path, server_option, unexpecte
 from machines_server.cli.leases import LEASE_COLUMNS, lease_row
 from machines_server.cli.meters import hardware_lines
 from machines_server.cli.output import as_json, echo, echo_json, echo_lines, output_width
-from machines_server.cli.terminal.figures import age_s, date_time, duration, now, with_local_times
-from machines_server.cli.terminal.spans import Line, Span, padded, wrap
-from machines_server.cli.terminal.table import table
+from machines_server.cli.terminal.figures import UNKNOWN, age_s, date_time, duration, now, with_local_times
+from machines_server.cli.terminal.spans import Line, Span, Style, padded, wrap
+from machines_server.cli.terminal.table import Column, Row, table
 from machines_server.core.text import printable
 from machines_server.errors import ServerError
 
@@ -38,6 +39,15 @@ _LIVE_KEYS = (
     "runtimes",
 )
 _SHOWN_APART = ("name", "role", "tags", "models", "network", "_config_file", *_LIVE_KEYS)
+SERVICE_COLUMNS = (
+    Column("SERVICE", "cut"),
+    Column("PORT", right=True),
+    Column("STATUS"),
+    Column("SINCE"),
+    Column("MESSAGE", "below"),
+)
+_LIVE_SERVICE_KEYS = ("status", "message", "since")
+_SERVICE_STYLES: Mapping[str, Style] = {"active": "good", "inactive": "bad"}
 _ENTRY_TITLE_WIDTH, _GAP = 10, 2
 
 
@@ -65,15 +75,29 @@ def show(name: str, server: str, *, as_json: bool) -> None:
     at = now()
     models = [model_row(model, at) for model in machine["ollama"]["models"]]
     leases = [lease_row(lease, at) for lease in here]
+    services = [_service_row(one, at) for one in machine.get("services", ()) if "status" in one]
     sections = {
         "Hardware now": hardware_lines(machine["telemetry"], width),
         "Models in memory": table(MODEL_COLUMNS, models, width) if models else [],
         "Leases": table(LEASE_COLUMNS, leases, width) if leases else [],
+        "Services": table(SERVICE_COLUMNS, services, width) if services else [],
         f"File {machine['_config_file']}": _declared(machine, width),
     }
     echo_lines(*_head(machine, changes, width))
     for title, lines in sections.items():
         echo_lines(*_section(title, lines, width))
+
+
+def _service_row(service: Mapping[str, Any], at: datetime) -> Row:
+    """The cells of SERVICE_COLUMNS."""
+    status, since = service["status"], service["since"]
+    return (
+        Span(service["name"]),
+        Span(str(service["port"])),
+        Span(status, _SERVICE_STYLES.get(status, "quiet")),
+        Span(UNKNOWN if since is None else f"{duration(age_s(since, at))} ago"),
+        Span(with_local_times(service["message"] or "")),
+    )
 
 
 def _listed(server: str, what: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -115,10 +139,16 @@ def _declared(machine: dict[str, Any], width: int | None) -> list[Line]:
     if found := tags(machine):
         lines += _entry("tags", names_text(found), width)
     lines += _entry("models", names_text(machine["models"]), width)
+    machine = machine | {"services": [_as_declared(one) for one in machine.get("services", ())]}
     for key in ("network", *(key for key in machine if key not in _SHOWN_APART)):
         if machine[key] not in (None, {}, [], ""):
             lines += _entry(key, "; ".join(_flat(machine[key])), width)
     return lines
+
+
+def _as_declared(service: dict[str, Any]) -> dict[str, Any]:
+    """An entry of `services` without the live keys of one that is polled."""
+    return {key: value for key, value in service.items() if key not in _LIVE_SERVICE_KEYS}
 
 
 def _flat(value: Any, path: str = "") -> list[str]:

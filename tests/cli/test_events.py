@@ -41,8 +41,11 @@ MODEL = {"model": LLAMA, "size_gb": 42.54, "processor": "100% GPU"}
             "was rebooted after being up for 1 d 1 h",
         ),
         ({"type": "host_changed", "reason": "another name"}, "is another host now (another name)"),
-        ({"type": "service_up", "service": "web", "reason": None}, "web answers"),
-        ({"type": "service_down", "service": "web", "reason": "refused"}, "web does not answer (refused)"),
+        ({"type": "service_up", "service": "web", "reason": None}, "service web answers"),
+        (
+            {"type": "service_down", "service": "web", "reason": "refused"},
+            "service web does not answer (refused)",
+        ),
         ({"type": "something_new"}, "something new"),
     ],
 )

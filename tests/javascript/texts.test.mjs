@@ -71,8 +71,11 @@ test("events are told in words, and a type that this page does not know by its n
   assert.equal(words(changed), "was changed in box.yaml: role, tags");
   const rebooted = { type: "host_rebooted", uptime_s: 60, uptime_before_s: 90_000 };
   assert.equal(words(rebooted), "was rebooted after being up for 1 d 1 h");
-  assert.equal(words({ type: "service_up", service: "web" }), "web answers");
-  assert.equal(words({ type: "service_down", service: "web", reason: "refused" }), "web does not answer (refused)");
+  assert.equal(words({ type: "service_up", service: "web" }), "service web answers");
+  assert.equal(
+    words({ type: "service_down", service: "web", reason: "refused" }),
+    "service web does not answer (refused)",
+  );
   assert.equal(words({ type: "moved" }), "moved");
 });
 

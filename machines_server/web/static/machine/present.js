@@ -8,6 +8,7 @@ import { leaseText } from "../shared/lease_facts.js";
 import { knowsLoadedModels, sidecarHint, unloadText } from "../shared/machine_facts.js";
 import { modelsKey, showAgeOfValues, showSince, showStatus, tagChips } from "../shared/machine_parts.js";
 import { CPU, DISK, makeGauges, makeGpus, RAM } from "../shared/meters.js";
+import { makeServices } from "./services.js";
 
 const SIDECAR_BY_STATUS = {
   online: "",
@@ -37,6 +38,7 @@ export function makePresent() {
   const endpoints = h("dl", { class: "facts" });
   const models = makeModels();
   const leases = makeLeases();
+  const services = makeServices();
   const body = h(
     "div",
     { class: "present" },
@@ -45,6 +47,7 @@ export function makePresent() {
     card("Endpoints", endpoints),
     models.root,
     leases.root,
+    services.root,
   );
   let machine = null;
 
@@ -60,6 +63,7 @@ export function makePresent() {
     gpuCard.hidden = gpus.root.hidden;
     showEndpoints();
     models.show(machine);
+    services.show(machine);
   }
 
   function showAbout() {
@@ -95,6 +99,7 @@ export function makePresent() {
     updateTimes(endpoints, (time) => ageText(time, serverNow()));
     models.update(machine);
     leases.show(machine);
+    services.update();
   }
 
   return { head, body, show, update };

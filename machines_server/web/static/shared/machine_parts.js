@@ -163,9 +163,9 @@ export function eventWords(event) {
     case "host_changed":
       return [`is another host now (${event.reason})`];
     case "service_up":
-      return [event.service, " answers"];
+      return ["service ", event.service, " answers"];
     case "service_down":
-      return [event.service, ` does not answer (${event.reason})`];
+      return ["service ", event.service, ` does not answer (${event.reason})`];
     default:
       return [event.type];
   }
