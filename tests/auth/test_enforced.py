@@ -11,7 +11,7 @@ import pytest
 from machines_server.web.authentication import OPEN_PATHS
 from request_signing.message import WITH_QUERY
 from tests.auth.agents import Agents, send
-from tests.auth.conftest import Enforcing
+from tests.auth.enforcing import Enforcing
 from tests.fakes import wait_until
 from tests.running import RunningServer
 

@@ -10,7 +10,7 @@ import requests
 
 from machines_server.contract.sessions import LoggedOut, LoginLink
 from tests.auth.agents import send
-from tests.auth.conftest import Enforcing
+from tests.auth.enforcing import Enforcing
 from tests.running import RunningServer, command
 
 FLEET = "/api/infrastructure"

@@ -11,7 +11,7 @@ import pytest
 
 from machines_client import AsyncClient, Client, ClientError, NoMachine, PassphraseNeeded, Unauthorized
 from tests.auth.agents import Agents, send
-from tests.auth.conftest import Enforcing
+from tests.auth.enforcing import Enforcing
 from tests.running import RunningServer, command, wait_for_status
 from tests.sidecar.running import Sidecar
 from tests.terminal import PROGRAM, Terminal

@@ -9,7 +9,7 @@ import pytest
 from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
 from machines_server.web.authentication import OPEN_PATHS
-from tests.auth.conftest import Enforcing
+from tests.auth.enforcing import Enforcing
 
 REQUESTS = 10_000
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
