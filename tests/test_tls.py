@@ -4,6 +4,7 @@ import shutil
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -109,6 +110,47 @@ def test_a_server_behind_a_handshake_that_never_ends_answers(server: RunningServ
     finally:
         for one in silent:
             one.close()
+
+
+def test_handshakes_count_as_connections_of_their_address(files: Files) -> None:
+    limit = 20
+    settings = {"MACHINES_TLS_CERT": str(files.certificate), "MACHINES_TLS_KEY": str(files.key)}
+    settings |= {"MACHINES_MAX_CONNECTIONS_PER_ADDRESS": str(limit), "MACHINES_WORKERS": "1"}
+    with (
+        RunningServer(files.folder, authority=str(files.authority), **settings) as server,
+        ExitStack() as stack,
+    ):
+        port = int(server.settings["MACHINES_PORT"])
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(5 * limit)
+        ]
+        for one in silent[: 4 * limit]:  # later ones made room for themselves
+            one.settimeout(20)
+            with suppress(ConnectionResetError):
+                assert one.recv(1000) == b""
+        assert server.open_connections() <= limit
+        # A client that ends its handshake is answered, also one that sends its request with it.
+        for _ in range(3):
+            assert server.get("/health").status_code == 200
+        trusting = ssl.create_default_context(cafile=str(files.authority))
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        plain = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        plain.sendall(outgoing.read())
+        while True:
+            incoming.write(plain.recv(65536))
+            with suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                break
+        client.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        plain.sendall(outgoing.read())
+        received = b""
+        while b'"ok"' not in received:
+            incoming.write(plain.recv(65536))
+            with suppress(ssl.SSLWantReadError):
+                received += client.read(65536)
 
 
 @pytest.mark.parametrize("break_it", [Path.unlink, lambda path: path.write_text("garbage")])

@@ -14,7 +14,8 @@ from typing import Any
 from gunicorn.workers import base
 from gunicorn.workers.gasgi import ASGIWorker
 
-from machines_server.web.connections import CHECK_INTERVAL_S, HEADERS_TIMEOUT_S, Connection, Connections
+from machines_server.web.connections import CHECK_INTERVAL_S, Connection, Connections
+from machines_server.web.handshake import TlsServer
 from tls_files import TlsFiles
 
 _SPARE_FILES = 256
@@ -119,14 +120,18 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         connections = type(self).make_connections(self.row, max(soft - _SPARE_FILES, soft // 2))
         tls = type(self).make_tls()
+
+        def connection() -> Connection:
+            return Connection(self, connections)
+
         for listening in self.sockets:
-            server = await self.loop.create_server(
-                lambda: Connection(self, connections),
-                sock=listening.sock,
-                ssl=tls.context if tls else None,
-                ssl_handshake_timeout=HEADERS_TIMEOUT_S if tls else None,
-                backlog=self.cfg.backlog,
-            )
+            server: asyncio.Server | TlsServer
+            if tls:
+                server = TlsServer(listening.sock, tls.context, connections, connection)
+            else:
+                server = await self.loop.create_server(
+                    connection, sock=listening.sock, backlog=self.cfg.backlog
+                )
             self.servers.append(server)
         is_out_of_files = False
         while self._may_continue():

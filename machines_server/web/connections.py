@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from mmap import mmap
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 from gunicorn.asgi import protocol
@@ -74,6 +74,26 @@ def _slot(address: str) -> int:
     return crc32(address.encode()) % _SLOTS
 
 
+class Counted(Protocol):
+    """What counts as a connection; with TLS also a handshake."""
+
+    address: str
+    idle_since: float
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it may be ended to make room."""
+
+    def check(self, now: float) -> int:
+        """End it if it is too slow; returns the number of unsent bytes."""
+
+    def end(self) -> None:
+        """Close it once everything written has been sent."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+
+
 class Connections:
     """All connections of one worker."""
 
@@ -88,25 +108,26 @@ class Connections:
         """`limit` is for this worker, `limit_per_address` for all; `proxies` are exempt from the latter."""
         self._counts, self._row, self._limit, self._limit_per_address = counts, row, limit, limit_per_address
         self._proxies = proxies
-        self._all: dict[Connection, None] = {}
-        self._by_address: dict[str, dict[Connection, None]] = {}
+        self._all: dict[Counted, None] = {}
+        self._by_address: dict[str, dict[Counted, None]] = {}
         counts.clear(row)
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def admit(self, new: "Connection") -> int:
+    def admit(self, new: Counted) -> int:
         """Add a connection, if need be by ending an idle one; returns 0, or the status of a refusal."""
         if len(self._all) >= self._limit and not self._make_room(self._all):
             return 503
-        of_address = self._by_address.setdefault(new.address, {})
+        of_address = self._by_address.get(new.address, {})
         if self._is_at_limit(new.address) and not self._make_room(of_address):
             return 429
-        self._all[new] = of_address[new] = None
+        self._all[new] = None
+        self._by_address.setdefault(new.address, {})[new] = None
         self._counts.add(self._row, new.address, 1)
         return 0
 
-    def remove(self, connection: "Connection") -> None:
+    def remove(self, connection: Counted) -> None:
         """Remove a connection that has ended."""
         if connection not in self._all:
             return
@@ -125,7 +146,7 @@ class Connections:
             if excess_bytes <= 0:
                 return
             excess_bytes -= unsent[connection]
-            connection.transport.abort()
+            connection.abort()
 
     def end_idle(self) -> None:
         """End the connections that await no answer."""
@@ -133,7 +154,7 @@ class Connections:
             if connection.is_idle:
                 connection.end()
 
-    def _make_room(self, among: Iterable["Connection"]) -> bool:
+    def _make_room(self, among: Iterable[Counted]) -> bool:
         idle = (connection for connection in among if connection.is_idle)
         oldest = min(idle, key=attrgetter("idle_since"), default=None)
         if oldest is None:
@@ -158,6 +179,8 @@ class Connection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has n
         super().__init__(worker)
         self.address = ""
         self.idle_since = 0.0
+        self.handshake: Counted | None = None
+        """What was counted until TLS was agreed on."""
         self._connections = connections
         self._now: Callable[[], float] = worker.loop.time
         self._is_refused = self._is_half_closed = self._has_tls = False
@@ -177,6 +200,8 @@ class Connection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has n
         peer = transport.get_extra_info("peername")
         self.address = unmapped_address(peer[0]) if peer else ""
         self._headers_since = self.idle_since = self._now()
+        if self.handshake:
+            self._connections.remove(self.handshake)
         if status := self._connections.admit(self):
             self.transport, self._is_refused = transport, True
             self._send_error_response(status, "")
@@ -227,6 +252,10 @@ class Connection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has n
     def end(self) -> None:
         """Close the connection once everything written has been sent."""
         self._keepalive_timeout()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
 
     def _refuse(self, status: int) -> None:
         if not self._closed:
