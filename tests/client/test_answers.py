@@ -10,7 +10,7 @@ import pytest
 import machines_client
 from machines_client import Client, fleet_answers, past_answers
 from machines_server.contract import events, health, history, leases, machines, routing, sessions, telemetry
-from tests.client.scripted_server import LEASE, ROUTE, Say, ScriptedServer
+from tests.client.scripted_server import CANDIDATE, LEASE, ROUTE, Say, ScriptedServer
 from tests.client.two import LLAMA, Two
 
 Kind = type[Any]
@@ -97,7 +97,7 @@ def test_a_pick_has_the_name_of_its_machine_twice_also_if_it_is_not_the_first(tw
 
 
 def test_a_part_of_an_answer_has_its_json(scripted: ScriptedServer) -> None:
-    scripted.replies = [Say({**ROUTE, "candidates": [{**ROUTE["candidates"][0], "new": 1}]})]  # type: ignore[index]
+    scripted.replies = [Say({**ROUTE, "candidates": [{**CANDIDATE, "new": 1}]})]
     assert Client(scripted.url).route("m").candidates[0].body["new"] == 1
     scripted.replies = [Say({**LEASE, "gpus": [{"uuid": "x", "index": 0, "vram_gb": 1, "new": 2}]})]
     assert Client(scripted.url).held_lease("abc").gpus[0].body["new"] == 2

@@ -63,7 +63,7 @@ def test_a_path_or_a_query_of_another_type_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="path takes a text such as /api/machines, not None"):
         client.ask(None)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(TypeError, match="query takes a mapping of names to values, not 'limit=1'"):
-        client.text("/api/events", "limit=1")  # type: ignore[arg-type]
+        client.text("/api/events", "limit=1")  # type: ignore[arg-type]  # that is the point
 
 
 def test_a_path_may_have_a_query_of_its_own(scripted: ScriptedServer) -> None:
@@ -109,12 +109,12 @@ def test_the_time_for_a_connection_is_checked_before_anything_is_asked(
 def test_a_callback_is_checked_before_a_lease_is_taken(scripted: ScriptedServer) -> None:
     scripted.replies = [Say(LEASE, 201)]
     with pytest.raises(TypeError, match="on_lost takes a function, not 'x'"):
-        Client(scripted.url).lease("m", connect_timeout_s=None, on_lost="x")  # type: ignore[arg-type]
+        Client(scripted.url).lease("m", connect_timeout_s=None, on_lost="x")  # type: ignore[arg-type]  # that is the point
     assert not scripted.asked
 
 
 def test_a_model_is_a_text_everywhere(two: Two) -> None:
     for ask in (two.client.pick, two.client.lease, two.client.reserve):
         with pytest.raises(TypeError, match="model takes a text, not 5"):
-            ask(5)  # type: ignore[arg-type]
+            ask(5)  # type: ignore[arg-type]  # that is the point
     assert two.client.pick(LLAMA, explain=True).model == LLAMA

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from machines_client import AsyncClient, AsyncLease, ClientError, LeaseLost, NoMachine, ServerUnreachable
-from tests.client.scripted_server import LEASE, ROUTE, Say, ScriptedServer, no_machine
+from tests.client.scripted_server import CANDIDATE, LEASE, ROUTE, Say, ScriptedServer, no_machine
 from tests.client.two import LLAMA, Two
 from tests.fakes import FakeFleet
 from tests.ports import free_port
@@ -158,7 +158,7 @@ def test_a_coroutine_function_takes_a_lease_for_each_call(two: Two) -> None:
 def test_a_machine_that_cannot_be_connected_to_is_passed_over(scripted: ScriptedServer) -> None:
     async def main() -> None:
         async with client_of(scripted.url) as client:
-            dead = {**ROUTE["candidates"][0], "port": free_port()}  # type: ignore[index]
+            dead = {**CANDIDATE, "port": free_port()}
             alive = {**dead, "name": "alive", "port": int(scripted.url.rpartition(":")[2])}
             scripted.replies = [Say({**ROUTE, "candidates": [dead, alive]})]
             pick = await client.pick("m")
