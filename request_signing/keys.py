@@ -1,7 +1,9 @@
 """Keys in files, as OpenSSH writes them: `ssh-ed25519` alone."""
 
+import errno
 import os
 import re
+import stat
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ _HEAD = len(_TYPE).to_bytes(4) + _TYPE + (32).to_bytes(4)
 
 
 class KeyFileError(Exception):
-    """A private key cannot be used; the text is a sentence without its content."""
+    """A key cannot be used; the text is a sentence without its content."""
 
 
 class PassphraseNeededError(KeyFileError):
@@ -44,6 +46,26 @@ def parse_public_keys(text: bytes) -> tuple[Ed25519PublicKey, ...]:
     """The ed25519 keys among the lines of a file, up to MAX_KEYS; whatever else is in it is skipped."""
     keys = (_parse_line(line) for line in text.splitlines())
     return tuple(key for key in keys if key is not None)[:MAX_KEYS]
+
+
+def read_public_keys(path: Path) -> tuple[Ed25519PublicKey, ...]:
+    """The keys of an agent's file; raises KeyFileError if there is none that can be used."""
+    try:
+        keys = parse_public_keys(_read_regular(path))
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be read: {error.strerror}") from None
+    if not keys:
+        raise KeyFileError(f"{path} has no ssh-ed25519 public key")
+    return keys
+
+
+def _read_regular(path: Path) -> bytes:
+    """The beginning of a file; opening waits for no device and no named pipe. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read(_MAX_FILE_BYTES)
 
 
 def _parse_line(line: bytes) -> Ed25519PublicKey | None:
@@ -94,14 +116,10 @@ class PublicKeys:
 
     def _read(self, path: str) -> tuple[Ed25519PublicKey, ...]:
         try:
-            with Path(path).open("rb") as file:
-                keys = parse_public_keys(file.read(_MAX_FILE_BYTES))
-        except OSError as error:
-            self._on_unusable(f"{path} cannot be read: {error.strerror}")
+            return read_public_keys(Path(path))
+        except KeyFileError as error:
+            self._on_unusable(str(error))
             return ()
-        if not keys:
-            self._on_unusable(f"{path} has no ssh-ed25519 public key")
-        return keys
 
 
 def read_private_key(path: Path, passphrase: str | None = None) -> Ed25519PrivateKey:

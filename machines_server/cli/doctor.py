@@ -159,7 +159,7 @@ def _endpoints(registry: Registry, timeout_s: float, access: AccessFiles) -> Ite
     answers, fetcher = AnswerReader(), Fetcher(timeout_s, sign=sign)
     results = {
         (result.machine, result.endpoint.kind): result
-        for result in poll_all(registry, fetcher, answers, access.access)
+        for result in poll_all(registry, fetcher, answers, access.access, needs_clocks=True)
         if isinstance(result, PollResult | OwnFault)
     }
     fetcher.close()

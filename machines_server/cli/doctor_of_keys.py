@@ -16,8 +16,6 @@ from machines_server.settings import Settings
 from request_signing.message import SIGNATURE_AHEAD_S
 from tls_files import TlsFiles, TlsFilesError
 
-_MAX_KEY_FILE_BYTES = 2**14
-
 log = logging.getLogger(__name__)
 
 
@@ -33,19 +31,38 @@ def check_keys(settings: Settings) -> Iterator[Check]:
 
 
 def _check_folder(folder: Path) -> Iterator[Check]:
-    from request_signing.keys import parse_public_keys
-
-    found = folder.stat()
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+    what, found = "keys of agents", folder.stat()
+    if _others_may_write(found):
         finding = f"{folder} (mode {stat.S_IMODE(found.st_mode):04o}) lets other users add keys"
-        yield Check("keys of agents", "error", finding, f"chown it, and chmod go-w {folder}")
+        yield Check(what, "error", finding, f"chown it, and chmod go-w {folder}")
     files = sorted(folder.glob("*.pub"))
-    unusable = [one.name for one in files if not parse_public_keys(one.read_bytes()[:_MAX_KEY_FILE_BYTES])]
+    if replaceable := [one.name for one in files if one.exists() and _others_may_write(one.stat())]:
+        finding = f"other users may replace the key in {_listed(replaceable)}"
+        yield Check(what, "error", finding, "chown it, and chmod go-w")
+    unusable = [one.name for one in files if not _is_usable(one)]
     if unusable:
-        finding = f"no ssh-ed25519 public key in {clip_list([printable(one) for one in unusable])}"
-        yield Check("keys of agents", "warning", finding, "put there what `machines-server keygen` writes")
+        finding = f"no agent can sign with {_listed(unusable)}: no usable ssh-ed25519 public key or name"
+        yield Check(what, "warning", finding, "put there what `machines-server keygen` writes")
     else:
-        yield Check("keys of agents", "ok" if files else "warning", f"{len(files)} in {folder}")
+        yield Check(what, "ok" if files else "warning", f"{len(files)} in {folder}")
+
+
+def _others_may_write(found: os.stat_result) -> bool:
+    return found.st_uid not in (0, os.geteuid()) or bool(found.st_mode & 0o022)
+
+
+def _is_usable(file: Path) -> bool:
+    from request_signing.keys import KeyFileError, is_agent_name, read_public_keys
+
+    try:
+        read_public_keys(file)
+    except KeyFileError:
+        return False
+    return is_agent_name(file.name.removesuffix(".pub"))
+
+
+def _listed(names: list[str]) -> str:
+    return clip_list([printable(name) for name in names])
 
 
 def check_certificate(settings: Settings, now: float) -> Iterator[Check]:
@@ -60,6 +77,9 @@ def check_certificate(settings: Settings, now: float) -> Iterator[Check]:
     except TlsFilesError as error:
         yield Check(what, "error", str(error))
         return
+    if settings.tls_key.stat().st_mode & 0o077:
+        finding, advice = f"other users can read {settings.tls_key}", f"chmod go= {settings.tls_key}"
+        yield Check(what, "warning", finding, advice)
     expires_at = load_pem_x509_certificate(settings.tls_cert.read_bytes()).not_valid_after_utc.timestamp()
     if expires_at <= now:
         yield Check(what, "error", f"{settings.tls_cert} has expired, on {rfc3339(expires_at)}", hint)

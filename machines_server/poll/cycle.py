@@ -120,11 +120,14 @@ def poll_all(
     answers: AnswerReader,
     access: AccessOf = no_access,
     own_services: Iterable[HostService] = (),
+    *,
+    needs_clocks: bool = False,
 ) -> Iterator[Polled | None]:
     """Yield results as they arrive, a Sample when a machine is complete, and None while waiting.
 
     An endpoint whose credential cannot be used is not asked. If nothing else of its machine answers, there is
-    no Sample: nothing is known of the machine.
+    no Sample: nothing is known of the machine. `needs_clocks` asks all endpoints for their time, and not only
+    those whose answers depend on it.
     """
     machines = tuple(machines)
     services = _services(machines, own_services)
@@ -143,7 +146,7 @@ def poll_all(
                 yield from _completed(machine, result, ended)
                 continue
             asked.setdefault(target, []).append((machine, endpoint))
-            if answers.needs_date(endpoint):
+            if needs_clocks or answers.needs_date(endpoint):
                 dated.add(url)
     for fetched in fetcher.fetch([*asked, *services] if services else asked, dated):
         if fetched is None:
@@ -265,6 +268,7 @@ def _failed(
         at=at,
         took_s=fetched.took_s,
         reason=reason.text,
+        clock_ahead_s=_clock_ahead_s(fetched.date, at),
         hint=answers.hint(machine, endpoint, state, reason),
     )
 

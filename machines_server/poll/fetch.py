@@ -283,7 +283,14 @@ class Fetcher:
                 return Fetched(target, took_s, body, date=transfer.date)
             body, redirect = b"".join(transfer.chunks), curl.getinfo_raw(pycurl.REDIRECT_URL) or b""
             reason = reasons.http_status(status, body, redirect)
-            return Fetched(target, took_s, failure=Failure.BAD_ANSWER, reason=reason, status=status)
+            return Fetched(
+                target,
+                took_s,
+                failure=Failure.BAD_ANSWER,
+                reason=reason,
+                status=status,
+                date=transfer.date,
+            )
         failure, reason = failure_of(transfer, code, self._timeout_s, stalled=self._stalled)
         status = curl.getinfo(pycurl.RESPONSE_CODE) or None
         return Fetched(target, took_s, failure=failure, reason=reason, status=status)
