@@ -61,6 +61,7 @@ def read_claim(headers: Iterable[tuple[bytes, bytes]], now: float) -> Claim | Re
         or decoded is None
         or not _NONCE.fullmatch(nonce)
         or len(agent) > _MAX_AGENT_CHARACTERS
+        or b"," in agent  # repeated, and joined on its way
     ):
         return Refusal.MALFORMED
     if not -SIGNATURE_AHEAD_S <= now - at <= SIGNATURE_AGE_S:

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import stat
+import time
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 MAX_KEYS = 8
 """How many keys of one agent count, so that a new one can be added before the old one is removed."""
 _MAX_FILE_BYTES = 2**14
+_SETTLE_NS = 2_000_000_000
+"""A file that was read sooner than this after a change may change again without another time stamp."""
 _AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _TYPE = b"ssh-ed25519"
 _HEAD = len(_TYPE).to_bytes(4) + _TYPE + (32).to_bytes(4)
@@ -51,7 +54,7 @@ def parse_public_keys(text: bytes) -> tuple[Ed25519PublicKey, ...]:
 def read_public_keys(path: Path) -> tuple[Ed25519PublicKey, ...]:
     """The keys of an agent's file; raises KeyFileError if there is none that can be used."""
     try:
-        keys = parse_public_keys(_read_regular(path))
+        keys = parse_public_keys(read_regular_file(path))
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}") from None
     if not keys:
@@ -59,8 +62,8 @@ def read_public_keys(path: Path) -> tuple[Ed25519PublicKey, ...]:
     return keys
 
 
-def _read_regular(path: Path) -> bytes:
-    """The beginning of a file; opening waits for no device and no named pipe. Raises OSError."""
+def read_regular_file(path: Path) -> bytes:
+    """The first 16 KiB of a file; opening waits for no device and no named pipe. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -100,7 +103,8 @@ class PublicKeys:
 
     def of(self, agent: str) -> tuple[Ed25519PublicKey, ...]:
         """The keys of an agent; none if it is unknown."""
-        if not is_agent_name(agent):
+        known = self._files.get(agent)
+        if known is None and not is_agent_name(agent):
             return ()
         path = f"{self._folder}/{agent}.pub"
         try:
@@ -109,16 +113,17 @@ class PublicKeys:
             self._files.pop(agent, None)
             return ()
         signature = found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
-        known = self._files.get(agent)
-        if known is None or known.signature != signature:
-            known = self._files[agent] = _File(signature, self._read(path))
+        is_changed = known is None or known.signature != signature
+        if known is None or is_changed or time.time_ns() - found.st_ctime_ns < _SETTLE_NS:
+            known = self._files[agent] = _File(signature, self._read(path, tells=is_changed))
         return known.keys
 
-    def _read(self, path: str) -> tuple[Ed25519PublicKey, ...]:
+    def _read(self, path: str, *, tells: bool) -> tuple[Ed25519PublicKey, ...]:
         try:
             return read_public_keys(Path(path))
         except KeyFileError as error:
-            self._on_unusable(str(error))
+            if tells:
+                self._on_unusable(str(error))
             return ()
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _PERIOD_S = 400.0
 """Numbers are kept for one to two periods; a signature is valid for 360 s at most."""
-_MAX_TOKEN_BYTES = 4096
 Refused = tuple[int, str, str]
 """The status of a refusal, its reason, and a sentence."""
 
@@ -46,7 +45,7 @@ class Authentication:
         keys = PublicKeys(Path(settings.auth_keys_dir or ""), lambda fault: log.error("%s", fault))
         self._verifier = Verifier(keys, self._use_nonce)
         # After a restart the numbers are forgotten, so older signatures are refused.
-        self._began_at = float(int(time.time()))
+        self._began_at = time.time()
         self._recent: set[bytes] = set()
         self._older: set[bytes] = set()
         self._period_ends = time.monotonic() + _PERIOD_S
@@ -86,9 +85,10 @@ class Authentication:
         scheme, _, sent = headers.get("authorization", "").partition(" ")
         if self._token is None or scheme.lower() != "bearer":
             return False
+        from request_signing.keys import read_regular_file
+
         try:
-            with Path(self._token).open("rb") as file:
-                token = file.read(_MAX_TOKEN_BYTES).strip()
+            token = read_regular_file(Path(self._token)).strip()
         except OSError as error:
             log.error("SIDECAR_METRICS_TOKEN_FILE cannot be read: %s", error.strerror)
             return False

@@ -1,8 +1,11 @@
 """With AUTH_MODE=enforce only what is signed is answered; all else is refused, for the right reason."""
 
 import json
+import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -214,6 +217,52 @@ def test_a_file_without_an_ed25519_key_makes_nobody_known(enforcing: Enforcing, 
     assert send(enforcing.port, "GET", FLEET, agent.sign("GET", FLEET)).reason == "unknown_agent"
     (enforcing.agents.public / "garbage.pub").write_bytes(line)
     assert send(enforcing.port, "GET", FLEET, agent.sign("GET", FLEET)).status == 200
+
+
+def test_a_key_file_of_another_kind_makes_nobody_known_and_stops_nobody(
+    enforcing: Enforcing, tmp_path: Path
+) -> None:
+    agent = enforcing.agents.add("odd")
+    file = enforcing.agents.public / "odd.pub"
+    line = file.read_bytes()
+
+    odd: list[Callable[[], object]] = [
+        partial(os.mkfifo, file),
+        file.mkdir,
+        partial(file.write_bytes, b"\n" * 2**20 + line),
+        partial(file.symlink_to, file),
+        partial(file.symlink_to, "/dev/zero"),
+    ]
+    for put in odd:
+        file.unlink()
+        put()
+        for _ in range(4):  # by both workers
+            assert send(enforcing.port, "GET", FLEET, agent.sign("GET", FLEET)).reason == "unknown_agent"
+            assert send(enforcing.port, "GET", "/health").status == 200
+        if file.is_dir() and not file.is_symlink():
+            file.rmdir()
+            file.touch()
+    file.unlink()
+    (tmp_path / "elsewhere").write_bytes(line)
+    file.symlink_to(tmp_path / "elsewhere")
+    assert send(enforcing.port, "GET", FLEET, agent.sign("GET", FLEET)).status == 200
+
+
+def test_a_key_that_is_replaced_in_place_counts_at_once(enforcing: Enforcing) -> None:
+    one, file = enforcing.agents.add("in-place"), enforcing.agents.public / "in-place.pub"
+    first = file.read_bytes(), one.private_key.read_bytes()
+    enforcing.agents.add("in-place")
+    second = file.read_bytes(), one.private_key.read_bytes()
+    for public, private in (first, second) * 3:
+        other = second if private == first[1] else first
+        with file.open(
+            "r+b"
+        ) as opened:  # the same file, of the same size, perhaps within a tick of its clock
+            opened.write(public)
+        one.private_key.write_bytes(private)
+        assert send(enforcing.port, "GET", FLEET, one.sign("GET", FLEET)).status == 200
+        one.private_key.write_bytes(other[1])
+        assert send(enforcing.port, "GET", FLEET, one.sign("GET", FLEET)).reason == "bad_signature"
 
 
 def test_a_body_over_the_limit_is_refused(enforcing: Enforcing) -> None:

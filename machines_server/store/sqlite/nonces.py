@@ -14,13 +14,15 @@ from typing import NoReturn
 
 from machines_server.errors import DamagedStoreError, StoreError
 from machines_server.store.sqlite.connection import check_sqlite, closed_on_failure, transaction
-from machines_server.store.sqlite.failures import store_errors
+from machines_server.store.sqlite.failures import error_code, store_errors
 from machines_server.store.sqlite.own_files import make_file
 
 PERIOD_S = 400.0
 """Numbers are kept for one to two periods; a signature is valid for 360 s at most."""
 _BUSY_TIMEOUT_MS = 250
-"""How long to wait for another worker, in the event loop."""
+"""How long to wait for another worker, in the event loop; not at all while the one before waited in vain."""
+_CHECK_INTERVAL_S = 0.5
+"""How often to check that the file is still the one at its path."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TABLES_OF_NONCES = """
 CREATE TABLE IF NOT EXISTS nonce_0 (nonce BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -41,28 +43,51 @@ class NonceStore:
         self._path, self._monotonic = path, monotonic
         self._connection: sqlite3.Connection | None = None
         self._since, self._period = 0, 0
+        self._checked_at = float("-inf")
+        self._file: tuple[int, int] | None = None
+        self._is_blocked = False
 
     def use(self, nonce: bytes) -> bool:
         """Record a number; returns False if it has been recorded before."""
         try:
-            connection = self._connection or self._open()
+            connection = self._current()
             if (period := int(self._monotonic() // PERIOD_S)) > self._period:
                 self._begin_period(connection, period)
-            return connection.execute(_USE[self._period % 2], (nonce,)).rowcount == 1
+            is_new = connection.execute(_USE[self._period % 2], (nonce,)).rowcount == 1
+            if self._is_blocked:
+                self._wait_for_others(waits=True)
         except sqlite3.Error as error:
             self._fail(error)
+        return is_new
 
     def since(self) -> float:
         """When recording began: older signatures may have been used before."""
-        if self._connection is None:
-            try:
-                self._open()
-            except sqlite3.Error as error:
-                self._fail(error)
+        try:
+            self._current()
+        except sqlite3.Error as error:
+            self._fail(error)
         return self._since
+
+    def _current(self) -> sqlite3.Connection:
+        """The connection to the file at the path, which somebody may have deleted or replaced."""
+        if (now := self._monotonic()) >= self._checked_at + _CHECK_INTERVAL_S:
+            self._checked_at = now
+            if self._connection is not None and self._file != _identity(self._path):
+                self.close()
+        return self._connection or self._open()
+
+    def _wait_for_others(self, *, waits: bool) -> None:
+        self._is_blocked = not waits
+        if self._connection is not None:
+            self._connection.execute(self._busy_timeout())
+
+    def _busy_timeout(self) -> str:
+        return f"PRAGMA busy_timeout = {0 if self._is_blocked else _BUSY_TIMEOUT_MS}"
 
     def _fail(self, error: sqlite3.Error) -> NoReturn:
         """Raise StoreError for an error of SQLite; a damaged file is deleted first."""
+        if error_code(error) == sqlite3.SQLITE_BUSY:
+            self._wait_for_others(waits=False)
         try:
             with store_errors(self._path):
                 raise error
@@ -84,11 +109,11 @@ class NonceStore:
         except OSError as error:
             raise StoreError(f"{self._path.name}: {error.strerror}") from error
         with closed_on_failure(connection):
-            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            connection.execute(self._busy_timeout())
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")
             self._begin(connection)
-        self._connection = connection
+        self._connection, self._file = connection, _identity(self._path)
         return connection
 
     def _begin(self, connection: sqlite3.Connection) -> None:
@@ -122,6 +147,15 @@ class NonceStore:
         for suffix in ("", "-wal", "-shm"):
             with suppress(OSError):
                 self._path.with_name(f"{self._path.name}{suffix}").unlink()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _boot() -> str:

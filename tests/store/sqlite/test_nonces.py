@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,34 @@ def test_four_processes_at_once_accept_each_number_once(tmp_path: Path) -> None:
     with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as processes:
         accepted = [processes.submit(_use_all, tmp_path / "nonces.db", nonces) for _ in range(4)]
         assert sum(one.result() for one in accepted) == len(nonces)
+
+
+def test_a_file_that_is_deleted_or_replaced_is_begun_anew_by_all(
+    stores: tuple[NonceStore, NonceStore], clock: Clock, tmp_path: Path
+) -> None:
+    one, other = stores
+    nonce, began_at = os.urandom(16), one.since()
+    for _ in range(2):
+        assert one.use(nonce)
+        assert not other.use(nonce)
+        for file in tmp_path.glob("nonces.db*"):
+            file.unlink()
+        clock.now += 1
+    assert one.since() >= began_at
+    assert (tmp_path / "nonces.db").exists()
+
+
+def test_who_holds_the_file_locked_is_waited_for_once(
+    stores: tuple[NonceStore, NonceStore], tmp_path: Path
+) -> None:
+    one, _ = stores
+    assert one.use(os.urandom(16))
+    with closing(sqlite3.connect(tmp_path / "nonces.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        for _ in range(200):  # fifty seconds, if each waited
+            with pytest.raises(StoreError, match="locked"):
+                one.use(os.urandom(16))
+        assert time.monotonic() - began < 25
+        holder.execute("COMMIT")
+        assert one.use(os.urandom(16))
