@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import unquote
 
 from sidecar import __version__
@@ -26,6 +26,18 @@ class Request:
     target: str
     headers: Mapping[str, str]
     version: str = "1.1"
+    body_sha256: str | None = None
+    """The hash of the body, in lower-case hex; None if it has none, or nobody needs to know."""
+
+
+class Digest(Protocol):
+    """A hash that bytes are added to."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add bytes."""
+
+    def hexdigest(self) -> str:
+        """The hash of all bytes, in lower-case hex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,10 @@ class App:
         self._hosts = hosts
         self._authentication = authentication
         self._health = to_json({"status": "ok", "service": "machines-sidecar", "version": __version__})
+
+    def body_digest(self) -> Digest | None:
+        """What hashes the body of a request; None if nobody needs to know."""
+        return None if self._authentication is None else self._authentication.body_digest()
 
     def answer(self, request: Request) -> Response:
         """The response to a request; that to HEAD has the body that GET would have."""

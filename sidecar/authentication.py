@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from request_signing.message import Refusal
-    from sidecar.app import Request
+    from sidecar.app import Digest, Request
     from sidecar.settings import Settings
 
 _PERIOD_S = 400.0
 """Numbers are kept for one to two periods; a signature is valid for 360 s at most."""
+_MAX_LOGGED_CHARACTERS = 200
 Refused = tuple[int, str, str]
 """The status of a refusal, its reason, and a sentence."""
 
@@ -50,19 +51,27 @@ class Authentication:
         self._older: set[bytes] = set()
         self._period_ends = time.monotonic() + _PERIOD_S
 
+    @staticmethod
+    def body_digest() -> Digest:
+        """The hash that signatures cover."""
+        from hashlib import sha256
+
+        return sha256()
+
     def refusal(self, request: Request) -> Refused | None:
         """Why a request must not be answered; None if it may be."""
         if self._has_token(request.headers):
             return None
         from request_signing.claims import Claim, read_claim
-        from request_signing.message import body_hash
+        from request_signing.message import AGENT, body_hash
 
         sent = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items())
         claim = read_claim(sent, time.time())
-        agent: str | None = None
+        agent = request.headers.get(AGENT.lower(), "")[:_MAX_LOGGED_CHARACTERS] or None
         if isinstance(claim, Claim):
-            agent = claim.agent
-            reason = self._verifier.refusal(claim, request.method, request.target, body_hash(b""))
+            reason = self._verifier.refusal(
+                claim, request.method, request.target, request.body_sha256 or body_hash(b"")
+            )
         else:
             reason = claim
         if reason is None:
@@ -73,7 +82,7 @@ class Authentication:
         line = {
             "event": "would_reject",
             "method": request.method,
-            "path": path[:200],
+            "path": path[:_MAX_LOGGED_CHARACTERS],
             "reason": reason,
             "agent_id": agent,
         }

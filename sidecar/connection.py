@@ -6,13 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Literal, cast
 
 import h11
 
-from sidecar.app import App, Request, Response, error
+from sidecar.app import App, Digest, Request, Response, error
 from sidecar.connection_limit import ConnectionLimit, Slot
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._waits_for: Literal["head", "body", "next head"] = "head"
         self._body_bytes = 0
+        self._body_digest: Digest | None = None
         self._body_since = 0.0
         self._is_blocked = False
         self._is_last = False
@@ -136,10 +137,14 @@ class Connection(asyncio.Protocol):
             self._handle_head(event)
         elif isinstance(event, h11.Data):
             self._body_bytes += len(event.data)
+            if self._body_digest is not None:
+                self._body_digest.update(event.data)
             if self._body_bytes > MAX_REQUEST_BODY_BYTES:
                 self._answer_and_close(BODY_TOO_LARGE)
         elif isinstance(event, h11.EndOfMessage) and self._request is not None:
-            self._finish_request(self._answer(self._request))
+            digest = self._body_digest
+            body_sha256 = digest.hexdigest() if digest is not None and self._body_bytes else None
+            self._finish_request(self._answer(replace(self._request, body_sha256=body_sha256)))
             return True
         elif event is h11.NEED_DATA:
             self._wait_for_rest()
@@ -151,7 +156,7 @@ class Connection(asyncio.Protocol):
     def _handle_head(self, head: h11.Request) -> None:
         """Handle the head of a request; a client that waits for 100 Continue is answered without its body."""
         self._request = request = _request(head)
-        self._body_bytes = 0
+        self._body_bytes, self._body_digest = 0, self._app.body_digest()
         if _bytes_of(head) > MAX_HEAD_BYTES:
             self._answer_and_close(error(431, *PARSE_ERRORS[431]))
         elif int(request.headers.get("content-length", "0")) > MAX_REQUEST_BODY_BYTES:

@@ -24,11 +24,12 @@ from machines_server.web.messages import (
     header,
 )
 from request_signing.claims import Claim, read_claim
-from request_signing.message import SIGNATURE_AGE_S, SIGNATURE_AHEAD_S, Refusal, body_hash
+from request_signing.message import AGENT, SIGNATURE_AGE_S, SIGNATURE_AHEAD_S, Refusal, body_hash
 
 OPEN_PATHS = frozenset({b"/health", b"/health/ready", b"/metrics", b"/openapi.json", b"/docs"})
 """What anybody may GET: it tells nothing of the fleet."""
 _OPEN_BELOW, _LOGIN = b"/static/", b"/login"
+_AGENT_HEADER = AGENT.lower().encode()
 _COOKIE = SESSION_COOKIE.encode()
 _EMPTY_HASH = body_hash(b"")
 _CHALLENGE = (b"www-authenticate", b"X-Signature")
@@ -99,7 +100,7 @@ class Authentication:
             if is_in_session and self._enforces:
                 await answer_error(scope, send, 403, "forbidden", _READS_ONLY)
             else:
-                await self._refuse(scope, receive, send, claim, None)
+                await self._refuse(scope, receive, send, claim, _claimed_agent(scope))
             return
         try:
             refusal = await self._refusal(scope, claim, body)
@@ -160,6 +161,12 @@ class Authentication:
             RETRY_AFTER_1_S if is_unknown else _CHALLENGE,
         ]
         await answer(scope, send, 503 if is_unknown else 401, headers, content)
+
+
+def _claimed_agent(scope: Scope) -> str | None:
+    """The agent that claims to have sent a request which is not signed as it should be."""
+    found = header(scope, _AGENT_HEADER)
+    return found.decode("latin-1") if found else None
 
 
 def _has_body(scope: Scope) -> bool:

@@ -255,9 +255,8 @@ def test_a_key_that_is_replaced_in_place_counts_at_once(enforcing: Enforcing) ->
     second = file.read_bytes(), one.private_key.read_bytes()
     for public, private in (first, second) * 3:
         other = second if private == first[1] else first
-        with file.open(
-            "r+b"
-        ) as opened:  # the same file, of the same size, perhaps within a tick of its clock
+        # The same file, of the same size, perhaps within a tick of its clock.
+        with file.open("r+b") as opened:
             opened.write(public)
         one.private_key.write_bytes(private)
         assert send(enforcing.port, "GET", FLEET, one.sign("GET", FLEET)).status == 200

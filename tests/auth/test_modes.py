@@ -32,6 +32,8 @@ def test_observe_lets_everything_pass_and_writes_what_it_would_refuse(tmp_path: 
         body = b'{"model": "nowhere"}'
         for given in ({}, headers, headers, forged):
             assert send(port, "GET", f"{FLEET}?secret=1", given).status == 200
+        late = agent.sign("GET", FLEET, ahead_s=-400)
+        assert send(port, "GET", FLEET, late).status == 200
         assert b"no_machine" in send(port, "POST", "/api/leases", forged, body).body
         assert send(port, "GET", "/health").status == 200
     written = [line for line in lines(log) if line["agent_id"] or line["path"] == FLEET]
@@ -42,6 +44,7 @@ def test_observe_lets_everything_pass_and_writes_what_it_would_refuse(tmp_path: 
         unsigned,
         ("GET", FLEET, "nonce_replayed", "me"),
         ("GET", FLEET, "bad_signature", "me"),
+        ("GET", FLEET, "timestamp_out_of_window", "me"),
         ("POST", "/api/leases", "bad_signature", "me"),
     ]
     assert set(written[0]) == {"ts", "event", "method", "path", "reason", "agent_id"}

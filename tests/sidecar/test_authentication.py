@@ -1,6 +1,7 @@
 """The sidecar answers the server alone, if it is told to."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,11 +64,19 @@ def test_only_what_is_signed_is_answered(enforcing: Sidecar, server: Agent, agen
     assert ask(target="/metrics?format=text", version=2) == "bad_signature"
     assert ask(ahead_s=-302) == "timestamp_out_of_window"
     assert ask(name="nobody") == "unknown_agent"
+    with_body = server.sign("GET", METRICS, b"body")
+    assert send(enforcing.port, "GET", METRICS, with_body, b"another").reason == "bad_signature"
+    assert send(enforcing.port, "GET", METRICS, with_body).reason == "bad_signature"
+    assert send(enforcing.port, "GET", METRICS, with_body, b"body").status == 200
+    assert (
+        send(enforcing.port, "GET", METRICS, server.sign("GET", METRICS), b"body").reason == "bad_signature"
+    )
     headers = server.sign("GET", METRICS)
     assert send(enforcing.port, "GET", METRICS, headers).status == 200
     assert send(enforcing.port, "GET", METRICS, headers).reason == "nonce_replayed"
-    twice = [*server.sign("GET", METRICS).items(), ("X-Nonce", "0" * 32)]
-    assert send(enforcing.port, "GET", METRICS, twice).reason == "malformed"
+    for name, value in server.sign("GET", METRICS).items():
+        twice = [*server.sign("GET", METRICS).items(), (name, value)]
+        assert send(enforcing.port, "GET", METRICS, twice).reason == "malformed"
     agents.remove("server")
     assert ask() == "unknown_agent"
 
@@ -85,6 +94,8 @@ def test_prometheus_reads_with_a_bearer_token(enforcing: Sidecar, tmp_path: Path
     (tmp_path / "token").write_text("\n")
     assert (ask("Bearer another"), ask("Bearer ")) == (401, 401)
     (tmp_path / "token").unlink()
+    assert ask("Bearer another") == 401
+    os.mkfifo(tmp_path / "token")  # which nobody opens to write
     assert ask("Bearer another") == 401
 
 
