@@ -67,7 +67,7 @@ LIBRARIES: dict[str, set[str]] = {
     "store.sqlite": {"msgspec", "orjson"},
     "store": set(),
     "services": {"host_facts", "msgspec"},
-    "auth": {"msgspec", "request_signing", "requests"},
+    "auth": {"msgspec", "pycurl", "request_signing"},
     "client": {"machines_client"},
 }
 """The only libraries beside Python's own of the rooms that have a few."""

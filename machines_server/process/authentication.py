@@ -5,7 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from machines_server.auth.authenticators import Authenticator, KeyFolder, KeyServer
+from machines_server.auth.authenticators import Authenticator, KeyFolder
+from machines_server.auth.key_server import KeyServer
 from machines_server.auth.observe_log import ObserveLog
 from machines_server.auth.sessions import Sessions
 from machines_server.core.text import printable
