@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -142,3 +143,14 @@ def test_with_off_nobody_needs_to_sign_in(tmp_path: Path) -> None:
         done = command("login", MACHINES_URL=server.url)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == "machines-server: AUTH_MODE is off: nobody needs to sign in.\n"
+
+
+def test_a_link_that_is_used_many_times_at_once_makes_one_session(enforcing: Enforcing, link: str) -> None:
+    token = link.partition("token=")[2]
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    def use(_: int) -> int:
+        return send(enforcing.port, "POST", "/login", headers, f"token={token}".encode()).status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(use, range(16))) == [303] + [403] * 15
