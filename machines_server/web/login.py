@@ -14,6 +14,8 @@ from machines_server.core.times import rfc3339
 from machines_server.errors import ConflictError
 from machines_server.web.messages import JSON_TYPE, PAGE_HEADERS, SESSION_COOKIE
 
+_MAX_FORM_BYTES = 4096
+"""Anybody may send this form."""
 _SIGN_IN_PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -84,6 +86,7 @@ def make_login(sessions: Sessions | None) -> Blueprint:
 
     @login.post("/login")
     def begin() -> AnyResponse:
+        request.max_content_length = _MAX_FORM_BYTES
         session = checked().begin(request.form.get("token", ""))
         if session is None:
             return _page(sign_in_page(request.root_path.rstrip("/"), is_used=True), 403)

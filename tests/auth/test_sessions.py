@@ -138,6 +138,12 @@ def test_a_foreign_page_cannot_sign_a_browser_in(enforcing: Enforcing, link: str
     assert answer.status == 400
 
 
+@pytest.mark.parametrize("form", [b"token=" + b"x" * 5000, b"a=b&" * 200_000])
+def test_a_form_that_anybody_may_send_is_small(enforcing: Enforcing, form: bytes) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert send(enforcing.port, "POST", "/login", headers, form).status == 413
+
+
 def test_with_off_nobody_needs_to_sign_in(tmp_path: Path) -> None:
     with RunningServer(tmp_path) as server:
         done = command("login", MACHINES_URL=server.url)
