@@ -9,6 +9,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -36,6 +37,17 @@ class KeyFileError(Exception):
     """A key cannot be used; the text is a sentence without its content."""
 
 
+class PublicKey(Protocol):
+    """A public key, of whichever library."""
+
+    def verify(self, signature: bytes, data: bytes, /) -> None:
+        """Raise InvalidSignature of `cryptography` unless the key's owner has signed the data."""
+
+
+MakeKey = Callable[[bytes], PublicKey]
+"""Makes a key of its 32 bytes."""
+
+
 class PassphraseNeededError(KeyFileError):
     """The private key is protected by a passphrase, and none was given."""
 
@@ -45,16 +57,20 @@ def is_agent_name(agent: str) -> bool:
     return _AGENT.fullmatch(agent) is not None
 
 
-def parse_public_keys(text: bytes) -> tuple[Ed25519PublicKey, ...]:
+def parse_public_keys(
+    text: bytes, make_key: MakeKey = Ed25519PublicKey.from_public_bytes
+) -> tuple[PublicKey, ...]:
     """The ed25519 keys among the lines of a file, up to MAX_KEYS; whatever else is in it is skipped."""
     keys = (_parse_line(line) for line in text.splitlines())
-    return tuple(key for key in keys if key is not None)[:MAX_KEYS]
+    return tuple(make_key(key) for key in keys if key is not None)[:MAX_KEYS]
 
 
-def read_public_keys(path: Path) -> tuple[Ed25519PublicKey, ...]:
+def read_public_keys(
+    path: Path, make_key: MakeKey = Ed25519PublicKey.from_public_bytes
+) -> tuple[PublicKey, ...]:
     """The keys of an agent's file; raises KeyFileError if there is none that can be used."""
     try:
-        keys = parse_public_keys(read_regular_file(path))
+        keys = parse_public_keys(read_regular_file(path), make_key)
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}") from None
     if not keys:
@@ -71,7 +87,8 @@ def read_regular_file(path: Path) -> bytes:
         return file.read(_MAX_FILE_BYTES)
 
 
-def _parse_line(line: bytes) -> Ed25519PublicKey | None:
+def _parse_line(line: bytes) -> bytes | None:
+    """The 32 bytes of the key."""
     words = line.split()
     if len(words) < 2 or words[0] != _TYPE:
         return None
@@ -81,7 +98,7 @@ def _parse_line(line: bytes) -> Ed25519PublicKey | None:
         return None
     if len(blob) != len(_HEAD) + 32 or not blob.startswith(_HEAD):
         return None
-    return Ed25519PublicKey.from_public_bytes(blob[len(_HEAD) :])
+    return blob[len(_HEAD) :]
 
 
 _Signature = tuple[int, int, int, int]
@@ -90,18 +107,23 @@ _Signature = tuple[int, int, int, int]
 @dataclass(frozen=True, slots=True)
 class _File:
     signature: _Signature
-    keys: tuple[Ed25519PublicKey, ...]
+    keys: tuple[PublicKey, ...]
 
 
 class PublicKeys:
     """The folder of `AGENT.pub` files; a file that is added, changed or removed counts at once."""
 
-    def __init__(self, folder: Path, on_unusable: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        on_unusable: Callable[[str], None] = lambda _: None,
+        make_key: MakeKey = Ed25519PublicKey.from_public_bytes,
+    ) -> None:
         """`on_unusable` is called with a sentence about each new version of a file without a usable key."""
-        self._folder, self._on_unusable = str(folder), on_unusable
+        self._folder, self._on_unusable, self.make_key = str(folder), on_unusable, make_key
         self._files: dict[str, _File] = {}
 
-    def of(self, agent: str) -> tuple[Ed25519PublicKey, ...]:
+    def of(self, agent: str) -> tuple[PublicKey, ...]:
         """The keys of an agent; none if it is unknown."""
         known = self._files.get(agent)
         if known is None and not is_agent_name(agent):
@@ -118,9 +140,9 @@ class PublicKeys:
             known = self._files[agent] = _File(signature, self._read(path, tells=is_changed))
         return known.keys
 
-    def _read(self, path: str, *, tells: bool) -> tuple[Ed25519PublicKey, ...]:
+    def _read(self, path: str, *, tells: bool) -> tuple[PublicKey, ...]:
         try:
-            return read_public_keys(Path(path))
+            return read_public_keys(Path(path), self.make_key)
         except KeyFileError as error:
             if tells:
                 self._on_unusable(str(error))

@@ -17,7 +17,7 @@ class Verifier:
         """`use_nonce` records a number; it gets the time of the signature, too, in epoch seconds."""
         self._keys, self._use_nonce = keys, use_nonce
         # Checked for agents that do not exist, so that the time taken does not tell who exists.
-        self._nobody = (Ed25519PrivateKey.generate().public_key(),)
+        self._nobody = (keys.make_key(Ed25519PrivateKey.generate().public_key().public_bytes_raw()),)
 
     def refusal(self, claim: Claim, method: str, target: str, body_sha256: str) -> Refusal | None:
         """Why a request is refused; None if the agent has signed it and it is the first with that number.

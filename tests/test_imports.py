@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store.sqlite": {"core", "errors", "failure_log", "store.api", "store.values"},
     "services": {"contract", "core", "errors", "failure_log", "inventory", "store.api", "store.values"},
     "auth": {"core", "errors", "failure_log", "store.api"},
+    "auth.verify_key": set(),
     "web": {"auth", "contract", "core", "errors", "services"},
     "client": set(),
     "cli": {"client", "core", "errors"},
@@ -68,6 +69,7 @@ LIBRARIES: dict[str, set[str]] = {
     "store": set(),
     "services": {"host_facts", "msgspec"},
     "auth": {"msgspec", "pycurl", "request_signing"},
+    "auth.verify_key": {"cryptography", "nacl"},
     "client": {"machines_client"},
 }
 """The only libraries beside Python's own of the rooms that have a few."""

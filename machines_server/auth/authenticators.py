@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from machines_server.auth.verify_key import VerifyKey
 from machines_server.failure_log import logger_of_failures
 from machines_server.store.api import Nonces
 from request_signing.claims import Claim
@@ -28,7 +29,8 @@ class KeyFolder:
 
     def __init__(self, folder: Path, nonces: Nonces) -> None:
         self._nonces = nonces
-        self._verifier = Verifier(PublicKeys(folder, lambda fault: log.error("%s", fault)), self._use)
+        keys = PublicKeys(folder, lambda fault: log.error("%s", fault), VerifyKey)
+        self._verifier = Verifier(keys, self._use)
 
     async def refusal(self, claim: Claim, method: str, target: str, body_sha256: str) -> Refusal | None:
         """Check here; takes some 0.1 ms."""
