@@ -136,7 +136,7 @@ test("VRAM is summed over machines that are online, and what is leased is not fr
   const sums = vramSums(FLEET, leases);
   assert.deepEqual(sums, { total: 48, used: 24, leased: 20, free: 4 });
   assert.equal(vramText(sums), "24 used, 20 leased");
-  assert.equal(vramText(vramSums([], [])), "No GPU of a machine that is online");
+  assert.equal(vramText(vramSums([], [])), "No GPUs online");
 });
 
 test("loaded models are counted, and machines of which they are unknown are named", () => {

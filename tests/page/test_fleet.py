@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.fakes import FakeFleet
+from tests.fakes import FakeFleet, machine_yaml
 from tests.page.conftest import Look, card
 from tests.page.demo_fleet import LONG_NAME, MARKUP, NAMED, DemoFleet
 from tests.running import RunningServer
@@ -74,11 +74,13 @@ def test_a_machine_that_is_offline_says_since_when_why_and_what_to_do_once(
     assert attic.evaluate("one => one.offsetHeight") == min(heights) < max(heights)
 
 
-def test_a_lease_takes_its_part_of_the_free_vram(server: RunningServer, fakes: FakeFleet, look: Look) -> None:
-    DemoFleet(server, fakes).declare(1)
-    page = look(server).open()
+def test_a_lease_takes_its_part_of_the_free_vram(
+    shared_server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    DemoFleet(shared_server, fakes).declare(1)
+    page = look(shared_server).open()
     expect(card(page, "workstation")).to_contain_text("23.5 free of 24 GiB")
-    answer = server.post("/api/leases", {"model": "llama3.1:70b", "min_free_vram_gb": 4})
+    answer = shared_server.post("/api/leases", {"model": "llama3.1:70b", "min_free_vram_gb": 4})
     assert answer.status_code == 201
     gpu = card(page, "workstation").locator(".gpu").nth(1)
     expect(gpu).to_contain_text("4 leased")
@@ -205,19 +207,19 @@ def test_foreign_text_is_shown_as_text(look: Look, fleet_server: RunningServer) 
 
 
 def test_the_first_visit_explains_how_to_add_a_machine(
-    server: RunningServer, fakes: FakeFleet, look: Look
+    shared_server: RunningServer, fakes: FakeFleet, look: Look
 ) -> None:
-    watched = look(server, permissions=["clipboard-read", "clipboard-write"])
-    watched.page.goto(server.url)
+    watched = look(shared_server, permissions=["clipboard-read", "clipboard-write"])
+    watched.page.goto(shared_server.url)
     page = watched.page
     expect(page.get_by_role("heading", name="No machines yet: add one in three steps")).to_be_visible()
     expect(page.locator(".welcome ol > li")).to_have_count(3)
     expect(page.locator(".welcome")).to_contain_text("make run-sidecar")
-    expect(page.locator(".welcome")).to_contain_text(f"in {server.machines} on the server")
+    expect(page.locator(".welcome")).to_contain_text(f"in {shared_server.machines} on the server")
     page.get_by_role("button", name="Copy the file").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()").startswith("# workstation.yaml\nname: workstation")
-    DemoFleet(server, fakes).declare(1)
+    DemoFleet(shared_server, fakes).declare(1)
     expect(card(page, "workstation")).to_be_visible()
     expect(page.get_by_text("three steps")).to_have_count(0)
 
@@ -271,3 +273,12 @@ def test_a_card_says_how_available_the_machine_was(look: Look, fleet_server: Run
     uptime = card(page, "attic").locator(".uptime")
     expect(uptime).to_have_text(re.compile(r"^\d+(\.\d)?\s% up in 24 h$"))
     expect(uptime).to_have_attribute("title", "1 outage")
+
+
+def test_a_machine_without_readings_has_no_empty_sparkline(
+    shared_server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
+    shared_server.write("bare.yaml", machine_yaml("bare", None, fakes.ollama("phi3:mini")))
+    page = look(shared_server).open()
+    expect(card(page, "bare")).to_contain_text("phi3:mini")
+    expect(card(page, "bare").locator(".spark, .legend").locator("visible=true")).to_have_count(0)

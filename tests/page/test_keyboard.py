@@ -2,18 +2,68 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import Look
 from tests.running import RunningServer
 
 
-def test_the_first_machine_is_five_tabs_away_or_less(look: Look, fleet_server: RunningServer) -> None:
+@pytest.mark.parametrize("path", ["/?sort=name", "/?sort=name&view=table", "/?sort=name&q=a"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_first_machine_is_five_tabs_away(
+    look: Look, fleet_server: RunningServer, path: str, width: int
+) -> None:
+    page = look(fleet_server, viewport={"width": width, "height": 900}).open(path)
+    machine = page.locator("main :is(.card, .machine-row)").first
+    for _ in range(5):
+        page.keyboard.press("Tab")
+    expect(machine.locator(":focus")).to_have_count(1)
+    page.keyboard.press("Shift+Tab")
+    expect(machine.locator(":focus")).to_have_count(0)
+    page.keyboard.press("Tab")
+    expect(machine.locator(":focus")).to_have_count(1)
+
+
+def test_the_skip_link_goes_to_the_first_machine(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="attic").get_by_role("link")).to_be_focused()
+
+
+def test_arrow_keys_move_within_what_tab_stops_at_once(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open()
+
+    def walk(key: str, steps: int) -> list[str]:
+        names = []
+        for _ in range(steps):
+            page.keyboard.press(key)
+            names.append(page.evaluate("document.activeElement.name || document.activeElement.innerText"))
+        return names
+
+    walk("Tab", 2)
+    expect(page.get_by_role("link", name="Fleet", exact=True)).to_be_focused()
+    assert walk("ArrowRight", 4) == ["Models", "Events", "Compare", "Leases"]
+    assert walk("ArrowRight", 4) == ["Theme: system", "?", "Add machine", "Add machine"]
+    assert walk("Home", 1) == ["machines-server"]
+    assert walk("Tab", 1) == ["Show all"]
+    walk("Tab", 1)
+    search = page.get_by_label("Search")
+    expect(search).to_be_focused()
+    page.keyboard.type("a")
+    walk("ArrowLeft", 1)  # the caret
+    expect(search).to_be_focused()
+    walk("ArrowRight", 1)
+    page.keyboard.press("Backspace")
+    filters = ["min_free_vram_gb", "role", "tag", "status", "model", "sort", "Dense table"]
+    assert walk("ArrowRight", 7) == filters
+    walk("ArrowLeft", 8)
+    assert "offline" in "".join(walk("ArrowLeft", 12))
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.closest('.summary') !== null")  # where it was
 
 
 def test_j_and_k_go_through_the_machines_and_enter_opens_one(look: Look, fleet_server: RunningServer) -> None:

@@ -8,6 +8,7 @@ import { announceStatuses, showAge, showBanner, showProblems, showWarnings, star
 import { firstMachine, startKeyboard } from "./keyboard.js";
 import * as fleet from "./pages/fleet.js";
 import { showTab } from "./status_icon.js";
+import { startTabGroups } from "./tab_groups.js";
 
 const MACHINE_PATH = /^\/machines\/([^/]+)$/;
 /** [path, title, how to load the module of the page]; the first page is loaded with the frame. */
@@ -131,6 +132,7 @@ document.addEventListener("click", followLink);
 addEventListener("popstate", followHistory);
 document.getElementById("add").addEventListener("click", openAddMachine);
 startKeyboard();
+startTabGroups();
 setInterval(showAge, 1000);
 subscribe(update);
 open();

@@ -24,6 +24,8 @@ export function openHelp(pages) {
     ["j", "Next machine"],
     ["k", "Previous machine"],
     ["Enter", "Open the machine"],
+    ["Tab", "To the next part of the page"],
+    ["← →", "Within the header, the problems or the filters"],
     ...pages.map(([key, title]) => [`g ${key}`, title]),
     ["?", "This help"],
     ["Esc", "Close"],

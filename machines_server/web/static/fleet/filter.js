@@ -115,13 +115,13 @@ export function makeFilterForm(query, onChange) {
     type: "search",
     name: "q",
     placeholder: "name, model…",
+    "data-tab-first": true,
     input: change,
   });
   const minFree = h("input", {
-    type: "number",
+    type: "text",
     name: MIN_FREE,
-    min: "0",
-    step: "any",
+    autocomplete: "off",
     inputmode: "decimal",
     placeholder: "0",
     input: change,
@@ -148,7 +148,12 @@ export function makeFilterForm(query, onChange) {
   const isOpen = matchMedia("(min-width: 40rem)").matches || [...query().keys()].some((name) => name !== "view");
   const root = h(
     "form",
-    { role: "search", "aria-label": "Filter machines", submit: (event) => event.preventDefault() },
+    {
+      role: "search",
+      "aria-label": "Filter machines",
+      "data-tab-group": "filter",
+      submit: (event) => event.preventDefault(),
+    },
     h("details", { class: "filter", open: isOpen }, h("summary", null, "Filter and sort"), controls),
   );
 

@@ -73,7 +73,7 @@ function makeTable(onSort) {
       sort ? h("button", { type: "button", click: () => onSort(sort) }, text) : text,
     ),
   );
-  const table = h("table", { class: "dense" }, h("thead", null, h("tr", null, headings)));
+  const table = h("table", { class: "dense" }, h("thead", { "data-tab-group": "filter" }, h("tr", null, headings)));
 
   function showSort(sort) {
     for (const heading of headings) heading.ariaSort = heading.dataset.sort === sort.name ? sortDirection(sort) : null;

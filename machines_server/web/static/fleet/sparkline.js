@@ -39,6 +39,7 @@ function onVisibility(entries) {
 /** Whether a machine has ever answered; if not, it has no history to ask for. */
 export function setHasHistory(element, hasHistory) {
   element.sparkline.hasHistory = hasHistory;
+  if (!hasHistory) element.classList.add("none");
 }
 
 /** Draw those again that are visible and old. */
@@ -78,6 +79,7 @@ async function drawNext() {
 function draw(element, series) {
   const { cpu, vram } = sharesOf(series);
   const from = serverNow() / 1000 - 3600;
+  element.classList.toggle("none", cpu.length + vram.length === 0);
   const text = [shareText("CPU", cpu), vram.length && shareText("VRAM", vram)].filter(Boolean).join("; ");
   const label = `Last hour: ${text}`;
   const viewBox = `0 0 ${WIDTH} ${HEIGHT}`;

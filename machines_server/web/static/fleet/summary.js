@@ -17,7 +17,7 @@ export function makeSummary(onChoose) {
   const models = makeModels(onChoose);
   const root = h(
     "section",
-    { class: "summary", "aria-label": "Summary" },
+    { class: "summary", "aria-label": "Summary", "data-tab-group": "filter" },
     cell("Machines", statuses.root),
     cell("VRAM free", vram.root),
     cell("Most free on one GPU", best),
@@ -36,7 +36,7 @@ export function makeSummary(onChoose) {
     renderIfChanged(best, names, () =>
       names.length
         ? names.map((name) => h("li", null, h("b"), " ", machineLink(name), h("span", { class: "quiet" })))
-        : h("li", { class: "quiet" }, "No GPU is known to have free VRAM"),
+        : h("li", { class: "quiet" }, "No GPU with free VRAM"),
     );
     for (const [index, { free, gpu }] of gpus.entries()) {
       setText(best.children[index].firstChild, gib(free));
@@ -143,7 +143,7 @@ export function vramSums(machines, leases) {
 
 /** What is not free of all VRAM, in words. */
 export function vramText({ total, used, leased }) {
-  if (!total) return "No GPU of a machine that is online";
+  if (!total) return "No GPUs online";
   return `${number(used)} used${leased ? `, ${number(leased)} leased` : ""}`;
 }
 
