@@ -31,9 +31,9 @@ def _words(event: Mapping[str, Any]) -> str:
         case "machine_removed":
             return "was removed"
         case "host_rebooted":
-            return f"was rebooted after being up for {duration(event['uptime_before_s'])}"
+            return f"rebooted after {duration(event['uptime_before_s'])} of uptime"
         case "host_changed":
-            return f"is another host now ({event['reason']})"
+            return f"was replaced by a different host ({event['reason']})"
         case "service_up":
             return f"service {event['service']} answers"
         case "service_down":

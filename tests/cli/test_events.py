@@ -38,9 +38,12 @@ MODEL = {"model": LLAMA, "size_gb": 42.54, "processor": "100% GPU"}
         ({"type": "machine_removed"}, "was removed"),
         (
             {"type": "host_rebooted", "uptime_s": 5, "uptime_before_s": 90_000},
-            "was rebooted after being up for 1 d 1 h",
+            "rebooted after 1 d 1 h of uptime",
         ),
-        ({"type": "host_changed", "reason": "another name"}, "is another host now (another name)"),
+        (
+            {"type": "host_changed", "reason": "another name"},
+            "was replaced by a different host (another name)",
+        ),
         ({"type": "service_up", "service": "web", "reason": None}, "service web answers"),
         (
             {"type": "service_down", "service": "web", "reason": "refused"},

@@ -56,9 +56,9 @@ test("a lease says what it reserves and when it expires", () => {
 });
 
 test("leases that nobody released are counted, one like many", () => {
-  assert.match(expiredText(0), /none expired/);
-  assert.match(expiredText(1), / 1 lease expired/);
-  assert.match(expiredText(2), / 2 leases expired/);
+  assert.match(expiredText(0), /No lease expired/);
+  assert.match(expiredText(1), /^1 lease expired/);
+  assert.match(expiredText(2), /^2 leases expired/);
 });
 
 test("events are told in words, and a type that this page does not know by its name", () => {
@@ -70,7 +70,7 @@ test("events are told in words, and a type that this page does not know by its n
   const changed = { type: "machine_changed", file: "box.yaml", keys: ["role", "tags"] };
   assert.equal(words(changed), "was changed in box.yaml: role, tags");
   const rebooted = { type: "host_rebooted", uptime_s: 60, uptime_before_s: 90_000 };
-  assert.equal(words(rebooted), "was rebooted after being up for 1 d 1 h");
+  assert.equal(words(rebooted), "rebooted after 1 d 1 h of uptime");
   assert.equal(words({ type: "service_up", service: "web" }), "service web answers");
   assert.equal(
     words({ type: "service_down", service: "web", reason: "refused" }),
@@ -114,12 +114,12 @@ test("a legend explains what is drawn, and nothing else", () => {
   assert.match(legendText({ outages: [{}], marks: [1] }), /^Shaded: offline\. Dashed lines: /);
 });
 
-test("a broken file says that its last good version is in force", () => {
+test("a broken file says that its last valid version is still in effect", () => {
   const machine = { _config_file: "box.yaml" };
   const error = { file: "box.yaml", line: 2, key: null, message: "a list is not closed.", severity: "error" };
   assert.equal(
     brokenFileText(machine, [error]),
-    "box.yaml has an error in line 2: a list is not closed. Its last good version is in force.",
+    "box.yaml has an error in line 2: a list is not closed. Its last valid version is still in effect.",
   );
   assert.match(
     brokenFileText(machine, [{ ...error, line: null, key: "name" }]),

@@ -106,3 +106,16 @@ def test_an_unknown_machine_is_said(look: Look, fleet_server: RunningServer) -> 
     page.get_by_role("button", name="Remove nobody").click()
     expect(chart(page, "CPU")).to_be_visible()
     watched.complaints = [one for one in watched.complaints if "404" not in one]
+
+
+def test_a_machine_without_values_is_said(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server).open(
+        "/compare?machine=workstation&machine=render-01&metric=power_w&metric=cpu_percent&span=1h"
+    )
+    power = chart(page, "Power of all GPUs")
+    expect(power.locator("li", has_text="render-01")).to_contain_text("no data in this time range")
+    expect(power.locator("li", has_text="workstation")).not_to_contain_text("no data")
+    page.get_by_role("button", name="Remove workstation").click()
+    expect(power).to_contain_text("No machine reported this in the time range.")
+    expect(power.locator("canvas")).to_be_hidden()
+    expect(chart(page, "CPU").locator("canvas")).to_be_visible()

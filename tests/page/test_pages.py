@@ -4,7 +4,6 @@ import gzip
 import json
 import re
 from http.client import HTTPConnection
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,7 +13,7 @@ from playwright.sync_api import Route, expect
 from tests.bodies import GIB, http, tags_body
 from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.page.conftest import Look
-from tests.page.demo_fleet import MARKUP, DemoFleet
+from tests.page.demo_fleet import MARKUP
 from tests.running import RunningServer
 
 FIRST_LOAD_BYTES = 150_000
@@ -30,12 +29,14 @@ def test_a_model_says_where_it_is_and_where_it_could_run(look: Look, fleet_serve
     expect(page.locator(".scroll tbody tr")).to_have_count(1)
 
 
-def test_what_is_on_a_disk_could_be_loaded_there(server: RunningServer, fakes: FakeFleet, look: Look) -> None:
+def test_what_is_on_a_disk_could_be_loaded_there(
+    shared_server: RunningServer, fakes: FakeFleet, look: Look
+) -> None:
     ollama = fakes.ollama()
     ollama.answers["/api/tags"] = http(tags_body(("mistral:7b", "d1", 4 * GIB)))
-    server.write("box.yaml", machine_yaml("box", fakes.sidecar(), ollama))
-    wait_until(lambda: server.get("/api/models").json()["models"])
-    page = look(server).open("/models")
+    shared_server.write("box.yaml", machine_yaml("box", fakes.sidecar(), ollama))
+    wait_until(lambda: "mistral:7b" in shared_server.get("/api/models").text)
+    page = look(shared_server).open("/models")
     expect(
         page.get_by_role("row", name=re.compile("^mistral:7b")).get_by_role("cell").nth(1)
     ).to_contain_text("box")
@@ -43,7 +44,7 @@ def test_what_is_on_a_disk_could_be_loaded_there(server: RunningServer, fakes: F
 
 
 def test_of_many_places_of_a_model_a_few_are_shown_and_the_rest_is_folded(
-    server: RunningServer, look: Look
+    shared_server: RunningServer, look: Look
 ) -> None:
     network = {"hostname": "127.9.9.9", "sidecar": False}
     for number in range(12):
@@ -52,14 +53,14 @@ def test_of_many_places_of_a_model_a_few_are_shown_and_the_rest_is_folded(
             "role": "r",
             "hardware": {},
             "network": network,
-            "models": ["phi3"],
+            "models": ["olmo2"],
         }
-        server.write(f"box-{number}.yaml", json.dumps(declared))
-    page = look(server).open("/models")
-    row = page.get_by_role("row", name=re.compile("^phi3"))
+        shared_server.write(f"box-{number}.yaml", json.dumps(declared))
+    page = look(shared_server).open("/models")
+    row = page.get_by_role("row", name=re.compile("^olmo2"))
     places = row.get_by_role("link", name=re.compile("^box-"))
-    expect(places).to_have_count(6)
-    row.get_by_text("6 more").click()
+    expect(places).to_have_count(3)
+    row.get_by_text("9 more").click()
     expect(places).to_have_count(12)
     with page.expect_response("**/api/infrastructure"):
         pass
@@ -97,6 +98,31 @@ def test_where_would_a_request_go_now(look: Look, fleet_server: RunningServer) -
     ]  # the browser's word for "nobody fits"
 
 
+def test_of_many_candidates_the_best_are_shown_and_the_rejections_are_within_reach(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    watched = look(fleet_server)
+
+    def many(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        (first, *_) = body["candidates"]
+        body["candidates"] = [first | {"name": f"node-{number}"} for number in range(25)]
+        route.fulfill(response=answer, json=body)
+
+    watched.page.route("**/api/route?*", many)
+    page = watched.open("/models?model=llama3.1:70b")
+    rows = page.get_by_role("table", name="Candidates, best first").locator("tbody tr:visible")
+    expect(rows).to_have_count(6)
+    page.get_by_role("button", name="Show all 25 candidates").click()
+    expect(rows).to_have_count(25)
+    with page.expect_response("**/api/route?*"):
+        pass
+    expect(rows).to_have_count(25)
+    page.get_by_role("button", name="Show fewer candidates").click()
+    expect(rows).to_have_count(6)
+
+
 @pytest.mark.parametrize("width", [390, 768])
 def test_no_table_is_wider_than_a_narrow_screen(look: Look, fleet_server: RunningServer, width: int) -> None:
     page = look(fleet_server, viewport={"width": width, "height": 844}).open("/models?model=llama3.1:70b")
@@ -130,20 +156,19 @@ def test_problems_stand_where_people_look(look: Look, fleet_server: RunningServe
     assert {line.evaluate("one => one.offsetHeight <= 24") for line in lines.all()} == {True}
 
 
-def test_many_problems_are_folded_and_stay_open_for_who_opened_them(tmp_path: Path, look: Look) -> None:
-    server = RunningServer(tmp_path)
+def test_many_problems_are_folded_and_stay_open_for_who_opened_them(
+    shared_server: RunningServer, look: Look
+) -> None:
     for number in range(7):
-        server.write(f"broken{number}.yaml", "name: broken\nrole: [")
-    with server:
-        page = look(server).open()
-        problems = page.get_by_role("region", name="Problems")
-        expect(problems.get_by_role("listitem")).to_have_count(2)
-        problems.get_by_role("button", name="Show all").click()
-        expect(problems.get_by_role("listitem")).to_have_count(7)
-        server.write("seventh.yaml", machine_yaml("seventh", None, None))
-        expect(page.locator("li.card")).to_have_count(1)
-        expect(problems.get_by_role("listitem")).to_have_count(8)
-        page.close()
+        shared_server.write(f"broken{number}.yaml", "name: broken\nrole: [")
+    page = look(shared_server).open()
+    problems = page.get_by_role("region", name="Problems")
+    expect(problems.get_by_role("listitem")).to_have_count(2)
+    problems.get_by_role("button", name="Show all").click()
+    expect(problems.get_by_role("listitem")).to_have_count(7)
+    shared_server.write("seventh.yaml", machine_yaml("seventh", None, None))
+    expect(page.locator("li.card")).to_have_count(1)
+    expect(problems.get_by_role("listitem")).to_have_count(8)
 
 
 def test_moments_in_what_the_server_says_are_in_the_zone_of_the_reader(
@@ -175,18 +200,6 @@ def test_on_a_phone_the_machines_come_before_the_filter(look: Look, fleet_server
     expect(page.locator("li.card")).to_have_count(1)
     page = look(fleet_server, **phone).open("/?q=workstation")
     expect(page.get_by_label("Search")).to_have_value("workstation")
-
-
-def test_leases_that_nobody_releases_are_a_problem(
-    server: RunningServer, fakes: FakeFleet, look: Look
-) -> None:
-    DemoFleet(server, fakes).declare(1)
-    body = {"model": "llama3.1:70b", "ttl_s": 1}
-    wait_until(lambda: server.post("/api/leases", body).status_code == 201)
-    for _ in range(4):
-        assert server.post("/api/leases", body).status_code == 201
-    page = look(server).open()
-    expect(page.get_by_role("region", name="Problems")).to_contain_text("leases: 5 expired")
 
 
 def test_every_answer_of_the_page_is_locked_down(fleet_server: RunningServer) -> None:

@@ -8,6 +8,8 @@ import { chartColumns, summarize, valueText } from "../shared/points.js";
 /** Lines differ in their dashes as well, for readers who cannot tell the colours apart. */
 const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2], [1, 2]];
 const AVERAGE = 3;
+/** What stands in place of a value that is not there at one moment, or in the whole time range. */
+const MISSING = { now: "no data", ever: "no data in this time range" };
 
 /** The colours of lines, for `readColours`. */
 export const LINE_COLOURS = Object.fromEntries(DASHES.map((_, place) => [`line-${place}`, `var(--line-${place})`]));
@@ -17,7 +19,8 @@ export function makeLineChart(title, unit, onRange) {
   const canvas = h("div", { class: "canvas", role: "img" });
   const time = h("p", { class: "quiet" });
   const values = h("ul", { class: "lines" });
-  const root = h("figure", { class: "card chart" }, h("h2", null, `${title}, ${unit}`), time, values, canvas);
+  const nothing = h("p", { class: "empty nothing" }, "No machine reported this in the time range.");
+  const root = h("figure", { class: "card chart" }, h("h2", null, `${title}, ${unit}`), time, values, canvas, nothing);
   let plot = null;
   let drawn = null;
   let lines = [];
@@ -35,6 +38,9 @@ export function makeLineChart(title, unit, onRange) {
       }),
     );
     canvas.setAttribute("aria-label", description());
+    nothing.hidden = lines.some(({ points }) => points.length > 0);
+    canvas.hidden = !nothing.hidden;
+    time.hidden = canvas.hidden;
     draw(colours);
   }
 
@@ -63,9 +69,10 @@ export function makeLineChart(title, unit, onRange) {
   function showValues() {
     const { idx: index, left } = plot?.cursor ?? {};
     const isUnderCursor = left >= 0 && columns[0][index] !== undefined; // new columns may be fewer
-    const texts = lines.map(({ points }, place) =>
-      valueText(isUnderCursor ? columns[place + 1][index] : summarize(points)?.latest, unit),
-    );
+    const texts = lines.map(({ points }, place) => {
+      const value = isUnderCursor ? columns[place + 1][index] : summarize(points)?.latest;
+      return (value ?? null) === null ? MISSING[points.length ? "now" : "ever"] : valueText(value, unit);
+    });
     setText(time, isUnderCursor ? timeOfStep(columns[0][index] - frame.step / 2, frame.step) : "latest averages");
     renderIfChanged(values, [texts, lines.map(({ name }) => name)], () =>
       lines.map(({ name }, place) => h("li", null, sample(place), name, " ", h("b", null, texts[place]))),

@@ -127,7 +127,7 @@ function makeModels() {
     renderIfChanged(holder, [areKnown, modelsKey(models)], () => {
       unloadCells = models.map(() => h("td"));
       if (models.length) return modelTable(models, unloadCells);
-      return h("p", { class: "quiet" }, areKnown ? "None." : "Unknown: Ollama gives no answer.");
+      return h("p", { class: "quiet" }, areKnown ? "None." : "Unknown: Ollama does not answer.");
     });
   }
 
@@ -172,13 +172,13 @@ function makeLeases() {
   return { root, show };
 }
 
-/** That the machine's file has an error, and what is in force instead; "" if it has none. */
+/** That the machine's file has an error, and what is in effect instead; "" if it has none. */
 export function brokenFileText({ _config_file: file }, problems) {
   const error = problems.find((problem) => problem.file === file && problem.severity === "error");
   if (!error) return "";
   const place = error.line === null ? "" : ` in line ${error.line}`;
   const key = error.key ? `${error.key}: ` : "";
-  return `${file} has an error${place}: ${key}${error.message.replace(/\.$/, "")}. Its last good version is in force.`;
+  return `${file} has an error${place}: ${key}${error.message.replace(/\.$/, "")}. Its last valid version is still in effect.`;
 }
 
 /** A term and its value; `title` is the tooltip of the term. */

@@ -6,8 +6,14 @@ import { STATUSES, state } from "../base/live.js";
 import { changeUrl, errorText, get, withQuery } from "../base/site.js";
 import { machineLink, machineList } from "../shared/machine_parts.js";
 
-const CANDIDATE_HEADINGS = ["Machine", "Warmth", "Free VRAM", "Leases", "Why"];
+const CANDIDATE_HEADINGS = ["Machine", "Model", "Free VRAM", "Leases", "Why"];
 const REJECTION_HEADINGS = ["Machines", "Why"];
+/** By `warmth`. */
+const READINESS = { warm: "ready", half_warm: "in memory, with limits", loading: "loading", cold: "not in memory" };
+/** How many candidates are listed before the others are folded. */
+const FIRST_CANDIDATES = 6;
+/** As many machines fit into a line. */
+const FIRST_MACHINES = 6;
 const PARAMETERS = ["model", "min_free_vram_gb", "min_context", "role", "tag", "cold"];
 
 /** {root, update()}: `query` is that of the page, which the form reads and changes. */
@@ -15,7 +21,7 @@ export function makeRouteForm(query) {
   const models = h("datalist", { id: "known-models" });
   const inputs = makeInputs(query);
   const verdict = h("div", { "aria-live": "polite" });
-  const tables = h("div", { class: "answer" });
+  const tables = makeTables();
   const form = h(
     "form",
     { class: "controls", submit },
@@ -29,7 +35,7 @@ export function makeRouteForm(query) {
     h("button", { class: "primary" }, "Where would it go?"),
   );
   const heading = h("h2", { id: "router" }, "Where would a request go now?");
-  const root = h("section", { class: "card router", "aria-labelledby": "router" }, heading, form, verdict, tables);
+  const root = h("section", { class: "card router", "aria-labelledby": "router" }, heading, form, verdict, tables.root);
   let requests = 0;
 
   function submit(event) {
@@ -57,7 +63,7 @@ export function makeRouteForm(query) {
     if (request !== requests) return;
     const { machine, url, model, warm, message } = route;
     renderIfChanged(verdict, [machine, url, model, warm, message], () => verdictOf(route));
-    showTables(tables, route);
+    tables.show(route);
   }
 
   function update() {
@@ -103,22 +109,50 @@ function verdictOf({ machine, url, model, warm, message }) {
   );
 }
 
-/** Rows stay the same elements while their numbers change, and so keep the focus on a link in them. */
-function showTables(root, { candidates, rejected }) {
-  renderIfChanged(root, [candidates.length > 0, rejected.length > 0], () => [
-    candidates.length > 0 && table("Candidates, best first", CANDIDATE_HEADINGS),
-    rejected.length > 0 && table("Rejected, nearest miss first", REJECTION_HEADINGS),
-  ]);
-  const bodies = [...root.querySelectorAll("tbody")];
-  if (candidates.length) showCandidates(bodies[0], candidates);
-  if (rejected.length) renderList(bodies.at(-1), byReason(rejected), JSON.stringify, rejectionRow);
+/**
+ * {root, show(route)}: rows stay the same elements while their numbers change, and so keep the focus on a link in them.
+ * What comes after the first candidates is folded, so that the rejections are within reach.
+ */
+function makeTables() {
+  const [candidateBody, rejectionBody] = [h("tbody"), h("tbody")];
+  const unfold = h("button", { type: "button", class: "unfold-rows", click: toggle });
+  const candidateTable = table("Candidates, best first", CANDIDATE_HEADINGS, candidateBody);
+  const rejectionTable = table("Rejected, nearest miss first", REJECTION_HEADINGS, rejectionBody);
+  const root = h("div", { class: "answer" }, candidateTable, unfold, rejectionTable);
+  let isUnfolded = false;
+
+  function toggle() {
+    isUnfolded = !isUnfolded;
+    fold();
+  }
+
+  function fold() {
+    const count = candidateBody.rows.length;
+    const isLong = count > FIRST_CANDIDATES + 1;
+    unfold.hidden = !isLong;
+    unfold.ariaExpanded = String(isUnfolded);
+    setText(unfold, isUnfolded ? "Show fewer candidates" : `Show all ${count} candidates`);
+    for (const [place, row] of [...candidateBody.rows].entries())
+      row.classList.toggle("folded", isLong && !isUnfolded && place >= FIRST_CANDIDATES);
+  }
+
+  function show({ candidates, rejected }) {
+    candidateTable.hidden = candidates.length === 0;
+    rejectionTable.hidden = rejected.length === 0;
+    showCandidates(candidateBody, candidates);
+    renderList(rejectionBody, byReason(rejected), JSON.stringify, rejectionRow);
+    fold();
+  }
+
+  show({ candidates: [], rejected: [] });
+  return { root, show };
 }
 
-const table = (caption, headings) =>
+const table = (caption, headings, body) =>
   scrollable(
     caption,
     { class: "scroll stacked" },
-    h("table", null, h("caption", null, caption), tableHead(headings), h("tbody")),
+    h("table", null, h("caption", null, caption), tableHead(headings), body),
   );
 
 function showCandidates(body, candidates) {
@@ -143,12 +177,12 @@ const candidateTexts = ({ warmth, warm, free_vram_gb: free, leases, reason }) =>
 
 function warmthText(warmth, warm) {
   if (warm === null) return "–"; // no model was asked for
-  return (warmth ?? (warm ? "warm" : "cold")).replace("_", " ");
+  return READINESS[warmth ?? (warm ? "warm" : "cold")];
 }
 
 function rejectionRow([reason, names]) {
   const count = names.length > 1 && h("p", { class: "quiet" }, `${names.length} machines`);
-  return h("tr", null, h("th", { scope: "row" }, count, machineList(names)), h("td", null, reason));
+  return h("tr", null, h("th", { scope: "row" }, count, machineList(names, FIRST_MACHINES)), h("td", null, reason));
 }
 
 /** Many machines are often rejected for the same reason: [[reason, names], ...]. */

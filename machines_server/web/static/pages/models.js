@@ -10,6 +10,8 @@ import { machineLink, machineList } from "../shared/machine_parts.js";
 import { loadStyles } from "../shared/styles.js";
 
 const REFRESH_MS = 30_000;
+/** How many machines of a model are listed before the others are folded. */
+const FIRST_MACHINES = 3;
 const HEADINGS = [
   "Model",
   "In memory",
@@ -99,7 +101,7 @@ const rowKey = ({ model, declared, on_disk: onDisk, loaded }) => JSON.stringify(
 function modelRow({ model, declared, on_disk: onDisk, loaded }) {
   const others = [...new Set([...declared, ...onDisk])].filter((name) => !loaded.includes(name));
   const link = h("a", { href: siteUrl(withQuery("/models", { model })) }, model);
-  const machines = (names) => h("td", null, machineList(roomiestFirst(names), roomPlace));
+  const machines = (names) => h("td", null, machineList(roomiestFirst(names), FIRST_MACHINES, roomPlace));
   const cells = [h("th", { scope: "row" }, link), machines(loaded), machines(others), h("td"), h("td")];
   return labelled(h("tr", null, cells), HEADINGS);
 }

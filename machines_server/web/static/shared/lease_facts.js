@@ -21,7 +21,7 @@ export const leaseText = (lease, now) => `${reservedText(lease)}, expires ${rema
 
 /** How many leases ended without being released, as a sentence. */
 export function expiredText(count) {
-  if (!count) return "In the last 10 minutes none expired without being released.";
+  if (!count) return "No lease expired without being released in the last 10 minutes.";
   const leases = count === 1 ? "1 lease" : `${count} leases`;
-  return `In the last 10 minutes ${leases} expired without being released.`;
+  return `${leases} expired without being released in the last 10 minutes.`;
 }

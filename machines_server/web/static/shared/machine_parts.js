@@ -13,7 +13,6 @@ const SHAPES = {
   offline: "M3 2l5 5 5-5 1.5 1.5L9.5 8l5 4.5L13 14 8 9.5 3 14l-1.5-1.5 5-4.5-5-4.5z",
   unknown: "M8 1l7 7-7 7-7-7zm0 3L4 8l4 4 4-4z",
 };
-const FOLD_AFTER = 6;
 const AROUND_S = 1800;
 
 const badgeTemplates = new Map(Object.entries(SHAPES).map(([status, d]) => [status, badgeTemplate(status, d)]));
@@ -58,11 +57,11 @@ export function showStatus(badge, reason, machine) {
 /** A link to the page of a machine. */
 export const machineLink = (name) => h("a", { href: siteUrl(machinePage(name)) }, name);
 
-/** A list of machines, where `detail(name)` comes after each link; many are folded. */
-export function machineList(names, detail) {
+/** A list of machines, where `detail(name)` comes after each link; those after the first few are folded. */
+export function machineList(names, first, detail) {
   if (!names.length) return "–";
   const items = names.map((name) => h("li", null, machineLink(name), " ", detail?.(name)));
-  const folded = items.splice(items.length > FOLD_AFTER + 1 ? FOLD_AFTER : items.length);
+  const folded = items.splice(items.length > first + 1 ? first : items.length);
   return [
     h("ul", { class: "places" }, items),
     folded.length > 0 &&
@@ -159,9 +158,9 @@ export function eventWords(event) {
     case "machine_removed":
       return ["was removed"];
     case "host_rebooted":
-      return [`was rebooted after being up for ${duration(event.uptime_before_s)}`];
+      return [`rebooted after ${duration(event.uptime_before_s)} of uptime`];
     case "host_changed":
-      return [`is another host now (${event.reason})`];
+      return [`was replaced by a different host (${event.reason})`];
     case "service_up":
       return ["service ", event.service, " answers"];
     case "service_down":
