@@ -4,25 +4,27 @@ With a folder and a number of machines it takes screenshots of every page there,
 and on a desktop, for review.
 """
 
+import json
 import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Route, sync_playwright
 
 from bench.browser import launch
 from tests.fakes import FakeFleet
 from tests.page.demo_fleet import DemoFleet, give_past
 from tests.running import RunningServer
+from tools.showcase import Showcase
 
 ColorScheme = Literal["light", "dark"]
 COLOR_SCHEMES: tuple[ColorScheme, ...] = ("light", "dark")
-DRAWING_S = 2.5
-"""How long to wait for sparklines and charts."""
+DRAWING_S = 6
+"""How long to wait for sparklines, charts and availability."""
 DOCS = Path(__file__).parent.parent / "docs"
-WINDOW_SIZES = {"desktop": (1440, 900), "phone": (360, 780)}
+WINDOW_SIZES = {"desktop": (1440, 900), "docs": (1200, 800), "phone": (360, 780)}
 PAGES = {
     "fleet": "/",
     "table": "/?view=table",
@@ -39,42 +41,67 @@ def main(folder: Path | None, count: int) -> None:
     with TemporaryDirectory() as temporary, FakeFleet() as fakes, sync_playwright() as playwright:
         root = Path(temporary)
         (root / "var").mkdir()
-        give_past(
-            root / "var" / "telemetry.db", ("workstation", "render-01", "spark", "attic", "lab-gpu"), hours=24
-        )
+        database = root / "var" / "telemetry.db"
+        showcase = Showcase(time.time())
+        if folder is None:
+            showcase.write_past(database)
+        else:
+            give_past(database, ("workstation", "render-01", "spark", "attic", "lab-gpu"), hours=24)
         with RunningServer(root, MACHINES_POLL_INTERVAL_S="5", MACHINES_POLL_TIMEOUT_S="2") as server:
-            DemoFleet(server, fakes).declare(count)
-            lease = {"model": "llama3.1:70b", "min_free_vram_gb": 4, "holder": "reviewer", "ttl_s": 600}
-            server.post("/api/leases", lease)
+            if folder is None:
+                showcase.declare(server, fakes)
+            else:
+                DemoFleet(server, fakes).declare(count)
+            lease = {"min_free_vram_gb": 8, "holder": "nightly review", "ttl_s": 600}
+            server.post("/api/leases", lease | {"model": "qwen2.5-coder:32b"} if folder is None else lease)
             browser = launch(playwright)
             for page, scheme, size, file in _plan(folder):
-                _take(browser, server.url + PAGES[page], scheme, size, file)
+                _take(browser, server.url + PAGES[page], scheme, size, file, showcase)
             browser.close()
+        showcase.close()
 
 
 def _plan(folder: Path | None) -> list[tuple[str, ColorScheme, str, Path]]:
     if folder is None:
         return [
-            ("fleet", "light", "desktop", DOCS / "fleet.png"),
-            ("fleet", "dark", "desktop", DOCS / "fleet-dark.png"),
-            ("machine", "light", "desktop", DOCS / "machine.png"),
+            ("fleet", "light", "docs", DOCS / "fleet.png"),
+            ("fleet", "dark", "docs", DOCS / "fleet-dark.png"),
+            ("machine", "light", "docs", DOCS / "machine.png"),
         ]
     return [
         (page, scheme, size, folder / f"{page}-{scheme}-{size}.png")
         for page in PAGES
         for scheme in COLOR_SCHEMES
-        for size in WINDOW_SIZES
+        for size in ("desktop", "phone")
     ]
 
 
-def _take(browser: Browser, url: str, scheme: ColorScheme, size: str, file: Path) -> None:
+def _take(browser: Browser, url: str, scheme: ColorScheme, size: str, file: Path, showcase: Showcase) -> None:
     width, height = WINDOW_SIZES[size]
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB")
+    if file.parent == DOCS:
+        page.route("**/api/**", lambda route: _answer_prettily(route, showcase))
+        page.route("**/health", lambda route: _answer_prettily(route, showcase))
     page.goto(url)
     page.wait_for_selector("main :is(h1, h2):visible")
-    time.sleep(DRAWING_S)
+    page.wait_for_timeout(1000 * DRAWING_S)
     page.screenshot(path=file, full_page=file.parent == DOCS or "/machines/" in url or "/compare" in url)
+    page.unroute_all(behavior="ignoreErrors")
     page.close()
+
+
+def _answer_prettily(route: Route, showcase: Showcase) -> None:
+    """Leave out what comes from taking pictures: odd addresses, warnings, and what began with this server."""
+    answer = route.fetch(url=route.request.url.replace("limit=20", "limit=200"))
+    text = showcase.prettify(answer.text())
+    if "json" in answer.headers.get("content-type", ""):
+        body = json.loads(text)
+        if "warnings" in body:
+            body["warnings"] = []
+        if "events" in body:
+            body["events"] = [one for one in body["events"] if showcase.is_past(one["at"])][:20]
+        text = json.dumps(body)
+    route.fulfill(response=answer, body=text)
 
 
 if __name__ == "__main__":

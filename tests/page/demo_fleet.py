@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench.fill import DEFAULT_RETENTION, Host
-from machines_server.core.machine import Registry
-from machines_server.core.sample import Cycle
+from machines_server.core.machine import Machine, Registry
+from machines_server.core.sample import Cycle, Sample
 from machines_server.store.sqlite.connection import open_writer
 from machines_server.store.sqlite.migrate import migrate
 from machines_server.store.sqlite.telemetry.rollups import Rollups
@@ -69,11 +69,25 @@ class DemoFleet:
 
 def give_past(database: Path, names: tuple[str, ...], hours: float, interval_s: int = 30) -> None:
     """Fill a database with the hours up to now, before a server is started on it."""
+    write_past(database, [Host(name) for name in names], hours, interval_s)
+
+
+class PastHost(Protocol):
+    """A host whose past can be written."""
+
+    def machine(self) -> Machine:
+        """The host as a machine file declares it."""
+
+    def sample(self, at: float) -> Sample:
+        """The sample of the cycle that begins at `at`."""
+
+
+def write_past(database: Path, hosts: Sequence[PastHost], hours: float, interval_s: int = 30) -> None:
+    """As `give_past`, with hosts of the caller's."""
     migrate(database)
     connection = open_writer(database)
     rollups = Rollups(connection, DEFAULT_RETENTION)
     writer = SampleWriter(connection, 3 * interval_s, rollups)
-    hosts = [Host(name) for name in names]
     now = int(time.time())
     writer.write([Registry(tuple(host.machine() for host in hosts), loaded_at=now - hours * 3600)])
     for at in range(now - round(hours * 3600), now - interval_s, interval_s):
