@@ -51,6 +51,13 @@ def fleet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSe
         yield server
 
 
+@pytest.fixture(scope="package")
+def server_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The server behind `shared_server`: one for all tests here."""
+    with RunningServer(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
 @pytest.fixture
 def unhurried_server(tmp_path: Path) -> Iterator[RunningServer]:
     """A running server that polls many machines in time beside a browser, and knows none yet."""

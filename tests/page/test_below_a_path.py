@@ -18,17 +18,22 @@ PREFIXES = {
 }
 
 
-@pytest.fixture(params=PREFIXES)
-def proxy(request: pytest.FixtureRequest, tmp_path: Path, fakes: FakeFleet) -> Iterator[Proxy]:
-    """A server with the machine `one.lab`, whose Ollama holds a model, behind nginx."""
-    prefix, headers = PREFIXES[request.param]
-    with (
-        RunningServer(tmp_path, MACHINES_TRUSTED_PROXIES="127.0.0.1") as server,
-        Proxy(tmp_path, server.url, prefix, headers) as proxy,
-    ):
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with the machine `one.lab` that trusts a proxy on this machine."""
+    folder = tmp_path_factory.mktemp("proxied")
+    with FakeFleet() as fakes, RunningServer(folder, MACHINES_TRUSTED_PROXIES="127.0.0.1") as server:
         server.write("one.yaml", machine_yaml("one.lab", fakes.sidecar(), fakes.ollama()))
         wait_for_status(server, "one.lab", "online")
-        yield proxy
+        yield server
+
+
+@pytest.fixture(params=PREFIXES)
+def proxy(request: pytest.FixtureRequest, tmp_path: Path, proxied: RunningServer) -> Iterator[Proxy]:
+    """That server behind nginx."""
+    prefix, headers = PREFIXES[request.param]
+    with Proxy(tmp_path, proxied.url, prefix, headers) as running:
+        yield running
 
 
 def test_links_addresses_choices_and_charts_are_all_below_the_path(proxy: Proxy, look: Look) -> None:

@@ -11,11 +11,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.bodies import http, ollama_body
-from tests.fakes import FakeFleet
+from tests.fakes import FakeFleet, machine_yaml
 from tests.page.conftest import UNHURRIED, Look
 from tests.page.demo_fleet import LONG_NAME, DemoFleet
 from tests.page.pasts import give_outages
-from tests.running import RunningServer
+from tests.running import RunningServer, wait_for_status
 
 STEP_S = 600
 CHANGES = 280
@@ -165,14 +165,15 @@ def test_an_event_leads_to_its_machine_at_that_time(look: Look, eventful_server:
 
 
 def test_new_events_appear_by_themselves_and_older_ones_stay(
-    server: RunningServer, fakes: FakeFleet, look: Look
+    shared_server: RunningServer, fakes: FakeFleet, look: Look
 ) -> None:
-    demo = DemoFleet(server, fakes)
-    demo.declare(1)
-    page = look(server).open("/events")
+    ollama = fakes.ollama("llama3.1:8b", "phi3:mini")
+    shared_server.write("nova.yaml", machine_yaml("nova", fakes.sidecar(), ollama))
+    wait_for_status(shared_server, "nova", "online")
+    page = look(shared_server).open("/events?machine=nova")
     added = page.locator(".event", has_text="was added")
     expect(added).to_have_count(1)
-    demo.ollamas["workstation"].answer = http(ollama_body())
+    ollama.answer = http(ollama_body())
     expect(page.locator(".event", has_text="unloaded")).to_have_count(2)
     expect(added).to_have_count(1)
 

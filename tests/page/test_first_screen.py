@@ -29,15 +29,18 @@ def test_the_first_machines_are_on_the_first_screen(
     expect(page.get_by_role("region", name="Problems")).to_be_in_viewport()
 
 
-def test_twenty_machines_of_the_dense_table_are_on_a_screen(
+def test_twenty_machines_of_the_dense_table_are_on_a_screen_and_the_others_below_its_headings(
     unhurried_server: RunningServer, fakes: FakeFleet, look: Look
 ) -> None:
-    DemoFleet(unhurried_server, fakes).declare(40, wait=False)
+    DemoFleet(unhurried_server, fakes).declare(60, wait=False)
     page = look(unhurried_server).open("/?view=table")
-    expect(page.locator(".machine-row")).to_have_count(40)
+    expect(page.locator(".machine-row")).to_have_count(60)
     expect(page.locator(".machine-row", has_text="online").first).to_be_visible()
     visible = "rows => rows.filter(one => one.getBoundingClientRect().bottom <= innerHeight).length"
     assert page.locator(".machine-row").evaluate_all(visible) >= 20
+    page.locator(".machine-row").last.scroll_into_view_if_needed()
+    assert page.evaluate("scrollY") > 0
+    expect(page.get_by_role("columnheader", name="Machine")).to_be_in_viewport()
 
 
 def test_high_values_have_a_mark_and_a_colour(look: Look, fleet_server: RunningServer) -> None:
@@ -78,7 +81,7 @@ def test_the_filter_for_free_vram_asks_what_the_router_is_asked(
         route = fleet_server.get(f"/api/route?min_free_vram_gb={size}&explain=true").json()
         fit = sorted(candidate["name"] for candidate in route["candidates"])
         expect(page.locator("li.card h2")).to_have_text(fit)
-    page.get_by_role("link", name="Which one would a request get?").click()
+    page.get_by_role("link", name="Where would a request go?").click()
     expect(page.locator(".verdict")).to_contain_text("It would go to spark")
 
 
@@ -108,10 +111,10 @@ def test_back_undoes_a_filter(look: Look, fleet_server: RunningServer) -> None:
     expect(page.get_by_label("Search")).to_have_value("attic")
 
 
-def test_the_tab_shows_the_worst_status(server: RunningServer, fakes: FakeFleet, look: Look) -> None:
-    demo = DemoFleet(server, fakes)
+def test_the_tab_shows_the_worst_status(shared_server: RunningServer, fakes: FakeFleet, look: Look) -> None:
+    demo = DemoFleet(shared_server, fakes)
     demo.declare(2)
-    page = look(server).open()
+    page = look(shared_server).open()
     icon = page.locator("link[rel=icon]")
     expect(page).to_have_title("Fleet · machines")
     expect(icon).to_have_attribute("href", re.compile("/static/icon.svg$"))
@@ -119,7 +122,7 @@ def test_the_tab_shows_the_worst_status(server: RunningServer, fakes: FakeFleet,
     demo.ollamas["app-host"].stop()
     expect(page).to_have_title("(1) Fleet · machines")
     expect(icon).to_have_attribute("href", re.compile("/static/icon-offline.svg$"))
-    assert server.get("/static/icon-offline.svg").headers["Content-Type"].startswith("image/svg+xml")
+    assert shared_server.get("/static/icon-offline.svg").headers["Content-Type"].startswith("image/svg+xml")
     page.get_by_role("link", name="Events", exact=True).click()
     expect(page).to_have_title("(1) Events · machines")
 

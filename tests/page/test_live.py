@@ -39,11 +39,11 @@ def test_while_it_is_hidden_nobody_is_asked(look: Look, fleet_server: RunningSer
 
 
 def test_a_change_of_status_is_shown_and_told_to_screen_readers(
-    server: RunningServer, fakes: FakeFleet, look: Look
+    shared_server: RunningServer, fakes: FakeFleet, look: Look
 ) -> None:
-    demo = DemoFleet(server, fakes)
+    demo = DemoFleet(shared_server, fakes)
     demo.declare(2)
-    page = look(server).open()
+    page = look(shared_server).open()
     expect(page.locator("#announce")).to_be_empty()
     demo.sidecars["app-host"].stop()
     demo.ollamas["app-host"].stop()
@@ -96,7 +96,7 @@ def test_a_question_for_which_there_are_too_many_is_asked_again(
         ".observe(document, {subtree: true, childList: true, characterData: true});"
     )
     page = watched.open("/models")
-    expect(page.locator("main tbody").first).to_contain_text("llama3.1:70b")
+    expect(page.get_by_role("region", name="Models")).to_contain_text("llama3.1:70b")
     assert not page.evaluate("window.hasSaid")
     watched.complaints = [one for one in watched.complaints if "429" not in one]
 

@@ -212,16 +212,16 @@ def test_where_copying_is_not_allowed_the_link_is_shown(look: Look, outage_serve
 
 
 def test_a_broken_file_is_told_on_the_page_of_its_machine(
-    server: RunningServer, fakes: FakeFleet, look: Look
+    shared_server: RunningServer, fakes: FakeFleet, look: Look
 ) -> None:
-    DemoFleet(server, fakes).declare(1)
-    page = look(server).open("/machines/workstation")
+    DemoFleet(shared_server, fakes).declare(1)
+    page = look(shared_server).open("/machines/workstation")
     expect(page.get_by_role("region", name="Config in effect")).to_contain_text("role: gpu-host")
     assert page.locator(".broken-file").all_inner_texts() == ["", ""]
-    server.write("workstation.yaml", "name: workstation\nrole: [")
+    shared_server.write("workstation.yaml", "name: workstation\nrole: [")
     for said in page.locator(".broken-file").all():
         expect(said).to_contain_text("workstation.yaml has an error in line 2")
-        expect(said).to_contain_text("Its last good version is in force.")
+        expect(said).to_contain_text("Its last valid version is still in effect.")
     expect(page.get_by_role("region", name="Config in effect")).to_contain_text("role: gpu-host")
 
 
@@ -251,29 +251,29 @@ def test_availability_events_and_file_of_the_machine(look: Look, fleet_server: R
 
 
 def test_who_has_a_lease_for_how_much_and_how_long(
-    server: RunningServer, fakes: FakeFleet, look: Look
+    shared_server: RunningServer, fakes: FakeFleet, look: Look
 ) -> None:
-    DemoFleet(server, fakes).declare(1)
-    wait_for_status(server, "workstation", "online")
+    DemoFleet(shared_server, fakes).declare(1)
+    wait_for_status(shared_server, "workstation", "online")
     wanted = {"model": "llama3.1:70b", "min_free_vram_gb": 4, "holder": "night shift", "ttl_s": 600}
-    assert server.post("/api/leases", wanted).status_code == 201
-    page = look(server).open("/machines/workstation")
+    assert shared_server.post("/api/leases", wanted).status_code == 201
+    page = look(shared_server).open("/machines/workstation")
     expect(page.locator("section", has=page.get_by_role("heading", name="Leases"))).to_contain_text(
         re.compile(r"llama3.1:70b for night shift: 4\sGiB of GPU 1, expires in (9|10)\smin")
     )
 
 
 def test_an_unknown_machine_is_said_and_a_removed_one_keeps_its_past(
-    server: RunningServer, fakes: FakeFleet, look: Look
+    shared_server: RunningServer, fakes: FakeFleet, look: Look
 ) -> None:
-    DemoFleet(server, fakes).declare(2)
-    watched = look(server)
+    DemoFleet(shared_server, fakes).declare(2)
+    watched = look(shared_server)
     page = watched.open("/machines/nobody")
     expect(page.get_by_role("heading", name="No such machine")).to_be_visible()
     watched.complaints = [one for one in watched.complaints if "404" not in one]  # the browser's word for it
     page = watched.open("/machines/app-host?span=1h")
     charts(page, "CPU")
-    (server.machines / "app-host.yaml").unlink()
-    expect(page.locator("main")).to_contain_text("No file declares this machine any more")
+    (shared_server.machines / "app-host.yaml").unlink()
+    expect(page.locator("main")).to_contain_text("This machine is no longer declared")
     expect(page.locator(".chart").first).to_be_visible()
     watched.complaints = [one for one in watched.complaints if "404" not in one]

@@ -20,9 +20,9 @@ def test_an_open_server_is_said_quietly(tmp_path: Path, look: Look) -> None:
         page.close()
 
 
-def test_a_server_for_this_machine_alone_is_not(server: RunningServer, look: Look) -> None:
-    warnings = server.get("/health").json()["warnings"]
-    page = look(server).open()
+def test_a_server_for_this_machine_alone_is_not(shared_server: RunningServer, look: Look) -> None:
+    warnings = shared_server.get("/health").json()["warnings"]
+    page = look(shared_server).open()
     with page.expect_response("**/health"):
         pass
     expect(page.get_by_label("Warnings").locator("p")).to_have_text(warnings)
