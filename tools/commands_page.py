@@ -21,7 +21,7 @@ prints the same. So do the manual pages, which `python -m tools.man` writes and 
 - Exit status: 0 success, 1 a negative answer, 2 wrong usage or settings, 130 after Ctrl-C.
 - To complete commands, options, and the names of machines, models and leases, let your shell run one of these
   when it starts: `eval "$(machines-server completion bash)"`, `eval "$(machines-server completion zsh)"` or
-  `machines-server completion fish | source`. Names are asked from the server, for at most one second.
+  `machines-server completion fish | source`. Names come from the server, which has one second to answer.
 """
 
 

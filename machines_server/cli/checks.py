@@ -25,16 +25,16 @@ _LABELS = {"ok": "ok  ", "warning": "warn", "error": "FAIL"}
     examples=[
         ("machines-server validate", "Check the folder that the server reads"),
         ("machines-server validate machines/workstation.yaml", "Check a file before it is installed"),
-        ("machines-server validate --schema >machine.schema.json", "Let an editor check while you type"),
+        ("machines-server validate --schema >machine.schema.json", "Have an editor check files as you type"),
     ],
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a machine file and exit.")
 @as_json
 def validate(paths: Sequence[Path], *, schema: bool, as_json: bool) -> None:
-    """Check machine files and folders of them, by default MACHINES_DIR.
+    """Check machine files, or folders of them; MACHINES_DIR by default.
 
-    Prints every problem, and every ignored file of a folder with the reason. Exit status 1 if there is an
+    Prints every problem, and which files of a folder are ignored and why. The exit status is 1 if there is an
     error.
     """
     if schema:
@@ -67,7 +67,7 @@ def validate(paths: Sequence[Path], *, schema: bool, as_json: bool) -> None:
 )
 @as_json
 def doctor(server: str | None, *, as_json: bool) -> None:
-    """Look for problems on this host, or of a server, and suggest how to fix them."""
+    """Look for problems on this host or a server, and suggest fixes."""
     if server:
         checks = examine_server(server)
     else:

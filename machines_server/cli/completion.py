@@ -76,9 +76,9 @@ def register() -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that completes commands, options, machines and models in a SHELL.
+    """Print a SHELL's script for completing commands, options, machines and models.
 
-    The names of machines, models and leases are asked from the server, for at most one second.
+    Names of machines, models and leases come from the server, which has one second to answer.
     """
     register()
     kind = shell_completion.get_completion_class(shell) or _Bash

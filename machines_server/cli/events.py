@@ -45,16 +45,16 @@ _NARROWEST_SENTENCE = 24
 )
 @click.option("--from", "from_", type=Moment(), default="-24h", show_default=True, help=f"Start: {HELP}")
 @click.option("--to", type=Moment(), help="End, in the same forms; by default now.")
-@click.option("--limit", default=100, show_default=True, help="Print at most so many, the newest.")
+@click.option("--limit", default=100, show_default=True, help="Print at most this many, the newest.")
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new events until Ctrl-C.")
 @server_option
 @as_json
 @unexpected_answers()
 def events(server: str, *, as_json: bool, follow: bool, **options: Any) -> None:
-    """Print what happened to the machines, oldest first, in local time.
+    """Print the events of the fleet, oldest first, in local time.
 
-    With --json each line is one event. --follow waits for a server that is restarted, and then goes on where
-    it was.
+    With --json each line is one event. With --follow, events continue without a gap after the server
+    restarts.
     """
     if follow and options["to"]:
         raise click.UsageError("--follow and --to cannot be combined.")

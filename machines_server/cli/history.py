@@ -47,9 +47,9 @@ _UNIT_SIGNS = {"percent": "%", "seconds": "s", "celsius": "°C", "watts": "W", "
 def history(
     name: str, server: str, *, as_json: bool, as_csv: bool, from_: str, **options: str | None
 ) -> None:
-    """Chart the history of the machine NAME.
+    """Chart the history of machine NAME.
 
-    Each bar is an average; the numbers behind a chart are its lowest and its highest bar. A blank means that
+    Each bar is an average; the numbers behind a chart are its lowest and its highest bar. A blank means
     there are no samples.
     """
     if as_csv and as_json:

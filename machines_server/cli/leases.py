@@ -41,7 +41,7 @@ LEASE_COLUMNS = (
 @click.pass_context
 @unexpected_answers()
 def leases(context: click.Context, server: str, *, as_json: bool) -> None:
-    """List the leases in force, or release some.
+    """List the active leases, or release some.
 
     GPU GIB is the VRAM that a lease reserves on each GPU.
     """
@@ -64,16 +64,20 @@ def leases(context: click.Context, server: str, *, as_json: bool) -> None:
 @leases.command(
     "release",
     cls=Command,
-    examples=[("machines-server leases release XQTRrzJbnbbrYf_0 --yes", "End a lease without a question")],
+    examples=[
+        ("machines-server leases release XQTRrzJbnbbrYf_0 --yes", "Release a lease without confirmation")
+    ],
 )
 @click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_lease)
-@click.option("--yes", "-y", is_flag=True, help="Do not ask; without a terminal there is no question.")
+@click.option(
+    "--yes", "-y", is_flag=True, help="Do not ask for confirmation, as is the case without a terminal."
+)
 @server_option
 @as_json
 @click.pass_context
 @unexpected_answers()
 def release(context: click.Context, ids: Sequence[str], server: str, *, yes: bool, as_json: bool) -> None:
-    """End the leases with these IDs, whoever holds them."""
+    """Release the leases with these IDs, whoever holds them."""
     source = context.get_parameter_source("server")
     url = context.obj if source is click.core.ParameterSource.DEFAULT else server
     client = client_of(url, retries=RETRIES)

@@ -87,10 +87,10 @@ _SORT_KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "free_gib",
     type=float,
     metavar="GIB",
-    help="Only machines with that many GiB free on one GPU, not counting what leases reserve.",
+    help="Only machines with this many GiB free on one GPU, after leases.",
 )
 @click.option(
-    "--sort", type=click.Choice(sorted(_SORT_KEYS)), default="name", show_default=True, help="Sort by this."
+    "--sort", type=click.Choice(sorted(_SORT_KEYS)), default="name", show_default=True, help="Sort key."
 )
 @server_option
 @as_json
@@ -107,7 +107,7 @@ def list_machines(
 ) -> None:
     """List the machines: status, free VRAM, loaded models.
 
-    FREE VRAM is what is free on each GPU. Exit status 1 if options leave no machine.
+    FREE VRAM is what is free on each GPU. The exit status is 1 if no machine matches.
     """
     body = ask(server, "/api/infrastructure")
     fit = None if free_gib is None else _fit(server, free_gib)

@@ -34,7 +34,7 @@ _MODELS_COLUMNS = (
 @as_json
 @unexpected_answers()
 def models(server: str, *, as_json: bool) -> None:
-    """List every model: where it is loaded, on disk, declared, and was last seen in memory."""
+    """List every model: where it is loaded, on disk and declared, and when it was last in memory."""
     found = ask(server, "/api/models")["models"]
     if as_json:
         echo_json(found)

@@ -22,12 +22,19 @@ _COLD_PARAMETER = "cold=true"
 """What the server's messages advise, which is an option here."""
 _CANDIDATES = (
     Column("CANDIDATE", "cut"),
-    Column("STATE"),
+    Column("MODEL"),
     Column("FREE VRAM"),
     Column("LEASES"),
     Column("SAMPLED AT"),
     Column("WHY", "below"),
 )
+_READINESS = {
+    "warm": "ready",
+    "half_warm": "in memory, with limits",
+    "loading": "loading",
+    "cold": "not in memory",
+}
+"""What the page calls each warmth."""
 _REJECTIONS = (Column("REJECTED", "cut"), Column("CODE"), Column("WHY", "below"))
 
 
@@ -65,10 +72,10 @@ _REJECTIONS = (Column("REJECTED", "cut"), Column("CODE"), Column("WHY", "below")
     help="A value that the machine's file must have, such as site:warsaw; repeatable.",
 )
 @click.option(
-    "--cold", is_flag=True, help="If no machine with the model in memory is fit, use one that can load it."
+    "--cold", is_flag=True, help="If no machine with the model in memory qualifies, use one that can load it."
 )
 @click.option("--exclusive", is_flag=True, help="Use only a machine whose host has no leases.")
-@click.option("--wait-s", type=float, help="Seconds to wait until a machine is fit.")
+@click.option("--wait-s", type=float, help="Seconds to wait for a machine to qualify.")
 @click.option("--explain", is_flag=True, help="Print all candidates and rejections.")
 @click.option(
     "--lease",
@@ -92,14 +99,14 @@ def pick(
     kill_on_loss: bool,
     **options: Any,
 ) -> None:
-    """Print the URL of the best Ollama for MODEL, or without MODEL of the machine with the most room.
+    """Print the URL of the best Ollama for MODEL; without MODEL, of the machine with the most room.
 
-    With --lease, COMMAND is run with OLLAMA_HOST, MACHINES_MODEL (the model's name there), MACHINES_LEASE and
-    MACHINES_CREDENTIAL (the name of what requests there need, or nothing) set. The lease is renewed while it
-    runs and released at its end. Its exit status is passed on, 128 + N if signal N ended it, and 127 if there
-    is no such command. SIGINT, SIGTERM and SIGHUP are passed to it.
+    With --lease, COMMAND runs with OLLAMA_HOST, MACHINES_MODEL (the model's name there), MACHINES_LEASE and
+    MACHINES_CREDENTIAL (the name of the credential that requests there need, if any) set. The lease is
+    renewed while it runs and released at its end. Its exit status is passed on, 128 + N if signal N ended it,
+    and 127 if there is no such command. SIGINT, SIGTERM and SIGHUP are passed to it.
 
-    Machines that this host cannot connect to are skipped, except with --json, --explain, or --lease without
+    Machines that this host cannot reach are skipped, except with --json, --explain, or --lease without
     COMMAND.
     """
     explain = options.pop("explain")
@@ -177,7 +184,7 @@ def _candidates(body: Mapping[str, Any]) -> list[Line]:
     rows = [
         (
             Span(candidate["name"]),
-            Span((candidate["warmth"] or UNKNOWN).replace("_", " ")),
+            Span(_READINESS.get(candidate["warmth"], UNKNOWN)),
             Span("unknown" if candidate["free_vram_gb"] is None else gib(candidate["free_vram_gb"])),
             Span(str(candidate["leases"])),
             Span(clock(candidate["sampled_at"]) if candidate["sampled_at"] else UNKNOWN),

@@ -26,20 +26,20 @@ _MOMENT_S = 1
     "ps",
     examples=[
         ("machines-server ps", "See what is in memory, as `ollama ps` does for one machine"),
-        ("machines-server ps workstation", "The same of one machine"),
+        ("machines-server ps workstation", "See one machine"),
         ("machines-server ps --at 03:00", "See what was in memory last night"),
     ],
 )
 @click.argument("machines", nargs=-1, metavar="[MACHINE]...", shell_complete=complete_machine)
-@click.option("--at", type=Moment(), metavar="TIME", help=f"List what was in memory then: {MOMENT_FORMS}")
+@click.option("--at", type=Moment(), metavar="TIME", help=f"What was in memory at this time: {MOMENT_FORMS}")
 @server_option
 @as_json
 @unexpected_answers()
 def ps(machines: Sequence[str], at: str | None, server: str, *, as_json: bool) -> None:
-    """List the models in memory on all machines, or on each MACHINE.
+    """List the models in memory on all machines, or only on each MACHINE.
 
-    The columns are those of `ollama ps`. ID is the beginning of the model's digest. With --at, only the names
-    are known.
+    The columns are those of `ollama ps`. ID is the beginning of the model's digest. With --at, only names are
+    shown.
     """
     if at not in (None, "now"):
         _ps_at(machines, at, server, as_json=as_json)

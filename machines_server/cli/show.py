@@ -54,7 +54,7 @@ _ENTRY_TITLE_WIDTH, _GAP = 10, 2
 @command(
     "show",
     examples=[
-        ("machines-server show workstation", "See all about a machine"),
+        ("machines-server show workstation", "See a machine in detail"),
         ("machines-server show workstation --json | jq .telemetry", "Get its figures for a program"),
     ],
 )
@@ -63,7 +63,7 @@ _ENTRY_TITLE_WIDTH, _GAP = 10, 2
 @as_json
 @unexpected_answers()
 def show(name: str, server: str, *, as_json: bool) -> None:
-    """Show all about the machine NAME: status, hardware, GPUs, models, leases, file."""
+    """Show machine NAME in detail: status, hardware, GPUs, models, leases, file."""
     machine = ask(server, machine_path(name))
     if as_json:
         echo_json(machine)

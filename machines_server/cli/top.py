@@ -24,18 +24,18 @@ _FREE = "FREE GIB"
 _MIN_INTERVAL_S = 1.0
 
 
-@command("top", examples=[("machines-server top", "Watch the fleet; q ends it, the arrow keys scroll")])
+@command("top", examples=[("machines-server top", "Watch the fleet; q quits, the arrow keys scroll")])
 @click.option(
     "--interval-s",
     type=click.FloatRange(min=_MIN_INTERVAL_S),
     default=2.0,
     show_default=True,
-    help="Seconds between two questions to the server.",
+    help="Seconds between updates.",
 )
 @server_option
 @unexpected_answers()
 def top(server: str, interval_s: float) -> None:
-    """Watch the fleet: a table of the machines that is redrawn in place.
+    """Watch the fleet in a table that is redrawn in place.
 
     Keys: q or Ctrl-C quits, the arrow keys and Page Up and Page Down scroll. It needs a terminal; `list` and
     `ps` print the same for programs.

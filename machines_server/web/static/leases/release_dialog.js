@@ -9,7 +9,7 @@ export function makeReleaseDialog(onConfirm) {
   const consequence = h(
     "p",
     { class: "quiet" },
-    "Others can then get its memory, even if the holder is still using it.",
+    "Its memory then goes to others, even if the holder is still using it.",
   );
   const root = h(
     "dialog",
@@ -28,9 +28,9 @@ export function makeReleaseDialog(onConfirm) {
   function ask(lease) {
     asked = lease;
     const { machine, model, holder } = lease;
-    const what = [model, `on ${machine}`].filter(Boolean).join(" ");
-    const whose = holder ? ` held by ${holder}` : "";
-    setText(question, `Release the lease of ${what}${whose} (${reservedText(lease)})?`);
+    const what = [`on ${machine}`, model && `for ${model}`].filter(Boolean).join(" ");
+    const whose = holder ? `, held by ${holder}` : "";
+    setText(question, `Release the lease ${what}${whose} (${reservedText(lease)})?`);
     root.showModal();
   }
 

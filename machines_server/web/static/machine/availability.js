@@ -92,7 +92,7 @@ function sumOf({ seconds, ratio, outages, longest_outage_s: longest }) {
 export function ratioText(ratio) {
   if (ratio === null) return "Availability in this time range is unknown.";
   const percent = Math.floor(ratio * 10_000 + 1e-6) / 100;
-  return `Answered ${number(percent, 2)} % of the time for which its status is known.`;
+  return `Answered ${number(percent, 2)} % of the time during which its status was known.`;
 }
 
 export function outagesText(count, longestS) {

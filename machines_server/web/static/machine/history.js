@@ -117,7 +117,7 @@ export function makeHistory(name, find, onNone) {
     models.show(eventsOfRange ? staysIn(eventsOfRange) : null, frame, groups.length - 1);
     const chartsMessage = await showCharts(groups, frame, request);
     if (chartsMessage || !whyNoEvents) return chartsMessage;
-    return `It is unknown which models were in memory, and what happened. ${errorText(whyNoEvents)}`;
+    return `Models in memory and outages are unknown. ${errorText(whyNoEvents)}`;
   }
 
   /** The time range and what is drawn behind each chart. */

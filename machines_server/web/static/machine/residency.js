@@ -57,7 +57,7 @@ export function residencyRows(stays, from, to, title) {
   return [
     h("h4", null, title),
     rows.length ? h("ul", null, rows) : h("p", { class: "quiet" }, "None in this time range."),
-    others.length > 0 && h("p", { class: "quiet" }, `For a shorter time: ${others.join(", ")}.`),
+    others.length > 0 && h("p", { class: "quiet" }, `Others, in memory for less time: ${others.join(", ")}.`),
   ];
 }
 

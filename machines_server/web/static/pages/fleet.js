@@ -20,7 +20,7 @@ export function open(main) {
   const list = makeMachineList((name) => choose("sort", sortAfterClick(query, name)));
   const events = h("ol", { class: "events" });
   const count = h("span", { role: "status" });
-  const route = h("a", { hidden: true }, "Which one would a request get?");
+  const route = h("a", { hidden: true }, "Where would a request go?");
   const latest = h(
     "section",
     { class: "latest", "aria-labelledby": "latest" },

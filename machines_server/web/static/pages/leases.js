@@ -34,7 +34,7 @@ export function open(main) {
       released.add(lease);
     } catch (error) {
       if (error instanceof ApiError && error.code === "unknown_lease") released.add(lease);
-      setText(failure, `The lease of ${machine} was not released. ${errorText(error)}`);
+      setText(failure, `The lease on ${machine} was not released. ${errorText(error)}`);
     }
     update();
   }
@@ -64,7 +64,7 @@ function messageText(isKnown, count) {
 
 function row(lease, ask) {
   const { machine, model, holder, exclusive, created_at: created } = lease;
-  const name = holder || "somebody without a name";
+  const name = holder || "an unnamed holder";
   const button = h(
     "button",
     { type: "button", "aria-label": `Release the lease of ${name} on ${machine}`, click: () => ask(lease) },
@@ -73,7 +73,7 @@ function row(lease, ask) {
   const cells = [
     h("th", { scope: "row" }, machineLink(machine)),
     h("td", null, model ? h("a", { href: siteUrl(withQuery("/models", { model })) }, model) : "–"),
-    h("td", null, holder || h("span", { class: "quiet" }, "not named")),
+    h("td", null, holder || h("span", { class: "quiet" }, "unnamed")),
     h("td", null, h("span", { class: "reserved" }), exclusive && h("p", { class: "quiet" }, "exclusive")),
     h("td", null, setTime(h("time", null, dateTimeText(Date.parse(created))), created)),
     h(

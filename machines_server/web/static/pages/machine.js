@@ -61,7 +61,7 @@ export function open(main, name) {
 const fleetLink = () => h("a", { href: siteUrl("/") }, "See the fleet");
 
 const removedText = () =>
-  h("p", { class: "reason" }, "No file declares this machine any more. Its history is kept. ", fleetLink());
+  h("p", { class: "reason" }, "This machine is no longer declared. Its history is kept. ", fleetLink());
 
 const noSuchMachineText = (name) =>
   h("p", null, "There is no machine named ", h("b", null, name), ", and there never was. ", fleetLink());
