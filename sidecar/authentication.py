@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +32,7 @@ class Authentication:
     def __init__(self, settings: Settings) -> None:
         """Raise MissingLibraryError if signatures cannot be checked here."""
         try:
+            from request_signing.bearer_token import TokenFile
             from request_signing.keys import PublicKeys
             from request_signing.verifier import Verifier
         except ImportError as error:
@@ -42,7 +41,8 @@ class Authentication:
                 " start it with `make run-sidecar`, or run `python -m pip install cryptography`"
             ) from None
         self._enforces = settings.auth_mode == "enforce"
-        self._token = settings.metrics_token_file
+        token = settings.metrics_token_file
+        self._token = TokenFile(Path(token), lambda fault: log.error("%s", fault)) if token else None
         keys = PublicKeys(Path(settings.auth_keys_dir or ""), lambda fault: log.error("%s", fault))
         self._verifier = Verifier(keys, self._use_nonce)
         # After a restart the numbers are forgotten, so older signatures are refused.
@@ -60,7 +60,7 @@ class Authentication:
 
     def refusal(self, request: Request) -> Refused | None:
         """Why a request must not be answered; None if it may be."""
-        if self._has_token(request.headers):
+        if self._token is not None and self._token.is_sent_in(request.headers.get("authorization", "")):
             return None
         from request_signing.claims import Claim, read_claim
         from request_signing.message import AGENT, body_hash
@@ -88,20 +88,6 @@ class Authentication:
         }
         log.warning("%s", json.dumps(line))
         return None
-
-    def _has_token(self, headers: Mapping[str, str]) -> bool:
-        """Return whether a request has the bearer token, as Prometheus sends it."""
-        scheme, _, sent = headers.get("authorization", "").partition(" ")
-        if self._token is None or scheme.lower() != "bearer":
-            return False
-        from request_signing.keys import read_regular_file
-
-        try:
-            token = read_regular_file(Path(self._token)).strip()
-        except OSError as error:
-            log.error("SIDECAR_METRICS_TOKEN_FILE cannot be read: %s", error.strerror)
-            return False
-        return bool(token) and hmac.compare_digest(sent.strip().encode("latin-1"), token)
 
     def _use_nonce(self, nonce: bytes, at: float) -> Refusal | None:
         from request_signing.message import Refusal

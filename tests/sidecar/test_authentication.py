@@ -31,6 +31,7 @@ def server(agents: Agents) -> Agent:
 
 @pytest.fixture
 def enforcing(start: Callable[..., Sidecar], agents: Agents, tmp_path: Path) -> Sidecar:
+    (tmp_path / "token").touch(0o600)
     (tmp_path / "token").write_text("s3cret-token\n")
     return start(
         SIDECAR_AUTH_MODE="enforce",
@@ -91,6 +92,10 @@ def test_prometheus_reads_with_a_bearer_token(enforcing: Sidecar, tmp_path: Path
         assert ask(wrong) == 401
     (tmp_path / "token").write_text("another")
     assert (ask("Bearer s3cret-token"), ask("Bearer another")) == (401, 200)
+    (tmp_path / "token").chmod(0o640)
+    assert ask("Bearer another") == 401
+    (tmp_path / "token").chmod(0o600)
+    assert ask("Bearer another") == 200
     (tmp_path / "token").write_text("\n")
     assert (ask("Bearer another"), ask("Bearer ")) == (401, 401)
     (tmp_path / "token").unlink()
