@@ -32,10 +32,12 @@ COMPRESSED = Reason("a compressed answer, which was not asked for", "compressed"
 HTML = Reason("HTML, not JSON", "html")
 PROMETHEUS = Reason("no valid JSON, but Prometheus text", "prometheus")
 NO_OBJECT = Reason("JSON, but not an object", "no_object")
+NOT_CONNECTED = Reason("connection failed", "not_connected")
 
 NO_NAME, NO_CONNECTION, NO_JSON = "no_name", "no_connection", "no_json"
 OTHER_KIND, OTHER_VERSION = "other_kind", "other_version"
 TO_HTTPS, TLS_PORT, STARTING, STALLED = "to_https", "tls_port", "starting", "stalled"
+NO_ANSWER, TOO_LARGE, ENDLESS_HEADERS = "no_answer", "too_large", "endless_headers"
 UNSIGNED = "unsigned"
 CREDENTIAL_UNUSABLE = "credential_unusable"
 """Codes of causes whose texts contain details."""

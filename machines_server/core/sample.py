@@ -202,7 +202,7 @@ class PollResult:
 
     `at` is the server's wall clock when the poll ended, in epoch seconds; `took_s` is how long it lasted;
     `clock_ahead_s` is how far the host's clock is ahead of the server's, if known. `hint` tells the operator
-    how to fix a failure.
+    how to fix a failure, and `code` is that of its reason.
     """
 
     machine: str
@@ -214,6 +214,7 @@ class PollResult:
     answer: RuntimeState | None = None
     clock_ahead_s: float | None = None
     hint: str | None = None
+    code: str | None = None
 
     def __post_init__(self) -> None:
         """Escape control characters: a reason may quote the host, and a hint may quote the name of a file."""

@@ -195,6 +195,7 @@ def _unasked(machine: Machine, endpoint: Endpoint, error: NoAccessError) -> Poll
         took_s=0.0,
         reason=error.reason.text,
         hint=error.hint or None,
+        code=error.reason.code,
     )
 
 
@@ -270,6 +271,7 @@ def _failed(
         reason=reason.text,
         clock_ahead_s=_clock_ahead_s(fetched.date, at),
         hint=answers.hint(machine, endpoint, state, reason),
+        code=reason.code,
     )
 
 

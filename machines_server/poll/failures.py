@@ -28,9 +28,8 @@ TOO_MANY_NAMES = Reason("this server was looking up too many other names")
 _NO_AUTHORITIES = Reason(
     "not asked, since this server has no authorities to trust: install ca-certificates, or set SSL_CERT_FILE"
 )
-_NOT_CONNECTED = Reason("connection failed")
-_TOO_LARGE = Reason(f"answer larger than {MAX_POLL_ANSWER_BYTES // 2**20} MiB")
-_ENDLESS_HEADERS = Reason("headers without end")
+_TOO_LARGE = Reason(f"answer larger than {MAX_POLL_ANSWER_BYTES // 2**20} MiB", reasons.TOO_LARGE)
+_ENDLESS_HEADERS = Reason("headers without end", reasons.ENDLESS_HEADERS)
 
 _OWN_CODES = frozenset({pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT})
 _OWN_ERRNOS = frozenset({0, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
@@ -76,7 +75,7 @@ def failure_of(transfer: Transfer, code: int, timeout_s: float, *, stalled: bool
     if code == pycurl.E_OPERATION_TIMEDOUT:
         return _late(transfer, timeout_s, stalled=stalled)
     if code == pycurl.E_COULDNT_CONNECT:
-        return Failure.UNREACHABLE, _CONNECT.get(number, _NOT_CONNECTED)
+        return Failure.UNREACHABLE, _CONNECT.get(number, reasons.NOT_CONNECTED)
     if code in (pycurl.E_FILESIZE_EXCEEDED, pycurl.E_WRITE_ERROR):
         return Failure.BAD_ANSWER, _TOO_LARGE
     if code == _E_TOO_LARGE or curl.getinfo(pycurl.HEADER_SIZE) > _MAX_HEADER_BYTES:
@@ -96,5 +95,5 @@ def _late(transfer: Transfer, timeout_s: float, *, stalled: bool) -> tuple[Failu
         return Failure.OWN, NOT_READ_IN_TIME
     within = f"within {timeout_s:g} s"
     if transfer.was_connected:
-        return Failure.SILENT, Reason(f"no answer {within} on an open connection")
+        return Failure.SILENT, Reason(f"no answer {within} on an open connection", reasons.NO_ANSWER)
     return Failure.UNREACHABLE, Reason(f"no connection {within}", reasons.NO_CONNECTION)

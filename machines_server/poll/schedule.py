@@ -15,9 +15,11 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from machines_server.core.machine import HostService, Machine, Registry, to_poll_at_once
-from machines_server.core.sample import Cycle
+from machines_server.core.poller_counts import PollerCounts
+from machines_server.core.sample import Cycle, PollResult
 from machines_server.errors import UnfitError
 from machines_server.failure_log import logger_of_failures
+from machines_server.poll.counting import PollCounting
 from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all, poll_into
 from machines_server.poll.disk_models import LIBRARY_CHECK_INTERVAL_S, LibraryPoller
 from machines_server.poll.fetch import Fetcher
@@ -26,7 +28,7 @@ from machines_server.poll.rhythm import Rhythm
 from machines_server.poll.targets import AccessOf, Sign, no_access
 from machines_server.runtimes.base import Kinds
 from machines_server.runtimes.kinds import KINDS
-from machines_server.store.api import LeaderElection, OpenSink, PollerRequests, Sink
+from machines_server.store.api import LeaderElection, OpenSink, PollerCountsBoard, PollerRequests, Sink
 
 TICK_S = 0.25
 """How often a process that stands by tries the lock, and the leader checks lock and clocks."""
@@ -66,11 +68,14 @@ class Poller:
         access: AccessOf = no_access,
         sign: Sign | None = None,
         own_services: Callable[[], Iterable[HostService]] = tuple,
+        board: PollerCountsBoard | None = None,
     ) -> None:
         """`own_services` are those on the server's own host."""
         self._timing, self._registry, self._election = timing, registry, election
         self._open_sink, self._requests, self._kinds = open_sink, requests, kinds
-        self._access, self._sign, self._own_services = access, sign, own_services
+        self._access, self._sign, self._board = access, sign, board
+        self._own_services = own_services
+        self._counting = PollCounting(PollerCounts())
         self._faults: dict[str, str] = {}
         self._faults_lock = threading.Lock()
         self._sink: Sink
@@ -118,6 +123,7 @@ class Poller:
         allow_many_sockets()
         self._stop, self._ending = stop, threading.Event()
         self._known, self._faults = Registry(), {}
+        self._counting = PollCounting((self._board and self._board.read()) or PollerCounts())
         with ExitStack() as stack:
             self._sink = self._open_sink(lambda fault: self._note("store", fault))
             stack.callback(self._end_writing)
@@ -163,8 +169,13 @@ class Poller:
         faults = self._poll(registry, fetcher, self._own_services())
         if faults is None:
             return
-        ended_at = started_at + (time.monotonic() - began)
-        self._sink.put(Cycle(started_at, ended_at, self._timing.interval_s, self._timing.timeout_s))
+        took_s = time.monotonic() - began
+        self._sink.put(
+            Cycle(started_at, started_at + took_s, self._timing.interval_s, self._timing.timeout_s)
+        )
+        self._counting.note_cycle(took_s)
+        if self._board is not None:
+            self._board.write(self._counting.counts(time.time(), self._sink.backlog()))
         self._note("poll", faults[0].reason if faults else None)
         # The fault is shown for a whole interval, so that a client that asks once per interval sees it.
         if began - self._clock_set_at >= self._timing.interval_s:
@@ -175,7 +186,11 @@ class Poller:
     ) -> list[OwnFault] | None:
         self._answers.forget_removed(self._known)
         polled = poll_all(machines, fetcher, self._answers, self._access, own_services)
-        return poll_into(self._sink, polled, self._libraries.note, self._is_ending)
+        return poll_into(self._sink, polled, self._note_result, self._is_ending)
+
+    def _note_result(self, result: PollResult) -> None:
+        self._counting.note(result)
+        self._libraries.note(result)
 
     def _is_ending(self) -> bool:
         return self._stop.is_set() or self._ending.is_set()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Protocol
 
 from machines_server.core.past.rollup import Fold
+from machines_server.core.poller_counts import Backlog, PollerCounts
 from machines_server.core.routing.advised import Advice
 from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.fleet import Fleet
@@ -33,6 +34,7 @@ from machines_server.store.values import (
     Residency,
     SeriesKey,
     StatusChange,
+    StoreSizes,
     Update,
 )
 
@@ -131,6 +133,9 @@ class Sink(Protocol):
     def put(self, item: Update) -> None:
         """Queue an update to be written; never blocks, never raises."""
 
+    def backlog(self) -> Backlog:
+        """What waits to be written."""
+
     def close(self) -> bool:
         """Write what is left and stop; returns False if that takes too long, and may then be called again."""
 
@@ -153,6 +158,26 @@ class PollerRequests(Protocol):
 
     def take(self) -> Requested:
         """Remove and return what was asked; models by `core.model_names.canonical`."""
+
+
+class PollerCountsBoard(Protocol):
+    """Tells processes what the one that polls has counted; nothing raises."""
+
+    def read(self) -> PollerCounts | None:
+        """The latest counts, or None if there are none."""
+
+    def write(self, counts: PollerCounts) -> None:
+        """Replace the counts; only the process that polls may."""
+
+
+class StoreMeter(Protocol):
+    """Measures the store."""
+
+    def sizes(self) -> StoreSizes:
+        """The sizes of its files; never raises."""
+
+    def due_rollups(self, now: float) -> int:
+        """How many rollups are due at `now` and not computed yet; raises StoreError."""
 
 
 class AdviceBoard(Protocol):
@@ -212,6 +237,9 @@ class Leases(Protocol):
 
     def expired(self) -> int:
         """How many leases expired in the last ten minutes without being released."""
+
+    def expire(self, fleet: Fleet) -> None:
+        """End the leases whose time is up, which every other call that writes does as well."""
 
     def reserve(
         self, fleet: Fleet, request: LeaseRequest, choose: Callable[[LeaseSnapshot], Candidate]

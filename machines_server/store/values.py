@@ -112,6 +112,13 @@ class LeaseSnapshot:
     version: int = 0
 
 
+class StoreSizes(NamedTuple):
+    """Bytes of each database by name, and of its log of writes; what does not exist is absent."""
+
+    databases: Mapping[str, int]
+    logs: Mapping[str, int]
+
+
 class Requested(NamedTuple):
     """What is asked of the poller: the keys of models to look for, and the names of machines to poll soon."""
 

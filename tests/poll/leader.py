@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machines_server.core.machine import Registry
+from machines_server.core.poller_counts import Backlog
 from machines_server.core.sample import Cycle, Library
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
@@ -32,6 +33,10 @@ class PrintedCycles:
             os.write(1, f"{os.getpid()} {item.started_at}\n".encode())
         elif isinstance(item, Library):
             os.write(1, f"library {len(item.models)}\n".encode())
+
+    def backlog(self) -> Backlog:
+        """Nothing waits to be written."""
+        return Backlog()
 
     def close(self) -> bool:
         """Nothing is left to write."""

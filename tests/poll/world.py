@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from machines_server.core.machine import Machine, Registry
+from machines_server.core.poller_counts import Backlog
 from machines_server.core.sample import Cycle, Library, PollResult, Sample
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
@@ -56,6 +57,9 @@ class World:
     def put(self, item: Item) -> None:
         self.items.append(item)
         self.on_put(item)
+
+    def backlog(self) -> Backlog:
+        return Backlog()
 
     def close(self) -> bool:
         self.closed += 1

@@ -11,7 +11,7 @@ from machines_server.errors import StoreError
 
 _OUR_FILES = (
     *("telemetry.db*", "coordination.db*", "nonces.db*", "session.key*"),
-    *("coordination.lock", "poller.lock", "wanted*", "advised"),
+    *("coordination.lock", "poller.lock", "wanted*", "advised", "counts"),
 )
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FILE_SYSTEM_FOLDER = "lost+found"

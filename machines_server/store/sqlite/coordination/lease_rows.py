@@ -164,8 +164,8 @@ def end_lease(connection: sqlite3.Connection, lease: Lease, *, is_loaded: bool) 
     _keep_last_released(connection)
 
 
-def delete_expired(connection: sqlite3.Connection) -> None:
-    """Delete the expired leases, and record when they expired.
+def delete_expired(connection: sqlite3.Connection) -> int:
+    """Delete the expired leases, and record when they expired; returns how many.
 
     Those whose models may still be loading are kept for a while, as if they had been released at their end.
     """
@@ -185,6 +185,7 @@ def delete_expired(connection: sqlite3.Connection) -> None:
     if ended:
         connection.executemany("INSERT INTO expired VALUES (?)", ended)
         connection.execute("DELETE FROM expired WHERE ended_at_ms <= :from_ms", _now())
+    return len(ended)
 
 
 def _keep_last_released(connection: sqlite3.Connection) -> None:
@@ -206,6 +207,12 @@ def discard_mistimed_loads(connection: sqlite3.Connection) -> None:
         f" AND abs(ends_at_ms - :now_ms - {_LEFT_MS}) >= 1000",
         _now(),
     )
+
+
+def has_expired(connection: sqlite3.Connection) -> bool:
+    """Return whether the time of a lease is up that was not released."""
+    sql = f"SELECT EXISTS (SELECT 1 FROM lease WHERE {_IS_HELD} AND {_LEFT_MS} <= 0)"
+    return bool(connection.execute(sql, _now()).fetchone()[0])
 
 
 def count_expired(connection: sqlite3.Connection) -> int:

@@ -35,8 +35,9 @@ class _Cached(NamedTuple):
 class LeaseStore:
     """Reads and writes leases on one connection; implements Leases."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, note: Callable[[str, int], object] = lambda _what, number: number) -> None:
+        """`note` is told of leases that were `granted` or have `expired`, and how many, once it is so."""
+        self._path, self._note = path, note
         self._database = CoordinationDatabase(path)
         self._cached = _Cached()
         self._versions = count(1)
@@ -59,6 +60,16 @@ class LeaseStore:
         with self._database.reading() as connection:
             return lease_rows.count_expired(connection)
 
+    def expire(self, fleet: Fleet) -> None:
+        """End the leases whose time is up; writes nothing if there are none."""
+        if not self._database.exists():
+            return
+        with self._database.reading() as connection:
+            has_expired = lease_rows.has_expired(connection)
+        if has_expired:
+            with self._writing(fleet):
+                pass
+
     def reserve(
         self, fleet: Fleet, request: LeaseRequest, choose: Callable[[LeaseSnapshot], Candidate]
     ) -> Lease:
@@ -69,7 +80,9 @@ class LeaseStore:
             if known:
                 return known
             lease_rows.refuse_too_many(connection, request)
-            return lease_rows.insert_lease(connection, request, choose(self._snapshot(connection)))
+            lease = lease_rows.insert_lease(connection, request, choose(self._snapshot(connection)))
+        self._note("granted", 1)
+        return lease
 
     def renew(self, fleet: Fleet, lease: str, ttl_s: float | None, check: Callable[[Lease], None]) -> Lease:
         """Restart a lease's duration unless `check` raises; raises UnknownLeaseError if it has ended."""
@@ -99,8 +112,10 @@ class LeaseStore:
             with self._decoding():
                 cold = lease_rows.read_cold_leases(connection)
             learn_load_times(connection, cold, fleet)
-            lease_rows.delete_expired(connection)
+            expired = lease_rows.delete_expired(connection)
             yield connection
+        if expired:  # counted once they are written, since others would find them again
+            self._note("expired", expired)
 
     def _snapshot(self, connection: sqlite3.Connection) -> LeaseSnapshot:
         with self._decoding():

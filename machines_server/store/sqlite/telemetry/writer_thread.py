@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from machines_server.core.machine import Registry
+from machines_server.core.poller_counts import Backlog
 from machines_server.core.sample import Cycle, PollResult, Sample, State
 from machines_server.errors import DamagedStoreError, StoreError
 from machines_server.failure_log import logger_of_failures
@@ -80,7 +81,11 @@ class WriterThread:
             threading.Event(),
         )
         self._pending: list[Update] = []
-        self._lost = 0
+        self._lost = self._dropped = 0
+        self._waiting_since: float | None = None
+        """When the oldest item that is not written came, by the monotonic clock."""
+        self._waited_s = 0.0
+        """How long the oldest item of the last batch had waited when it was written."""
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
         self._writer: SampleWriter | None = None
@@ -99,7 +104,10 @@ class WriterThread:
         """Queue an item to be written; never waits."""
         if len(self._incoming) >= self._max_pending and not isinstance(item, Registry):
             self._lost += 1  # a write has hung for a long time
+            self._dropped += 1
             return
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
         self._incoming.append(item)
         if isinstance(item, Cycle):
             self._at_once.set()
@@ -115,6 +123,12 @@ class WriterThread:
     def unwritten(self) -> int:
         """How many items the thread has taken that are not in the database yet."""
         return len(self._pending)
+
+    def backlog(self) -> Backlog:
+        """What waits to be written, and for how long."""
+        since = self._waiting_since
+        waiting_s = 0.0 if since is None else time.monotonic() - since
+        return Backlog(self.queued + self.unwritten, max(self._waited_s, waiting_s), self._dropped)
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Try once to write what is left, and close the database; returns False if that takes too long."""
@@ -190,6 +204,9 @@ class WriterThread:
         registries = (item for item in reversed(self._pending) if isinstance(item, Registry))
         self._registry = next(registries, self._registry)
         self._pending.clear()
+        since, now = self._waiting_since, time.monotonic()
+        self._waited_s = 0.0 if since is None else now - since
+        self._waiting_since = now if self._incoming else None
 
     def _write_all(self, writer: SampleWriter, items: Sequence[Update]) -> None:
         """Write all items; if one of them makes that fail, write each half by itself."""
@@ -270,6 +287,7 @@ class WriterThread:
         latest = [item for item in lost if isinstance(item, Registry)][-1:]
         self._pending[: len(lost)] = latest
         self._lost += len(lost) - len(latest)
+        self._dropped += len(lost) - len(latest)
 
     def _report(self, fault: str | None) -> None:
         if fault == self._fault:
