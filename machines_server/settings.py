@@ -140,6 +140,9 @@ class Settings(BaseModel):
     auth_observe_log: Path = Field(
         Path("logs/auth-observe.log"), description="where observe writes what would be refused"
     )
+    metrics_token_file: Path | None = Field(
+        None, description="file of a bearer token with which Prometheus may read"
+    )
     auth_verify_timeout: float = Field(
         2, ge=0.1, le=60, allow_inf_nan=False, description="seconds to wait for the key-server"
     )
@@ -209,6 +212,11 @@ class Settings(BaseModel):
     def poller_requests(self) -> Path:
         """The file that tells the poller what is wanted; absent if nothing is."""
         return self.data_dir / "wanted"
+
+    @property
+    def poller_counts(self) -> Path:
+        """The file in which the poller tells what it has counted."""
+        return self.data_dir / "counts"
 
     @property
     def poller_lock(self) -> Path:

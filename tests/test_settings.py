@@ -47,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "AUTH_WRITERS": None,
     "AUTH_ADMINS": (),
     "AUTH_OBSERVE_LOG": Path("logs/auth-observe.log"),
+    "MACHINES_METRICS_TOKEN_FILE": None,
     "AUTH_VERIFY_TIMEOUT": 2,
 }
 
@@ -84,6 +85,7 @@ READS_THE_ENVIRONMENT = {
     "cli/leased_command.py",  # hands it to the command
     "cli/output.py",  # NO_COLOR and TERM
     "cli/top.py",
+    "web/prometheus_api.py",  # WSGI's, of a request
 }
 READS_SETTINGS = {"cli/installation.py", "cli/doctor.py", "process/gunicorn_conf.py"}
 

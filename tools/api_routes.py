@@ -30,6 +30,7 @@ from machines_server.contract.history_queries import (
 from machines_server.contract.host_services import HostServices
 from machines_server.contract.leases import GrantedLease, HeldLease, Leases
 from machines_server.contract.machines import DeclaredMachine, Infrastructure, LiveKeys, Machines
+from machines_server.contract.prometheus import SidecarTarget
 from machines_server.contract.requests import LeaseParameters, RenewParameters, RouteParameters
 from machines_server.contract.routing import NoMachine, Route
 from machines_server.contract.sessions import LoggedOut, LoginLink
@@ -214,6 +215,19 @@ ROUTES = (
         ("auth_off", "unsigned"),
     ),
     ApiRoute("GET /api/system", "The host that the server runs on.", System),
+    ApiRoute(
+        "GET /api/prometheus/sd",
+        "Where Prometheus finds the sidecars, for `http_sd_configs`.",
+        SidecarTarget,
+        note="It is a list of them. See `docs/prometheus.md`.",
+    ),
+    ApiRoute(
+        "GET /metrics",
+        "The metrics of the server and of the fleet.",
+        "text in the format of Prometheus",
+        note="See `docs/prometheus.md`. Where requests must be signed, those of the server are for everybody,"
+        " and those of the fleet for who signs or has the token of `MACHINES_METRICS_TOKEN_FILE`.",
+    ),
     ApiRoute("GET /health", "The health of the server.", Health),
     ApiRoute("GET /health/ready", "Whether answers are up to date.", Health, ("not_ready",)),
 )

@@ -10,26 +10,34 @@ from machines_server.auth.key_server import KeyServer
 from machines_server.auth.observe_log import ObserveLog
 from machines_server.auth.sessions import Sessions
 from machines_server.core.text import printable
+from machines_server.counts.counts import Counts
 from machines_server.errors import StoreError
 from machines_server.settings import Settings
 from machines_server.store.sqlite.nonces import NonceStore
 from machines_server.web.authentication import Authentication
 from machines_server.web.messages import Application
+from request_signing.bearer_token import TokenFile
 from request_signing.keys import PublicKeys
-from request_signing.message import Refusal
 
 log = logging.getLogger(__name__)
 
 
-def authentication(settings: Settings) -> Callable[[Application], Application]:
+def authentication(settings: Settings, counts: Counts) -> Callable[[Application], Application]:
     """Return what wraps an application in the check of signatures."""
     enforces = settings.auth_mode == "enforce"
+    note = _log_refusal if enforces else ObserveLog(settings.auth_observe_log).add
+
+    def on_refusal(method: str, path: str, reason: str, agent: str | None) -> None:
+        counts.add("auth_refusals", reason)
+        note(method, path, reason, agent)
+
     return partial(
         Authentication,
         authenticator=_authenticator(settings),
         agent_of_session=make_sessions(settings).agent,
-        on_refusal=_log_refusal if enforces else ObserveLog(settings.auth_observe_log).add,
+        on_refusal=on_refusal,
         enforces=enforces,
+        has_token=_token(settings),
     )
 
 
@@ -45,6 +53,15 @@ def make_sessions(settings: Settings) -> Sessions:
     return Sessions(settings.session_secret, partial(NonceStore, settings.nonces_db), is_known)
 
 
+def _token(settings: Settings) -> Callable[[str], bool]:
+    """What tells whether an Authorization header has the token of Prometheus."""
+    if settings.metrics_token_file is None:
+        return lambda _: False
+    return TokenFile(
+        settings.metrics_token_file, lambda fault: log.error("MACHINES_METRICS_TOKEN_FILE: %s", fault)
+    ).is_sent_in
+
+
 def _authenticator(settings: Settings) -> Authenticator:
     nonces = NonceStore(settings.nonces_db)
     with suppress(StoreError):  # each request that needs it says so
@@ -54,5 +71,5 @@ def _authenticator(settings: Settings) -> Authenticator:
     return KeyServer(settings.key_server_url or "", settings.auth_verify_timeout, nonces)
 
 
-def _log_refusal(method: str, path: str, refusal: Refusal, agent: str | None) -> None:
-    log.info("refused %s %s: %s (%s)", printable(method), printable(path), refusal, printable(agent or "-"))
+def _log_refusal(method: str, path: str, reason: str, agent: str | None) -> None:
+    log.info("refused %s %s: %s (%s)", printable(method), printable(path), reason, printable(agent or "-"))

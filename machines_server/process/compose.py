@@ -7,13 +7,16 @@ import logging
 import socket
 import threading
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from machines_server.auth.observe_log import ObserveLog
 from machines_server.core.machine import Problem
 from machines_server.core.status import too_old_after_s
+from machines_server.counts.columns import FORBIDDEN
+from machines_server.counts.counts import Counts
 from machines_server.credentials.files import AccessFiles
+from machines_server.exposition.service import ExpositionService
 from machines_server.inventory.folder import RegistryFiles
 from machines_server.inventory.own_services import OwnServices
 from machines_server.inventory.parse_cache import ParseCache
@@ -30,9 +33,11 @@ from machines_server.services.poller import PollerMonitor
 from machines_server.services.routing import Routing
 from machines_server.settings import Settings
 from machines_server.store.sqlite.coordination.leases import LeaseStore
+from machines_server.store.sqlite.coordination.poller_counts_file import PollerCountsFile
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from machines_server.store.sqlite.coordination.poller_requests import PollerRequests
 from machines_server.store.sqlite.coordination.shared_advice import SharedAdvice
+from machines_server.store.sqlite.meter import FileMeter
 from machines_server.store.sqlite.telemetry.latest import LatestReader
 from machines_server.store.sqlite.telemetry.past import PastReader
 from machines_server.store.sqlite.telemetry.writer_thread import WriterThread
@@ -55,10 +60,12 @@ class Services(NamedTuple):
     host: HostService
     history: HistoryService
     routing: Routing
+    exposition: ExpositionService
 
 
-def make_services(settings: Settings) -> Services:
-    """Create the services of a process."""
+def make_services(settings: Settings, counts: Counts | None = None) -> Services:
+    """Create the services of a process, which counts in `counts`."""
+    counts = counts or Counts.alone()
     store = LatestReader(settings.telemetry_db)
     files = RegistryFiles(settings.dir, recall=store.last_good, recall_first=True, parse=_parse_cache().parse)
     monitor = PollerMonitor(
@@ -75,23 +82,28 @@ def make_services(settings: Settings) -> Services:
         own_services.current,
     )
     history = HistoryService(PastReader(settings.telemetry_db), files.current, _retention(settings))
-    leases, requests = LeaseStore(settings.coordination_db), PollerRequests(settings.poller_requests)
-    advice = SharedAdvice(settings.advised)
-    return Services(
-        fleet=fleet,
-        health=HealthService(fleet, store, monitor, history.fault, warnings_here(settings)),
-        host=HostService(),
-        history=history,
-        routing=Routing(
-            fleet.fleet,
-            fleet.recent_fleet,
-            leases,
-            requests.look_for,
-            requests.poll_soon,
-            advice,
-            _permissions(settings),
-        ),
+    leases = LeaseStore(settings.coordination_db, lambda what, number: counts.add("leases", what, number))
+    requests, advice = PollerRequests(settings.poller_requests), SharedAdvice(settings.advised)
+    health = HealthService(fleet, store, monitor, history.fault, warnings_here(settings))
+    routing = Routing(
+        fleet.fleet,
+        fleet.recent_fleet,
+        leases,
+        requests.look_for,
+        requests.poll_soon,
+        advice,
+        _permissions(settings, counts),
     )
+    exposition = ExpositionService(
+        fleet,
+        health,
+        routing,
+        counts,
+        PollerCountsFile(settings.poller_counts),
+        FileMeter(settings.telemetry_db, settings.coordination_db),
+        settings.auth_mode,
+    )
+    return Services(fleet, health, HostService(), history, routing, exposition)
 
 
 def make_poller(settings: Settings) -> Poller:
@@ -116,6 +128,7 @@ def make_poller(settings: Settings) -> Poller:
         access=AccessFiles(settings.credentials_dir, settings.ca_dir).access,
         sign=own_signing(),
         own_services=OwnServices(settings.services_yaml, _log_problem).current,
+        board=PollerCountsFile(settings.poller_counts),
     )
 
 
@@ -138,12 +151,14 @@ class Answering(NamedTuple):
     room: "WaitingRoom"
 
 
-def make_asgi(settings: Settings) -> Answering:
-    """Create the ASGI application for a worker that answers."""
+def make_asgi(settings: Settings, counts: Counts | None = None) -> Answering:
+    """Create the ASGI application for a worker that answers, and that counts in `counts`."""
     from machines_server.web.asgi import make_stack
+    from machines_server.web.counting import Counting, RouteTable
     from machines_server.web.waiting_room import WaitingRoom
 
-    services = make_services(settings)
+    counts = counts or Counts.alone()
+    services = make_services(settings, counts)
     room = WaitingRoom(lambda: (services.fleet.version(), services.routing.version()))
     own_names = {socket.gethostname().lower()}
     threading.Thread(target=lambda: own_names.add(socket.getfqdn().lower()), daemon=True).start()
@@ -151,9 +166,12 @@ def make_asgi(settings: Settings) -> Answering:
     if settings.auth_mode != "off":
         from machines_server.process.authentication import authentication
 
-        authenticated = authentication(settings)
+        authenticated = authentication(settings, counts)
+    app = make_app(settings, services)
+    routes = RouteTable([rule.rule for rule in app.url_map.iter_rules()])
+    services.exposition.routes = lambda: routes.names
     stack = make_stack(
-        make_app(settings, services).wsgi_app,
+        app.wsgi_app,
         settings.threads,
         services.fleet.ready_at_once,
         services.fleet.ready,
@@ -162,6 +180,7 @@ def make_asgi(settings: Settings) -> Answering:
         proxies=settings.trusted_proxies,
         own_names=own_names,
         authenticated=authenticated,
+        counted=partial(Counting, counts=counts, routes=routes),
     )
     return Answering(stack, room)
 
@@ -178,9 +197,11 @@ def _parse_cache() -> ParseCache:
     return ParseCache()
 
 
-def _permissions(settings: Settings) -> Permissions:
+def _permissions(settings: Settings, counts: Counts) -> Permissions:
     def observe(caller: Caller) -> None:
-        observed.add(caller.method, caller.path, "forbidden", caller.agent)
+        counts.add("auth_refusals", FORBIDDEN)
+        if settings.auth_mode == "observe":
+            observed.add(caller.method, caller.path, FORBIDDEN, caller.agent)
 
     observed = ObserveLog(settings.auth_observe_log)
     return Permissions(settings.auth_mode, settings.auth_writers, settings.auth_admins, observe)

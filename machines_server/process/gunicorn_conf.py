@@ -6,6 +6,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
+from machines_server.counts.counts import Counts, shared_counts
 from machines_server.poll.schedule import allow_many_sockets
 from machines_server.process.compose import make_asgi, make_poller, read_files
 from machines_server.process.gunicorn_worker import Worker, end_new_workers_at_once
@@ -23,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 _settings, _ = load_settings()
 _counts = AddressCounts(_MAX_WORKERS)
+_shared = shared_counts(_MAX_WORKERS)
+_row = 0
+"""The row of this worker in both."""
 
 bind = (
     f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
@@ -49,7 +53,7 @@ logger_class = QuietLogger
 
 def make_application() -> Application:
     """Create the application of a worker that answers, after the fork."""
-    answering = make_asgi(_settings)
+    answering = make_asgi(_settings, Counts(_shared, _row))
     Worker.answer_all = staticmethod(answering.room.end)
     return answering.application
 
@@ -101,6 +105,12 @@ def pre_fork(server: Any, worker: Worker) -> None:
         other.polls and other.reload == _reloads for other in others
     )
     worker.row = min(set(range(_MAX_WORKERS)) - {other.row for other in others})
+
+
+def post_fork(server: Any, worker: Worker) -> None:  # noqa: ARG001  gunicorn names the parameters
+    """Note the row of this worker."""
+    global _row
+    _row = worker.row
 
 
 def child_exit(server: Any, worker: Worker) -> None:

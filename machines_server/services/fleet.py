@@ -119,6 +119,15 @@ class FleetService:
         message = f"There is no machine named {quoted(name)}; GET /api/machines lists them."
         return UnknownMachineError(message, similar)
 
+    def state(self) -> FleetState:
+        """The state now, the same object as before if nothing has changed."""
+        return self._current.get()
+
+    def problems(self, state: FleetState) -> list[MachineProblem]:
+        """The problems of the files, including those that only cards and other files reveal."""
+        more = [*same_cards(state.fleet.states), *self._other_problems(state.registry)]
+        return problems(state.registry.first_problems(MAX_PROBLEMS, more))
+
     def fleet(self) -> Fleet:
         """The state of every machine now."""
         return self._current.get().fleet
@@ -166,7 +175,7 @@ class FleetService:
         content = FleetContent(
             machines=list(jsons.values()),
             total=len(state.registry),
-            errors=self._problems(state),
+            errors=self.problems(state),
             poller=state.poller.shown,
         )
         json = encode_parts(content)
@@ -180,14 +189,9 @@ class FleetService:
             machines=[declared_keys(machine) for machine in state.registry],
             total=len(state.registry),
             config_dir=printable(str(self._config_dir)),
-            errors=self._problems(state),
+            errors=self.problems(state),
         )
         return _Ready(Body.of(encode(content)), state, state.built_at)
-
-    def _problems(self, state: FleetState) -> list[MachineProblem]:
-        """The problems of the files, including those that only cards and other files reveal."""
-        more = [*same_cards(state.fleet.states), *self._other_problems(state.registry)]
-        return problems(state.registry.first_problems(MAX_PROBLEMS, more))
 
 
 def _machine_json(live: MachineState) -> Raw:

@@ -6,6 +6,7 @@ from functools import cache
 from importlib.metadata import version
 
 from machines_server.contract.health import Health, NotReady, Store
+from machines_server.core.sample import Cycle
 from machines_server.core.text import printable
 from machines_server.errors import StoreError
 from machines_server.failure_log import logger_of_failures
@@ -43,6 +44,13 @@ class HealthService:
         fault = report.store_fault and printable(report.store_fault)
         store = Store("error", fault) if fault else Store("ok", None)
         return Health(_version(), report.shown, store, self._warnings)
+
+    def cycle(self) -> Cycle | None:
+        """The latest finished cycle; None if there is none, or if that cannot be found out."""
+        try:
+            return self._store.cycle()
+        except StoreError:
+            return None
 
     def readiness(self) -> Health | NotReady:
         """The health, or why answers are not up to date, judged by the answer that users would get now."""

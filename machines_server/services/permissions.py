@@ -32,7 +32,7 @@ class Permissions:
     admins: Collection[str] = ()
     """Who may renew and end the leases of others."""
     on_breach: Callable[[Caller], None] = _ignore
-    """Called for each breach by an agent that is only observed."""
+    """Called for each breach, whether it is refused or only observed."""
 
     def check_taking(self, caller: Caller) -> None:
         """Raise ForbiddenError unless the caller may take leases."""
@@ -46,6 +46,7 @@ class Permissions:
 
     def _refuse(self, caller: Caller, why: str) -> None:
         if self.mode == "enforce":
+            self.on_breach(caller)
             who = f"The agent {quoted(caller.agent)}" if caller.agent else "Who has not signed a request"
             raise ForbiddenError(f"{who} {why}.")
         if self.mode == "observe" and caller.agent:  # the others are reported already

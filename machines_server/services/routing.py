@@ -195,6 +195,11 @@ class Routing:
         ]
         return lease_answers.Leases(leases=held, total=len(held), expired_10m=self._leases.expired())
 
+    def count_leases(self, fleet: Fleet) -> int:
+        """How many leases are in force; those whose time is up are ended first, given the present fleet."""
+        self._leases.expire(fleet)
+        return len(self._leases.read().leases)
+
     def _prepare(self, fleet: Fleet) -> None:
         """Answer the questions about the present fleet for one that will soon take its place."""
         cache, until = _AnswerCache(fleet, self._leases.read()), time.monotonic() + MAX_PREPARATION_S

@@ -3,6 +3,7 @@
 from flask import Flask, Response
 
 from machines_server.auth.sessions import Sessions
+from machines_server.exposition.service import ExpositionService
 from machines_server.services.fleet import FleetService
 from machines_server.services.health import HealthService
 from machines_server.services.history import HistoryService
@@ -14,6 +15,7 @@ from machines_server.web.errors import register_errors
 from machines_server.web.history_api import make_history_api
 from machines_server.web.login import make_login
 from machines_server.web.messages import JSON_TYPE, MAX_REQUEST_BYTES
+from machines_server.web.prometheus_api import make_prometheus_api
 from machines_server.web.routing_api import make_routing_api
 
 
@@ -23,6 +25,7 @@ def create_app(
     host: HostService,
     history: HistoryService,
     routing: Routing,
+    exposition: ExpositionService,
     threads: int,
     sessions: Sessions | None = None,
 ) -> Flask:
@@ -40,6 +43,7 @@ def create_app(
     app.register_blueprint(make_server_api(health, host))
     app.register_blueprint(make_history_api(fleet, history, threads))
     app.register_blueprint(make_routing_api(routing))
+    app.register_blueprint(make_prometheus_api(exposition))
     app.register_blueprint(make_login(sessions))
     register_errors(app)
     return app

@@ -25,14 +25,16 @@ def make_stack(
     proxies: tuple[Network, ...] = (),
     own_names: Collection[str] = (),
     authenticated: Callable[[Application], Application] | None = None,
+    counted: Callable[[Application], Application] | None = None,
 ) -> Application:
     """Wrap Flask in waiting and in ready answers, and those in guards; `connections` adds deadlines outside.
 
     `ready_at_once` and `make_ready` return the answers for READY_PATHS; see ReadyAnswers. `authenticated`
-    wraps an application in the check of signatures; None if there is none.
+    wraps an application in the check of signatures, `counted` in what counts answers; None if nothing does.
     """
     waiting = Waiting(Bridge(flask, threads), room)
     inside = ReadyAnswers(waiting, READY_PATHS, ready_at_once, make_ready)
     same_origin = SameOrigin(authenticated(inside) if authenticated else inside)
     host_names = HostNames(same_origin, allowed_hosts, own_names)
-    return HttpOnly(TrustedProxies(host_names, proxies))
+    guarded = TrustedProxies(host_names, proxies)
+    return HttpOnly(counted(guarded) if counted else guarded)

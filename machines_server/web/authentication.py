@@ -6,6 +6,7 @@ from collections.abc import Callable
 from machines_server.auth.authenticators import Authenticator
 from machines_server.contract.encoding import encode
 from machines_server.contract.errors import UnauthorizedBody
+from machines_server.counts.columns import BAD_TOKEN
 from machines_server.errors import StoreError
 from machines_server.web.bodies import RETRY_AFTER_1_S, Bodies, replaying
 from machines_server.web.guards import SAFE_METHODS
@@ -27,7 +28,10 @@ from request_signing.claims import Claim, read_claim
 from request_signing.message import AGENT, SIGNATURE_AGE_S, SIGNATURE_AHEAD_S, Refusal, body_hash
 
 OPEN_PATHS = frozenset({b"/health", b"/health/ready", b"/metrics", b"/openapi.json", b"/docs"})
-"""What anybody may GET: it tells nothing of the fleet."""
+"""What anybody may GET: it tells nothing of the fleet, but for METRICS_TARGET to those who may read that."""
+METRICS_TARGET = b"/metrics"
+PATHS_OF_TOKEN = frozenset({METRICS_TARGET, b"/api/prometheus/sd"})
+"""What the bearer token of MACHINES_METRICS_TOKEN_FILE opens."""
 _OPEN_BELOW, _LOGIN = b"/static/", b"/login"
 _AGENT_HEADER = AGENT.lower().encode()
 _COOKIE = SESSION_COOKIE.encode()
@@ -47,8 +51,8 @@ _REFUSALS = {
 
 _READS_ONLY = "A session in a browser only reads; use the command line, which signs, to change anything."
 
-OnRefusal = Callable[[str, str, Refusal, str | None], None]
-"""Called with method, path, reason, and the agent that claims to have sent the request."""
+OnRefusal = Callable[[str, str, str, str | None], None]
+"""Called with method, path, reason (a Refusal or BAD_TOKEN), and the agent that claims to have sent it."""
 
 
 class Authentication:
@@ -62,18 +66,27 @@ class Authentication:
         *,
         enforces: bool,
         agent_of_session: Callable[[str], str | None],
+        has_token: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Unless it `enforces`, what would be refused is passed on as well.
 
-        `agent_of_session` returns the agent of a session, by its cookie, or None if it is none.
+        `agent_of_session` returns the agent of a session, by its cookie, or None if it is none. `has_token`
+        returns whether an Authorization header has the token that opens PATHS_OF_TOKEN.
         """
         self._application, self._authenticator = application, authenticator
         self._on_refusal, self._enforces = on_refusal, enforces
-        self._agent_of_session, self._bodies = agent_of_session, Bodies()
+        self._agent_of_session, self._has_token = agent_of_session, has_token
+        self._bodies = Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, whose body is read once."""
+        if self._is_with_token(scope):
+            scope["is_reader"] = True
+            await self._application(scope, receive, send)
+            return
         if _is_open(scope):
+            if self._enforces and scope["raw_path"] == METRICS_TARGET:
+                scope["is_reader"] = await self._is_reader(scope)
             await self._application(scope, receive, send)
             return
         is_in_session = self._is_in_session(scope)
@@ -115,6 +128,34 @@ class Authentication:
             await self._application(scope, receive, send)
         else:
             await self._refuse(scope, receive, send, refusal, claim.agent)
+
+    def _is_with_token(self, scope: Scope) -> bool:
+        """Return whether Prometheus sends it with its token."""
+        if scope["raw_path"] not in PATHS_OF_TOKEN or scope["method"] not in ("GET", "HEAD"):
+            return False
+        sent = header(scope, b"authorization")
+        return sent is not None and self._has_token(sent.decode("latin-1"))
+
+    async def _is_reader(self, scope: Scope) -> bool:
+        """Return whether who asks for an open path may read the fleet as well."""
+        if self._is_in_session(scope):
+            return True
+        claim = read_claim(scope["headers"], time.time())
+        agent, refusal = None, None
+        if isinstance(claim, Claim):
+            agent = claim.agent
+            try:
+                refusal = await self._refusal(scope, claim, b"")
+            except StoreError:
+                return False
+            if refusal is None:
+                return True
+        elif claim is not Refusal.MISSING_HEADERS:
+            refusal = claim
+        elif header(scope, b"authorization") is None:
+            return False  # nobody claims anything
+        self._on_refusal("GET", METRICS_TARGET.decode(), refusal or BAD_TOKEN, agent)
+        return False
 
     def _is_in_session(self, scope: Scope) -> bool:
         """Return whether a browser sends it that has signed in; browsers send no cookie for other sites."""

@@ -15,8 +15,8 @@ MACHINE = "secret-machine"
 class Enforcing:
     """A running server that answers signed requests only."""
 
-    def __init__(self, server: RunningServer, agents: Agents, agent: Agent) -> None:
-        self.server, self.agents, self.agent = server, agents, agent
+    def __init__(self, server: RunningServer, agents: Agents, agent: Agent, token: Path) -> None:
+        self.server, self.agents, self.agent, self.token = server, agents, agent, token
         self.url, self.port = server.url, int(server.settings["MACHINES_PORT"])
 
     def get(self, target: str) -> Answer:
@@ -36,9 +36,16 @@ def enforcing_server(folder: Path, **settings: str) -> Iterator[Enforcing]:
     """A server with AUTH_MODE=enforce and one machine, once that is online."""
     agents = Agents(folder)
     agent = agents.add("me")
-    settings = {"AUTH_MODE": "enforce", "AUTH_KEYS_DIR": str(agents.public)} | settings
+    token = folder / "metrics.token"
+    token.touch(0o600)
+    enforce = {
+        "AUTH_MODE": "enforce",
+        "AUTH_KEYS_DIR": str(agents.public),
+        "MACHINES_METRICS_TOKEN_FILE": str(token),
+    }
+    settings = enforce | settings
     with FakeFleet() as fakes, RunningServer(folder, **settings) as server:
         server.write("one.yaml", machine_yaml(MACHINE, fakes.sidecar(), fakes.ollama()))
-        enforcing = Enforcing(server, agents, agent)
+        enforcing = Enforcing(server, agents, agent, token)
         wait_until(lambda: b'"online"' in enforcing.get("/api/infrastructure").body)
         yield enforcing

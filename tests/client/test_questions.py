@@ -109,7 +109,8 @@ def test_every_path_of_the_api_has_a_method() -> None:
     asked = set(re.findall(r'"(/(?:api/|health)[a-z/]*)"', source))
     of_machines = {f"/api/machines/<name>{end}" for end in ("", "/file", "/history", "/availability")}
     of_leases = {"/api/leases/<lease>", "/api/leases/<lease>/renew"}
-    assert routes <= asked | of_machines | of_leases
+    of_prometheus = {"/api/prometheus/sd"}
+    assert routes <= asked | of_machines | of_leases | of_prometheus
     others = {"lease", "leased", "every_event", "follow", "run"}
     assert questions(reading) | questions(routing) | questions(sessions) | others == {
         one for one in dir(Client) if one[0] != "_"

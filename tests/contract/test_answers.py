@@ -31,6 +31,7 @@ from machines_server.contract.history import (
 from machines_server.contract.host_services import HostServices, MachineService
 from machines_server.contract.leases import GrantedLease, HeldLease, Leases
 from machines_server.contract.machines import DeclaredMachine, Infrastructure, LiveKeys, Machines
+from machines_server.contract.prometheus import SidecarTarget
 from machines_server.contract.routing import NoMachine, Route
 from machines_server.contract.telemetry import System, Telemetry
 from machines_server.core.past.events import EVENT_TYPES
@@ -267,6 +268,11 @@ def check_leases(world: World, path: str) -> None:
     as_declared(world.send("DELETE", one, 200), HeldLease)
 
 
+def check_targets(world: World, path: str) -> None:
+    targets = [as_declared(json.dumps(one).encode(), SidecarTarget) for one in json.loads(world.get(path))]
+    assert [one.labels.machine for one in targets] == sorted(world.files.keys() - {"without_sidecar"})
+
+
 CHECKS: dict[str, Callable[[World, str], None]] = {
     "/api/machines": check_machines,
     "/api/infrastructure": check_infrastructure,
@@ -274,6 +280,7 @@ CHECKS: dict[str, Callable[[World, str], None]] = {
     "/api/machines/<name>": check_machine_alone,
     "/api/machines/<name>/file": check_file,
     "/api/system": check_system,
+    "/api/prometheus/sd": check_targets,
     "/health": check_health,
     "/health/ready": check_health,
     "/api/machines/<name>/history": check_history,
@@ -292,6 +299,8 @@ PAGES = {
 }
 OF_THOSE_WHO_SIGN = {"/api/login", "/api/logout"}
 """Compared where requests are signed."""
+TEXTS = {"/metrics"}
+"""No JSON; tests/exposition/ has their tests."""
 
 
 @pytest.mark.parametrize("path", CHECKS)
@@ -302,7 +311,7 @@ def test_the_answer_is_what_its_class_says(world: World, path: str) -> None:
 def test_every_route_is_checked() -> None:
     app = make_app(load_settings({})[0])
     routes = {rule.rule for rule in app.url_map.iter_rules()}
-    assert routes == CHECKS.keys() | WITH_LEASES | PAGES | OF_THOSE_WHO_SIGN, (
+    assert routes == CHECKS.keys() | WITH_LEASES | PAGES | OF_THOSE_WHO_SIGN | TEXTS, (
         "compare each answer with its class in CHECKS"
     )
 

@@ -1,0 +1,1 @@
+"""What Prometheus scrapes of the server, and where it finds the sidecars."""
