@@ -12,7 +12,7 @@ from typing import Protocol
 
 import click
 
-from bench import dispatch, history, large, outage, page, poll, route, scrape, serving, signed
+from bench import dispatch, exposition, history, large, outage, page, poll, route, scrape, serving, signed
 from bench.table import Line, note, show
 
 
@@ -33,6 +33,7 @@ BENCHES: dict[str, Bench] = {
     "dispatch": dispatch.bench,
     "page": page.bench,
     "history": history.bench,
+    "exposition": exposition.bench,
     "scrape": scrape.bench,
 }
 
