@@ -3,7 +3,7 @@
 import pytest
 
 from tests.auth.agents import Answer, send
-from tests.auth.conftest import Enforcing
+from tests.auth.enforcing import Enforcing
 from tests.exposition.reading import Exposition
 
 METRICS, TARGETS = "/metrics", "/api/prometheus/sd"
