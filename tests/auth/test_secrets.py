@@ -66,6 +66,7 @@ def family(pid: int) -> Iterator[psutil.Process]:
 def own_sidecar(folder: Path, keys: Path) -> Iterator[Sidecar]:
     """A sidecar that answers the server alone, or whoever has the token."""
     folder.mkdir()
+    (folder / "token").touch(0o600)
     (folder / "token").write_text(TOKEN)
     settings = {
         "SIDECAR_AUTH_MODE": "enforce",
