@@ -34,7 +34,7 @@ def test_every_route_has_a_section() -> None:
     routes = {
         f"{method} {re.sub('<([a-z]+)>', lambda found: found[1].upper(), rule.rule)}"
         for rule in app.url_map.iter_rules()
-        if rule.rule.startswith(("/api/", "/health", "/metrics"))
+        if rule.rule.startswith(("/api/", "/health", "/metrics", "/openapi"))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     assert routes == {route.title for route in ROUTES}, "tools/api_routes.py: an ApiRoute for each"

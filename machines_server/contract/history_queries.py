@@ -23,10 +23,24 @@ _MAX_ID = 2**62
 
 AQuery = TypeVar("AQuery", bound="RangeQuery")
 Texts = tuple[str, ...]
-Time = Annotated[str, Meta(extra={"type": "time"})]
-Whole = Annotated[str, Meta(extra={"type": "integer"})]
-Number = Annotated[str, Meta(extra={"type": "number"})]
-"""Texts of a query, with the types that docs/api.md shows."""
+
+
+def _as(schema: dict[str, Any], type_: str = "text") -> Meta:
+    """What docs/api.md and openapi.json say of a parameter, which arrives as text."""
+    return Meta(extra={"type": type_, "schema": schema})
+
+
+_TIME = "^(|now|-[0-9]{1,9}[smhdw]|[0-9]{1,12}([.][0-9]{1,9})?|[0-9]{4}-.+)$"
+Time = Annotated[str, _as({"type": "string", "pattern": _TIME, "examples": ["-24h"]}, "time")]
+Limit = Annotated[str, _as({"type": "integer", "minimum": 1, "maximum": MAX_EVENTS}, "integer")]
+EventId = Annotated[str, _as({"type": "integer", "minimum": 0, "maximum": _MAX_ID}, "integer")]
+Wait = Annotated[str, _as({"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}, "number")]
+Step = Annotated[
+    str, _as({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_STEP_S}]})
+]
+Format = Annotated[str, _as({"enum": ["json", "csv"]})]
+MetricNames = Annotated[Texts, _as({"type": "array", "items": {"enum": list(METRICS)}}, "list")]
+EventTypes = Annotated[Texts, _as({"type": "array", "items": {"enum": list(EVENT_TYPES)}}, "list")]
 
 
 class RangeQuery(Struct, frozen=True, kw_only=True):
@@ -58,13 +72,13 @@ class ModelsQuery(RangeQuery, frozen=True, kw_only=True):
 class SeriesQuery(RangeQuery, frozen=True, kw_only=True):
     """GET /api/machines/NAME/history."""
 
-    metric: Texts = ()
+    metric: MetricNames = ()
     """Names of metrics; `cpu_percent`, `ram_used_gb` and `vram_used_gb` by default."""
-    step: str = "auto"
+    step: Step = "auto"
     """Seconds, or `auto` for at most 500 points in each series."""
     gpu: Texts = ()
     """Indices or UUIDs of GPUs; all by default."""
-    format: str = ""
+    format: Format = ""
     """`json`, which is the default, or `csv`."""
 
     def metrics(self) -> list[Metric]:
@@ -114,15 +128,15 @@ class EventsQuery(RangeQuery, frozen=True, kw_only=True):
     """Where it ends, in the same forms; with the newest event by default."""
     machine: Texts = ()
     """Names of machines; all by default."""
-    type: Texts = ()
+    type: EventTypes = ()
     """Types of events; all by default."""
-    limit: Whole = ""
+    limit: Limit = ""
     """The most events to return, from 1 to 10,000; 100 by default."""
-    after: Whole = ""
+    after: EventId = ""
     """The id of an event: return the first ones written after it instead of the newest."""
-    before: Whole = ""
+    before: EventId = ""
     """The id of an event: return those that follow it when the newest come first. Not with `after`."""
-    wait_s: Number = ""
+    wait_s: Wait = ""
     """How many seconds to wait until there is an event, at most 60."""
 
     def types(self) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from machines_server.contract.lists import REPEATABLE, list_values
 from machines_server.core.key_names import is_secret
@@ -60,7 +60,11 @@ def _condition(text: object) -> object:
     return path, wanted
 
 
-Condition = Annotated[tuple[str, str], BeforeValidator(_condition)]
+Condition = Annotated[
+    tuple[str, str],
+    BeforeValidator(_condition),
+    WithJsonSchema({"type": "string", "pattern": "^[^:]+:", "examples": ["site:warsaw"]}),
+]
 
 
 class Constraints(BaseModel):

@@ -10,6 +10,7 @@ from machines_server.services.history import HistoryService
 from machines_server.services.host import HostService
 from machines_server.services.routing import Routing
 from machines_server.web.api import make_machines_api, make_server_api
+from machines_server.web.api_description import make_api_description
 from machines_server.web.dashboard import make_dashboard
 from machines_server.web.errors import register_errors
 from machines_server.web.history_api import make_history_api
@@ -39,6 +40,7 @@ def create_app(
     app.url_map.merge_slashes = False  # merging would answer with a redirect in HTML
     app.after_request(_add_nosniff)
     app.register_blueprint(make_dashboard())
+    app.register_blueprint(make_api_description())
     app.register_blueprint(make_machines_api(fleet))
     app.register_blueprint(make_server_api(health, host))
     app.register_blueprint(make_history_api(fleet, history, threads))

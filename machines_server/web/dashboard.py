@@ -12,14 +12,20 @@ from flask import Blueprint, Response, abort, request
 
 from machines_server.web.messages import PAGE_HEADERS
 
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
-_COMPRESSIBLE = ("text/", "image/svg+xml")
+_TYPES = {
+    ".json": "application/json",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".html": "text/html",
+    ".svg": "image/svg+xml",
+}
+_COMPRESSIBLE = ("text/", "image/svg+xml", "application/json")
 _INDEX, _INDEX_BELOW = "index.html", "index_below.html"
 """The page at the root of the site, and the one for paths a level below."""
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class PageFile:
     """A file of the dashboard; `gzipped` is None if it is not worth compressing."""
 
     content: bytes
@@ -38,23 +44,24 @@ def make_dashboard() -> Blueprint:
     @page.get("/compare")
     @page.get("/leases")
     def index() -> Response:
-        return _response(_files()[_INDEX])
+        return file_response(_files()[_INDEX])
 
     @page.get("/machines/<name>")
     def machine(name: str) -> Response:  # noqa: ARG001  the page's script reads it from the path
-        return _response(_files()[_INDEX_BELOW])
+        return file_response(_files()[_INDEX_BELOW])
 
     @page.get("/static/<path:name>")
     def static(name: str) -> Response:
         file = _files().get(name)
         if file is None:
             abort(404)
-        return _response(file)
+        return file_response(file)
 
     return page
 
 
-def _response(file: _File) -> Response:
+def file_response(file: PageFile) -> Response:
+    """Send a file, compressed if the client accepts that, or 304 if it has it."""
     gzipped = file.gzipped if request.accept_encodings["gzip"] else None
     response = Response(gzipped or file.content, mimetype=file.mimetype, headers=PAGE_HEADERS)
     if gzipped:
@@ -67,27 +74,28 @@ def _response(file: _File) -> Response:
 
 
 @cache
-def _files() -> dict[str, _File]:
+def _files() -> dict[str, PageFile]:
     """Every file, by its path below /static/."""
     by_path = dict(_read(files("machines_server.web") / "static", ""))
     # Links are relative, because a proxy may serve this site under any path.
     below = by_path[_INDEX].content.replace(b'="./', b'="../')
-    return by_path | {_INDEX_BELOW: _file(_INDEX_BELOW, below)}
+    return by_path | {_INDEX_BELOW: page_file(_INDEX_BELOW, below)}
 
 
-def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:
+def _read(folder: Traversable, prefix: str) -> list[tuple[str, PageFile]]:
     entries = []
     for entry in folder.iterdir():
         name = prefix + entry.name
         if entry.is_dir():
             entries += _read(entry, f"{name}/")
         else:
-            entries.append((name, _file(name, entry.read_bytes())))
+            entries.append((name, page_file(name, entry.read_bytes())))
     return entries
 
 
-def _file(name: str, content: bytes) -> _File:
+def page_file(name: str, content: bytes) -> PageFile:
+    """A file with that name and content, ready to be sent."""
     suffix = f".{name.rpartition('.')[2]}"
     mimetype = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "text/plain"
     gzipped = gzip.compress(content, mtime=0) if mimetype.startswith(_COMPRESSIBLE) else None
-    return _File(content, gzipped, mimetype, blake2b(content, digest_size=12).hexdigest())
+    return PageFile(content, gzipped, mimetype, blake2b(content, digest_size=12).hexdigest())

@@ -48,6 +48,7 @@ from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
 from tests.bodies import gpu_body, http, ollama_body, sidecar_body
 from tests.fakes import FakeFleet, machine_yaml, wait_until
+from tests.openapi.description import DESCRIPTION
 from tests.running import RunningServer, wait_for_status
 
 MODEL = "llama3.1:70b"
@@ -66,13 +67,12 @@ class World:
     files: dict[str, dict[str, Any]]
 
     def get(self, path: str, status: int = 200, **headers: str) -> bytes:
-        response = self.server.get(path, headers=headers)
-        assert response.status_code == status, response.text
-        return response.content
+        return self.send("GET", path, status, headers=headers)
 
     def send(self, method: str, path: str, status: int, **options: Any) -> bytes:
         response = requests.request(method, self.server.url + path, timeout=10, **options)
         assert response.status_code == status, response.text
+        DESCRIPTION.check(method, path, response)
         return response.content
 
     def types_of_events(self) -> set[str]:
@@ -208,6 +208,10 @@ def check_system(world: World, path: str) -> None:
     assert set(json.loads(body)) | SOMETIMES == set(System.__struct_fields__)
 
 
+def check_description(world: World, path: str) -> None:
+    assert json.loads(world.get(path)) == DESCRIPTION.document
+
+
 def check_health(world: World, path: str) -> None:
     as_declared(world.get(path), Health)
 
@@ -281,6 +285,7 @@ CHECKS: dict[str, Callable[[World, str], None]] = {
     "/api/machines/<name>/file": check_file,
     "/api/system": check_system,
     "/api/prometheus/sd": check_targets,
+    "/openapi.json": check_description,
     "/health": check_health,
     "/health/ready": check_health,
     "/api/machines/<name>/history": check_history,
@@ -295,7 +300,7 @@ CHECKS: dict[str, Callable[[World, str], None]] = {
 WITH_LEASES = {"/api/leases/<lease>", "/api/leases/<lease>/renew"}
 PAGES = {
     *("/", "/models", "/events", "/compare", "/leases", "/machines/<name>", "/static/<path:name>"),
-    "/login",
+    *("/login", "/docs"),
 }
 OF_THOSE_WHO_SIGN = {"/api/login", "/api/logout"}
 """Compared where requests are signed."""

@@ -61,6 +61,19 @@ def test_axe_finds_nothing_and_no_page_is_wider_than_the_screen(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_axe_finds_nothing_in_the_page_about_the_api(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server, bypass_csp=True).page
+    page.goto(f"{fleet_server.url}/docs")
+    expect_no_findings(page)
+
+
+def test_the_page_about_the_api_needs_no_script(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server, java_script_enabled=False, viewport={"width": 360, "height": 900}).page
+    page.goto(f"{fleet_server.url}/docs")
+    page.get_by_role("link", name="POST /api/leases", exact=True).click()
+    expect(page.get_by_role("heading", name="POST /api/leases", exact=True)).to_be_in_viewport()
+
+
 def test_axe_finds_nothing_in_what_a_button_opens(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server, bypass_csp=True, reduced_motion="reduce").open("/?view=table")
     page.get_by_role("button", name="Show all").click()

@@ -34,7 +34,6 @@ NO_PATHS = (
         "/favicon.ico",
         "/metrics",
         "/mcp",
-        "/openapi.json",
         "/%00",
         "/%ff",
         "/api/machines/%2F",
