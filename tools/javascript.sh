@@ -11,12 +11,5 @@ for program in node npm; do
   exit
 done
 
-installed=node_modules/.ready
-for file in package.json package-lock.json .npmrc; do
-  [ "$installed" -nt "$file" ] || stale=yes
-done
-if [ "${stale:-}" ]; then
-  npm ci --loglevel=error
-  touch "$installed"
-fi
+sh tools/node_modules.sh
 node_modules/.bin/biome ci --error-on-warnings
