@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "services": {"contract", "core", "errors", "failure_log", "inventory", "store.api", "store.values"},
     "auth": {"core", "errors", "failure_log", "store.api"},
     "auth.verify_key": set(),
-    "web": {"auth", "contract", "core", "counts", "errors", "exposition", "services"},
+    "mcp": {"contract", "core", "errors"},
+    "web": {"auth", "contract", "core", "counts", "errors", "exposition", "mcp", "services"},
     "client": set(),
     "cli": {"client", "core", "errors"},
     "cli.checks": ANYTHING,
@@ -46,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli.doctor_of_credentials": {"cli", "core", "credentials"},
     "cli.installation": ANYTHING,
     "cli.main": ANYTHING,
+    "cli.mcp": {"cli", "client", "errors", "mcp"},
     "cli.serve": ANYTHING,
     "cli.validation": ANYTHING,
     "process": ANYTHING,
@@ -75,6 +77,7 @@ LIBRARIES: dict[str, set[str]] = {
     "auth": {"msgspec", "pycurl", "request_signing"},
     "auth.verify_key": {"cryptography", "nacl"},
     "client": {"machines_client"},
+    "mcp": {"mcp", "msgspec", "orjson"},
 }
 """The only libraries beside Python's own of the rooms that have a few."""
 

@@ -36,6 +36,7 @@ from machines_server.contract.requests import LeaseParameters, RenewParameters, 
 from machines_server.contract.routing import NoMachine, Route
 from machines_server.contract.sessions import LoggedOut, LoginLink
 from machines_server.contract.telemetry import System
+from machines_server.contract.tools import ToolCall, ToolResult, Tools
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,10 @@ class ApiRoute:
 
 
 _PAST = ("bad_parameter", "too_much", "too_many_questions", "store_unavailable")
+_TOOL_ERRORS = (
+    *("unknown_machine", "unknown_lease", "lease_broken", "idempotency_conflict"),
+    *("too_many_leases", "no_machine"),
+)
 _MACHINE = (DeclaredMachine, LiveKeys)
 
 ROUTES = (
@@ -308,4 +313,19 @@ ROUTES = (
         is_open=True,
     ),
     ApiRoute("GET /openapi.json", "get_openapi", "This description of the API.", "OpenAPI 3.1", is_open=True),
+    ApiRoute(
+        "GET /mcp/tools",
+        "list_tools",
+        "The tools for agents and their arguments, for callers that do not use POST /mcp.",
+        Tools,
+        note="`POST /mcp` is the Model Context Protocol (`docs/mcp.md`).",
+    ),
+    ApiRoute(
+        "POST /mcp/call",
+        "call_tool",
+        "Call a tool; an error is that of the API.",
+        ToolResult,
+        (*_PAST, *_TOOL_ERRORS),
+        body=ToolCall,
+    ),
 )

@@ -1,4 +1,4 @@
-"""`python -m tools.openapi` writes machines_server/web/openapi.json from the classes of contract/."""
+"""`python -m tools.openapi` writes machines_server/contract/openapi.json from the classes of contract/."""
 
 import json
 from collections.abc import Iterator
@@ -6,13 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from machines_server.contract.tools import BriefMachines
 from machines_server.services.routing import MAX_KEY_CHARACTERS
 from machines_server.web.messages import SESSION_COOKIE
 from tools.api_routes import ERRORS, ROUTES, ApiError, ApiRoute
 from tools.class_docs import class_of
 from tools.openapi_schemas import REF, Schema, answer_schemas, body_schema, query_parameters
 
-PATH = Path(__file__).parents[1] / "machines_server" / "web" / "openapi.json"
+PATH = Path(__file__).parents[1] / "machines_server" / "contract" / "openapi.json"
 JSON = "application/json"
 DESCRIPTION = """\
 Which of your machines has that model in memory, and how much VRAM is free there?
@@ -42,6 +43,7 @@ TAGS = {
     "/api/log": "Server",
     "/api/route": "Advice and leases",
     "/api/leases": "Advice and leases",
+    "/mcp": "Tools for agents",
     "": "The past",
 }
 """The group of each route, by the first start of its path that fits."""
@@ -64,7 +66,7 @@ def text() -> str:
 def document() -> Schema:
     """The description of the API."""
     answers = [kind for route in ROUTES for kind in _classes(route)]
-    schemas = answer_schemas([*answers, *(error.body for error in ERRORS.values())])
+    schemas = answer_schemas([*answers, BriefMachines, *(error.body for error in ERRORS.values())])
     live = {"allOf": [{"$ref": f"{REF}DeclaredMachine"}, {"$ref": f"{REF}LiveKeys"}]}
     schemas["LiveMachine"] = live | {"description": "A machine: all keys of its file, and its live keys."}
     schemas["Infrastructure"]["properties"]["machines"]["items"] = {"$ref": f"{REF}LiveMachine"}

@@ -68,7 +68,7 @@ def body_schema(kind: type[BaseModel]) -> Schema:
         "description": about(kind),
         "properties": properties,
         "required": model.get("required", []),
-        "additionalProperties": False,
+        "additionalProperties": kind.model_config.get("extra") != "forbid",
     }
 
 

@@ -26,6 +26,7 @@ _MODULES = {
     "list": "list",
     "login": "login",
     "logout": "login",
+    "mcp": "mcp",
     "migrate": "database",
     "models": "models",
     "pick": "pick",

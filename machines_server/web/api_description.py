@@ -1,11 +1,11 @@
 """The description of the API for programs, GET /openapi.json, and for people, GET /docs."""
 
 from functools import cache
-from importlib.resources import files
 
 import orjson
 from flask import Blueprint, Response
 
+from machines_server.contract.openapi import openapi_json
 from machines_server.web.dashboard import PageFile, file_response, page_file
 from machines_server.web.docs_page import docs_page
 
@@ -27,9 +27,9 @@ def make_api_description() -> Blueprint:
 
 @cache
 def _openapi() -> PageFile:
-    return page_file("openapi.json", (files("machines_server.web") / "openapi.json").read_bytes())
+    return page_file("openapi.json", openapi_json())
 
 
 @cache
 def _docs() -> PageFile:
-    return page_file("docs.html", docs_page(orjson.loads(_openapi().content)))
+    return page_file("docs.html", docs_page(orjson.loads(openapi_json())))

@@ -6,6 +6,7 @@ from wsgiref.types import WSGIApplication
 from machines_server.contract.encoding import Body
 from machines_server.core.hosts import Network
 from machines_server.services.fleet import READY_PATHS
+from machines_server.web.agent_door import AgentDoor
 from machines_server.web.bridge import Bridge
 from machines_server.web.guards import HostNames, HttpOnly, SameOrigin, TrustedProxies
 from machines_server.web.messages import Application
@@ -27,13 +28,15 @@ def make_stack(
     authenticated: Callable[[Application], Application] | None = None,
     counted: Callable[[Application], Application] | None = None,
 ) -> Application:
-    """Wrap Flask in waiting and in ready answers, and those in guards; `connections` adds deadlines outside.
+    """Wrap Flask in waiting, ready answers and tools for agents, and those in guards.
+
+    `connections` adds deadlines outside.
 
     `ready_at_once` and `make_ready` return the answers for READY_PATHS; see ReadyAnswers. `authenticated`
     wraps an application in the check of signatures, `counted` in what counts answers; None if nothing does.
     """
     waiting = Waiting(Bridge(flask, threads), room)
-    inside = ReadyAnswers(waiting, READY_PATHS, ready_at_once, make_ready)
+    inside = AgentDoor(ReadyAnswers(waiting, READY_PATHS, ready_at_once, make_ready))
     same_origin = SameOrigin(authenticated(inside) if authenticated else inside)
     host_names = HostNames(same_origin, allowed_hosts, own_names)
     guarded = TrustedProxies(host_names, proxies)

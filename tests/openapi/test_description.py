@@ -6,6 +6,7 @@ from jsonschema import Draft202012Validator
 
 from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
+from machines_server.web.agent_door import MCP_PATH, METHODS
 from machines_server.web.authentication import OPEN_PATHS
 from tests.contract.test_answers import PAGES
 from tests.openapi.description import DESCRIPTION
@@ -27,6 +28,7 @@ def test_every_route_and_method_is_described_and_no_other() -> None:
         if rule.rule not in PAGES
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
+    routes |= {f"{methods[0]} {path}" for path, methods in METHODS.items() if path != MCP_PATH}
     assert routes == DESCRIPTION.operations()
 
 

@@ -1,0 +1,155 @@
+"""Calling a tool: its arguments are checked, the API is asked, and the answer is shortened."""
+
+import asyncio
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import orjson
+from msgspec import to_builtins
+
+from machines_server.contract.errors import answer_to
+from machines_server.core.text import clip, quoted
+from machines_server.errors import BadParameterError, MachinesError
+from machines_server.mcp.api import ApiReply, ApiRequest, AskApi
+from machines_server.mcp.tools import MAX_ENTRIES, TOOLS, Tool
+
+_LARGE_BYTES = 2**16
+"""An answer of that size is read in a thread."""
+_ERROR_LISTS = ("rejected",)
+
+
+class Result(NamedTuple):
+    """What a tool returns: the status of the API's answer, and the keys."""
+
+    status: int
+    content: dict[str, Any]
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the call failed; the keys are then those of an error."""
+        return self.status >= 400
+
+
+def tool_named(name: object) -> Tool:
+    """The tool with that name; raises BadParameterError."""
+    if not isinstance(name, str) or name not in TOOLS:
+        similar = get_close_matches(str(name), TOOLS)
+        raise BadParameterError("tool", f"is {quoted(str(name))}: use one of {', '.join(TOOLS)}", similar)
+    return TOOLS[name]
+
+
+async def call_tool(ask: AskApi, name: object, arguments: object) -> Result:
+    """The result of a tool, which may be an error."""
+    try:
+        tool = tool_named(name)
+        given = _checked(tool, arguments)
+        begin, limit = _window(tool, given)
+        reply = await ask(_request(tool, given))
+    except MachinesError as error:
+        found = answer_to(error)
+        if found is None:
+            return Result(503, {"error": "unavailable", "message": str(error)})
+        return Result(found.status, to_builtins(found.content))
+    if len(reply.body) < _LARGE_BYTES:
+        return _result(tool, reply, begin, limit)
+    return await asyncio.to_thread(_result, tool, reply, begin, limit)
+
+
+def _checked(tool: Tool, arguments: object) -> dict[str, Any]:
+    """The arguments without those that are null; raises BadParameterError for unknown and missing ones."""
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, Mapping):
+        raise BadParameterError("arguments", "is not a JSON object")
+    known = tool.input_schema["properties"]
+    for name in arguments:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            why = f"is not an argument of {tool.name}; it takes {listed}"
+            raise BadParameterError(str(name), why, get_close_matches(str(name), known))
+    given = {name: value for name, value in arguments.items() if value is not None}
+    for name in tool.operation.required:
+        if given.get(name) in (None, ""):
+            raise BadParameterError(name, "is missing")
+    return {**tool.defaults, **given}
+
+
+def _window(tool: Tool, given: dict[str, Any]) -> tuple[int, int]:
+    """Which entries of lists to show, taken out of the arguments: the first one, and how many."""
+    if not tool.lists:
+        return 0, MAX_ENTRIES
+    return (
+        _whole("offset", given.pop("offset", 0), 0, 2**31),
+        _whole("limit", given.pop("limit", tool.limit), 1, MAX_ENTRIES),
+    )
+
+
+def _whole(name: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise BadParameterError(name, f"is {clip(repr(value))}: use a whole number from {least} to {most}")
+    return value
+
+
+def _request(tool: Tool, given: Mapping[str, Any]) -> ApiRequest:
+    operation, path = tool.operation, tool.operation.path
+    for name in operation.in_path:
+        if not isinstance(given[name], str):
+            raise BadParameterError(name, "is not a text")
+        path = path.replace(f"{{{name}}}", quote(given[name], safe="", errors="replace"))
+    query = [
+        (name, _as_text(name, one))
+        for name in operation.in_query & given.keys()
+        for one in (given[name] if isinstance(given[name], list) else [given[name]])
+    ]
+    body = {
+        name: value
+        for name, value in given.items()
+        if name not in operation.in_path and name not in operation.in_query
+    }
+    return ApiRequest(operation.method, path, tuple(query), body if operation.method == "POST" else None)
+
+
+def _as_text(name: str, value: object) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+    raise BadParameterError(name, "has a value that is not a text, a number, true or false")
+
+
+def _result(tool: Tool, reply: ApiReply, begin: int, limit: int) -> Result:
+    try:
+        content = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict):
+        message = f"The answer, with status {reply.status}, cannot be read: is this a machines-server?"
+        return Result(max(reply.status, 502), {"error": "bad_answer", "message": message})
+    if reply.status >= 400:
+        return Result(reply.status, _shortened(content, _ERROR_LISTS, 0, limit))
+    if tool.shape:
+        content = tool.shape(content)
+    return Result(reply.status, _shortened(content, tool.lists, begin, limit))
+
+
+def _shortened(content: dict[str, Any], lists: tuple[str, ...], begin: int, limit: int) -> dict[str, Any]:
+    more = {}
+    for name in lists:
+        if isinstance(entries := content.get(name), list):
+            content[name] = entries[begin : begin + limit]
+            if (left := len(entries) - begin - limit) > 0:
+                more[name] = left
+    if more:
+        what = " and ".join(f"{number} more {name}" for name, number in more.items())
+        content |= {
+            "more": more,
+            "note": f"{what}: call again with offset={begin + limit} or a larger limit.",
+        }
+    return content

@@ -1,0 +1,161 @@
+"""Tools for agents: POST /mcp by the Model Context Protocol, and the older GET /mcp/tools, POST /mcp/call.
+
+Tools ask the layers inside, with the rights of whoever sent the request.
+"""
+
+import asyncio
+import importlib
+import logging
+from typing import Any
+from urllib.parse import unquote, urlencode
+
+import orjson
+
+from machines_server.contract.encoding import encode
+from machines_server.contract.errors import answer_to, error_json
+from machines_server.contract.requests import validated
+from machines_server.contract.tools import ToolCall, ToolDescription, Tools
+from machines_server.errors import BadParameterError, StoreError
+from machines_server.mcp.api import INSTALL, SDK, ApiReply, ApiRequest, AskApi
+from machines_server.web.bodies import Bodies, replaying
+from machines_server.web.messages import (
+    JSON_TYPE,
+    MAX_REQUEST_BYTES,
+    NO_SNIFF,
+    Application,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_error,
+    header,
+)
+
+log = logging.getLogger(__name__)
+
+MCP_PATH, TOOLS_PATH, CALL_PATH = "/mcp", "/mcp/tools", "/mcp/call"
+METHODS = {MCP_PATH: ("POST",), TOOLS_PATH: ("GET", "HEAD"), CALL_PATH: ("POST",)}
+"""What each path supports beside OPTIONS."""
+
+
+class AgentDoor:
+    """Answers the paths of tools; passes on all other requests. Nothing is imported before the first one."""
+
+    def __init__(self, application: Application) -> None:
+        self._application, self._bodies = application, Bodies()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        path, method = scope["path"], scope["method"]
+        if path not in METHODS:
+            await self._application(scope, receive, send)
+        elif method == "OPTIONS":
+            await _send_json(scope, send, 200, b"", allow=path)
+        elif method not in METHODS[path]:
+            listed = ", ".join((*METHODS[path], "OPTIONS"))
+            message = f"This path does not support {method}; it supports {listed}."
+            await _send_json(scope, send, 405, error_json("method_not_allowed", message), allow=path)
+        elif path == TOOLS_PATH:
+            await _send_json(scope, send, 200, await asyncio.to_thread(_listed))
+        else:
+            await self._with_body(scope, receive, send)
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await self._bodies.receive(scope, receive, send)
+        if body is None:
+            return
+        try:
+            if scope["path"] == CALL_PATH:
+                await self._call(scope, body, send)
+            else:
+                await self._mcp(scope, replaying(body, receive), send)
+        finally:
+            self._bodies.release(body)
+
+    async def _call(self, scope: Scope, body: bytes, send: Send) -> None:
+        try:
+            asked = validated(ToolCall, orjson.loads(body))
+        except orjson.JSONDecodeError as error:
+            await answer_error(scope, send, 400, "bad_request", f"The body is not JSON: {error.msg}.")
+            return
+        except BadParameterError as error:
+            found = answer_to(error)
+            await _send_json(scope, send, 400, encode(found and found.content))
+            return
+        calls = await _imported("machines_server.mcp.calls")
+        result = await calls.call_tool(self._asking(scope), asked.tool, asked.args)
+        content = result.content if result.is_error else {"result": result.content}
+        await _send_json(scope, send, result.status if result.is_error else 200, encode(content))
+
+    async def _mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            http = await _imported("machines_server.mcp.http")
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] not in SDK:
+                raise
+            await answer_error(scope, send, 501, "not_installed", INSTALL)
+            return
+        await http.answer_http(self._asking(scope), scope, receive, send, MAX_REQUEST_BYTES)
+
+    def _asking(self, scope: Scope) -> AskApi:
+        """Asks the layers inside as the sender of a request."""
+
+        async def ask(request: ApiRequest) -> ApiReply:
+            body = b"" if request.body is None else orjson.dumps(request.body)
+            host = header(scope, b"host")
+            inner = {
+                **scope,
+                "method": request.method,
+                "path": unquote(request.path),
+                "raw_path": request.path.encode(),
+                "query_string": urlencode(request.query).encode(),
+                "headers": [*([(b"host", host)] if host else []), (b"content-length", b"%d" % len(body))],
+            }
+            return ApiReply(*await _answered(self._application, inner, body))
+
+        return ask
+
+
+async def _answered(application: Application, scope: Scope, body: bytes) -> tuple[int, bytes]:
+    """Status and body of an application's answer; raises StoreError if there is none."""
+    sent: list[Message] = []
+
+    async def capture(message: Message) -> None:
+        sent.append(message)
+
+    await application(scope, replaying(body, _never), capture)
+    if not sent:
+        raise StoreError("the request was abandoned")
+    start, *bodies = sent
+    return start["status"], b"".join(one.get("body", b"") for one in bodies)
+
+
+async def _never() -> Message:
+    """Wait; whoever has asked is still there, or this is cancelled."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def _imported(name: str) -> Any:
+    """A module, imported in a thread, since that may take a second."""
+    return await asyncio.to_thread(importlib.import_module, name)
+
+
+def _listed() -> bytes:
+    from machines_server.mcp.tools import TOOLS
+
+    tools = [ToolDescription(tool.name, tool.description, tool.input_schema) for tool in TOOLS.values()]
+    return encode(Tools(tools))
+
+
+async def _send_json(scope: Scope, send: Send, status: int, content: bytes, *, allow: str = "") -> None:
+    headers = [
+        (b"content-type", JSON_TYPE.encode()),
+        (b"content-length", b"%d" % len(content)),
+        (b"cache-control", b"no-store"),
+        NO_SNIFF,
+    ]
+    if allow:
+        headers.append((b"allow", ", ".join((*METHODS[allow], "OPTIONS")).encode()))
+    await answer(scope, send, status, headers, content)
