@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.auth.agents import Agents
-from tests.bodies import gpu_body
+from tests.bodies import gpu_body, http, ollama_body
 from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.mcp.agents import Entrance
 from tests.running import RunningServer
@@ -18,12 +18,11 @@ MODEL, OTHER = "llama3.1:70b", "nomic-embed-text"
 def fleet() -> Iterator[dict[str, str]]:
     """Machine files by name."""
     with FakeFleet() as fakes:
-        big = fakes.sidecar(gpu_body(0, used_gb=20), gpu_body(1, used_gb=1))
+        big = fakes.sidecar(gpu_body(0, used_gb=20), gpu_body(1, used_gb=3))
+        embedding = fakes.listen(http(ollama_body(OTHER, digest="e" * 64)))  # no other model has it
         yield {
             "big": machine_yaml("big", big, fakes.ollama(MODEL), (MODEL,)),
-            "small": machine_yaml(
-                "small", fakes.sidecar(gpu_body(0, used_gb=1)), fakes.ollama(OTHER), (OTHER,)
-            ),
+            "small": machine_yaml("small", fakes.sidecar(gpu_body(0, used_gb=1)), embedding, (OTHER,)),
             "bare": machine_yaml("bare", fakes.sidecar(), None),
         }
 
