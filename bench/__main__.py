@@ -12,7 +12,7 @@ from typing import Protocol
 
 import click
 
-from bench import dispatch, exposition, history, large, outage, page, poll, route, scrape, serving, signed
+from bench import dispatch, exposition, history, large, outage, page, poll, route, scrape, serving, signed, tools
 from bench.table import Line, note, show
 
 
@@ -30,6 +30,7 @@ BENCHES: dict[str, Bench] = {
     "serving": serving.bench,
     "signed": signed.bench,
     "route": route.bench,
+    "tools": tools.bench,
     "dispatch": dispatch.bench,
     "page": page.bench,
     "history": history.bench,
