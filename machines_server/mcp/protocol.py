@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Never
 from urllib.parse import quote, unquote
@@ -51,9 +52,10 @@ def make_server(ask: AskApi) -> "Server[Any]":
     answers = _Answers(ask)
     return Server(
         "machines-server",
-        version=version("machines-server"),
+        version=_version(),
         title="machines-server",
         instructions=INSTRUCTIONS,
+        get_tool_input_schema=_input_schema,
         on_list_tools=answers.list_tools,
         on_call_tool=answers.call_tool,
         on_list_resources=answers.list_resources,
@@ -126,6 +128,17 @@ class _Answers:
         return _prompt(params.arguments or {})
 
 
+@cache
+def _version() -> str:
+    return version("machines-server")
+
+
+def _input_schema(name: str) -> Mapping[str, Any] | None:
+    """Without it the SDK would list all tools for each call."""
+    return TOOLS[name].input_schema if name in TOOLS else None
+
+
+@cache
 def _tools() -> list[types.Tool]:
     return [_tool(tool) for tool in TOOLS.values()]
 
