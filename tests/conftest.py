@@ -29,6 +29,8 @@ LONGEST = (
     "tests/cli/test_terminals.py",
     "tests/test_end_to_end.py",
     "tests/client/test_client.py",
+    "tests/openapi/test_schemathesis.py",
+    "tests/mcp/",
     "tests/web/test_waiting.py",
     "tests/test_leases.py",
     "tests/test_who_polls.py",
