@@ -12,7 +12,20 @@ from typing import Protocol
 
 import click
 
-from bench import dispatch, exposition, history, large, outage, page, poll, route, scrape, serving, signed, tools
+from bench import (
+    dispatch,
+    exposition,
+    history,
+    large,
+    outage,
+    page,
+    poll,
+    route,
+    scrape,
+    serving,
+    signed,
+    tools,
+)
 from bench.table import Line, note, show
 
 

@@ -73,6 +73,8 @@ def _route(route: ApiRoute) -> str:
         if kind:
             lines += [f"| {head} | type | meaning |", "|---|---|---|", *_parameters(kind), ""]
     links = " and ".join(link(class_of(one).__name__) for one in _classes(route)) or route.answer
+    if route.is_list:
+        links = f"a list of {links}"
     lines.append(f"Answer: {route.status}, {links}.{f' {route.note}' if route.note else ''}")
     if route.errors:
         errors = ", ".join(f"{ERRORS[code].status} `{code}`" for code in route.errors)

@@ -104,6 +104,8 @@ class ApiRoute:
     status: int = 200
     media: tuple[str, ...] = ("application/json",)
     """The types of the answer, of which the first is that of the classes."""
+    is_list: bool = False
+    """Whether the answer is a list of the class."""
     is_conditional: bool = False
     """Whether it answers 304 to a request that has the current ETag."""
     is_open: bool = False
@@ -290,8 +292,9 @@ ROUTES = (
         "GET /api/prometheus/sd",
         "get_prometheus_targets",
         "Where Prometheus finds the sidecars, for `http_sd_configs`.",
-        list[SidecarTarget],
+        SidecarTarget,
         note="See `docs/prometheus.md`.",
+        is_list=True,
     ),
     ApiRoute(
         "GET /metrics",

@@ -165,10 +165,12 @@ def _security_schemes() -> Schema:
 def _responses(route: ApiRoute, shared: Schema) -> Schema:
     """By status; an answer that several routes may give for one reason alone is put into `shared`."""
     refs = [{"$ref": f"{REF}{class_of(one).__name__}"} for one in _classes(route)]
-    schema: Schema = {"type": "object"}
+    first, *others = route.media
+    schema: Schema = {"type": "object" if first == JSON else "string"}
     if refs:
         schema = refs[0] if len(refs) == 1 else {"$ref": f"{REF}LiveMachine"}
-    first, *others = route.media
+    if route.is_list:
+        schema = {"type": "array", "items": schema}
     content = {first: {"schema": schema}} | {media: {"schema": {"type": "string"}} for media in others}
     found: Schema = {str(route.status): {"description": route.about, "content": content}}
     if route.is_conditional:
