@@ -72,7 +72,7 @@ LIBRARIES: dict[str, set[str]] = {
     "store.sqlite": {"msgspec", "orjson"},
     "store": set(),
     "counts": set(),
-    "exposition": {"prometheus_client"},
+    "exposition": {"msgspec", "prometheus_client"},
     "services": {"host_facts", "msgspec"},
     "auth": {"msgspec", "pycurl", "request_signing"},
     "auth.verify_key": {"cryptography", "nacl"},

@@ -166,7 +166,7 @@ def _responses(route: ApiRoute, shared: Schema) -> Schema:
     """By status; an answer that several routes may give for one reason alone is put into `shared`."""
     refs = [{"$ref": f"{REF}{class_of(one).__name__}"} for one in _classes(route)]
     first, *others = route.media
-    schema: Schema = {"type": "object" if first == JSON else "string"}
+    schema: Schema = {"type": "string" if first.startswith("text/") else "object"}
     if refs:
         schema = refs[0] if len(refs) == 1 else {"$ref": f"{REF}LiveMachine"}
     if route.is_list:

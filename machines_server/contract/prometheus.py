@@ -1,10 +1,10 @@
 """GET /api/prometheus/sd, for `http_sd_configs` of Prometheus and VictoriaMetrics."""
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 
-class SidecarLabels(Struct, frozen=True, omit_defaults=True):
-    """The labels of a sidecar; a label is absent if it would be empty."""
+class SidecarLabels(Struct, frozen=True):
+    """The labels of a sidecar."""
 
     machine: str
     """The name of the machine."""
@@ -13,8 +13,8 @@ class SidecarLabels(Struct, frozen=True, omit_defaults=True):
     """`http` or `https`."""
     metrics_path: str = field(name="__metrics_path__")
     """The path to scrape."""
-    tags: str = ""
-    """Its tags with a comma before, between and after them: `,gpu,office,`."""
+    tags: str | UnsetType = UNSET
+    """Its tags with a comma before, between and after them: `,gpu,office,`; absent if it has none."""
 
 
 class SidecarTarget(Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from msgspec import UNSET
+
 from machines_server.contract.prometheus import SidecarLabels, SidecarTarget
 from machines_server.core.machine import Machine
 from machines_server.core.text import printable
@@ -21,7 +23,7 @@ def sidecar_targets(machines: Iterable[Machine]) -> list[SidecarTarget]:
                 role=printable(machine.role),
                 scheme=sidecar.scheme,
                 metrics_path=METRICS_PATH,
-                tags=tags_of(machine),
+                tags=tags_of(machine) or UNSET,
             ),
         )
         for machine in machines

@@ -35,7 +35,7 @@ from machines_server.web.messages import (
 log = logging.getLogger(__name__)
 
 MCP_PATH, TOOLS_PATH, CALL_PATH = "/mcp", "/mcp/tools", "/mcp/call"
-METHODS = {MCP_PATH: ("POST",), TOOLS_PATH: ("GET", "HEAD"), CALL_PATH: ("POST",)}
+DOOR_METHODS = {MCP_PATH: ("POST",), TOOLS_PATH: ("GET", "HEAD"), CALL_PATH: ("POST",)}
 """What each path supports beside OPTIONS."""
 
 
@@ -48,12 +48,12 @@ class AgentDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         path, method = scope["path"], scope["method"]
-        if path not in METHODS:
+        if path not in DOOR_METHODS:
             await self._application(scope, receive, send)
         elif method == "OPTIONS":
             await _send_json(scope, send, 200, b"", allow=path)
-        elif method not in METHODS[path]:
-            listed = ", ".join((*METHODS[path], "OPTIONS"))
+        elif method not in DOOR_METHODS[path]:
+            listed = ", ".join((*DOOR_METHODS[path], "OPTIONS"))
             message = f"This path does not support {method}; it supports {listed}."
             await _send_json(scope, send, 405, error_json("method_not_allowed", message), allow=path)
         elif path == TOOLS_PATH:
@@ -157,5 +157,5 @@ async def _send_json(scope: Scope, send: Send, status: int, content: bytes, *, a
         NO_SNIFF,
     ]
     if allow:
-        headers.append((b"allow", ", ".join((*METHODS[allow], "OPTIONS")).encode()))
+        headers.append((b"allow", ", ".join((*DOOR_METHODS[allow], "OPTIONS")).encode()))
     await answer(scope, send, status, headers, content)

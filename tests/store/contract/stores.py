@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from machines_server.store.api import LeaderElection, Leases, Past, Present, Sink
 from machines_server.store.api import PollerRequests as Requests
@@ -80,3 +80,9 @@ class SqliteStores:
 
 
 STORES: list[Callable[[Path], Stores]] = [SqliteStores]
+
+
+def told(past: Past, *types: str) -> list[tuple[str, dict[str, Any]]]:
+    """All events, oldest first."""
+    events = past.events([], types, 0, 1e11, 100).events
+    return [(event.type, dict(event.detail)) for event in reversed(events)]

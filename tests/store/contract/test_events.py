@@ -11,16 +11,10 @@ from machines_server.store.values import Update
 from tests.core.machines import SIDECAR
 from tests.store import polls
 from tests.store.contract.conftest import Write
-from tests.store.contract.stores import MAX_GAP_S
+from tests.store.contract.stores import MAX_GAP_S, told
 from tests.store.polls import REGISTRY, machine, of_one, sample
 
 START = 1_700_000_000
-
-
-def told(past: Past, *types: str) -> list[tuple[str, dict[str, Any]]]:
-    """All events, oldest first."""
-    events = past.events([], types, 0, 1e11, 100).events
-    return [(event.type, dict(event.detail)) for event in reversed(events)]
 
 
 def kinds(past: Past) -> list[str]:

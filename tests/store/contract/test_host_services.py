@@ -7,9 +7,10 @@ from machines_server.core.machine import HostService, Registry
 from machines_server.store.api import Past, Present
 from machines_server.store.sqlite.telemetry.budget import MAX_SERVICE_EVENTS_AN_HOUR
 from tests.store.contract.conftest import Write
-from tests.store.contract.test_events import START, told
+from tests.store.contract.stores import told
 from tests.store.polls import machine
 
+START = 1_700_000_000
 WEB = HostService("web", 80, "/x", "a page", "http://127.0.0.1:80/x")
 REGISTRY = Registry((replace(machine(), services=(WEB,)),), loaded_at=1.0)
 UP, DOWN, UNKNOWN = ServiceStatus.ACTIVE, ServiceStatus.INACTIVE, ServiceStatus.UNKNOWN
