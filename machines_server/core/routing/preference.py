@@ -1,35 +1,53 @@
 """The order of candidates: which of the fit machines is best, given what others are about to use."""
 
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from typing import Any, NamedTuple
 
 from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.leases import Warmth
 
 _NO_COUNTS: Mapping[str, int] = {}
+_MANY = 8
+"""If more than this part of all candidates has to move, sorting all is quicker."""
 _Loads = Set[tuple[str, str]]
+_Row = tuple[Any, ...]
+
+
+class _Others(NamedTuple):
+    """What others are about to do: how many use each machine, and which machines load the model, or another.
+
+    The model `is_crowded` while more machines load it than are free for it.
+    """
+
+    counts: Mapping[str, int]
+    loading: Set[str]
+    loading_another: Set[str]
+    is_crowded: bool
 
 
 class Order:
-    """Orders the candidates for one question, as often as what others were advised changes.
+    """Orders the candidates for one question, as often as what others were advised changes; for one thread.
 
-    All sort keys are made once, since a fleet may have a thousand candidates.
+    A fleet may have a thousand candidates, and from one answer to the next only a few of them move.
     """
 
     def __init__(self, candidates: Sequence[Candidate], key: str) -> None:
         """`key` is that of the question's model."""
         self.candidates, self._key = candidates, key
-        self._rows: list[tuple[Any, ...]] = []
-        self._place: dict[str, int] = {}
+        self._names = [candidate.state.machine.name for candidate in candidates]
+        self._place = {name: place for place, name in enumerate(self._names)}
         self._loading, self._free = set[str](), set[str]()
-        for place, candidate in enumerate(candidates):
-            name, load = candidate.state.machine.name, candidate.load
-            self._place[name] = place
-            self._rows.append((0, candidate.preference, candidate.leases, candidate.tiebreak, place))
+        for name, candidate in zip(self._names, candidates, strict=True):
+            load = candidate.load
             if candidate.warmth is Warmth.LOADING:
                 self._loading.add(name)
             elif load and load.fits == "free" and not candidate.leases:
                 self._free.add(name)
+        self._others = _Others({}, self._loading, frozenset(), is_crowded=False)
+        self._rows: list[_Row] = []
+        """By place."""
+        self._sorted: list[_Row] = []
 
     def best_first(
         self, counts: Mapping[str, int] = _NO_COUNTS, loads: _Loads = frozenset()
@@ -41,26 +59,50 @@ class Order:
         is being loaded on more machines than are free for it, those come first: the free ones are left to
         other models.
         """
-        rows = self._rows.copy()
-        for name, count in counts.items():
-            if (place := self._place.get(name)) is not None:
-                _, preference, leases, tiebreak, _ = rows[place]
-                rows[place] = 0, preference, leases + count, tiebreak, place
-        loading = self._loading | {name for name, key in loads if key == self._key and name in self._place}
-        if len(loading) > len(self._free - counts.keys() - loading):
-            rows = [row if self._name(row[-1]) in loading else (1, *row[1:]) for row in rows]
-        for name, key in loads:
-            if key != self._key and (place := self._place.get(name)) is not None:
-                rows[place] = (2, *rows[place][1:])
-        rows.sort()
-        return [row[-1] for row in rows]
+        before, self._others = self._others, self._seen(counts, loads)
+        moved = self._moved(before)
+        if not self._rows or moved is None or len(moved) * _MANY > len(self._rows):
+            self._rows = [self._row(place) for place in range(len(self.candidates))]
+            self._sorted = sorted(self._rows)
+        else:
+            for name in moved:
+                self._move(self._place[name])
+        return [row[-1] for row in self._sorted]
 
     def place_of(self, machine: str) -> int | None:
         """The place of the candidate with that name, or None."""
         return self._place.get(machine)
 
-    def _name(self, place: int) -> str:
-        return self.candidates[place].state.machine.name
+    def _seen(self, counts: Mapping[str, int], loads: _Loads) -> _Others:
+        here = {name: count for name, count in counts.items() if name in self._place}
+        loading = self._loading | {name for name, key in loads if key == self._key and name in self._place}
+        another = {name for name, key in loads if key != self._key and name in self._place}
+        is_crowded = len(loading) > len(self._free - here.keys() - loading)
+        return _Others(here, loading, another, is_crowded)
+
+    def _moved(self, before: _Others) -> set[str] | None:
+        """The machines whose rows have changed; None if it may be all of them."""
+        now = self._others
+        if now.is_crowded != before.is_crowded:
+            return None
+        moved = {name for name, _ in now.counts.items() ^ before.counts.items()}
+        moved |= now.loading_another ^ before.loading_another
+        return moved | (now.loading ^ before.loading) if now.is_crowded else moved
+
+    def _row(self, place: int) -> _Row:
+        """What is compared, least first."""
+        name, candidate, others = self._names[place], self.candidates[place], self._others
+        rank = 1 if others.is_crowded and name not in others.loading else 0
+        if name in others.loading_another:
+            rank = 2
+        leases = candidate.leases + others.counts.get(name, 0)
+        return rank, candidate.preference, leases, candidate.tiebreak, place
+
+    def _move(self, place: int) -> None:
+        row = self._row(place)
+        del self._sorted[bisect_left(self._sorted, self._rows[place])]
+        insort(self._sorted, row)
+        self._rows[place] = row
 
 
 def best_first(candidates: Sequence[Candidate], key: str) -> list[Candidate]:
