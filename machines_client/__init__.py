@@ -36,6 +36,7 @@ from machines_client.errors import (
 from machines_client.fleet_answers import (
     DeclaredMachine,
     Health,
+    HostServices,
     Infrastructure,
     Machines,
     MachineState,
@@ -86,6 +87,7 @@ __all__ = [
     "HeldLease",
     "Histories",
     "History",
+    "HostServices",
     "Infrastructure",
     "Lease",
     "LeaseLost",

@@ -80,6 +80,7 @@ class AsyncClient:
     events = _method(reading.events)
     availability = _method(reading.availability)
     availabilities = _method(reading.availabilities)
+    services = _method(reading.services)
     system = _method(reading.system)
     health = _method(reading.health)
     ready = _method(reading.ready)

@@ -86,6 +86,7 @@ class Client:
     events = _method(reading.events)
     availability = _method(reading.availability)
     availabilities = _method(reading.availabilities)
+    services = _method(reading.services)
     system = _method(reading.system)
     health = _method(reading.health)
     ready = _method(reading.ready)

@@ -98,6 +98,18 @@ class Infrastructure(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HostServices(Answer):
+    """The services of all hosts, by name: `status` is active, inactive or unknown, `machine` is where it is.
+
+    A name that another host has, too, is `NAME@MACHINE`; None as machine is the server's own host.
+    `checked_at` is when they were last polled (RFC 3339), None if never.
+    """
+
+    services: Mapping[str, Mapping[str, Any]]
+    checked_at: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LastLoaded(Answer):
     """Where and when a model was last seen in memory."""
 

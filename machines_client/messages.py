@@ -22,6 +22,7 @@ from machines_client.errors import (
     UnknownMachine,
 )
 from machines_client.parameters import Value
+from machines_client.tracing import trace_headers
 from machines_client.version import VERSION
 
 MAX_ANSWER_BYTES = 64 * 2**20
@@ -74,7 +75,7 @@ class Request:
     def all_headers(self) -> dict[str, str]:
         """Its headers and ours."""
         kind = {} if self.body is None else {"Content-Type": "application/json"}
-        return {**CLIENT_HEADER, **kind, **self.headers}
+        return {**CLIENT_HEADER, **trace_headers(), **kind, **self.headers}
 
 
 class Reply(NamedTuple):

@@ -68,7 +68,8 @@ class Histories(Answer):
 class Event(Answer):
     """Something that happened to a machine; what its `type` does not have is None.
 
-    `reason` says why a status changed from `before`, or why another host is there. A model has `model` to
+    `reason` says why a status changed from `before`, why another host is there, or why a `service` at that
+    `port` and `path` does not answer. A model has `model` to
     `processor`, and `resident_s` after it left memory. `keys` of a `file` were changed. Sizes are in GiB.
 
     >>> client.events(machine="workstation", type="online").events[0].before is None
@@ -96,6 +97,9 @@ class Event(Answer):
     hostname_before: str | None = _detail()
     gpu: tuple[str, ...] | None = _detail()
     gpu_before: tuple[str, ...] | None = _detail()
+    service: str | None = _detail()
+    port: int | None = _detail()
+    path: str | None = _detail()
 
 
 @dataclass(frozen=True, kw_only=True)

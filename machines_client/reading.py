@@ -9,7 +9,15 @@ from urllib.parse import quote
 
 from machines_client import parameters as p
 from machines_client.arguments import checked_name, checked_path
-from machines_client.fleet_answers import Health, Infrastructure, Machines, MachineState, Models, System
+from machines_client.fleet_answers import (
+    Health,
+    HostServices,
+    Infrastructure,
+    Machines,
+    MachineState,
+    Models,
+    System,
+)
 from machines_client.flows import Flow, Session, answer, fetch, get
 from machines_client.flows import ask as ask_flow
 from machines_client.past_answers import Availability, Events, FleetAvailability, Histories, History
@@ -124,6 +132,15 @@ def availabilities(session: Session, **between: Unpack[p.RangeOptions]) -> Flow[
     ['laptop', 'workstation']
     """
     return answer(session, get("/api/availability", p.parameters(p.RANGE, between)), FleetAvailability)
+
+
+def services(session: Session) -> Flow[HostServices]:
+    """The other services on all hosts, and whether they answer.
+
+    >>> client.services().services["grafana"]["status"]
+    'active'
+    """
+    return answer(session, get("/api/services"), HostServices)
 
 
 def system(session: Session) -> Flow[System]:

@@ -5,7 +5,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -69,12 +69,13 @@ class Poller:
         sign: Sign | None = None,
         own_services: Callable[[], Iterable[HostService]] = tuple,
         board: PollerCountsBoard | None = None,
+        trace_cycle: Callable[[int], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """`own_services` are those on the server's own host."""
+        """`own_services` are those on the server's own host; `trace_cycle` gets the number of machines."""
         self._timing, self._registry, self._election = timing, registry, election
         self._open_sink, self._requests, self._kinds = open_sink, requests, kinds
         self._access, self._sign, self._board = access, sign, board
-        self._own_services = own_services
+        self._own_services, self._trace_cycle = own_services, trace_cycle
         self._counting = PollCounting(PollerCounts())
         self._faults: dict[str, str] = {}
         self._faults_lock = threading.Lock()
@@ -166,7 +167,8 @@ class Poller:
     def _poll_cycle(self, fetcher: Fetcher) -> None:
         started_at, began = time.time(), time.monotonic()
         registry = self._current()
-        faults = self._poll(registry, fetcher, self._own_services())
+        with self._trace_cycle(len(registry)):
+            faults = self._poll(registry, fetcher, self._own_services())
         if faults is None:
             return
         took_s = time.monotonic() - began

@@ -23,6 +23,7 @@ from machines_server.inventory.parse_cache import ParseCache
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.process.exposure import warnings_here
 from machines_server.process.own_key import own_signing
+from machines_server.process.tracing import cycle_tracing, traced
 from machines_server.services.current_state import CurrentState
 from machines_server.services.fleet import FleetService
 from machines_server.services.health import HealthService
@@ -129,6 +130,7 @@ def make_poller(settings: Settings) -> Poller:
         sign=own_signing(),
         own_services=OwnServices(settings.services_yaml, _log_problem).current,
         board=PollerCountsFile(settings.poller_counts),
+        trace_cycle=cycle_tracing(),
     )
 
 
@@ -182,7 +184,7 @@ def make_asgi(settings: Settings, counts: Counts | None = None) -> Answering:
         authenticated=authenticated,
         counted=partial(Counting, counts=counts, routes=routes),
     )
-    return Answering(stack, room)
+    return Answering(traced(stack, lambda path: routes.names[routes.number_of(path)]), room)
 
 
 def read_files(settings: Settings) -> None:

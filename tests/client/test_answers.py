@@ -9,7 +9,17 @@ import pytest
 
 import machines_client
 from machines_client import Client, fleet_answers, past_answers
-from machines_server.contract import events, health, history, leases, machines, routing, sessions, telemetry
+from machines_server.contract import (
+    events,
+    health,
+    history,
+    host_services,
+    leases,
+    machines,
+    routing,
+    sessions,
+    telemetry,
+)
 from tests.client.scripted_server import CANDIDATE, LEASE, ROUTE, Say, ScriptedServer
 from tests.client.two import LLAMA, Two
 
@@ -40,6 +50,7 @@ ANSWERS: list[tuple[Kind, Kind]] = [
     *[(machines_client.Event, kind) for kind in get_args(events.Event)],
     (machines_client.LoginLink, sessions.LoginLink),
     (machines_client.LoggedOut, sessions.LoggedOut),
+    (machines_client.HostServices, host_services.HostServices),
     (machines_client.System, telemetry.System),
     (machines_client.Health, health.Health),
     (machines_client.Health, health.NotReady),

@@ -238,7 +238,7 @@ def test_the_command_prints_the_url_alone(mortal_two: Two) -> None:
 def test_the_command_explains(two: Two) -> None:
     done = pick_command(two, LLAMA, "--min-free-vram-gb", "15", "--explain")
     candidate, more, empty, rejected, less = done.stdout.splitlines()
-    assert candidate.split()[:3] == ["CANDIDATE", "STATE", "FREE"]
+    assert candidate.split()[:3] == ["CANDIDATE", "MODEL", "FREE"]
     assert more.split()[:5] == ["more", "warm", "20", "GiB", "0"]
     assert (empty, rejected.split()) == ("", ["REJECTED", "CODE", "WHY"])
     assert less.split()[:2] == ["less", "not_enough_vram"]

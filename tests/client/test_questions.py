@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -48,7 +49,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with FakeFleet() as fakes, server:
         for name, used in (("workstation", 4), ("laptop", 14)):
             sidecar, ollama = fakes.sidecar(gpu_body(0, used_gb=used)), fakes.ollama(LLAMA)
-            server.write(f"{name}.yaml", machine_yaml(name, sidecar, ollama))
+            declared = json.loads(machine_yaml(name, sidecar, ollama))
+            if name == "workstation":
+                declared["services"] = [{"name": "grafana", "port": sidecar.port}]
+            server.write(f"{name}.yaml", json.dumps(declared))
         for name in ("workstation", "laptop"):
             wait_for_status(server, name, "online")
         yield server

@@ -1,0 +1,13 @@
+"""A caller's trace, of which the server's work becomes a part."""
+
+import sys
+
+
+def trace_headers() -> dict[str, str]:
+    """The header `traceparent`, if the program uses OpenTelemetry and is within a span; else nothing."""
+    headers: dict[str, str] = {}
+    if "opentelemetry.trace" in sys.modules:
+        from opentelemetry import propagate
+
+        propagate.inject(headers)
+    return headers
