@@ -239,7 +239,7 @@ def test_the_command_explains(two: Two) -> None:
     done = pick_command(two, LLAMA, "--min-free-vram-gb", "15", "--explain")
     candidate, more, empty, rejected, less = done.stdout.splitlines()
     assert candidate.split()[:3] == ["CANDIDATE", "MODEL", "FREE"]
-    assert more.split()[:5] == ["more", "warm", "20", "GiB", "0"]
+    assert more.split()[:5] == ["more", "ready", "20", "GiB", "0"]
     assert (empty, rejected.split()) == ("", ["REJECTED", "CODE", "WHY"])
     assert less.split()[:2] == ["less", "not_enough_vram"]
     done = pick_command(two, "phi3:mini", "--explain")
