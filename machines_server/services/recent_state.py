@@ -13,6 +13,8 @@ LARGE_FLEET = 200
 """The state of a smaller fleet is built within 10 ms, so that nobody needs an outdated one."""
 MAX_LAG_S = 2.0
 """How long a state may be used after it was last known to be current."""
+CHECK_S = 0.05
+"""How long a state is returned without asking the database for a newer one: asking takes system calls."""
 _PAUSE = 3
 """The pause between two renewals, as a multiple of the time that one takes. A cycle is written in about ten
 batches, and building a state for each would slow down too many answers."""
@@ -26,7 +28,8 @@ class RecentState:
     def __init__(self, current: CurrentState, max_lag_s: float = MAX_LAG_S) -> None:
         self._current, self._max_lag_s = current, max_lag_s
         self._state: FleetState | None = None
-        self._current_at = self._renew_at = float("-inf")  # by the monotonic clock, like `now` below
+        # By the monotonic clock, like `now` below.
+        self._current_at = self._renew_at = self._check_at = float("-inf")
         self._renewing = threading.Lock()
 
     def get(self, prepare: Callable[[Fleet], None]) -> FleetState:
@@ -38,8 +41,9 @@ class RecentState:
         state, now = self._state, time.monotonic()
         if state is None or not self._may_be_used(state, now):
             return self._build()
-        if self._renewing.locked():
+        if self._renewing.locked() or now < self._check_at:
             return state
+        self._check_at = now + CHECK_S
         if self._current.get_at_once() is state:
             self._current_at = now
         elif now >= self._renew_at and self._renewing.acquire(blocking=False):
