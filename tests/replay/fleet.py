@@ -233,7 +233,7 @@ def _declare_odd(scene: Scene) -> None:
         telemetry={"mine": 1},
         api_key="hidden",
         notes={"password": "x", "max_tokens": 4096},
-        services=[{"name": "grafana", "port": 3000, "path": "/login"}],
+        services=[{"name": "grafana", "port": 1, "path": "/login"}],
         runtimes=[{"name": "chat", "kind": "vllm", "port": 8000, "models": ["m"]}],
     )
     scene.host(

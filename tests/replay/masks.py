@@ -22,7 +22,7 @@ TEXTS = frozenset({"version", "config_dir"})
 LISTS_OF_SENTENCES = frozenset({"warnings"})
 TIMES = frozenset({
     *("at", "created_at", "expires_at", "from", "generated_at", "last_cycle_at", "last_seen", "sampled_at"),
-    *("timestamp", "to"),
+    *("since", "timestamp", "to"),
 })  # fmt: skip
 PORTS = frozenset({"port", "sidecar_port"})
 NOT_COMPARED = frozenset({"connection", "date", "server", "transfer-encoding"})
