@@ -32,11 +32,15 @@ class TokenFile:
         except OSError as error:
             self._on_unusable(f"{self._path} cannot be read: {error.strerror}")
             return b""
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                fault, content = _fault(os.fstat(descriptor)), file.read(_MAX_TOKEN_BYTES + 1)
-            except OSError as error:
-                fault, content = f"cannot be read: {error.strerror}", b""
+        content = b""
+        try:
+            fault = _fault(os.fstat(descriptor))
+            if not fault:
+                content = os.read(descriptor, _MAX_TOKEN_BYTES + 1)
+        except OSError as error:
+            fault = f"cannot be read: {error.strerror}"
+        finally:
+            os.close(descriptor)
         token = content.strip()
         if not fault and not token:
             fault = "is empty"

@@ -1,5 +1,7 @@
 """What Prometheus may read where requests must be signed: with a token, or of the server alone."""
 
+import os
+
 import pytest
 
 from tests.auth.agents import Answer, send
@@ -97,6 +99,23 @@ def test_a_new_token_counts_at_once_and_one_that_others_can_read_never(
     enforcing.token.write_text("")
     assert not shows_the_fleet(ask(enforcing, METRICS, "Bearer "))
     assert TOKEN not in enforcing.server.log.read_text()
+
+
+def test_what_is_no_file_has_no_token(enforcing: Enforcing, token: str) -> None:
+    def refused() -> None:
+        assert not shows_the_fleet(ask(enforcing, METRICS, token))
+        assert ask(enforcing, TARGETS, token).status == 401
+
+    enforcing.token.unlink()
+    refused()
+    enforcing.token.mkdir(0o700)
+    refused()
+    enforcing.token.rmdir()
+    os.mkfifo(enforcing.token, 0o600)
+    refused()
+    enforcing.token.unlink()
+    enforcing.token.touch(0o600)
+    assert "is not a regular file" in enforcing.server.log.read_text()
 
 
 def test_refusals_are_counted_by_reason(enforcing: Enforcing, token: str) -> None:
