@@ -1,6 +1,7 @@
 """Calling a tool: its arguments are checked, the API is asked, and the answer is shortened."""
 
 import asyncio
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from machines_server.mcp.tools import MAX_ENTRIES, TOOLS, Tool
 _LARGE_BYTES = 2**16
 """An answer of that size is read in a thread."""
 _ERROR_LISTS = ("rejected",)
+_MAX_INTEGER = 2**63
+"""Encoders and databases take smaller ones."""
 
 
 class Result(NamedTuple):
@@ -97,20 +100,41 @@ def _whole(name: str, value: object, least: int, most: int) -> int:
 def _request(tool: Tool, given: Mapping[str, Any]) -> ApiRequest:
     operation, path = tool.operation, tool.operation.path
     for name in operation.in_path:
-        if not isinstance(given[name], str):
-            raise BadParameterError(name, "is not a text")
-        path = path.replace(f"{{{name}}}", quote(given[name], safe="", errors="replace"))
+        path = path.replace(f"{{{name}}}", _as_segment(name, given[name]))
     query = [
         (name, _as_text(name, one))
         for name in operation.in_query & given.keys()
         for one in (given[name] if isinstance(given[name], list) else [given[name]])
     ]
     body = {
-        name: value
+        name: _as_json(name, value)
         for name, value in given.items()
         if name not in operation.in_path and name not in operation.in_query
     }
     return ApiRequest(operation.method, path, tuple(query), body if operation.method == "POST" else None)
+
+
+def _as_segment(name: str, value: object) -> str:
+    """A value as one segment of a path: a slash or dots would ask for another path."""
+    if not isinstance(value, str):
+        raise BadParameterError(name, "is not a text")
+    if "/" in value or value in (".", ".."):
+        raise BadParameterError(name, f"is {quoted(value)}: a name has no slash, and not only dots")
+    return quote(value, safe="", errors="replace")
+
+
+def _as_json(name: str, value: object) -> object:
+    """A value that every JSON encoder takes, since Python reads more numbers than those."""
+    match value:
+        case float() if not math.isfinite(value):
+            raise BadParameterError(name, "is not a finite number")
+        case int() if abs(value) >= _MAX_INTEGER:
+            raise BadParameterError(name, "is too large")
+        case list():
+            return [_as_json(name, one) for one in value]
+        case dict():
+            return {key: _as_json(name, one) for key, one in value.items()}
+    return value
 
 
 def _as_text(name: str, value: object) -> str:

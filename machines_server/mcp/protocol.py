@@ -12,6 +12,7 @@ from mcp import types
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
+from machines_server.core.text import quoted
 from machines_server.errors import MachinesError
 from machines_server.mcp.api import ApiRequest, AskApi
 from machines_server.mcp.calls import Result, call_tool
@@ -113,8 +114,8 @@ class _Answers:
     ) -> types.ReadResourceResult:
         uri = str(params.uri)
         name = unquote(uri.removeprefix(SCHEME))
-        if not uri.startswith(SCHEME) or not name:
-            _refuse(f"There is no resource {uri}: use {SCHEME}NAME with the name of a machine.")
+        if not uri.startswith(SCHEME) or not name or "/" in name or name in (".", ".."):
+            _refuse(f"There is no resource {quoted(uri)}: use {SCHEME}NAME with the name of a machine.")
         text = (await _asked(self._ask, f"/api/machines/{quote(name, safe='')}/file")).decode()
         found = types.TextResourceContents(uri=params.uri, mime_type=YAML, text=text)
         return types.ReadResourceResult(contents=[found])
@@ -124,7 +125,7 @@ class _Answers:
 
     async def get_prompt(self, _: Any, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         if params.name != PROMPT.name:
-            _refuse(f"There is no prompt {params.name}; there is {PROMPT.name}.")
+            _refuse(f"There is no prompt {quoted(params.name)}; there is {PROMPT.name}.")
         return _prompt(params.arguments or {})
 
 

@@ -91,6 +91,15 @@ def test_what_is_no_message_is_refused_without_a_stack_trace(open_server: Runnin
     assert "Traceback" not in open_server.log.read_text()
 
 
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN"])
+def test_a_number_that_is_none_grants_no_lease(open_server: RunningServer, number: str) -> None:
+    body = f"""{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params":
+        {{"name": "lease_machine", "arguments": {{"model": "{MODEL}", "ttl_s": {number}}}}}}}"""
+    headers = BOTH | {"Content-Type": "application/json"}
+    response = requests.post(f"{open_server.url}/mcp", data=body, headers=headers, timeout=20)
+    assert "The parameter ttl_s is not a finite number" in response.text
+
+
 IMPORTED = """
 import sys
 from machines_server.process.compose import make_asgi

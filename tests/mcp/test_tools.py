@@ -101,7 +101,13 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("lease_machine", {"model": MODEL, "ttl_s": 1e9}, "ttl_s"),
     ("get_machine", {}, "The parameter name is missing"),
     ("get_machine", {"name": "bog"}, "Did you mean big?"),
-    ("get_machine", {"name": "../leases"}, "There is no"),
+    ("get_machine", {"name": "../leases"}, "a name has no slash"),
+    ("get_machine", {"name": "big/file"}, "a name has no slash"),
+    ("get_machine", {"name": ".."}, "not only dots"),
+    ("release_lease", {"lease": "x/renew"}, "a name has no slash"),
+    ("lease_machine", {"model": MODEL, "ttl_s": 2**63}, "The parameter ttl_s is too large"),
+    ("lease_machine", {"model": MODEL, "ttl_s": -(10**4000)}, "The parameter ttl_s is too large"),
+    ("lease_machine", {"model": MODEL, "tag": ["a", 10**30]}, "The parameter tag is too large"),
     ("get_machine", {"name": 3}, "is not a text"),
     ("machine_history", {"name": "big", "metric": "cpu"}, "use one or more of"),
     ("release_lease", {"lease": "none"}, "There is no lease"),
@@ -133,6 +139,9 @@ def test_machine_files_are_resources_and_there_is_a_prompt(open_server: RunningS
         assert found.text.startswith("name: big\n")
         with pytest.raises(Exception, match="There is no machine named 'bog'"):
             await client.read_resource("machine://bog")
+        for uri in ("machine://big%2Fhistory", "machine://%2E%2E", "file:///etc/passwd"):
+            with pytest.raises(Exception, match="There is no resource"):
+                await client.read_resource(uri)
         (prompt,) = (await client.list_prompts()).prompts
         arguments = {"job": "Summarise a book", "model": MODEL}
         (message,) = (await client.get_prompt(prompt.name, arguments)).messages
