@@ -17,6 +17,7 @@ from machines_server.contract.requests import validated
 from machines_server.contract.tools import ToolCall, ToolDescription, Tools
 from machines_server.errors import BadParameterError, StoreError
 from machines_server.mcp.api import INSTALL, SDK, ApiReply, ApiRequest, AskApi
+from machines_server.mcp.envelope import refusal_of
 from machines_server.web.bodies import Bodies, replaying
 from machines_server.web.messages import (
     JSON_TYPE,
@@ -69,7 +70,7 @@ class AgentDoor:
             if scope["path"] == CALL_PATH:
                 await self._call(scope, body, send)
             else:
-                await self._mcp(scope, replaying(body, receive), send)
+                await self._mcp(scope, body, receive, send)
         finally:
             self._bodies.release(body)
 
@@ -88,7 +89,15 @@ class AgentDoor:
         content = result.content if result.is_error else {"result": result.content}
         await _send_json(scope, send, result.status if result.is_error else 200, encode(content))
 
-    async def _mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _mcp(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        media = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
+        if media != JSON_TYPE.encode():
+            message = f"The header Content-Type must be {JSON_TYPE}."
+            await answer_error(scope, send, 400, "bad_request", message)
+            return
+        if refusal := refusal_of(body):
+            await _send_json(scope, send, 400, refusal)
+            return
         try:
             http = await _imported("machines_server.mcp.http")
         except ImportError as error:
@@ -96,7 +105,13 @@ class AgentDoor:
                 raise
             await answer_error(scope, send, 501, "not_installed", INSTALL)
             return
-        await http.answer_http(self._asking(scope), scope, receive, send, MAX_REQUEST_BYTES)
+        # The SDK compares the type with regard to case, and takes a missing Accept for a refusal.
+        headers = [one for one in scope["headers"] if one[0] != b"content-type"]
+        headers.append((b"content-type", JSON_TYPE.encode()))
+        if header(scope, b"accept") is None:
+            headers.append((b"accept", b"*/*"))
+        inner = {**scope, "headers": headers}
+        await http.answer_http(self._asking(scope), inner, replaying(body, receive), send, MAX_REQUEST_BYTES)
 
     def _asking(self, scope: Scope) -> AskApi:
         """Asks the layers inside as the sender of a request."""

@@ -1,5 +1,6 @@
 """POST /mcp without the SDK's client, the older form of tools, and what they cost who does not use them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,43 @@ def test_what_is_no_message_is_refused_without_a_stack_trace(open_server: Runnin
     assert 400 <= response.status_code < 500
     assert "Traceback" not in response.text
     assert "Traceback" not in open_server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ([LIST, LIST], "one message per request"),
+        ("tools/list", "is a JSON object"),
+        *((LIST | {"id": wrong}, "a whole number") for wrong in (None, 1.5, True, {}, [1])),
+    ],
+)
+def test_what_nobody_would_answer_is_refused_with_the_reason(
+    open_server: RunningServer, message: object, said: str
+) -> None:
+    response = requests.post(f"{open_server.url}/mcp", json=message, headers=BOTH, timeout=20)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, -32600)
+    assert said in response.json()["error"]["message"]
+
+
+def test_an_id_is_returned_as_it_came(open_server: RunningServer) -> None:
+    for identity in ("", "x" * 9999, 0, -(2**63), 10**300):
+        message = {"jsonrpc": "2.0", "id": identity, "method": "ping"}
+        response = requests.post(f"{open_server.url}/mcp", json=message, headers=BOTH, timeout=20)
+        assert response.json() == {"jsonrpc": "2.0", "id": identity, "result": {}}
+
+
+@pytest.mark.parametrize("media", ["text/plain", "multipart/form-data; boundary=x", "application/x+json", ""])
+def test_another_type_of_body_is_refused_in_json(open_server: RunningServer, media: str) -> None:
+    headers = BOTH | {"Content-Type": media}
+    response = requests.post(f"{open_server.url}/mcp", data=json.dumps(LIST), headers=headers, timeout=20)
+    assert (response.status_code, response.json()["error"]) == (400, "bad_request")
+    assert "Content-Type" in response.json()["message"]
+
+
+def test_types_are_compared_without_case_and_accept_may_be_absent(open_server: RunningServer) -> None:
+    headers = {"Content-Type": "Application/JSON; charset=UTF-8", "Accept": None}
+    response = requests.post(f"{open_server.url}/mcp", data=json.dumps(LIST), headers=headers, timeout=20)
+    assert len(response.json()["result"]["tools"]) == len(TOOLS)
 
 
 @pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN"])

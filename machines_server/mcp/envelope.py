@@ -1,0 +1,39 @@
+"""What is wrong with a message of the protocol, where the SDK would say nothing that helps."""
+
+from typing import Any
+
+from msgspec import UNSET, DecodeError, Struct, ValidationError
+from msgspec.json import Decoder, encode
+
+_INVALID_REQUEST = -32600
+"""The code of JSON-RPC for what is no request."""
+
+
+class _Message(Struct):
+    id: Any = UNSET
+
+
+_DECODER = Decoder(_Message)
+
+
+def refusal_of(body: bytes) -> bytes | None:
+    """The JSON-RPC error for a message that the SDK would not answer clearly; None leaves it to the SDK.
+
+    It takes a request whose id is null, a fraction or an object for a notification, and never answers.
+    """
+    try:
+        found = _DECODER.decode(body).id
+    except ValidationError:
+        if body.lstrip().startswith(b"["):
+            return _error("Send one message per request: lists of messages are not supported.")
+        return _error("A message is a JSON object.")
+    except (DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if found is UNSET or (isinstance(found, int | str) and not isinstance(found, bool)):
+        return None
+    return _error("The id of a request is a text or a whole number; a notification has none.")
+
+
+def _error(message: str) -> bytes:
+    error = {"code": _INVALID_REQUEST, "message": message}
+    return encode({"jsonrpc": "2.0", "id": None, "error": error})
