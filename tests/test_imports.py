@@ -77,7 +77,7 @@ LIBRARIES: dict[str, set[str]] = {
     "auth": {"msgspec", "pycurl", "request_signing"},
     "auth.verify_key": {"cryptography", "nacl"},
     "client": {"machines_client"},
-    "mcp": {"mcp", "msgspec", "orjson"},
+    "mcp": {"anyio", "mcp", "msgspec", "orjson"},
 }
 """The only libraries beside Python's own of the rooms that have a few."""
 

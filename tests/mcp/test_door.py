@@ -92,12 +92,15 @@ def test_what_is_no_message_is_refused_without_a_stack_trace(open_server: Runnin
     assert "Traceback" not in open_server.log.read_text()
 
 
+WRONG_IDS: list[object] = [None, 1.5, True, {}, [1]]
+
+
 @pytest.mark.parametrize(
     ("message", "said"),
     [
         ([LIST, LIST], "one message per request"),
         ("tools/list", "is a JSON object"),
-        *((LIST | {"id": wrong}, "a whole number") for wrong in (None, 1.5, True, {}, [1])),
+        *((LIST | {"id": wrong}, "a whole number") for wrong in WRONG_IDS),
     ],
 )
 def test_what_nobody_would_answer_is_refused_with_the_reason(
