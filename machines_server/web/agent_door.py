@@ -66,15 +66,17 @@ class AgentDoor:
         body = await self._bodies.receive(scope, receive, send)
         if body is None:
             return
+        departure = _Departure(receive)
         try:
             if scope["path"] == CALL_PATH:
-                await self._call(scope, body, send)
+                await self._call(scope, body, departure, send)
             else:
-                await self._mcp(scope, body, receive, send)
+                await self._mcp(scope, body, departure, send)
         finally:
+            departure.close()
             self._bodies.release(body)
 
-    async def _call(self, scope: Scope, body: bytes, send: Send) -> None:
+    async def _call(self, scope: Scope, body: bytes, departure: Receive, send: Send) -> None:
         try:
             asked = validated(ToolCall, orjson.loads(body))
         except orjson.JSONDecodeError as error:
@@ -85,11 +87,11 @@ class AgentDoor:
             await _send_json(scope, send, 400, encode(found and found.content))
             return
         calls = await _imported("machines_server.mcp.calls")
-        result = await calls.call_tool(self._asking(scope), asked.tool, asked.args)
+        result = await calls.call_tool(self._asking(scope, departure), asked.tool, asked.args)
         content = result.content if result.is_error else {"result": result.content}
         await _send_json(scope, send, result.status if result.is_error else 200, encode(content))
 
-    async def _mcp(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    async def _mcp(self, scope: Scope, body: bytes, departure: Receive, send: Send) -> None:
         media = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
         if media != JSON_TYPE.encode():
             message = f"The header Content-Type must be {JSON_TYPE}."
@@ -111,10 +113,11 @@ class AgentDoor:
         if header(scope, b"accept") is None:
             headers.append((b"accept", b"*/*"))
         inner = {**scope, "headers": headers}
-        await http.answer_http(self._asking(scope), inner, replaying(body, receive), send, MAX_REQUEST_BYTES)
+        ask, received = self._asking(scope, departure), replaying(body, departure)
+        await http.answer_http(ask, inner, received, send, MAX_REQUEST_BYTES)
 
-    def _asking(self, scope: Scope) -> AskApi:
-        """Asks the layers inside as the sender of a request."""
+    def _asking(self, scope: Scope, departure: Receive) -> AskApi:
+        """Asks the layers inside as the sender of a request, whose departure they notice."""
 
         async def ask(request: ApiRequest) -> ApiReply:
             body = b"" if request.body is None else orjson.dumps(request.body)
@@ -127,29 +130,40 @@ class AgentDoor:
                 "query_string": urlencode(request.query).encode(),
                 "headers": [*([(b"host", host)] if host else []), (b"content-length", b"%d" % len(body))],
             }
-            return ApiReply(*await _answered(self._application, inner, body))
+            return ApiReply(*await _answered(self._application, inner, replaying(body, departure)))
 
         return ask
 
 
-async def _answered(application: Application, scope: Scope, body: bytes) -> tuple[int, bytes]:
+class _Departure:
+    """Receives that a client has left, for all who ask."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._message: asyncio.Future[Message] | None = None
+
+    async def __call__(self) -> Message:
+        if self._message is None:
+            self._message = asyncio.ensure_future(self._receive())
+        return await asyncio.shield(self._message)
+
+    def close(self) -> None:
+        if self._message is not None:
+            self._message.cancel()
+
+
+async def _answered(application: Application, scope: Scope, receive: Receive) -> tuple[int, bytes]:
     """Status and body of an application's answer; raises StoreError if there is none."""
     sent: list[Message] = []
 
     async def capture(message: Message) -> None:
         sent.append(message)
 
-    await application(scope, replaying(body, _never), capture)
+    await application(scope, receive, capture)
     if not sent:
         raise StoreError("the request was abandoned")
     start, *bodies = sent
     return start["status"], b"".join(one.get("body", b"") for one in bodies)
-
-
-async def _never() -> Message:
-    """Wait; whoever has asked is still there, or this is cancelled."""
-    await asyncio.Event().wait()
-    raise AssertionError
 
 
 async def _imported(name: str) -> Any:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import requests
 
 from machines_server.mcp.tools import TOOLS
 from tests.auth.agents import send
+from tests.fakes import wait_until
 from tests.mcp.agents import Entrance
 from tests.mcp.conftest import MODEL
 from tests.openapi.description import DESCRIPTION
@@ -139,6 +141,35 @@ def test_a_number_that_is_none_grants_no_lease(open_server: RunningServer, numbe
     headers = BOTH | {"Content-Type": "application/json"}
     response = requests.post(f"{open_server.url}/mcp", data=body, headers=headers, timeout=20)
     assert "The parameter ttl_s is not a finite number" in response.text
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/call"])
+def test_who_leaves_while_waiting_for_a_lease_gets_none(open_server: RunningServer, path: str) -> None:
+    def leases() -> list[str]:
+        return [one["holder"] for one in open_server.get("/api/leases").json()["leases"]]
+
+    held = Entrance(open_server.url).call("lease_machine", model=MODEL, exclusive=True, holder="first")
+    arguments = {"model": MODEL, "exclusive": True, "wait_s": 60, "holder": "left"}
+    message: dict[str, object] = {"tool": "lease_machine", "args": arguments}
+    if path == "/mcp":
+        params = {"name": "lease_machine", "arguments": arguments}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    before = open_server.open_connections()
+
+    def leave(_: int) -> None:
+        with pytest.raises(requests.Timeout):
+            requests.post(f"{open_server.url}{path}", json=message, headers=BOTH, timeout=2)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(leave, range(8)))
+    wait_until(lambda: open_server.open_connections() <= before)
+    assert held.structured_content
+    # At once, since gunicorn itself ends a request some seconds after its client has left.
+    requests.delete(f"{open_server.url}/api/leases/{held.structured_content['lease']}", timeout=20)
+    last = {"model": MODEL, "exclusive": True, "wait_s": 10, "holder": "last"}
+    granted = call(open_server, {"tool": "lease_machine", "args": last}).json()["result"]
+    assert leases() == ["last"]
+    Entrance(open_server.url).call("release_lease", lease=granted["lease"])
 
 
 IMPORTED = """
