@@ -87,7 +87,7 @@ def test_status_follows_the_hosts_within_a_cycle(shared_server: RunningServer, f
     assert degraded["sampled_at"] < degraded["last_seen"]
     ollama.stop()
     offline = wait_for_status(shared_server, "one", "offline")
-    assert offline["status_reason"] == "sidecar: connection refused; ollama: connection refused"
+    assert offline["status_reason"] == "sidecar and ollama: connection refused"
     assert offline["loaded_models"] == []
     sidecar.start()
     online = wait_for_status(shared_server, "one", "online")

@@ -1,6 +1,6 @@
 """online, degraded, offline or unknown: the status of a machine, from its latest polls and the clock."""
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple, Protocol
 
@@ -90,8 +90,8 @@ def judge(
     if not declared:
         return Verdict(Status.OFFLINE, "neither a sidecar nor Ollama is declared for this machine")
     polled = [(one, seen[one.kind]) for one in declared if one.kind in seen]
-    reason = "; ".join(
-        f"{one.kind}: {ended.reason}" for one, ended in polled if ended.state is not State.OK or ended.reason
+    reason = _join_reasons(
+        (one.kind, str(ended.reason)) for one, ended in polled if ended.state is not State.OK or ended.reason
     )
     answered = [one for one, ended in polled if ended.state is State.OK]
     if any(one.reports_host for one in answered):
@@ -111,6 +111,12 @@ def _why_waiting(waiting: Collection[str], before: Container[str]) -> str:
     """Why there is no recent poll of these kinds."""
     never = [kind for kind in waiting if kind not in before]
     not_lately = [kind for kind in waiting if kind in before]
-    return "; ".join(
-        f"{' and '.join(kinds)}: {why}" for why, kinds in ((NOT_YET, never), (NOT_ASKED, not_lately)) if kinds
-    )
+    return _join_reasons([*((kind, NOT_YET) for kind in never), *((kind, NOT_ASKED) for kind in not_lately)])
+
+
+def _join_reasons(reasons: Iterable[tuple[str, str]]) -> str:
+    """The reasons of kinds in one sentence, which says the same reason of several kinds once."""
+    kinds_by_reason: dict[str, list[str]] = {}
+    for kind, reason in reasons:
+        kinds_by_reason.setdefault(reason, []).append(kind)
+    return "; ".join(f"{' and '.join(kinds)}: {reason}" for reason, kinds in kinds_by_reason.items())

@@ -66,7 +66,7 @@ def test_a_pipe_gets_whole_tables_without_colours(fleet: RunningServer) -> None:
             assert "…" not in done.stdout.decode(), words
     listed = command("list", MACHINES_URL=fleet.url).stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["NAME", "attic", LONG, "workstation"]
-    assert listed[1].endswith("sidecar: connection refused; ollama: connection refused")
+    assert listed[1].endswith("sidecar and ollama: connection refused")
 
 
 def test_colours_are_for_terminals_that_have_them(fleet: RunningServer) -> None:

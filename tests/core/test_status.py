@@ -106,6 +106,10 @@ def test_the_reason_names_each_endpoint_that_missed() -> None:
         judge(BOTH, {"sidecar": REFUSED, "ollama": BROKEN}, None).reason
         == "sidecar: connection refused; ollama: HTTP status 500"
     )
+    assert (
+        judge(BOTH, {"sidecar": REFUSED, "ollama": REFUSED}, None).reason
+        == "sidecar and ollama: connection refused"
+    )
     assert judge(BOTH, {"sidecar": OK, "ollama": REFUSED}, None).reason == "ollama: connection refused"
     assert judge(BOTH, {}, None).reason == "sidecar and ollama: not polled yet"
     assert judge(BOTH, {"sidecar": REFUSED}, None).reason == "ollama: not polled yet"

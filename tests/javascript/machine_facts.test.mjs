@@ -68,6 +68,8 @@ test("a fix is given where it is known what mends a machine, without the reason"
   const reason = "sidecar: timed out; ollama: connection refused";
   const offline = { status: "offline", status_reason: reason, ollama };
   assert.equal(fixText(offline), "Fix: start Ollama.");
+  const bothRefuse = { ...offline, status_reason: "sidecar and ollama: connection refused" };
+  assert.equal(fixText(bothRefuse), "Fix: start Ollama.");
   assert.equal(fixText({ ...offline, status_reason: null }), "Ollama: connection refused: start Ollama");
   assert.equal(sidecarHint(offline), "");
   const degraded = { status: "degraded", ollama: { state: "ok", message: null } };

@@ -138,9 +138,7 @@ def test_problems_stand_where_people_look(look: Look, fleet_server: RunningServe
     problems.get_by_role("button", name="Show all").click()
     lines = problems.get_by_role("listitem")
     expect(lines.first).to_have_text(
-        re.compile(
-            r"^offline attic since \d\d:\d\d:\d\d: sidecar: connection refused; ollama: connection refused$"
-        )
+        re.compile(r"^offline attic since \d\d:\d\d:\d\d: sidecar and ollama: connection refused$")
     )
     for text in (
         "broken.yaml:2",

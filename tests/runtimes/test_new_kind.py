@@ -131,7 +131,7 @@ def test_what_is_wrong_with_a_toy_is_said_under_its_name(fakes: FakeFleet, path:
         sidecar.stop()
         assert world.state_after_a_cycle().verdict == (
             Status.OFFLINE,
-            "sidecar: connection refused; toy: connection refused",
+            "sidecar and toy: connection refused",
         )
         rows = world.connection.execute(
             "SELECT state FROM endpoint_state WHERE endpoint = 'toy' ORDER BY at_ms"

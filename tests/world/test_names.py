@@ -71,11 +71,11 @@ def test_a_name_that_leads_nowhere_changes_only_its_machine(
             for name, text in bad.items():
                 server.write(f"{name}.yaml", text)
             for name, reason in {
-                "slow": f"sidecar: {unresolved}; ollama: {unresolved}",
-                "nowhere": "sidecar: name not found; ollama: name not found",
+                "slow": f"sidecar and ollama: {unresolved}",
+                "nowhere": "sidecar and ollama: name not found",
                 "unanswered": "sidecar: name not resolved",
-                "refused": "sidecar: connection refused; ollama: connection refused",
-                "holes": f"sidecar: {unconnected}; ollama: {unconnected}",
+                "refused": "sidecar and ollama: connection refused",
+                "holes": f"sidecar and ollama: {unconnected}",
             }.items():
                 wait_for_status(server, name, "offline")
                 wait_until(partial(_says, server, name, reason))

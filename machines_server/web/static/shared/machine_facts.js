@@ -45,7 +45,7 @@ export function sidecarHint({ status }) {
 export function fixText(machine) {
   const sidecar = sidecarHint(machine);
   if (sidecar) return `Fix: ${sidecar}.`;
-  const reason = /(?:^|; )ollama: ([^;]*)$/.exec(machine.status_reason ?? "")?.[1];
+  const reason = /(?:^|; | and )ollama: ([^;]*)$/.exec(machine.status_reason ?? "")?.[1];
   const message = ["unreachable", "error"].includes(machine.ollama.state) ? (machine.ollama.message ?? "") : "";
   if (reason === undefined || !message.startsWith(`${reason}: `)) return message && `Ollama: ${message}`;
   return `Fix: ${message.slice(reason.length + 2)}.`;
