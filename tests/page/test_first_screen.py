@@ -99,6 +99,24 @@ def test_who_looks_for_free_vram_sees_the_most_first(look: Look, fleet_server: R
     expect(page.locator("li.card h2").first).to_have_text("attic")
 
 
+def test_a_single_problem_is_shown_whole_without_a_button(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server, viewport={"width": 700, "height": 900}).open("/machines/attic")
+    problems = page.get_by_role("region", name="Problems")
+    expect(problems).to_contain_text("1 problem")
+    expect(problems.get_by_role("listitem")).to_have_count(1)
+    expect(problems.get_by_role("button")).to_have_count(0)
+    assert problems.get_by_role("listitem").evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
+def test_the_filters_fit_one_row_of_1200_px(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server, viewport={"width": 1200, "height": 800}).open()
+    controls = page.locator(".filter .controls > *").all()
+    boxes = [one.bounding_box() for one in controls]
+    middles = {round((box["y"] + box["height"] / 2) / 10) for box in boxes if box}
+    assert len(boxes) == 8
+    assert max(middles) - min(middles) <= 1
+
+
 def test_back_undoes_a_filter(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open()
     expect(page.locator("li.card")).to_have_count(len(NAMED))

@@ -46,14 +46,14 @@ export function showBanner() {
 
 let isUnfolded = false;
 
-/** List the problems to fix, one line each until they are unfolded; on the page of a machine, only its own. */
+/** List the problems to fix, several in one line each until they are unfolded; on the page of a machine, only its own. */
 export function showProblems(machineName) {
   const problems = findProblems(state, machineName);
   elements.problems.hidden = problems.length === 0;
   renderIfChanged(elements.problems, problems, () => {
     const text = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
     const lines = h("ul", null, problems.map(problemLine));
-    return [h("div", { class: "head" }, h("h2", null, text), unfoldButton(lines)), lines];
+    return [h("div", { class: "head" }, h("h2", null, text), problems.length > 1 && unfoldButton(lines)), lines];
   });
 }
 

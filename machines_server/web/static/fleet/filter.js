@@ -114,7 +114,8 @@ export function makeFilterForm(query, onChange) {
   const search = h("input", {
     type: "search",
     name: "q",
-    placeholder: "name, model…",
+    "aria-label": "Search",
+    placeholder: "Search…",
     "data-tab-first": true,
     input: change,
   });
@@ -138,7 +139,7 @@ export function makeFilterForm(query, onChange) {
   const controls = h(
     "div",
     { class: "controls" },
-    h("label", null, "Search ", search),
+    search,
     h("label", null, "Free on one GPU ≥ ", minFree, " GiB"),
     selects.map((select) => h("label", null, FILTERS[select.name].label, select)),
     h("label", null, "Sort by ", sort),
