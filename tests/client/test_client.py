@@ -46,7 +46,7 @@ def test_constraints_are_given_as_python_has_them(two: Two) -> None:
 
 
 def test_no_machine_carries_the_reasons_and_when_to_ask_again(two: Two) -> None:
-    with pytest.raises(NoMachine, match=r"needs 25\.0, has 20\.0") as caught:
+    with pytest.raises(NoMachine, match=r"needs 25\.0 GiB, has 20\.0") as caught:
         two.client.pick(LLAMA, min_free_vram_gb=25)
     assert [(one.name, one.code) for one in caught.value.rejected] == [
         ("more", "not_enough_vram"),

@@ -90,7 +90,7 @@ def test_where_would_a_request_go_now(look: Look, fleet_server: RunningServer) -
     page.get_by_role("button", name="Where would it go?").click()
     expect(page.locator(".verdict")).to_contain_text("No suitable machine")
     expect(rejected.get_by_role("row", name=re.compile("^workstation"))).to_contain_text(
-        "needs 500.0, has 23.5"
+        "needs 500.0 GiB, has 23.5"
     )
     assert "min_free_vram_gb=500" in page.url
     watched.complaints = [

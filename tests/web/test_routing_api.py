@@ -45,10 +45,14 @@ def test_the_answer_has_the_machine_the_candidates_and_the_rejected(client: Flas
 def test_nobody_fits_is_a_503_with_the_reasons(client: FlaskClient) -> None:
     response = client.get("/api/route?model=llama3.1:70b&min_free_vram_gb=10.5")
     message = refused(response, 503, "no_machine")
-    assert "one: needs 10.5, has 10.0 on its best GPU" in message
+    assert "one: needs 10.5 GiB, has 10.0 GiB free on its best GPU" in message
     body = response.get_json()
     assert body["rejected"] == [
-        {"name": "one", "code": "not_enough_vram", "reason": "needs 10.5, has 10.0 on its best GPU (GiB)"}
+        {
+            "name": "one",
+            "code": "not_enough_vram",
+            "reason": "needs 10.5 GiB, has 10.0 GiB free on its best GPU",
+        }
     ]
     assert body["retry_after_s"] is None
     assert "Retry-After" not in response.headers

@@ -133,7 +133,7 @@ class ColdEvaluation:
         if is_loading:
             reason = f"it is being loaded for a lease{_in_about(self.ready_in_s(placement, lease))}"
             return self._candidate(placement, stored, Warmth.LOADING, shares, load, reason)
-        reason = f"what it takes is promised to a lease, for which it was not loaded{_in_about(load.load_s)}"
+        reason = f"memory for it is promised to a lease that has not loaded it{_in_about(load.load_s)}"
         return self._candidate(placement, stored, Warmth.COLD, shares, load, reason)
 
     def _load_anew(
@@ -181,7 +181,7 @@ class ColdEvaluation:
         library = self._fleet.library_of(state)
         is_missing = library is not None and stored is None
         if is_missing and library:
-            reason += f"; it is declared, but was not on its disk at {rfc3339(library.at)}"
+            reason += f"; the model is declared for it, but was not on its disk at {rfc3339(library.at)}"
         return Candidate(
             state=state,
             model=self._question.model,
@@ -216,16 +216,16 @@ class ColdEvaluation:
         needs_bytes = load.needs_bytes or 0
         beside_gb = beside.vram_gb if memory.gpus else beside.ram_gb
         where = " on one GPU" if memory.gpus else ""
-        asked = f" and {format_gb(beside_gb)} beside it{where}" if beside_gb else ""
+        asked = f" and {format_gb(beside_gb)} GiB beside it{where}" if beside_gb else ""
         best = ""
         if beside_gb and len(memory.gpus or ()) > 1:
-            best = f" ({format_gb(memory.free_vram_gb)} of it on its best GPU)"
+            best = f" ({format_gb(memory.free_vram_gb)} GiB of it on its best GPU)"
         reason = (
-            f"needs {_gib(needs_bytes)} ({load.needs_from}){asked}, has {_gib(memory.left_bytes)} free{best}"
-            f" and {_gib(evictable.size_bytes)} reclaimable (GiB)"
+            f"needs {_gib(needs_bytes)} GiB ({load.needs_from}){asked},"
+            f" has {_gib(memory.left_bytes)} GiB free{best} and {_gib(evictable.size_bytes)} GiB reclaimable"
         )
         if wait_s is not None:
-            return placement.reject_until(f"{reason} beside what is leased", wait_s)
+            return placement.reject_until(f"{reason} after leases", wait_s)
         code = RejectionCode.NOT_ENOUGH_VRAM if memory.gpus else RejectionCode.NOT_ENOUGH_RAM
         missing_bytes = needs_bytes - memory.left_bytes - evictable.size_bytes
         return placement.reject(code, reason, max(missing_bytes / GIB + beside_gb, 0.0))
@@ -248,8 +248,8 @@ class ColdEvaluation:
 _FITS_BEST_FIRST = ("free", "after_eviction", "unknown")
 _REASONS = {
     "free": "it can load it into free memory",
-    "after_eviction": "it can load it when {} is evicted",
-    "unknown": "it may load it, but it is not known what that takes, or what is free there",
+    "after_eviction": "it can load it after evicting {}",
+    "unknown": "it may be able to load it (how much memory is needed or free is unknown)",
 }
 
 

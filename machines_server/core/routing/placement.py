@@ -45,9 +45,9 @@ class Placement:
         """
         limit, on_host = self.state.machine.max_leases, self._promised.leases_on_host(self.state)
         if sole := next((lease for lease in on_host if lease.is_exclusive), None):
-            return self.reject_until("an exclusive lease has it to itself", sole.ends_in_s)
+            return self.reject_until("an exclusive lease holds it", sole.ends_in_s)
         if exclusive and on_host:
-            reason = f"it has {_leases(len(on_host))}, and the question wants it exclusively"
+            reason = f"it has {_leases(len(on_host))}, but the request is exclusive"
             return self.reject_until(reason, max(lease.ends_in_s for lease in on_host))
         if limit is not None and len(self.leases) >= limit:
             ends = sorted(lease.ends_in_s for lease in self.leases)
@@ -64,40 +64,38 @@ class Placement:
         """Why that many GiB of RAM are not free, or None if they are."""
         if not min_free_ram_gb:
             return None
-        needs = f"needs {format_gb(min_free_ram_gb)}"
+        needs = f"needs {format_gb(min_free_ram_gb)} GiB of RAM"
         free = self.memory.free_ram_gb
         if free is None:
-            return self.reject(RejectionCode.RAM_UNKNOWN, f"{needs} (GiB), and its free RAM is unknown")
+            return self.reject(RejectionCode.RAM_UNKNOWN, f"{needs}, but how much is free is unknown")
         if free >= min_free_ram_gb:
             return None
         missing = min_free_ram_gb - free
         wait_s = self.wait_s(lambda left: (left.free_ram_gb or 0) >= min_free_ram_gb)
         if wait_s is not None:
-            return self.reject_until(
-                f"{needs} of RAM, has {format_gb(free)} beside what is leased (GiB)", wait_s
-            )
-        reason = f"{needs} of RAM, has {format_gb(free)} (GiB)"
+            return self.reject_until(f"{needs}, has {format_gb(free)} GiB free after leases", wait_s)
+        reason = f"{needs}, has {format_gb(free)} GiB free"
         return self.reject(RejectionCode.NOT_ENOUGH_RAM, reason, missing)
 
     def lacks_vram(self, min_free_vram_gb: float) -> Rejection | None:
         """Why that many GiB are not free on one GPU, or None if they are."""
         if not min_free_vram_gb:
             return None
-        needs = f"needs {format_gb(min_free_vram_gb)}"
+        needs = f"needs {format_gb(min_free_vram_gb)} GiB"
         free = self.memory.free_vram_gb
         if free is None:
-            reason = f"{needs} (GiB), and its free GPU memory is unknown: {self._why_vram_is_unknown()}"
+            reason = f"{needs} of VRAM, but how much is free is unknown: {self._why_vram_is_unknown()}"
             return self.reject(RejectionCode.VRAM_UNKNOWN, reason)
         if free >= min_free_vram_gb:
             return None
         if not self.memory.gpus:
-            reason = f"{needs} (GiB), and it has no GPU"
+            reason = f"{needs} of VRAM, but it has no GPU"
             return self.reject(RejectionCode.NOT_ENOUGH_VRAM, reason, min_free_vram_gb)
         unpromised = self.memory.unpromised_vram_gb
         if unpromised < min_free_vram_gb:
-            reason = f"{needs}, has {format_gb(unpromised)} on its best GPU (GiB)"
+            reason = f"{needs}, has {format_gb(unpromised)} GiB free on its best GPU"
             return self.reject(RejectionCode.NOT_ENOUGH_VRAM, reason, min_free_vram_gb - unpromised)
-        reason = f"{needs}, has {format_gb(free)} on its best GPU beside what is leased (GiB)"
+        reason = f"{needs}, has {format_gb(free)} GiB free on its best GPU after leases"
         return self.reject_until(
             reason, self.wait_s(lambda left: (left.free_vram_gb or 0) >= min_free_vram_gb)
         )

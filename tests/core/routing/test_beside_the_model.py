@@ -52,8 +52,8 @@ def test_an_exclusive_question_wants_a_host_without_leases(warmth: Warmth) -> No
 @pytest.mark.parametrize(
     ("leases", "allowed", "question", "reason"),
     [
-        (1, None, {"exclusive": True}, "it has 1 lease, and the question wants it exclusively"),
-        (2, None, {"exclusive": True}, "it has 2 leases, and the question wants it exclusively"),
+        (1, None, {"exclusive": True}, "it has 1 lease, but the request is exclusive"),
+        (2, None, {"exclusive": True}, "it has 2 leases, but the request is exclusive"),
         (2, 2, {}, "it has 2 leases, and its limits.max_leases allows 2"),
     ],
 )
@@ -126,8 +126,8 @@ def test_what_is_asked_for_must_be_free_beside_the_model() -> None:
     fleet = a_fleet(a_live("one", [23.5], declares=[QWEN]), sizes=(took(10),))
     assert codes(ask_cold(fleet, min_free_vram_gb=23.5)) == {"one": "not_enough_vram"}
     (rejection,) = ask_cold(fleet, min_free_vram_gb=13.6).rejected
-    needs = "needs 10.0 (learned_elsewhere) and 13.6 beside it on one GPU"
-    assert rejection.reason == f"{needs}, has 23.5 free and 0.0 reclaimable (GiB)"
+    needs = "needs 10.0 GiB (learned_elsewhere) and 13.6 GiB beside it on one GPU"
+    assert rejection.reason == f"{needs}, has 23.5 GiB free and 0.0 GiB reclaimable"
     assert rejection.missing == pytest.approx(0.1)
     (one,) = ask_cold(fleet, min_free_vram_gb=13.5).candidates
     assert sum(share.size_bytes for share in one.shares) == 23.5 * GIB

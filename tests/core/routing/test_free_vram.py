@@ -89,5 +89,9 @@ def test_min_free_vram_is_measured_on_one_gpu() -> None:
     fleet = a_fleet(a_live("two", [2.1, 1.0], [a_model()]))
     assert names(ask(fleet, min_free_vram_gb=2.1)) == ["two"]
     ranking = ask(fleet, min_free_vram_gb=4)
-    assert ranking.rejected[0][:3] == ("two", "not_enough_vram", "needs 4, has 2.1 on its best GPU (GiB)")
+    assert ranking.rejected[0][:3] == (
+        "two",
+        "not_enough_vram",
+        "needs 4 GiB, has 2.1 GiB free on its best GPU",
+    )
     assert ranking.retry_after_s is None

@@ -139,7 +139,7 @@ def test_a_card_that_its_sidecar_does_not_show_is_unknown_and_not_absent() -> No
     assert free_gb(fleet) == {"one": None}
     assert ask(fleet, min_free_vram_gb=1).rejected[0][1:3] == (
         "vram_unknown",
-        "needs 1 (GiB), and its free GPU memory is unknown: its sidecar shows no such card",
+        "needs 1 GiB of VRAM, but how much is free is unknown: its sidecar shows no such card",
     )
     lost = on("one", {A: 20.0}, a_model(), gpus=(1,))
     assert lost.host
