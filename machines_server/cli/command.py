@@ -1,5 +1,6 @@
 """What all commands have in common: their help, with examples."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +11,35 @@ COMPLETE_VARIABLE = "_MACHINES_SERVER_COMPLETE"
 """Set by the completion scripts when they ask this program for completions."""
 Example = tuple[str, str]
 """What to type, and what that does."""
+_CLICK_MIN_WIDTH, _HELP_MIN_WIDTH = 50, 18
+
+
+class NarrowHelpFormatter(click.HelpFormatter):
+    """Writes help as click does, but also for terminals of less than 52 columns."""
+
+    def __init__(
+        self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None
+    ) -> None:
+        columns = shutil.get_terminal_size().columns - 2
+        if width is None and columns < _CLICK_MIN_WIDTH:
+            width = max(columns, _HELP_MIN_WIDTH)
+        super().__init__(indent_increment, width, max_width)
+
+    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of definitions, with more than half of the width for what is defined."""
+        super().write_dl(rows, min(col_max, self.width // 2 - col_spacing), col_spacing)
+
+
+class HelpContext(click.Context):
+    """The context of a command whose help fits narrow terminals."""
+
+    formatter_class = NarrowHelpFormatter
 
 
 class Command(click.Command):
     """A command whose help ends with examples."""
+
+    context_class = HelpContext
 
     def __init__(self, *args: Any, examples: Sequence[Example] = (), **named: Any) -> None:
         super().__init__(*args, **named)
@@ -26,6 +52,8 @@ class Command(click.Command):
 
 class CommandGroup(click.Group):
     """A command with commands of its own; its help ends with examples."""
+
+    context_class = HelpContext
 
     def __init__(self, *args: Any, examples: Sequence[Example] = (), **named: Any) -> None:
         super().__init__(*args, **named)

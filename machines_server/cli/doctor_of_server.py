@@ -53,7 +53,7 @@ def _fleet(fleet: Infrastructure) -> Iterator[Check]:
 
 
 def _machine(machine: MachineState) -> Check:
-    reason, hint = reason_and_hint(machine.status_reason, machine.ollama.get("message"))
+    reason, hint = reason_and_hint(machine.body)
     verdict = _VERDICTS.get(machine.status, "error")
     if verdict == "ok" and reason:
         verdict = "warning"

@@ -1,5 +1,6 @@
 """What several commands say of machines and models."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -32,9 +33,12 @@ def status_span(status: str) -> Span:
     return Span(status, STATUS_STYLES.get(status, "quiet"))
 
 
-def reason_and_hint(status_reason: str | None, message: str | None) -> tuple[str, str]:
+def reason_and_hint(machine: Mapping[str, Any]) -> tuple[str, str]:
     """Why a machine has its status, and the hint in its Ollama's message, which often repeats the reason."""
-    reason, message = status_reason or "", message or ""
+    reason, message = machine["status_reason"] or "", machine["ollama"]["message"] or ""
+    has_sidecar = (machine.get("network") or {}).get("sidecar") is not False
+    if machine["status"] == "offline" and machine["ollama"]["state"] == "busy" and has_sidecar:
+        return reason, ""  # the whole host keeps silent, so its Ollama is not just loading a model
     known = reason.rpartition(_OLLAMA)[2]
     if message and reason and message.startswith(known):
         return reason, message.removeprefix(known).removeprefix(":").strip()
@@ -54,15 +58,27 @@ def gpus(machine: dict[str, Any]) -> Sequence[dict[str, Any]]:
     return found
 
 
-def free_vram_text(machine: dict[str, Any]) -> str:
-    """The free VRAM of each GPU, such as `20 + 12 GiB`."""
-    free = [number(gpu["vram_free_gb"]) for gpu in gpus(machine)]
+def leased_vram(leases: Iterable[dict[str, Any]]) -> Mapping[str, float]:
+    """The GiB that leases reserve on each GPU, by its UUID."""
+    leased = Counter[str]()
+    for lease in leases:
+        for gpu in lease["gpus"]:
+            leased[gpu["uuid"]] += gpu["vram_gb"]
+    return leased
+
+
+def free_vram(machine: dict[str, Any], leased: Mapping[str, float]) -> list[float | None]:
+    """The GiB of each GPU that are neither used nor leased; None where unknown."""
+    return [
+        None if gpu["vram_free_gb"] is None else max(0.0, gpu["vram_free_gb"] - leased.get(gpu["uuid"], 0))
+        for gpu in gpus(machine)
+    ]
+
+
+def free_vram_text(machine: dict[str, Any], leased: Mapping[str, float]) -> str:
+    """The free VRAM of each GPU after leases, such as `20 + 12 GiB`."""
+    free = [number(one) for one in free_vram(machine, leased)]
     return f"{' + '.join(free)} GiB" if free else UNKNOWN
-
-
-def most_free_vram(machine: dict[str, Any]) -> float:
-    """The most GiB that are free on one GPU; -1 without a GPU whose memory is known."""
-    return max((gpu["vram_free_gb"] for gpu in gpus(machine) if gpu["vram_free_gb"] is not None), default=-1)
 
 
 def tags(machine: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from machines_server.cli.output import echo
 from machines_server.client import (
     DEFAULT_URL,
     BadRequest,
@@ -112,3 +113,13 @@ def unexpected_answers() -> Iterator[None]:
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         kind = type(error).__name__
         raise ServerError(f"the answer cannot be read ({kind}): is this a machines-server?") from error
+
+
+def listed(server: str, what: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A list of the server; empty, with the reason on standard error, if it cannot be had."""
+    try:
+        found: list[dict[str, Any]] = ask(server, f"/api/{what}", parameters)[what]
+    except ServerError as error:
+        echo(f"machines-server: {what} unknown: {error}", err=True)
+        return []
+    return found

@@ -1,6 +1,6 @@
 """The command that lists the machines: list."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -9,8 +9,9 @@ from machines_server.cli.command import command
 from machines_server.cli.completion_of_names import complete_machine_values
 from machines_server.cli.fleet_text import (
     STATUS_STYLES,
+    free_vram,
     free_vram_text,
-    most_free_vram,
+    leased_vram,
     names_text,
     status_span,
     tags,
@@ -20,6 +21,7 @@ from machines_server.cli.http import (
     RETRIES,
     ask,
     client_errors,
+    listed,
     server_option,
     unexpected_answers,
 )
@@ -40,13 +42,13 @@ _LIST_COLUMNS = (
     Column("LOADED", "wrap"),
     Column("WHY", "below"),
 )
-_SORT_KEYS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "name": lambda _machine: 0,
-    "role": lambda machine: str(machine["role"]),
-    "status": lambda machine: list(STATUS_STYLES).index(machine["status"]),
-    "free": lambda machine: -most_free_vram(machine),
-    "loaded": lambda machine: -len(machine["loaded_models"]),
-    "cpu": lambda machine: -(machine["telemetry"].get("cpu_percent") or 0),
+_SORT_KEYS: dict[str, Callable[[dict[str, Any], Mapping[str, float]], Any]] = {
+    "name": lambda _machine, _leased: 0,
+    "role": lambda machine, _leased: str(machine["role"]),
+    "status": lambda machine, _leased: list(STATUS_STYLES).index(machine["status"]),
+    "free": lambda machine, leased: -_most_free_vram(machine, leased),
+    "loaded": lambda machine, _leased: -len(machine["loaded_models"]),
+    "cpu": lambda machine, _leased: -(machine["telemetry"].get("cpu_percent") or 0),
 }
 
 
@@ -107,7 +109,7 @@ def list_machines(
 ) -> None:
     """List the machines: status, free VRAM, loaded models.
 
-    FREE VRAM is what is free on each GPU. The exit status is 1 if no machine matches.
+    FREE VRAM is what is free on each GPU, after leases. The exit status is 1 if no machine matches.
     """
     body = ask(server, "/api/infrastructure")
     fit = None if free_gib is None else _fit(server, free_gib)
@@ -119,11 +121,12 @@ def list_machines(
         and (not roles or str(machine["role"]) in roles)
         and (fit is None or machine["name"] in fit)
     ]
-    machines.sort(key=_SORT_KEYS[sort])
+    leased = leased_vram(listed(server, "leases", {}))
+    machines.sort(key=lambda machine: _SORT_KEYS[sort](machine, leased))
     if as_json:
         echo_json(machines)
     elif machines:
-        echo_lines(*table(_LIST_COLUMNS, [_row(machine) for machine in machines], output_width()))
+        echo_lines(*table(_LIST_COLUMNS, [_row(machine, leased) for machine in machines], output_width()))
     if not as_json:
         for problem in body["errors"]:
             echo(f"{problem['severity']}: {Problem(**problem)}", err=True)
@@ -144,12 +147,17 @@ def _fit(server: str, free_gib: float) -> set[str]:
     return {candidate["name"] for candidate in route.body["candidates"]}
 
 
-def _row(machine: dict[str, Any]) -> list[Span]:
+def _most_free_vram(machine: dict[str, Any], leased: Mapping[str, float]) -> float:
+    """The most GiB that are free on one GPU; -1 without a GPU whose memory is known."""
+    return max((free for free in free_vram(machine, leased) if free is not None), default=-1)
+
+
+def _row(machine: dict[str, Any], leased: Mapping[str, float]) -> list[Span]:
     return [
         Span(machine["name"]),
         Span(str(machine["role"])),
         status_span(machine["status"]),
-        Span(free_vram_text(machine)),
+        Span(free_vram_text(machine, leased)),
         Span(names_text(machine["loaded_models"])),
         Span(with_local_times(machine["status_reason"] or ""), "quiet"),
     ]

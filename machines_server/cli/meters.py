@@ -4,7 +4,8 @@ from typing import Any
 
 from machines_server.cli.output import is_encodable
 from machines_server.cli.terminal.figures import UNKNOWN, duration, gib, number, with_unit
-from machines_server.cli.terminal.spans import Line, Span, Style, cut_line
+from machines_server.cli.terminal.spans import Line, Span, Style, cut_line, display_width, wrap
+from machines_server.core.text import printable
 
 _BAR, _PLAIN_BAR = ("█", "░"), ("#", ".")
 _BAR_WIDTH, _METER_TITLE_WIDTH = 20, 8
@@ -47,10 +48,23 @@ def hardware_lines(telemetry: dict[str, Any], width: int | None) -> list[Line]:
         lines += _gpu_lines(gpu)
     for gpu in telemetry.get("gpu_unreadable", ()):
         index = "?" if gpu["index"] is None else gpu["index"]
-        lines.append([Span(f"GPU {index} cannot be read: {gpu['reason']}", "bad")])
+        text = f"cannot be read: {gpu['reason']}"
+        lines.append([Span(f"{f'GPU {index} ':{_METER_TITLE_WIDTH}}", "bad"), Span(text, "bad")])
     if telemetry["uptime_s"] is not None:
-        lines.append([Span(f"{'up for':{_METER_TITLE_WIDTH}}{duration(telemetry['uptime_s'])}")])
-    return lines if width is None else [cut_line(line, width) for line in lines]
+        lines.append([Span(f"{'up for':{_METER_TITLE_WIDTH}}"), Span(duration(telemetry["uptime_s"]))])
+    return lines if width is None else [part for line in lines for part in _wrapped(line, width)]
+
+
+def _wrapped(line: Line, width: int) -> list[Line]:
+    """The line or, if it takes more than `width` columns, its bar and its text below each other."""
+    if sum(display_width(span.text) for span in line) <= width:
+        return [line]
+    title, *bars, text = line
+    parts = wrap(printable(text.text).strip(), width - _METER_TITLE_WIDTH)
+    indented = [[Span(" " * _METER_TITLE_WIDTH), text._replace(text=part)] for part in parts]
+    if bars:
+        return [cut_line([title, *bars], width), *indented]
+    return [[title, indented[0][1]], *indented[1:]]
 
 
 def _line(title: str, part: float | None, text: str) -> Line:
@@ -79,5 +93,5 @@ def _gpu_lines(gpu: dict[str, Any]) -> list[Line]:
     about = ", ".join([gpu["model"] or "unknown model", *filter(None, figures)])
     return [
         _line(f"GPU {gpu['index']}", share(gpu["vram_used_gb"], gpu["vram_total_gb"]), memory),
-        [Span(f"{'':{_METER_TITLE_WIDTH}}{about}{kind}")],
+        [Span(" " * _METER_TITLE_WIDTH), Span(f"{about}{kind}")],
     ]

@@ -18,15 +18,14 @@ from machines_server.cli.fleet_text import (
     status_span,
     tags,
 )
-from machines_server.cli.http import ask, machine_path, server_option, unexpected_answers
+from machines_server.cli.http import ask, listed, machine_path, server_option, unexpected_answers
 from machines_server.cli.leases import LEASE_COLUMNS, lease_row
 from machines_server.cli.meters import hardware_lines
-from machines_server.cli.output import as_json, echo, echo_json, echo_lines, output_width
+from machines_server.cli.output import as_json, echo_json, echo_lines, output_width
 from machines_server.cli.terminal.figures import UNKNOWN, age_s, date_time, duration, now, with_local_times
 from machines_server.cli.terminal.spans import Line, Span, Style, padded, wrap
 from machines_server.cli.terminal.table import Column, Row, table
 from machines_server.core.text import printable
-from machines_server.errors import ServerError
 
 _LIVE_KEYS = (
     "status",
@@ -70,8 +69,8 @@ def show(name: str, server: str, *, as_json: bool) -> None:
         return
     width = output_width()
     name = machine["name"]
-    changes = _listed(server, "events", {"machine": name, "type": list(STATUS_STYLES), "limit": 1})
-    here = [lease for lease in _listed(server, "leases", {}) if lease["machine"] == name]
+    changes = listed(server, "events", {"machine": name, "type": list(STATUS_STYLES), "limit": 1})
+    here = [lease for lease in listed(server, "leases", {}) if lease["machine"] == name]
     at = now()
     models = [model_row(model, at) for model in machine["ollama"]["models"]]
     leases = [lease_row(lease, at) for lease in here]
@@ -100,16 +99,6 @@ def _service_row(service: Mapping[str, Any], at: datetime) -> Row:
     )
 
 
-def _listed(server: str, what: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A list of the server; empty, with the reason on standard error, if it cannot be had."""
-    try:
-        found: list[dict[str, Any]] = ask(server, f"/api/{what}", parameters)[what]
-    except ServerError as error:
-        echo(f"machines-server: {what} unknown: {error}", err=True)
-        return []
-    return found
-
-
 def _head(machine: dict[str, Any], changes: list[dict[str, Any]], width: int | None) -> list[Line]:
     status, at = machine["status"], now()
     lines: list[Line] = [
@@ -121,7 +110,7 @@ def _head(machine: dict[str, Any], changes: list[dict[str, Any]], width: int | N
         lines += _entry("since", f"{date_time(began)}, for {duration(age_s(began, at))}", width)
     for title, text in zip(
         ("why", "hint"),
-        reason_and_hint(machine["status_reason"], machine["ollama"]["message"]),
+        reason_and_hint(machine),
         strict=True,
     ):
         if text:

@@ -2,13 +2,20 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from machines_server.cli.command import command
-from machines_server.cli.fleet_text import STATUS_STYLES, free_vram_text, gpus, names_text, status_span
+from machines_server.cli.fleet_text import (
+    STATUS_STYLES,
+    free_vram_text,
+    gpus,
+    leased_vram,
+    names_text,
+    status_span,
+)
 from machines_server.cli.http import ask, server_option, unexpected_answers
 from machines_server.cli.live_screen import Key, LiveScreen
 from machines_server.cli.meters import bar, share
@@ -47,7 +54,7 @@ def top(server: str, interval_s: float) -> None:
 
     def fetch() -> dict[str, Any]:
         body: dict[str, Any] = ask(server, "/api/infrastructure")
-        return body
+        return body | {"leases": ask(server, "/api/leases")["leases"]}
 
     _Fleet(LiveScreen(fetch, interval_s), server).run()
 
@@ -88,7 +95,7 @@ class _Fleet:
         foot = f"{hidden} more: scroll with the arrow keys; " if hidden else ""
         return [
             *head,
-            *_table(shown, width),
+            *_table(shown, leased_vram(fleet["leases"]), width),
             [Span(cut(f"{foot}q quits", width), "quiet")],
         ][:height]
 
@@ -106,8 +113,9 @@ def _summary(fleet: dict[str, Any], width: int) -> list[Line]:
     return lines
 
 
-def _table(machines: Sequence[dict[str, Any]], width: int) -> list[Line]:
+def _table(machines: Sequence[dict[str, Any]], leased: Mapping[str, float], width: int) -> list[Line]:
     names = [printable(machine["name"]) for machine in machines]
+    free = [free_vram_text(machine, leased).removesuffix(" GiB") for machine in machines]
     widest = _WIDE_NAME_WIDTH if width >= _WIDE else _NAME_WIDTH
     name_width = min(widest, max([len("NAME"), *map(display_width, names)]))
     titles = (
@@ -116,17 +124,17 @@ def _table(machines: Sequence[dict[str, Any]], width: int) -> list[Line]:
         ("CPU", _PERCENT_WIDTH),
         ("RAM", _PERCENT_WIDTH),
         ("VRAM", _VRAM_WIDTH),
-        (_FREE, max([len(_FREE), *(len(_free(one)) for one in machines)])),
+        (_FREE, max([len(_FREE), *map(len, free)])),
     )
     heading = "  ".join(padded(title, size) for title, size in titles) + "  LOADED"
     rows = [
-        _row(machine, name, [size for _, size in titles])
-        for machine, name in zip(machines, names, strict=True)
+        _row(machine, name, free_text, [size for _, size in titles])
+        for machine, name, free_text in zip(machines, names, free, strict=True)
     ]
     return [[Span(cut(heading, width), "heading")], *(cut_line(row, width) for row in rows)]
 
 
-def _row(machine: dict[str, Any], name: str, widths: Sequence[int]) -> Line:
+def _row(machine: dict[str, Any], name: str, free: str, widths: Sequence[int]) -> Line:
     telemetry = machine["telemetry"] if machine["status"] == "online" else {}
     cpu = telemetry.get("cpu_percent")
     ram = share(telemetry.get("ram_used_gb"), telemetry.get("ram_total_gb"))
@@ -147,15 +155,10 @@ def _row(machine: dict[str, Any], name: str, widths: Sequence[int]) -> Line:
         gap,
         *bar(_vram(machine), widths[4]),
         gap,
-        Span(padded(_free(machine), widths[5])),
+        Span(padded(free, widths[5])),
         gap,
         what,
     ]
-
-
-def _free(machine: dict[str, Any]) -> str:
-    """The free VRAM of each GPU, without the unit."""
-    return free_vram_text(machine).removesuffix(" GiB")
 
 
 def _percent(value: float | None) -> str:

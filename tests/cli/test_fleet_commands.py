@@ -81,7 +81,7 @@ def test_list_is_filtered_and_sorted(fleet: RunningServer) -> None:
     assert reserved.stderr.endswith("No machine matches.\n")
     assert names(ask(fleet, "list", "--sort", "free"))[0] == "workstation"
     assert names(ask(fleet, "list", "--sort", "status"))[-1] == "attic"
-    assert "21 + 28 GiB" in ask(fleet, "list")
+    assert "21 + 26 GiB" in ask(fleet, "list")
 
 
 def test_list_without_a_match_is_a_negative_answer_with_a_suggestion(fleet: RunningServer) -> None:

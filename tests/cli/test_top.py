@@ -35,7 +35,7 @@ def test_the_table_is_redrawn_in_place_until_q_is_typed(fleet: RunningServer) ->
         assert re.match(r"\d\d:\d\d:\d\d  2 online  1 offline", lines[0])
         assert lines[1].split()[:3] == ["NAME", "STATUS", "CPU"]
         assert [line.split()[0] for line in lines[2:-1]] == ["attic", f"{LONG[:15]}…", "workstation"]
-        assert "21 + 28" in lines[4]
+        assert "21 + 26" in lines[4]
         assert all(len(line) <= 80 for line in lines)
         terminal.wait_for(r"q quits")  # again, by itself
         assert terminal.settings() != before

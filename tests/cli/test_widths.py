@@ -57,6 +57,23 @@ def test_every_command_fits_the_terminal(commands: Commands, columns: int) -> No
             assert [line for line in shown if columns_of(line) > columns] == [], words
 
 
+@pytest.mark.parametrize("columns", [32, 40, 60])
+def test_help_fits_the_terminal(commands: Commands, columns: int) -> None:
+    for words in ((), ("ps",), ("events",), ("leases", "release")):
+        help_text = commands.run_in_terminal(*words, "--help", columns=columns).plain
+        described = help_text.partition("\n\n")[2].partition("Examples:")[0]  # what is typed is not broken
+        assert described, help_text
+        assert [line for line in described.splitlines() if columns_of(line) > columns] == [], words
+
+
+def test_what_show_says_of_the_hardware_is_not_cut(commands: Commands) -> None:
+    shown = commands.run_in_terminal("show", "workstation", columns=40).plain
+    hardware = shown.partition("Hardware now")[2].partition("Models in memory")[0]
+    assert "…" not in hardware
+    assert "21 GiB free of 24 GiB" in " ".join(hardware.split())
+    assert "28 GiB free of 48 GiB" in " ".join(hardware.split())
+
+
 def test_a_pipe_gets_whole_tables_without_colours(fleet: RunningServer) -> None:
     with Commands(**fleet.settings, MACHINES_URL=fleet.url, COLUMNS="20") as commands:
         for words in COMMANDS:
