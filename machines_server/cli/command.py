@@ -1,7 +1,7 @@
 """What all commands have in common: their help, with examples."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -25,7 +25,7 @@ class NarrowHelpFormatter(click.HelpFormatter):
             width = max(columns, _HELP_MIN_WIDTH)
         super().__init__(indent_increment, width, max_width)
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write a list of definitions, with more than half of the width for what is defined."""
         super().write_dl(rows, min(col_max, self.width // 2 - col_spacing), col_spacing)
 
