@@ -164,7 +164,6 @@ def test_who_leaves_while_waiting_for_a_lease_gets_none(open_server: RunningServ
         list(pool.map(leave, range(8)))
     wait_until(lambda: open_server.open_connections() <= before)
     assert held.structured_content
-    # At once, since gunicorn itself ends a request some seconds after its client has left.
     requests.delete(f"{open_server.url}/api/leases/{held.structured_content['lease']}", timeout=20)
     last = {"model": MODEL, "exclusive": True, "wait_s": 10, "holder": "last"}
     granted = call(open_server, {"tool": "lease_machine", "args": last}).json()["result"]
