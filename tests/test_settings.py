@@ -85,6 +85,7 @@ READS_THE_ENVIRONMENT = {
     "cli/leased_command.py",  # hands it to the command
     "cli/output.py",  # NO_COLOR and TERM
     "cli/top.py",
+    "process/tracing.py",  # OpenTelemetry's own variables
     "web/prometheus_api.py",  # WSGI's, of a request
 }
 READS_SETTINGS = {"cli/installation.py", "cli/doctor.py", "process/gunicorn_conf.py"}

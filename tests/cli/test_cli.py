@@ -166,7 +166,7 @@ def test_doctor_asks_the_server_that_is_named(server: RunningServer, fakes: Fake
         assert f"ok    server: {server.url}, version 0.1.0: ok" in done.stdout
         assert "ok    poller: running" in done.stdout
         assert "ok    one: online" in done.stdout
-        assert "FAIL  two: offline: sidecar: " in done.stdout
+        assert "FAIL  two: offline: sidecar and ollama: " in done.stdout
     (server.machines / "two.yaml").unlink()
     server.write("bad.yaml", "name: bad\n")
     wait_until(lambda: "two" not in server.fleet())

@@ -151,7 +151,7 @@ def machine(**changes: Any) -> dict[str, Any]:
 def test_no_word_of_a_machine_forges_a_row_of_the_list(fakes: FakeFleet) -> None:
     texts = {"name": NASTY, "role": NASTY, "status_reason": NASTY, "loaded_models": [NASTY]}
     problem = {"file": NASTY, "message": NASTY, "line": 1, "column": 2, "key": NASTY, "severity": "error"}
-    body = {"machines": [machine(**texts), machine()], "errors": [problem]}
+    body = {"machines": [machine(**texts), machine()], "errors": [problem], "leases": []}
     done = command("list", "--server", answering(fakes, body).url(""))
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 3

@@ -18,7 +18,7 @@ SIMILAR = "has no effect and looks like"
         ("limits:\n  reserved_vram_gb: 4\n", "limits.reserved_vram_gb", 8, 3, "reserve_vram_gb"),
         ("runtimes:\n  - kind: vllm\n    hots: h\n    prot: 1\n", "runtimes[0].prot", 10, 5, "port"),
         ("runtimes: [{}, {model: [m]}]\n", "runtimes[1].model", 7, 17, "models"),
-        ("services: [{name: a, Port: 80}]\n", "services[0].Port", 7, 22, "port"),
+        ("services: [{name: a, port: 1, Path: /}]\n", "services[0].Path", 7, 31, "path"),
         ("limit: {max_leases: 2}\n", "limit", 7, 1, "limits"),
         ("runtime: [{kind: vllm}]\n", "runtime", 7, 1, "runtimes"),
     ],
@@ -69,7 +69,7 @@ def test_a_required_key_that_is_misspelt_is_missing_and_the_misspelt_one_is_name
         ("notes:\n  - {hf: {apiKey: hunter2}}\n", "notes[0].hf.apiKey", 8, 11),
         ("HF_TOKEN: hunter2\n", "HF_TOKEN", 7, 1),
         ("private key: |\n  hunter2\n", "private key", 7, 1),
-        ("services: [{name: a, client-secret: hunter2}]\n", "services[0].client-secret", 7, 22),
+        ("services: [{name: a, port: 1, client-secret: hunter2}]\n", "services[0].client-secret", 7, 31),
         ("a: {b: {c: {d: {e: {passphrase: hunter2}}}}}\n", "a.b.c.d.e.passphrase", 7, 21),
     ],
 )
