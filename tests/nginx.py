@@ -1,16 +1,14 @@
 """The real nginx, before an Ollama with TLS, a path and a secret, or before this server."""
 
 import ssl
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import requests
 
 from tests.certificates import certificate_for
-from tests.fakes import wait_until
 from tests.ports import free_port
+from tests.programs import Program
 from tests.tools import tool
 
 _CONFIG = """
@@ -47,50 +45,25 @@ _LOCATION = """
 """
 
 
-class Nginx:
+class Nginx(Program):
     """An nginx that runs as a context manager; subclasses say what it serves and when it does."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        self.port, self._folder, self._log = free_port(), folder, folder / "nginx.log"
-        self._process: subprocess.Popen[bytes]
+        super().__init__(folder / "nginx.log")
+        self.port, self._folder = free_port(), folder
 
     def asked(self) -> list[str]:
         """One line for each request: protocol, request, status and Authorization."""
         return (self._folder / "access.log").read_text().splitlines()
 
-    def __enter__(self) -> Self:
+    def _start(self) -> Sequence[str]:
         config = self._folder / "nginx.conf"
         config.write_text(_CONFIG.format(folder=self._folder, server=self._server()))
-        words = [tool("nginx"), "-p", str(self._folder), "-e", "stderr", "-c", str(config)]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(words, stderr=log, stdout=log)
-        try:
-            wait_until(self._answers, 60)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-    def _answers(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
-        return self._serves()
+        return [tool("nginx"), "-p", str(self._folder), "-e", "stderr", "-c", str(config)]
 
     def _server(self) -> str:
         """The configuration of what it serves."""
-        raise NotImplementedError
-
-    def _serves(self) -> bool:
-        """Return whether it serves that yet."""
         raise NotImplementedError
 
 
@@ -122,7 +95,7 @@ class TlsProxy(Nginx):
         )
         return server.format(port=self.port, certificate=certificate, key=certificate.with_suffix(".key"))
 
-    def _serves(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             ssl.get_server_certificate(("127.0.0.1", self.port), timeout=5)
         except OSError:

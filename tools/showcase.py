@@ -194,7 +194,7 @@ class ShowcaseHost:
         fast = 0.5 + 0.5 * math.sin(at / 410 + 3 * self._phase + 2 * index) * math.sin(
             at / 1370 + self._phase
         )
-        noise = Random(f"{self._phase} {index} {at // 60}").gauss(0, 0.22)  # noqa: S311
+        noise = Random(f"{self._phase} {index} {at // 60}").gauss(0, 0.22)  # noqa: S311  for pictures
         share = self._shown.activity * (0.35 + 0.5 * slow + 0.6 * (fast - 0.5)) + noise
         return min(1.0, max(0.0, share))
 

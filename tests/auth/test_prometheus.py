@@ -11,7 +11,7 @@ from tests.exposition.reading import Exposition
 METRICS, TARGETS = "/metrics", "/api/prometheus/sd"
 SECRETS = (b"secret-machine", b"24GB consumer GPU")
 OF_FLEET = b'machines_up{machine="secret-machine"} 1'
-TOKEN = "s3cret-token"  # noqa: S105
+TOKEN = "s3cret-token"  # noqa: S105  what the test puts into the file
 
 
 @pytest.fixture

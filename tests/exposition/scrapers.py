@@ -1,15 +1,14 @@
 """Prometheus and VictoriaMetrics as operators run them, with the configuration in deploy/."""
 
 import re
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import requests
 
-from tests.fakes import wait_until
 from tests.ports import free_port
+from tests.programs import Program
 from tests.tools import tool
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -25,29 +24,17 @@ def adapted(file: Path, server: str, token: Path) -> str:
     return text.replace("machines.token", str(token))
 
 
-class Scraper:
+class Scraper(Program):
     """A program with the API of Prometheus, as a context manager."""
 
     def __init__(self, folder: Path, *words: str) -> None:
         folder.mkdir()
+        super().__init__(folder / "log")
         self.port, self._folder, self._words = free_port(), folder, words
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
-        words = [word.format(port=self.port, folder=self._folder) for word in self._words]
-        with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log)
-        try:
-            wait_until(self._is_there)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._end()
+    def _start(self) -> Sequence[str]:
+        return [word.format(port=self.port, folder=self._folder) for word in self._words]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series that an expression gives now."""
@@ -66,20 +53,11 @@ class Scraper:
         assert len(values) == len(found), f"{metric}: two series have the same {labels}"
         return values
 
-    def log(self) -> str:
-        """What it has written."""
-        return (self._folder / "log").read_text()
-
-    def _is_there(self) -> bool:
-        assert self._process.poll() is None, self.log()
+    def _is_ready(self) -> bool:
         try:
             return requests.get(f"{self.url}/-/healthy", timeout=10).ok
         except requests.ConnectionError:
             return False
-
-    def _end(self) -> None:
-        self._process.terminate()
-        self._process.wait(60)
 
 
 def prometheus(folder: Path, server: str, token: Path) -> Scraper:

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,11 @@ def scrape(server: RunningServer) -> Exposition:
     answer = server.get("/metrics")
     assert answer.headers["Content-Type"] == TEXT_TYPE
     return Exposition(answer.text)
+
+
+def has_replaced(server: RunningServer, workers: set[int]) -> bool:
+    """Return whether none of those workers answers any more."""
+    return not workers & set(answering(server))
 
 
 def answering(server: RunningServer) -> list[int]:
@@ -144,7 +150,7 @@ def test_nothing_is_lost_or_counted_twice_over_workers_that_are_killed(tmp_path:
             if number:
                 for pid in before:
                     os.kill(pid, number)
-                wait_until(lambda before=before: not before & set(answering(server)))  # type: ignore[misc]
+                wait_until(partial(has_replaced, server, before))
         server.process.send_signal(signal.SIGHUP)
         old = set(answering(server))
         wait_until(lambda: len(answering(server)) == 2 and not old & set(answering(server)))

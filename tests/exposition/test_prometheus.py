@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,9 +77,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         wait_until(lambda: "lease" in scraped.ask("POST", "/api/leases", lease))
         send(scraped.port, "GET", FLEET)  # refused, since nobody has signed it
         for scraper in both:
-            wait_until(lambda scraper=scraper: len(scraper.query("machines_up == 1")) == SIDECARS)  # type: ignore[misc]
+            wait_until(partial(finds, scraper, "machines_up == 1", SIDECARS))
             # One more than there are files of sidecars answers: the server.
-            wait_until(lambda scraper=scraper: len(scraper.query("up == 1")) == SIDECARS + 1)  # type: ignore[misc]
+            wait_until(partial(finds, scraper, "up == 1", SIDECARS + 1))
         yield scraped
 
 
@@ -166,6 +167,11 @@ def expressions() -> dict[str, str]:
     }
 
 
+def finds(scraper: Scraper, expression: str, number: int) -> bool:
+    """Return whether an expression gives that many series."""
+    return len(scraper.query(expression)) == number
+
+
 def has_figures(scraper: Scraper, expression: str) -> bool:
     expression = expression.replace("$machine", ".*").replace("$__rate_interval", "1m")
     return any(one["value"][1] != "NaN" for one in scraper.query(expression))
@@ -199,7 +205,9 @@ def test_the_machine_variable_of_the_board_lists_all_machines(scraped: Scraped) 
     (variable,) = (
         one for one in json.loads(BOARD.read_text())["templating"]["list"] if one["name"] == "machine"
     )
-    metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"]).groups()  # type: ignore[union-attr]
+    found = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"])
+    assert found
+    metric, label = found.groups()
     assert {labels[0] for labels in scraped.prometheus.values(metric, label)} == set(scraped.machines())
 
 
@@ -207,7 +215,7 @@ def test_the_queries_of_the_page_have_answers(scraped: Scraped) -> None:
     (queries,) = re.findall(r"```promql\n(.*?)```", page("prometheus.md"), re.DOTALL)
     for query in filter(None, queries.splitlines()):
         if not query.startswith("#"):
-            wait_until(lambda query=query: has_figures(scraped.prometheus, query))  # type: ignore[misc]
+            wait_until(partial(has_figures, scraped.prometheus, query))
 
 
 def test_the_rules_are_loaded_and_one_of_them_is_pending(scraped: Scraped) -> None:
