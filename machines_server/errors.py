@@ -8,6 +8,7 @@ MachinesError
  |    +-- DamagedStoreError  its file is damaged
  |    +-- LockedError        another program has it locked
  |    +-- MigrationError     this version cannot use its schema
+ |    +-- UnreachableStoreError  no server of the database answers
  |    +-- UnfitError         the file system, or SQLite, lacks what it needs
  +-- BadParameterError   a parameter of a request is invalid
  +-- UnknownMachineError no machine has or had that name
@@ -72,6 +73,10 @@ class DamagedStoreError(StoreError):
 
 class LockedError(StoreError):
     """Another program has locked a database for too long."""
+
+
+class UnreachableStoreError(StoreError):
+    """No server of a database that several servers share can be asked now."""
 
 
 class MigrationError(StoreError):

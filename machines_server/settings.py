@@ -17,6 +17,7 @@ from machines_server.errors import SettingsError
 
 _SECONDS = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
 _AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+_SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -62,6 +63,20 @@ def _parse_agents(text: object) -> object:
     return names
 
 
+def _parse_database(text: object) -> object:
+    """Check that a URL is one of PostgreSQL that names a host."""
+    parts = urlsplit(str(text))
+    if parts.scheme not in ("postgresql", "postgres") or not parts.netloc.rpartition("@")[2].strip("/:"):
+        raise ValueError("a URL such as postgresql://machines@db1,db2/machines")
+    return text
+
+
+def _parse_site(text: object) -> object:
+    if not _SITE.fullmatch(str(text)):
+        raise ValueError("a name of up to 64 letters, digits, `.`, `_` and `-`")
+    return text
+
+
 def _parse_key_server(text: object) -> object:
     """Check that a URL is one of HTTP without query, fragment or credentials."""
     parts = urlsplit(str(text))
@@ -76,8 +91,14 @@ Span = Annotated[timedelta, BeforeValidator(_parse_span), Field(gt=timedelta(0))
 Port = Annotated[int, Field(ge=1, le=65535)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
 KeyServerUrl = Annotated[str, BeforeValidator(_parse_key_server)]
+EngineUrl = Annotated[str, BeforeValidator(_parse_key_server)]
+DatabaseUrl = Annotated[str, BeforeValidator(_parse_database)]
+Site = Annotated[str, BeforeValidator(_parse_site)]
 Agents = Annotated[tuple[str, ...], BeforeValidator(_parse_agents)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_parse_hosts)]
+
+
+_CLUSTER = "database_url", "remote_write_url", "query_url"
 
 
 class Settings(BaseModel):
@@ -147,6 +168,22 @@ class Settings(BaseModel):
         2, ge=0.1, le=60, allow_inf_nan=False, description="seconds to wait for the key-server"
     )
 
+    database_url: DatabaseUrl | None = Field(
+        None, description="PostgreSQL that several servers share, for the present, leases and events"
+    )
+    database_password_file: Path | None = Field(None, description="file of its password")
+    remote_write_url: EngineUrl | None = Field(
+        None, description="where samples are written by Prometheus remote write"
+    )
+    remote_write_credential_file: Path | None = Field(
+        None, description="file of the credential that this needs"
+    )
+    query_url: EngineUrl | None = Field(
+        None, description="where they are queried with PromQL; the part before `/api/v1`"
+    )
+    query_credential_file: Path | None = Field(None, description="file of the credential that this needs")
+    site: Site = Field("default", description="the fleet of this server, among those in one database")
+
     @model_validator(mode="after")
     def _timeout_fits_the_interval(self) -> Self:
         if self.poll_timeout_s >= self.poll_interval_s:
@@ -173,6 +210,15 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _several_servers_have_all_they_need(self) -> Self:
+        """The present and the past go together, or there would be two pasts."""
+        wanted = {variable(name): getattr(self, name) for name in _CLUSTER}
+        missing = [name for name, value in wanted.items() if value is None]
+        if len(missing) not in (0, len(wanted)):
+            raise ValueError(f"{', '.join(wanted)} go together: {' and '.join(missing)} must be set, too")
+        return self
+
+    @model_validator(mode="after")
     def _coarser_is_kept_longer(self) -> Self:
         """Answers use the coarsest samples that suffice, so those must be kept longest."""
         if not self.retention_raw <= self.retention_1m <= self.retention_1h:
@@ -182,6 +228,11 @@ class Settings(BaseModel):
             )
             raise ValueError(f"{', '.join(spans)}: none may be shorter than the one before")
         return self
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether several servers share a database."""
+        return self.database_url is not None
 
     @property
     def telemetry_db(self) -> Path:
@@ -267,8 +318,14 @@ def _sentence(error: dict[str, object], given: Mapping[str, str]) -> str:
     if not isinstance(location, tuple) or not location:
         return message
     name = str(location[0])
-    value = given[name] if given[name].isprintable() else repr(given[name])
+    value = _shown(given[name])
     return f"{variable(name)}={value} is refused: it must be {_range(name) or message}"
+
+
+def _shown(value: str) -> str:
+    """A value for a message: printable, and without the password of a URL."""
+    hidden = re.sub(r"(://[^/@]*:)[^/]*@", r"\1***@", value)
+    return hidden if hidden.isprintable() else repr(hidden)
 
 
 def _range(name: str) -> str | None:

@@ -11,6 +11,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.fakes import FakeFleet
+from tests.postgres import Postgres, folder_of_postgres
 from tests.running import RunningServer
 from tests.tools import summary
 
@@ -68,6 +69,13 @@ def fakes() -> Iterator[FakeFleet]:
 def server(tmp_path: Path) -> Iterator[RunningServer]:
     """A running server that polls every second and knows no machine yet."""
     with RunningServer(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests of this process, each of which makes its own database."""
+    with folder_of_postgres() as folder, Postgres(folder / "data") as running:
         yield running
 
 

@@ -49,6 +49,18 @@ DEFAULTS: dict[str, Any] = {
     "AUTH_OBSERVE_LOG": Path("logs/auth-observe.log"),
     "MACHINES_METRICS_TOKEN_FILE": None,
     "AUTH_VERIFY_TIMEOUT": 2,
+    "MACHINES_DATABASE_URL": None,
+    "MACHINES_DATABASE_PASSWORD_FILE": None,
+    "MACHINES_REMOTE_WRITE_URL": None,
+    "MACHINES_REMOTE_WRITE_CREDENTIAL_FILE": None,
+    "MACHINES_QUERY_URL": None,
+    "MACHINES_QUERY_CREDENTIAL_FILE": None,
+    "MACHINES_SITE": "default",
+}
+CLUSTER = {
+    "MACHINES_DATABASE_URL": "postgresql://machines@db1,db2:5433/machines",
+    "MACHINES_REMOTE_WRITE_URL": "http://vm:8428/api/v1/write",
+    "MACHINES_QUERY_URL": "http://vm:8428",
 }
 
 
@@ -193,7 +205,14 @@ SPAN = "must be a number of up to six digits and one of s, m, h, d, y, such as 4
             ["keys", "ftp://keys", "http://", "http://keys?a", "http://keys#a"],
             "a URL such as https://keys.example.com",
         ),
-        ("KEY_SERVER_URL", ["http://user@keys", "http://user:password@keys"], "without user and password"),
+        ("KEY_SERVER_URL", ["http://user@keys"], "without user and password"),
+        ("MACHINES_QUERY_URL", ["vm:8428", "http://vm?x=1", "http://"], "a URL such as"),
+        (
+            "MACHINES_DATABASE_URL",
+            ["db", "mysql://db/x", "postgresql:///machines", "postgresql://user@/x", "host=db"],
+            "a URL such as postgresql://",
+        ),
+        ("MACHINES_SITE", ["a b", "-a", "a/b", "x" * 65, "ü"], "a name of up to 64"),
     ],
 )
 def test_a_bad_value_is_one_line_with_variable_value_and_what_is_allowed(
@@ -203,6 +222,27 @@ def test_a_bad_value_is_one_line_with_variable_value_and_what_is_allowed(
         message = refusal(**{name: text, **ROOM.get(name, {})})
         assert message.startswith(f"{name}={text} is refused: it must be ")
         assert allowed in message
+
+
+def test_a_password_in_a_url_is_not_repeated() -> None:
+    for name, url in (
+        ("KEY_SERVER_URL", "http://u:secret@keys"),
+        ("MACHINES_DATABASE_URL", "x://u:secret@db"),
+    ):
+        message = refusal(**{name: url})
+        assert message.startswith(f"{name}={url.replace('secret', '***')} is refused")
+        assert "secret" not in message
+
+
+@pytest.mark.parametrize("missing", CLUSTER)
+def test_what_several_servers_share_goes_together(missing: str) -> None:
+    some = {name: text for name, text in CLUSTER.items() if name != missing}
+    assert refusal(**some) == (
+        "MACHINES_DATABASE_URL, MACHINES_REMOTE_WRITE_URL, MACHINES_QUERY_URL go together:"
+        f" {missing} must be set, too"
+    )
+    assert not load_settings({})[0].is_cluster
+    assert load_settings(CLUSTER)[0].is_cluster
 
 
 def test_what_is_coarser_is_kept_as_long_as_what_is_finer() -> None:

@@ -1,15 +1,14 @@
 """Migrating a database to this version's schema by numbered SQL files, each applied in a transaction."""
 
-import hashlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from machines_server.errors import MigrationError
+from machines_server.store.migration_files import Migration, check_applied, migrations_in
 from machines_server.store.sqlite.connection import is_empty_file, open_reader, open_writer, transaction
 from machines_server.store.sqlite.failures import store_errors
 
@@ -21,30 +20,9 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 Open = Callable[[Path], sqlite3.Connection]
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One numbered file: 0001_samples.sql has version 1."""
-
-    version: int
-    name: str
-    sql: str
-
-    @property
-    def sha256(self) -> str:
-        """The checksum that a database records for each applied migration."""
-        return hashlib.sha256(self.sql.encode()).hexdigest()
-
-
 def known_migrations(folder: Traversable | None = None) -> list[Migration]:
     """The migrations of this version, in order."""
-    folder = folder or files("machines_server.migrations")
-    found = sorted((one for one in folder.iterdir() if one.name.endswith(".sql")), key=lambda one: one.name)
-    known = [Migration(int(one.name[:4]), one.name, one.read_text("utf-8")) for one in found]
-    if [one.version for one in known] != list(range(1, len(known) + 1)):
-        raise MigrationError(
-            "the migrations of this installation are not numbered without gaps; reinstall it"
-        )
-    return known
+    return migrations_in(folder or files("machines_server.migrations"))
 
 
 def migrate(
@@ -111,18 +89,7 @@ def _applied(connection: sqlite3.Connection, known: list[Migration]) -> int:
     rows = connection.execute(
         "SELECT version, name, sha256 FROM schema_migrations ORDER BY version"
     ).fetchall()
-    for number, (version, name, sha256) in enumerate(rows):
-        if number >= len(known):
-            raise MigrationError(
-                f"the database is newer than this version: it has {name}, which is not known here; "
-                "install the newer version or restore a backup"
-            )
-        if (version, name, sha256) != (known[number].version, known[number].name, known[number].sha256):
-            raise MigrationError(
-                f"the database was created with another {name} than the one installed; "
-                "install the version that created it or restore a backup"
-            )
-    return len(rows)
+    return check_applied(rows, known)
 
 
 def _statements(script: str) -> Iterator[str]:

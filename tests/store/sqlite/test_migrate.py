@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from machines_server.errors import MigrationError, StoreError
+from machines_server.store.migration_files import Migration
 from machines_server.store.sqlite.connection import open_writer
-from machines_server.store.sqlite.migrate import Migration, known_migrations, migrate, pending
+from machines_server.store.sqlite.migrate import known_migrations, migrate, pending
 
 FIRST = Migration(1, "0001_one.sql", "CREATE TABLE one (x INTEGER) STRICT;\n")
 SECOND = Migration(2, "0002_two.sql", "CREATE TABLE two (x INTEGER) STRICT;\nINSERT INTO two VALUES (1);\n")

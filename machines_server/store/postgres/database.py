@@ -1,0 +1,170 @@
+"""Connections to PostgreSQL for the threads of one process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import conninfo, pq
+from psycopg_pool import ConnectionPool
+
+from machines_server.errors import StoreError, UnreachableStoreError
+from machines_server.store.postgres.deadlines import Deadlines
+from machines_server.store.postgres.failures import store_errors
+
+DEADLINE_S = 5.0
+"""How long a transaction may take."""
+CONNECT_WAIT_S = 3.0
+"""How long a call waits for a connection."""
+_MAX_IDLE_S = 60.0
+_OLDEST_VERSION = 13_00_00
+_LINE: dict[str, Any] = {
+    "target_session_attrs": "read-write",
+    "connect_timeout": 2,
+    "application_name": "machines-server",
+    "keepalives": 1,
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 3000,
+}
+"""What a URL need not say: only a primary will do, and a cut line is noticed within seconds."""
+_SERVER_SIDE = (
+    "SET statement_timeout = '10s'; SET lock_timeout = '3s'; SET idle_in_transaction_session_timeout = '10s';"
+    " SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2"
+)
+"""For a server that a role or a cut line would keep waiting for hours; a pooler keeps no such settings."""
+
+Row = tuple[Any, ...]
+
+
+class Connection(psycopg.Connection[Row]):
+    """A connection that knows whether it goes through a pooler, and what was not replicated."""
+
+    is_pooled = False
+    """Whether a pooler such as PgBouncer stands between: then no state outlives a transaction."""
+    is_unreplicated = False
+    """Whether a transaction was committed only on this server although it should be on a standby, too."""
+
+
+class Database:
+    """A pool of connections, opened by the first call; for several threads, not for several processes."""
+
+    def __init__(self, url: str, password_file: Path | None = None, *, most: int = 8) -> None:
+        """At most so many connections; the password is read anew for each."""
+        self._url, self._password_file, self._most = url, password_file, most
+        self._lock = threading.Lock()
+        self._pool: ConnectionPool[Connection] | None = None
+        self._deadlines = Deadlines()
+
+    def connection_info(self) -> str:
+        """How to connect, with the password; raises StoreError."""
+        try:
+            given = conninfo.conninfo_to_dict(self._url)
+            if self._password_file is not None:
+                given["password"] = self._password_file.read_text("utf-8").strip("\r\n")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise StoreError(f"the file of the database's password cannot be read: {reason}") from error
+        except psycopg.Error as error:
+            raise StoreError("MACHINES_DATABASE_URL is not the URL of a PostgreSQL database") from error
+        return conninfo.make_conninfo("", **{**_LINE, **given})
+
+    @contextmanager
+    def transaction(self, deadline_s: float = DEADLINE_S) -> Iterator[Connection]:
+        """A transaction, committed when the block ends and rolled back if it raises; raises StoreError.
+
+        When an error hides whether it was committed, that is unknown to the caller, too.
+        """
+        with store_errors():
+            connection = self._begun(deadline_s)
+            try:
+                with self._deadlines.within(connection, deadline_s):
+                    try:
+                        yield connection
+                    except BaseException:
+                        if connection.info.transaction_status != pq.TransactionStatus.UNKNOWN:
+                            connection.execute("ROLLBACK")
+                        raise
+                    connection.execute("COMMIT")
+                if connection.is_unreplicated:
+                    connection.close()
+                    raise UnreachableStoreError(
+                        "PostgreSQL: its standby does not answer, so nothing can be promised"
+                    )
+            finally:
+                self._pool_of_connections().putconn(connection)
+
+    def close(self) -> None:
+        """Close all connections; the next call opens others."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close(timeout=1.0)
+
+    def connect(self) -> Connection:
+        """A connection of its own, outside of the pool; raises StoreError."""
+        with store_errors():
+            connection = Connection.connect(self.connection_info(), autocommit=True)
+            try:
+                _prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def _begun(self, deadline_s: float) -> Connection:
+        """A connection that has begun a transaction; those that broke while nobody used them are replaced."""
+        pool = self._pool_of_connections()
+        for _ in range(self._most + 1):
+            connection = pool.getconn(CONNECT_WAIT_S)
+            try:
+                with self._deadlines.within(connection, deadline_s):
+                    connection.execute("BEGIN")
+            except psycopg.OperationalError:
+                connection.close()
+                pool.putconn(connection)
+            except BaseException:
+                pool.putconn(connection)
+                raise
+            else:
+                return connection
+        raise UnreachableStoreError("PostgreSQL cannot be reached: it ends every connection")
+
+    def _pool_of_connections(self) -> ConnectionPool[Connection]:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ConnectionPool(
+                    self.connection_info,
+                    connection_class=Connection,
+                    kwargs={"autocommit": True},
+                    min_size=0,
+                    max_size=self._most,
+                    max_idle=_MAX_IDLE_S,
+                    configure=_prepare,
+                    timeout=CONNECT_WAIT_S,
+                    reconnect_timeout=CONNECT_WAIT_S,
+                    open=True,
+                )
+            return self._pool
+
+
+def _prepare(connection: Connection) -> None:
+    """Set up a new connection."""
+    if (version := connection.info.server_version) < _OLDEST_VERSION:
+        raise StoreError(f"PostgreSQL {version // 10_000} is too old: version 13 or later is needed")
+    ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
+    connection.is_pooled = pid != connection.info.backend_pid
+    if connection.is_pooled:
+        connection.prepare_threshold = None
+    else:
+        connection.execute(_SERVER_SIDE)
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        # A warning (01000) that comes with a COMMIT: it waited in vain for a standby.
+        if notice.sqlstate == "01000":
+            connection.is_unreplicated = True
+
+    connection.add_notice_handler(note)

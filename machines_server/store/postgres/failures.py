@@ -1,0 +1,44 @@
+"""Psycopg's errors as StoreError, told apart by their classes and codes, never by their messages."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from machines_server.core.text import printable
+from machines_server.errors import LockedError, StoreError, UnreachableStoreError
+
+ITEM_ERRORS = (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError)
+"""What one bad value causes; other errors concern the whole database."""
+_SLOW = errors.QueryCanceled, errors.LockNotAvailable, errors.DeadlockDetected
+_AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+    PoolTimeout,
+    PoolClosed,
+)
+_MAX_REASON_CHARACTERS = 200
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn errors of the database into StoreError."""
+    try:
+        yield
+    except _SLOW as error:
+        raise LockedError("PostgreSQL: a statement took too long, or waited too long for others") from error
+    except _AWAY as error:
+        raise UnreachableStoreError(f"PostgreSQL cannot be reached: {_reason(error)}") from error
+    except psycopg.Error as error:
+        raise StoreError(f"PostgreSQL refused a statement: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of a message, which has neither the password nor what a host has sent."""
+    lines = str(error).strip().splitlines()
+    reason = printable(lines[0])[:_MAX_REASON_CHARACTERS] if lines else type(error).__name__
+    code = getattr(error, "sqlstate", None)
+    return f"{type(error).__name__} ({code})" if code and not isinstance(error, _AWAY) else reason

@@ -1,0 +1,68 @@
+"""Migrating the database of several servers, by one of them at a time."""
+
+from importlib.resources import files
+
+from machines_server.errors import MigrationError
+from machines_server.store.migration_files import Migration, check_applied, migrations_in
+from machines_server.store.postgres.database import Connection, Database
+
+_TURN = "SELECT pg_advisory_xact_lock(7203571, 1)"
+"""Ends with the transaction, whatever becomes of the process."""
+_TABLE_OF_MIGRATIONS = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"""
+_EVERY_TABLE = """
+SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE relkind = 'r' AND nspname = current_schema"""
+_LONGEST_MIGRATION_S = 600.0
+
+
+def known_migrations() -> list[Migration]:
+    """The migrations of this version, in order."""
+    return migrations_in(files("machines_server.migrations") / "postgresql")
+
+
+def migrate(database: Database, known: list[Migration] | None = None) -> list[str]:
+    """Apply the missing migrations and return their names.
+
+    Raises MigrationError, before changing anything, if this version cannot use the database. Several servers
+    may call it at once.
+    """
+    known = known_migrations() if known is None else known
+    names = []
+    for migration in known[len(known) - len(pending(database, known)) :]:
+        with database.transaction(_LONGEST_MIGRATION_S) as connection:
+            connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+            connection.execute(_TURN)
+            connection.execute(_TABLE_OF_MIGRATIONS)
+            if _applied(connection, known) >= migration.version:
+                continue
+            connection.execute(migration.sql.encode())
+            connection.execute(
+                "INSERT INTO schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
+                (migration.version, migration.name, migration.sha256),
+            )
+        names.append(migration.name)
+    return names
+
+
+def pending(database: Database, known: list[Migration] | None = None) -> list[str]:
+    """The names of the migrations that the database lacks; raises MigrationError if it cannot be migrated."""
+    known = known_migrations() if known is None else known
+    with database.transaction() as connection:
+        return [one.name for one in known[_applied(connection, known) :]]
+
+
+def _applied(connection: Connection, known: list[Migration]) -> int:
+    tables = {name for (name,) in connection.execute(_EVERY_TABLE)}
+    if "schema_migrations" not in tables:
+        if tables:
+            raise MigrationError(
+                "the database has tables of something else; give machines-server one of its own"
+            )
+        return 0
+    rows = connection.execute(
+        "SELECT version, name, sha256 FROM schema_migrations ORDER BY version"
+    ).fetchall()
+    return check_applied([(version, name, sha256) for version, name, sha256 in rows], known)

@@ -1,0 +1,98 @@
+"""Connections to PostgreSQL: their deadlines, their errors, and what replaces those that break."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from machines_server.errors import LockedError, MigrationError, StoreError, UnreachableStoreError
+from machines_server.store.migration_files import Migration
+from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.migrate import known_migrations, migrate, pending
+from tests.ports import free_port
+from tests.postgres import Postgres
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Database]:
+    with closing(Database(postgres.new_database())) as opened:
+        yield opened
+
+
+def test_a_transaction_is_whole_or_not_at_all(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute("CREATE TABLE t (n integer)")
+        connection.execute("INSERT INTO t VALUES (1)")
+    with pytest.raises(StoreError), database.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (2)").fetchone()
+    with database.transaction() as connection:
+        assert connection.execute("SELECT n FROM t").fetchall() == [(1,)]
+
+
+def test_a_transaction_that_takes_too_long_ends(database: Database) -> None:
+    began = time.monotonic()
+    with pytest.raises(UnreachableStoreError), database.transaction(0.3) as connection:
+        connection.execute("SELECT pg_sleep(60)")
+    assert time.monotonic() - began < 10
+    with database.transaction() as connection:
+        connection.execute("SELECT 1")
+
+
+def test_who_waits_for_a_lock_for_too_long_is_told_so(database: Database) -> None:
+    with database.transaction() as holding:
+        holding.execute("LOCK TABLE machine")
+        with pytest.raises(LockedError), database.transaction() as waiting:
+            waiting.execute("SET LOCAL lock_timeout = '50ms'; SELECT * FROM machine")
+
+
+def test_connections_that_were_cut_while_nobody_used_them_are_replaced(
+    postgres: Postgres, database: Database
+) -> None:
+    with database.transaction(), database.transaction(), database.transaction():
+        pass
+    with psycopg.connect(postgres.url(), autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'machines-server'"
+        )
+    for _ in range(3):
+        with database.transaction() as connection:
+            connection.execute("SELECT 1")
+
+
+def test_a_server_that_is_away_is_an_error_and_so_is_a_bad_statement(database: Database) -> None:
+    away = Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+    with closing(away), pytest.raises(UnreachableStoreError), away.transaction():
+        pass
+    with pytest.raises(StoreError, match="42P01"), database.transaction() as connection:
+        connection.execute("SELECT * FROM there_is_none")
+
+
+def test_a_password_is_read_from_its_file_each_time(postgres: Postgres, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    database = Database(postgres.url(), file)
+    with pytest.raises(StoreError, match="password cannot be read"):
+        database.connection_info()
+    for password in ("one", "t wo'"):
+        file.write_text(f"{password}\n")
+        assert psycopg.conninfo.conninfo_to_dict(database.connection_info())["password"] == password
+
+
+def test_a_database_is_migrated_once(postgres: Postgres) -> None:
+    with closing(Database(postgres.new_database())) as database:
+        assert pending(database) == []
+        more = [*known_migrations(), Migration(len(known_migrations()) + 1, "9999_more.sql", "SELECT 1")]
+        assert pending(database, more) == ["9999_more.sql"]
+        assert migrate(database, more) == ["9999_more.sql"]
+        with pytest.raises(MigrationError, match="newer than this version"):
+            migrate(database)
+
+
+def test_a_database_of_something_else_is_left_alone(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute("DROP TABLE schema_migrations")
+    with pytest.raises(MigrationError, match="something else"):
+        migrate(database)
