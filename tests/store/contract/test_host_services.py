@@ -5,7 +5,7 @@ from dataclasses import replace
 from machines_server.core.host_services import OWN_HOST, PolledService, ServiceResult, ServiceStatus
 from machines_server.core.machine import HostService, Registry
 from machines_server.store.api import Past, Present
-from machines_server.store.sqlite.telemetry.budget import MAX_SERVICE_EVENTS_AN_HOUR
+from machines_server.store.sql.budget import MAX_SERVICE_EVENTS_AN_HOUR
 from tests.store.contract.conftest import Write
 from tests.store.contract.stores import told
 from tests.store.polls import machine

@@ -14,9 +14,9 @@ from machines_server.core.sample import (
     metrics_of,
     scale,
 )
-from machines_server.store.sqlite.telemetry.budget import HOUR_MS, HourlyBudget
+from machines_server.store.sql.budget import HOUR_MS, HourlyBudget
+from machines_server.store.sql.events import to_ms
 from machines_server.store.sqlite.telemetry.bulk import Bulk
-from machines_server.store.sqlite.telemetry.events import to_ms
 from machines_server.store.sqlite.telemetry.rollups import Rollups
 
 
@@ -42,6 +42,11 @@ ON CONFLICT (machine_id, uuid) DO UPDATE SET
     position = excluded.position, model = excluded.model, memory_kind = excluded.memory_kind
 RETURNING id"""
 _ADD_GPU_SAMPLE = f"INSERT OR REPLACE INTO gpu_sample (gpu_id, at_ms, {', '.join(_GPU)})"
+
+GPUS_SINCE = """
+SELECT uuid, 1 FROM gpu
+WHERE machine_id = ? AND (SELECT min(at_ms) FROM gpu_sample WHERE gpu_id = gpu.id) >= ?"""
+"""The GPUs of a machine that are new since a moment, and how often each was."""
 
 _States = tuple[int, dict[str, State]]
 """The hour of the latest sample, and the states in it by kind of endpoint."""

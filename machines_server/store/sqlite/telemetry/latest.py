@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from machines_server.core.identity import Identity, identity
+from machines_server.core.host_services import PolledService
 from machines_server.core.sample import (
     Cycle,
     HostSample,
@@ -24,6 +24,7 @@ from machines_server.core.sample import (
 )
 from machines_server.core.snapshot import Latest, Snapshot
 from machines_server.core.times import checked_time
+from machines_server.store.sql.host_services import by_machine
 from machines_server.store.sqlite.connection import BUSY_TIMEOUT_MS, inode, may_stay_open, open_reader
 from machines_server.store.sqlite.failures import decoding, store_errors
 from machines_server.store.sqlite.telemetry.host_services import read_services
@@ -37,8 +38,6 @@ _LIBRARIES_SINCE = """
 SELECT name, url, asked_at_ms / 1000.0, models, has_listed, revision
 FROM library JOIN machine ON machine.id = machine_id WHERE revision > ?"""
 _LIBRARIES_MARK = "SELECT count(*), max(revision) FROM library"
-_HOSTS = """
-SELECT machine_id, url, answered_at_ms / 1000.0, host FROM latest WHERE host IS NOT NULL"""
 _MODEL_SIZES_MARK = "SELECT count(*), total(seen_at_ms) FROM model_size"
 _MODEL_SIZES = """
 SELECT model, nullif(digest, ''), nullif(context_length, 0), size_bytes, size_vram_bytes, seen_at_ms / 1000.0,
@@ -133,7 +132,7 @@ class LatestReader:
                     vram_users=vram_users,
                     held_since=held_since,
                     absent_at=absent_at,
-                    services=self._cached(connection, _SERVICES_MARK, read_services),
+                    services=self._cached(connection, _SERVICES_MARK, _services),
                 )
             finally:
                 connection.execute("COMMIT")
@@ -231,11 +230,8 @@ def _sizes(connection: sqlite3.Connection) -> tuple[tuple[ModelSize, ...], froze
     return sizes, frozenset(name.casefold() for name, size in latest.items() if name and size.size_vram_bytes)
 
 
-def known_identities(connection: sqlite3.Connection) -> Iterator[tuple[int, Identity]]:
-    """The id of each machine whose host has been reported, and its identity; damaged rows are skipped."""
-    for machine, url, at, text in connection.execute(_HOSTS):
-        with suppress(msgspec.MsgspecError, TypeError):
-            yield machine, identity(str(url), float(at), _host(text))
+def _services(connection: sqlite3.Connection) -> Mapping[str, Mapping[str, PolledService]]:
+    return by_machine(read_services(connection))
 
 
 _Times = dict[str, dict[str, float]]

@@ -8,7 +8,7 @@ import orjson
 
 from machines_server.core.machine import Machine, Registry
 from machines_server.core.past.events import Event, changed_keys
-from machines_server.store.sqlite.telemetry.events import add_event, to_ms
+from machines_server.store.sql.events import add_event, to_ms
 
 _ADD_MACHINE = """
 INSERT INTO machine (name, file, declared, added_at_ms) VALUES (?, ?, ?, ?)

@@ -1,30 +1,14 @@
-"""Totals of how long models were in memory, added up as stays end, so that no query reads every stay.
-
-A stay is added when it ends; until then it is read from `model_span`.
-"""
+"""Reads how long models were in memory, and adds up the stays that earlier versions wrote."""
 
 import sqlite3
 from collections.abc import Iterator
 
-_SET_HOLDING = """
-INSERT INTO holding (machine_id, model, last_seen_at_ms) VALUES (?, ?, ?)
-ON CONFLICT (machine_id, model) DO UPDATE SET last_seen_at_ms = max(last_seen_at_ms, excluded.last_seen_at_ms)
-RETURNING id"""
-_SET_MOMENT = """
-INSERT OR IGNORE INTO residency
-SELECT :holding, :at, coalesce(max(stays), 0), coalesce(max(resident_ms + stays * (:at - at_ms)), 0)
-FROM (SELECT * FROM residency WHERE holding_id = :holding AND at_ms < :at ORDER BY at_ms DESC LIMIT 1)"""
-# While stays end in order this changes two rows; more only after the clock was set back.
-_ADD_STAY = """
-UPDATE residency SET stays = stays + (at_ms < :ended), resident_ms = resident_ms + min(at_ms, :ended) - :began
-WHERE holding_id = :holding AND at_ms >= :began"""
+from machines_server.store.sql.residency import add_stay
+
 _DUE_STAYS = "SELECT from_id, to_id FROM residency_due"
 _SOME_DUE_STAYS = """
 SELECT id, machine_id, model, first_seen_at_ms, last_seen_at_ms FROM model_span
 WHERE id >= ? AND id < ? ORDER BY id LIMIT 50"""
-_FORGET = """
-DELETE FROM residency WHERE holding_id = :holding AND at_ms < (
-    SELECT max(at_ms) FROM residency WHERE holding_id = :holding AND at_ms < :floor)"""
 _READ_TEMPLATE = """
 WITH recent AS (SELECT * FROM holding ORDER BY last_seen_at_ms DESC LIMIT :limit),
 stay AS (
@@ -54,15 +38,6 @@ READ_RESIDENCY = _READ_TEMPLATE.format(until={end: _UNTIL.format(end) for end in
 (ms); for the `:limit` seen most recently, and for all that are there now."""
 
 
-def add_stay(connection: sqlite3.Connection, machine: int, model: str, began_ms: int, ended_ms: int) -> None:
-    """Add a finished stay, in any order."""
-    (holding,) = connection.execute(_SET_HOLDING, (machine, model, ended_ms)).fetchone()
-    if began_ms < ended_ms:
-        for at_ms in (began_ms, ended_ms):
-            connection.execute(_SET_MOMENT, {"holding": holding, "at": at_ms})
-        connection.execute(_ADD_STAY, {"holding": holding, "began": began_ms, "ended": ended_ms})
-
-
 def is_due(connection: sqlite3.Connection, stay: int) -> bool:
     """Return whether a stay written by an earlier version is yet to be added by `add_due`."""
     due = "SELECT 1 FROM residency_due WHERE :stay >= from_id AND :stay < to_id"
@@ -80,15 +55,4 @@ def add_due(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("UPDATE residency_due SET from_id = ?", (batch[-1][0] + 1,))
         else:
             connection.execute("DELETE FROM residency_due")
-        yield
-
-
-def forget_residency(connection: sqlite3.Connection, floor_ms: int) -> Iterator[None]:
-    """Delete the rows before `floor_ms`, except each model's last one, where later totals start."""
-    for holding, last_seen_at_ms in connection.execute("SELECT id, last_seen_at_ms FROM holding").fetchall():
-        if last_seen_at_ms < floor_ms:
-            connection.execute("DELETE FROM residency WHERE holding_id = ?", (holding,))
-            connection.execute("DELETE FROM holding WHERE id = ?", (holding,))
-        else:
-            connection.execute(_FORGET, {"holding": holding, "floor": floor_ms})
         yield

@@ -15,8 +15,9 @@ from itertools import pairwise
 from machines_server.core.past.metrics import GPU_METRICS, MACHINE_METRICS, Metric
 from machines_server.core.past.rollup import HOUR, MINUTE, RAW, TEN_MINUTES, TIER_STEPS_S, TIERS
 from machines_server.core.status import Status
+from machines_server.store.sql.residency import forget_residency
 from machines_server.store.sqlite.connection import transaction
-from machines_server.store.sqlite.telemetry.residency import add_due, forget_residency
+from machines_server.store.sqlite.telemetry.residency import add_due
 from machines_server.store.values import Retention
 
 MAX_TURN_S = 0.02

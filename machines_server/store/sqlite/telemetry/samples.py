@@ -9,16 +9,19 @@ import orjson
 from machines_server.core.host_services import OWN_HOST, ServiceResult
 from machines_server.core.machine import Registry
 from machines_server.core.sample import Cycle, Library, LoadedModel, PollResult, SameLibrary, Sample
+from machines_server.store.sql.budget import Budgets
+from machines_server.store.sql.events import to_ms
+from machines_server.store.sql.host_services import ServiceRows
+from machines_server.store.sql.machine_events import MachineEvents
+from machines_server.store.sql.stays import Stays
 from machines_server.store.sqlite.connection import transaction
-from machines_server.store.sqlite.telemetry.budget import Budgets
 from machines_server.store.sqlite.telemetry.bulk import Bulk
-from machines_server.store.sqlite.telemetry.events import to_ms
-from machines_server.store.sqlite.telemetry.history_rows import HistoryRows
-from machines_server.store.sqlite.telemetry.host_services import ServiceRows
-from machines_server.store.sqlite.telemetry.machine_events import MachineEvents
+from machines_server.store.sqlite.telemetry.history_rows import GPUS_SINCE, HistoryRows
+from machines_server.store.sqlite.telemetry.host_services import SqliteServices
+from machines_server.store.sqlite.telemetry.known_before import SqliteBefore
 from machines_server.store.sqlite.telemetry.machines import MachineRows
+from machines_server.store.sqlite.telemetry.residency import is_due
 from machines_server.store.sqlite.telemetry.rollups import Rollups
-from machines_server.store.sqlite.telemetry.stays import Stays
 from machines_server.store.values import Update
 
 _SET_LATEST = """
@@ -74,11 +77,14 @@ class SampleWriter:
         self._connection, self._rollups = connection, rollups
         self._max_gap_ms, self._revision = round(max_gap_s * 1000), 0
         self._latest = Bulk(_SET_LATEST, 12, _REPLACE_LATEST)
-        self._budgets, self._machines = Budgets(connection), MachineRows(connection)
+        self._budgets, self._machines = Budgets(connection, GPUS_SINCE), MachineRows(connection)
         self._history = HistoryRows(connection, rollups, self._budgets.gpus)
-        self._events = MachineEvents(connection, self._budgets)
-        self._stays = Stays(connection, self._max_gap_ms, self._budgets.loads)
-        self._services = ServiceRows(connection, self._budgets)
+        self._events = MachineEvents(connection, self._budgets, SqliteBefore(connection))
+        self._stays = Stays(
+            connection, self._max_gap_ms, self._budgets.loads, lambda stay: is_due(connection, stay)
+        )
+        self._service_table = SqliteServices(connection)
+        self._services = ServiceRows(connection, self._service_table, self._budgets)
         self._read_back()
 
     def write(self, items: Iterable[Update]) -> None:
@@ -86,6 +92,7 @@ class SampleWriter:
         try:
             with transaction(self._connection):
                 self._revision += 1
+                self._service_table.revision = self._revision
                 self._history.refresh()
                 for item in items:
                     match item:
@@ -133,12 +140,12 @@ class SampleWriter:
             self._history.forget(machine)
             self._events.forget(machine)
             self._texts.pop(machine, None)
-        self._services.keep_declared(registry, self._revision)
+        self._services.keep_declared(registry)
 
     def _set_service(self, result: ServiceResult) -> None:
         machine = self._machines.id(result.machine)
         if machine is not None or result.machine == OWN_HOST:  # else its file was removed meanwhile
-            self._services.set(machine, result, self._revision)
+            self._services.set(machine, result)
 
     def _set_latest(self, result: PollResult) -> None:
         machine = self._machines.id(result.machine)

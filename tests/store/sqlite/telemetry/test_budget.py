@@ -17,14 +17,14 @@ from machines_server.core.sample import (
 )
 from machines_server.core.state import MachineState, machine_state
 from machines_server.core.status import Status, Verdict
-from machines_server.store.sqlite.connection import transaction
-from machines_server.store.sqlite.telemetry.budget import (
+from machines_server.store.sql.budget import (
     MAX_CHANGES_AN_HOUR,
     MAX_GPUS_AN_HOUR,
     MAX_LOADS_AN_HOUR,
     MAX_MODELS_AN_HOUR,
     MAX_REBOOTS_AN_HOUR,
 )
+from machines_server.store.sqlite.connection import transaction
 from machines_server.store.sqlite.telemetry.latest import LatestReader
 from machines_server.store.sqlite.telemetry.rollups import MAX_MODEL_SIZES, Rollups
 from machines_server.store.sqlite.telemetry.samples import SampleWriter

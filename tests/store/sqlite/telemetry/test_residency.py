@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from machines_server.core.machine import Registry
 from machines_server.core.sample import LoadedModel
+from machines_server.store.sql.residency import add_stay, forget_residency
 from machines_server.store.sqlite.connection import transaction
 from machines_server.store.sqlite.migrate import known_migrations, migrate
 from machines_server.store.sqlite.telemetry.past import MAX_RESIDENCIES
-from machines_server.store.sqlite.telemetry.residency import READ_RESIDENCY, add_stay, forget_residency
+from machines_server.store.sqlite.telemetry.residency import READ_RESIDENCY
 from machines_server.store.values import Residency
 from tests.seen import say
 from tests.store.polls import listed, of_one

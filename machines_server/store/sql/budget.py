@@ -1,8 +1,9 @@
 """Limits how many new rows and names a machine may add within an hour, since hosts choose names."""
 
-import sqlite3
 from collections import Counter
 from dataclasses import dataclass
+
+from machines_server.store.sql.rows import Rows
 
 HOUR_MS = 3_600_000
 MAX_MODELS_AN_HOUR, MAX_LOADS_AN_HOUR, MAX_GPUS_AN_HOUR = 100, 500, 64
@@ -11,9 +12,6 @@ MAX_SERVICE_EVENTS_AN_HOUR = 500
 
 _MODELS_SINCE = """
 SELECT model, count(*) FROM model_span WHERE machine_id = ? AND first_seen_at_ms >= ? GROUP BY model"""
-_GPUS_SINCE = """
-SELECT uuid, 1 FROM gpu
-WHERE machine_id = ? AND (SELECT min(at_ms) FROM gpu_sample WHERE gpu_id = gpu.id) >= ?"""
 _EVENTS_SINCE = """
 SELECT type, count(*) FROM event
 WHERE machine_id = ? AND at_ms >= ? AND type = '{type}' GROUP BY type"""
@@ -37,7 +35,7 @@ class _Hour:
 class HourlyBudget:
     """Counts rows, and names in them, for each machine; after a restart it counts those in the database."""
 
-    def __init__(self, connection: sqlite3.Connection, since: str, rows: int, names: int, what: str) -> None:
+    def __init__(self, connection: Rows, since: str, rows: int, names: int, what: str) -> None:
         """`since` selects a machine's names and rows since a moment (epoch ms); `what` names the limit."""
         self._connection, self._since, self._rows, self._names = connection, since, rows, names
         self.remark = f"over {what} within an hour; the others are left out of the history"
@@ -72,11 +70,12 @@ class HourlyBudget:
 class Budgets:
     """All budgets, and the remark about a machine that has spent one."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Rows, gpus_since: str) -> None:
+        """`gpus_since` selects the UUID of each GPU of a machine that is new since a moment (ms), and 1."""
         loads = f"{MAX_MODELS_AN_HOUR} new models or {MAX_LOADS_AN_HOUR} loads"
         self.loads = HourlyBudget(connection, _MODELS_SINCE, MAX_LOADS_AN_HOUR, MAX_MODELS_AN_HOUR, loads)
         gpus, reboots = MAX_GPUS_AN_HOUR, MAX_REBOOTS_AN_HOUR
-        self.gpus = HourlyBudget(connection, _GPUS_SINCE, gpus, gpus, f"{gpus} new GPUs")
+        self.gpus = HourlyBudget(connection, gpus_since, gpus, gpus, f"{gpus} new GPUs")
         self.reboots = HourlyBudget(connection, _REBOOTS_SINCE, reboots, 1, f"{reboots} reboots")
         changes = MAX_CHANGES_AN_HOUR
         self.changes = HourlyBudget(connection, _HOST_CHANGES_SINCE, changes, 1, f"{changes} changes of host")

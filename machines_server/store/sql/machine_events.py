@@ -1,9 +1,9 @@
 """Compares each sample of a machine with the one before, and writes what changed as events."""
 
 import logging
-import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from machines_server.core.identity import Identity, followed, identity
 from machines_server.core.past.events import (
@@ -15,20 +15,26 @@ from machines_server.core.past.events import (
     uptime_of,
     verdict_of,
 )
-from machines_server.core.sample import THOUSANDTHS, Cycle, Sample, State
+from machines_server.core.sample import Cycle, Sample, State
 from machines_server.core.status import NOT_ASKED, Status
-from machines_server.store.sqlite.telemetry.budget import Budgets
-from machines_server.store.sqlite.telemetry.events import add_event, to_ms
-from machines_server.store.sqlite.telemetry.latest import known_identities
-
-_LAST_STATUS = """
-SELECT type FROM event WHERE machine_id = ? AND type IN (?, ?, ?, ?, 'machine_removed')
-ORDER BY at_ms DESC, id DESC LIMIT 1"""
-_LAST_UPTIME = """
-SELECT at_ms, uptime_s FROM sample WHERE machine_id = ? AND uptime_s IS NOT NULL
-ORDER BY at_ms DESC LIMIT 1"""
+from machines_server.store.sql.budget import Budgets
+from machines_server.store.sql.events import add_event, to_ms
+from machines_server.store.sql.rows import Rows
 
 log = logging.getLogger(__name__)
+
+
+class KnownBefore(Protocol):
+    """What a database tells of machines from before this process wrote to it, by their ids."""
+
+    def identities(self) -> Iterable[tuple[int, Identity]]:
+        """The identity of each host that was ever reported."""
+
+    def status(self, machine: int) -> str | None:
+        """The type of the latest event that tells a status."""
+
+    def uptime(self, machine: int) -> Uptime | None:
+        """The latest time since its start that the host has reported."""
 
 
 @dataclass(slots=True)
@@ -50,15 +56,15 @@ class _Last:
 class MachineEvents:
     """Compares samples, and adds events within the transactions of a SampleWriter."""
 
-    def __init__(self, connection: sqlite3.Connection, budgets: Budgets) -> None:
-        self._connection, self._budgets = connection, budgets
+    def __init__(self, connection: Rows, budgets: Budgets, before: KnownBefore) -> None:
+        self._connection, self._budgets, self._before = connection, budgets, before
         self._last: dict[int, _Last] = {}
         self._identities: dict[int, Identity] = {}
 
     def read_back(self) -> None:
         """Read the identities of hosts from the database."""
         self._last = {}
-        self._identities = dict(known_identities(self._connection))
+        self._identities = dict(self._before.identities())
 
     def forget(self, machine: int) -> None:
         """Forget a machine that was removed."""
@@ -123,11 +129,9 @@ class MachineEvents:
 
     def _read_last(self, machine: int) -> _Last:
         """Read what was known before this process started: a restart of this server is no event."""
-        status = self._connection.execute(_LAST_STATUS, (machine, *Status)).fetchone()
-        uptime = self._connection.execute(_LAST_UPTIME, (machine,)).fetchone()
-        is_known = status is not None and status[0] in set(Status)
+        status = self._before.status(machine)
         return _Last(
-            Status(status[0]) if is_known else None,
-            Uptime(uptime[0] / 1000, uptime[1] / THOUSANDTHS) if uptime else None,
+            Status(status) if status in set(Status) else None,
+            self._before.uptime(machine),
             identity=self._identities.get(machine),
         )

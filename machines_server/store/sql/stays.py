@@ -1,28 +1,44 @@
 """Stays of models in memory: one row from when a model was first listed until it was last listed."""
 
-import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 
 from machines_server.core.past.events import loaded_event, unloaded_event
 from machines_server.core.sample import LoadedModel
-from machines_server.store.sqlite.telemetry.budget import HourlyBudget
-from machines_server.store.sqlite.telemetry.events import add_event, to_ms
-from machines_server.store.sqlite.telemetry.residency import add_stay, is_due
+from machines_server.store.sql.budget import HourlyBudget
+from machines_server.store.sql.events import add_event, to_ms
+from machines_server.store.sql.residency import add_stay
+from machines_server.store.sql.rows import Rows
 
 _BEGIN_SPAN = """
 INSERT INTO model_span (
     machine_id, model, digest, size_bytes, size_vram_bytes, context_length, first_seen_at_ms, absent_at_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"""
 
-_SET_SIZE = "INSERT OR REPLACE INTO model_size VALUES (?, ?, ?, ?, ?, ?, ?)"
+_SET_SIZE = """
+INSERT INTO model_size (machine_id, model, digest, context_length, size_bytes, size_vram_bytes, seen_at_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (machine_id, model, digest, context_length) DO UPDATE SET
+    size_bytes = excluded.size_bytes, size_vram_bytes = excluded.size_vram_bytes,
+    seen_at_ms = excluded.seen_at_ms"""
 
 
 class Stays:
     """Follows which models each machine lists; a model that stays costs no write."""
 
-    def __init__(self, connection: sqlite3.Connection, max_gap_ms: int, budget: HourlyBudget) -> None:
-        """`budget` limits how many stays may begin."""
+    def __init__(
+        self,
+        connection: Rows,
+        max_gap_ms: int,
+        budget: HourlyBudget,
+        is_added_later: Callable[[int], bool] = lambda _: False,
+    ) -> None:
+        """`budget` limits how many stays may begin.
+
+        `is_added_later` tells, by its id, whether somebody else adds a stay to the totals.
+        """
         self._connection, self._max_gap_ms, self._budget = connection, max_gap_ms, budget
+        self._is_added_later = is_added_later
         self._held: dict[int, dict[LoadedModel, tuple[int, int]]] = {}
         self._listed: dict[int, tuple[LoadedModel, ...]] = {}
         self._listed_at: dict[int, int] = {}
@@ -85,13 +101,13 @@ class Stays:
             name = (model.model, model.digest or "", model.context_length or 0)
             took = (model.size_bytes, model.size_vram_bytes, at_ms)
             self._connection.execute(_SET_SIZE, (machine, *name, *took))
-        number = self._connection.execute(_BEGIN_SPAN, (machine, *stay, at_ms, absent_ms)).lastrowid or 0
+        number = self._connection.execute(_BEGIN_SPAN, (machine, *stay, at_ms, absent_ms)).fetchone()[0]
         self._held[machine][model] = number, at_ms
         return True
 
     def _end(self, stay: int, machine: int, model: LoadedModel, began_ms: int, ended_ms: int) -> None:
         self._connection.execute("UPDATE model_span SET last_seen_at_ms = ? WHERE id = ?", (ended_ms, stay))
-        if not is_due(self._connection, stay):
+        if not self._is_added_later(stay):
             add_stay(self._connection, machine, model.model, began_ms, ended_ms)
 
     def end_all(self, machine: int) -> None:
