@@ -64,7 +64,7 @@ def test_waiting_in_vain_costs_no_more_files_nor_threads_however_often(path: Pat
         assert process.num_fds() <= before[0] + 1
         assert threading.active_count() <= before[1] + 1
     wait_until(lambda: process.num_fds() <= before[0])
-    with FileTurns(path).turn(0):
+    with FileTurns(path).turn(5):
         pass
 
 
