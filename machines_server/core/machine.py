@@ -144,13 +144,15 @@ def _names_gpus(hardware: Any) -> bool:
 class Registry:
     """All machines, sorted by name, and the problems of all files; compared by identity.
 
-    If not `is_whole`, the folder could not be read, and missing machines have not been removed.
+    If not `is_whole`, the folder could not be read, and missing machines have not been removed. A registry
+    with `shards` has only the machines of these, each with the epoch in which this process holds it.
     """
 
     machines: tuple[Machine, ...] = ()
     problems: tuple[Problem, ...] = ()
     loaded_at: float = 0.0
     is_whole: bool = True
+    shards: Mapping[int, int] | None = None
     _by_name: dict[str, Machine] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -1,6 +1,9 @@
 -- Times are milliseconds since 1970 by the clock of this database. NULL is unknown, never 0.
 -- A site is a fleet of its own: the servers of one site poll the machines of one folder.
 
+CREATE FUNCTION now_ms() RETURNS bigint LANGUAGE sql VOLATILE
+AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
+
 -- A part of a site's machines, and who polls it. Every write of a poll checks owner and epoch in its transaction, so that
 -- a poller that lost the shard writes nothing. No session locks: PgBouncer breaks them, and a cut network keeps them.
 CREATE TABLE shard (
@@ -11,7 +14,7 @@ CREATE TABLE shard (
     epoch         bigint   NOT NULL DEFAULT 0, -- grows whenever the owner changes
     expires_at_ms bigint   NOT NULL DEFAULT 0, -- from then on others may take it
     revision      bigint   NOT NULL DEFAULT 0, -- grows with every transaction that writes polls
-    rare_revision bigint   NOT NULL DEFAULT 0, -- grows with those that write something else
+    rare_revision bigint   NOT NULL DEFAULT 0, -- grows with those that write what changes rarely
     UNIQUE (site, number)
 ) WITH (fillfactor = 50);
 
@@ -23,6 +26,7 @@ CREATE TABLE poller (
     pid                 integer NOT NULL,
     since_ms            bigint  NOT NULL,
     expires_at_ms       bigint  NOT NULL,
+    rests_until_ms      bigint  NOT NULL DEFAULT 0, -- until then others poll its share: it cannot reach hosts that they reach
     files               text    NOT NULL,      -- the hash of its machine files
     faults              text    NOT NULL DEFAULT '{}', -- JSON: sentences by part
     cycle_started_at_ms bigint,
@@ -71,6 +75,7 @@ CREATE TABLE library (
     url         text    NOT NULL,
     asked_at_ms bigint  NOT NULL,
     has_listed  boolean NOT NULL,
+    revision    bigint  NOT NULL,              -- the rare revision of the shard when it was written
     models      text    NOT NULL               -- JSON
 );
 

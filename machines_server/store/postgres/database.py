@@ -1,6 +1,7 @@
 """Connections to PostgreSQL for the threads of one process."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg import conninfo, pq
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from machines_server.errors import StoreError, UnreachableStoreError
 from machines_server.store.postgres.deadlines import Deadlines
@@ -18,6 +19,8 @@ DEADLINE_S = 5.0
 """How long a transaction may take."""
 CONNECT_WAIT_S = 3.0
 """How long a call waits for a connection."""
+AWAY_S = 1.0
+"""How long calls fail at once after one has waited for a connection in vain."""
 _MAX_IDLE_S = 60.0
 _OLDEST_VERSION = 13_00_00
 _LINE: dict[str, Any] = {
@@ -58,6 +61,7 @@ class Database:
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
         self._deadlines = Deadlines()
+        self._away_since = float("-inf")
 
     def connection_info(self) -> str:
         """How to connect, with the password; raises StoreError."""
@@ -119,7 +123,7 @@ class Database:
         """A connection that has begun a transaction; those that broke while nobody used them are replaced."""
         pool = self._pool_of_connections()
         for _ in range(self._most + 1):
-            connection = pool.getconn(CONNECT_WAIT_S)
+            connection = self._connection_of(pool)
             try:
                 with self._deadlines.within(connection, deadline_s):
                     connection.execute("BEGIN")
@@ -132,6 +136,15 @@ class Database:
             else:
                 return connection
         raise UnreachableStoreError("PostgreSQL cannot be reached: it ends every connection")
+
+    def _connection_of(self, pool: ConnectionPool[Connection]) -> Connection:
+        if time.monotonic() - self._away_since < AWAY_S:
+            raise UnreachableStoreError("PostgreSQL cannot be reached")
+        try:
+            return pool.getconn(CONNECT_WAIT_S)
+        except PoolTimeout:
+            self._away_since = time.monotonic()
+            raise
 
     def _pool_of_connections(self) -> ConnectionPool[Connection]:
         with self._lock:

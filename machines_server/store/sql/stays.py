@@ -59,14 +59,17 @@ class Stays:
         ):
             self._held.setdefault(machine, {})[LoadedModel(*stay)] = number, began_ms
 
-    def follow(self, machine: int, at: float, listed: tuple[LoadedModel, ...]) -> None:
-        """Begin and end stays; they continue while the model server does not answer."""
+    def follow(self, machine: int, at: float, listed: tuple[LoadedModel, ...]) -> bool:
+        """Begin and end stays; they continue while the model server does not answer.
+
+        Returns whether anything may have changed.
+        """
         at_ms = to_ms(at)
         seen_ms = self._listed_at.get(machine, at_ms)
         self._listed_at[machine] = at_ms
         is_unchanged = self._listed.get(machine) is listed and machine not in self._left_out
         if is_unchanged and abs(at_ms - seen_ms) <= self._max_gap_ms:
-            return
+            return False
         self._listed[machine] = listed
         self._left_out.discard(machine)
         held = self._held.setdefault(machine, {})
@@ -87,6 +90,7 @@ class Stays:
                     del held[model]
                     self._end(number, machine, model, began_ms, seen_ms)
                     self._begin(machine, model, at_ms)
+        return True
 
     def _begin(self, machine: int, model: LoadedModel, at_ms: int, absent_ms: int | None = None) -> bool:
         """Begin a stay, unless the machine has begun too many within this hour.

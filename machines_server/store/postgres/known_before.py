@@ -1,0 +1,57 @@
+"""What the database tells of the machines of some shards from before this process polled them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+
+import msgspec
+
+from machines_server.core.identity import Identity, identity
+from machines_server.core.past.events import Uptime
+from machines_server.core.sample import HostSample
+from machines_server.store.postgres.database import Connection
+
+_STATUSES = """
+SELECT machine.id, last.type FROM machine JOIN shard ON shard.id = shard_id
+CROSS JOIN LATERAL (
+    SELECT type FROM event WHERE machine_id = machine.id
+    AND type IN ('online', 'degraded', 'offline', 'unknown', 'machine_removed')
+    ORDER BY at_ms DESC, event.id DESC LIMIT 1) AS last
+WHERE machine.site = %s AND number = ANY(%s) AND removed_at_ms IS NULL"""
+_HOSTS = """
+SELECT machine_id, url, answered_at_ms, host FROM latest JOIN shard ON shard.id = shard_id
+WHERE site = %s AND number = ANY(%s) AND host IS NOT NULL AND answered_at_ms IS NOT NULL"""
+
+_host = msgspec.json.Decoder(HostSample).decode
+
+
+class PostgresBefore:
+    """Implements KnownBefore; reads all at once, since each answer would take a round trip."""
+
+    def __init__(self) -> None:
+        self._statuses: Mapping[int, str] = {}
+        self._uptimes: dict[int, Uptime] = {}
+        self._identities: dict[int, Identity] = {}
+
+    def read_back(self, connection: Connection, site: str, shards: Mapping[int, int]) -> None:
+        """Read what is known of the machines of these shards."""
+        numbers = list(shards)
+        self._statuses = dict(connection.execute(_STATUSES, (site, numbers)).fetchall())
+        self._uptimes, self._identities = {}, {}
+        for machine, url, at_ms, text in connection.execute(_HOSTS, (site, numbers)):
+            with suppress(msgspec.MsgspecError):
+                host = _host(text)
+                self._identities[machine] = identity(url, at_ms / 1000, host)
+                if host.uptime_s is not None:
+                    self._uptimes[machine] = Uptime(at_ms / 1000, host.uptime_s)
+
+    def identities(self) -> Iterator[tuple[int, Identity]]:
+        """The identity of each host that was reported."""
+        return iter(self._identities.items())
+
+    def status(self, machine: int) -> str | None:
+        """The type of the latest event that tells a status."""
+        return self._statuses.get(machine)
+
+    def uptime(self, machine: int) -> Uptime | None:
+        """The latest time since its start that the host has reported."""
+        return self._uptimes.get(machine)

@@ -1,0 +1,302 @@
+"""Writes what a poller learned, as far as it still holds the shards of the machines."""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
+
+import orjson
+
+from machines_server.core.host_services import ServiceResult
+from machines_server.core.machine import Registry
+from machines_server.core.sample import (
+    Cycle,
+    GpuSample,
+    Library,
+    LoadedModel,
+    PollResult,
+    SameLibrary,
+    Sample,
+)
+from machines_server.core.shards import LEASE_INTERVALS, shard_of
+from machines_server.store.postgres.database import Connection
+from machines_server.store.postgres.known_before import PostgresBefore
+from machines_server.store.postgres.latest_rows import LatestRow, LatestRows
+from machines_server.store.postgres.machines import MachineRows
+from machines_server.store.postgres.rows import PostgresRows
+from machines_server.store.postgres.services import PostgresServices
+from machines_server.store.sql.budget import Budgets
+from machines_server.store.sql.events import to_ms
+from machines_server.store.sql.host_services import ServiceRows
+from machines_server.store.sql.machine_events import MachineEvents
+from machines_server.store.sql.stays import Stays
+from machines_server.store.values import Update
+
+POLLS_CHANNEL = "machines_polls"
+"""On which the shards are announced that have new rows, as `SITE NUMBER,NUMBER,...`."""
+_FENCE = """
+SELECT shard.number, id, revision + 1, rare_revision + 1
+FROM shard JOIN unnest(%s::int[], %s::bigint[]) AS held (number, epoch)
+    ON shard.number = held.number AND shard.epoch = held.epoch
+WHERE site = %s AND owner = %s FOR UPDATE OF shard"""
+"""Keeps anybody else from taking these shards before the transaction ends."""
+_RAISE = """
+UPDATE shard SET revision = revision + (id = ANY(%(polled)s))::int,
+    rare_revision = rare_revision + (id = ANY(%(rare)s))::int
+WHERE id = ANY(%(polled)s) OR id = ANY(%(rare)s) RETURNING number"""
+_RENEW = """
+UPDATE shard SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) WHERE id = ANY(%s)"""
+_END_CYCLE = """
+UPDATE poller SET expires_at_ms = greatest(expires_at_ms, now_ms() + %(lease_ms)s),
+    cycle_started_at_ms = %(began_ms)s, cycle_ended_at_ms = %(ended_ms)s, interval_s = %(interval_s)s,
+    timeout_s = %(timeout_s)s
+WHERE id = %(poller)s"""
+_EXTEND_SPAN = """
+UPDATE poll_span SET ended_at_ms = %(ended_ms)s
+WHERE id = (SELECT max(id) FROM poll_span WHERE site = %(site)s AND poller = %(poller)s)
+AND abs(%(began_ms)s - ended_at_ms) <= %(max_gap_ms)s"""
+_BEGIN_SPAN = """
+INSERT INTO poll_span (site, poller, started_at_ms, ended_at_ms)
+VALUES (%(site)s, %(poller)s, %(began_ms)s, %(ended_ms)s)"""
+_SET_LIBRARY = """
+INSERT INTO library (machine_id, url, asked_at_ms, has_listed, models, revision)
+VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (machine_id) DO UPDATE SET
+    has_listed = excluded.has_listed OR (library.has_listed AND library.url = excluded.url),
+    url = excluded.url, asked_at_ms = excluded.asked_at_ms, models = excluded.models,
+    revision = excluded.revision"""
+_CONFIRM_LIBRARY = """
+UPDATE library SET asked_at_ms = %s, revision = %s WHERE machine_id = %s AND url = %s"""
+_SET_GPU = """
+INSERT INTO gpu (machine_id, uuid, position, model, memory_kind, first_seen_at_ms)
+VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (machine_id, uuid) DO UPDATE SET
+    position = excluded.position, model = excluded.model, memory_kind = excluded.memory_kind"""
+_GPUS = """
+SELECT machine_id, uuid, position, gpu.model, memory_kind
+FROM gpu JOIN machine ON machine.id = machine_id JOIN shard ON shard.id = shard_id
+WHERE machine.site = %s AND number = ANY(%s)"""
+_GPUS_SINCE = "SELECT uuid, 1 FROM gpu WHERE machine_id = ? AND first_seen_at_ms >= ?"
+
+_OfMachine = PollResult | ServiceResult | Sample | Library | SameLibrary
+_Models = tuple[LoadedModel, ...]
+
+
+class _Fenced(NamedTuple):
+    """A shard that nobody takes before the transaction ends: its id, and the revisions of new rows."""
+
+    id: int
+    revision: int
+    rare_revision: int
+
+
+class PollWriter:
+    """Writes on one connection, for one thread.
+
+    What it remembers only mirrors the database: of the shards that the last registry says are held.
+    """
+
+    def __init__(self, connection: Connection, site: str, poller: str, max_gap_s: float) -> None:
+        """`max_gap_s`: after a longer gap, nothing that was seen before is taken to have continued."""
+        self._connection, self._site, self._poller = connection, site, poller
+        self._max_gap_ms = round(max_gap_s * 1000)
+        self._held: Mapping[int, int] = {}
+        self._fenced: dict[int, _Fenced] = {}
+        self._lost: set[int] = set()
+        self._polled: set[int] = set()
+        self._rare: set[int] = set()
+        rows = PostgresRows(connection)
+        self._latest, self._machines = LatestRows(connection), MachineRows(connection, site)
+        self._budgets, self._before = Budgets(rows, _GPUS_SINCE), PostgresBefore()
+        self._events = MachineEvents(rows, self._budgets, self._before)
+        self._stays = Stays(rows, self._max_gap_ms, self._budgets.loads)
+        self._service_table = PostgresServices(connection, site)
+        self._services = ServiceRows(rows, self._service_table, self._budgets)
+        self._gpus: dict[tuple[int, str], tuple[int, str | None, str]] = {}
+        self._texts: dict[int, tuple[_Models, str]] = {}
+        self._any_spent = False
+
+    def write(self, items: Sequence[Update]) -> list[Sample]:
+        """Write all items in an open transaction; returns the samples of machines that are still held."""
+        self._fenced, self._lost, samples = {}, set(), list[Sample]()
+        self._polled, self._rare = set(), set()
+        self._any_spent = self._budgets.any_spent
+        self._fence(items)
+        for item in items:
+            if isinstance(item, Registry):
+                self._set_registry(item)
+            elif isinstance(item, Cycle):
+                self._end_cycle(item)
+            elif (shard := self._fenced.get(shard_of(item.machine))) is not None:
+                self._write_one(item, shard)
+                if isinstance(item, Sample):
+                    samples.append(item)
+        self._latest.write()
+        for changed in self._machines.changed, self._service_table.changed:
+            self._rare |= {self._fenced[number].id for number in changed if number in self._fenced}
+            changed.clear()
+        if self._polled or self._rare:
+            values = {"polled": list(self._polled), "rare": list(self._rare)}
+            numbers = ",".join(str(number) for (number,) in self._connection.execute(_RAISE, values))
+            self._connection.execute("SELECT pg_notify(%s, %s)", (POLLS_CHANNEL, f"{self._site} {numbers}"))
+        return samples
+
+    def read_back(self) -> None:
+        """Read again what is remembered, after a transaction that was not committed."""
+        self._latest.clear()
+        self._read_back(self._held)
+
+    def _read_back(self, held: Mapping[int, int]) -> None:
+        numbers = list(held)
+        self._held = held
+        self._machines.read_back(held)
+        self._before.read_back(self._connection, self._site, held)
+        self._service_table.shards = numbers
+        for part in (self._stays, self._services, self._events):
+            part.read_back()
+        self._budgets.forget()
+        self._gpus = {
+            (machine, uuid): (position, model, kind)
+            for machine, uuid, position, model, kind in self._connection.execute(_GPUS, (self._site, numbers))
+        }
+        self._texts = {}
+
+    def _fence(self, items: Iterable[Update]) -> None:
+        """Lock the shards of all that is to be written; forget those that others have taken."""
+        wanted: set[int] = set()
+        for item in items:
+            if isinstance(item, Cycle):
+                wanted |= self._held.keys()
+            elif isinstance(item, Registry):
+                break  # what follows may be of other shards
+            else:
+                wanted.add(shard_of(item.machine))
+        self._lock(wanted & self._held.keys())
+
+    def _lock(self, shards: Set[int]) -> None:
+        wanted = shards - self._fenced.keys() - self._lost
+        if not wanted:
+            return
+        epochs = [self._held[number] for number in wanted]
+        rows = self._connection.execute(_FENCE, (list(wanted), epochs, self._site, self._poller))
+        for number, shard_id, revision, rare in rows.fetchall():
+            self._fenced[number] = _Fenced(shard_id, revision, rare)
+        for number in wanted - self._fenced.keys():
+            self._lost.add(number)
+            for machine in self._machines.forget(number):
+                self._forget(machine)
+
+    def _write_one(self, item: _OfMachine, shard: _Fenced) -> None:
+        machine = self._machines.id(item.machine)
+        if machine is None:  # its file was removed while it was polled
+            return
+        match item:
+            case PollResult():
+                self._set_latest(machine, item, shard)
+            case ServiceResult():
+                self._services.set(machine, item)
+            case Sample():
+                self._add_sample(machine, item, shard)
+            case Library() | SameLibrary():
+                self._set_library(machine, item, shard)
+
+    def _set_registry(self, registry: Registry) -> None:
+        self._latest.write()  # rows of machines that are removed below
+        shards = registry.shards or {}
+        if shards != self._held:
+            self._fenced = {
+                number: fenced
+                for number, fenced in self._fenced.items()
+                if shards.get(number) == self._held.get(number)
+            }
+            self._lost.clear()
+            self._read_back(shards)
+        self._lock(shards.keys())
+        for machine in self._machines.set_all(registry):
+            self._stays.end_all(machine)
+            self._forget(machine)
+        self._services.keep_declared(registry)
+
+    def _forget(self, machine: int) -> None:
+        self._events.forget(machine)
+        self._texts.pop(machine, None)
+
+    def _set_latest(self, machine: int, result: PollResult, shard: _Fenced) -> None:
+        at_ms, answer, reason = to_ms(result.at), result.answer, result.reason
+        self._polled.add(shard.id)
+        if reason is None and self._any_spent:
+            reason = self._budgets.remark(machine, at_ms, reports_host=result.endpoint.reports_host)
+        self._latest.add(
+            LatestRow(
+                shard_id=shard.id,
+                machine_id=machine,
+                endpoint=result.endpoint.kind,
+                url=result.endpoint.url,
+                state=result.state,
+                reason=reason,
+                hint=result.hint,
+                polled_at_ms=at_ms,
+                answered_at_ms=at_ms if answer is not None else None,
+                clock_ahead_s=result.clock_ahead_s,
+                up_since_ms=None,
+                revision=shard.revision,
+                models=None
+                if answer is None or answer.models is None
+                else self._text(machine, answer.models),
+                host=None if answer is None or answer.host is None else orjson.dumps(answer.host).decode(),
+            )
+        )
+
+    def _text(self, machine: int, models: _Models) -> str:
+        """The models as JSON; a list that did not change is the same object."""
+        known, text = self._texts.get(machine, (None, ""))
+        if known is not models:
+            text = orjson.dumps(models).decode()
+            self._texts[machine] = models, text
+        return text
+
+    def _set_library(self, machine: int, library: Library | SameLibrary, shard: _Fenced) -> None:
+        self._rare.add(shard.id)
+        revision, at_ms = shard.rare_revision, to_ms(library.at)
+        if isinstance(library, SameLibrary):
+            self._connection.execute(_CONFIRM_LIBRARY, (at_ms, revision, machine, library.url))
+        else:
+            models = orjson.dumps(library.models).decode()
+            row = (machine, library.url, at_ms, bool(library.models), models, revision)
+            self._connection.execute(_SET_LIBRARY, row)
+
+    def _add_sample(self, machine: int, sample: Sample, shard: _Fenced) -> None:
+        self._events.add(machine, sample)
+        for result in sample.results.values():
+            answer = result.answer
+            if answer is None:
+                continue
+            for gpu in answer.host.gpu if answer.host else ():
+                self._note_gpu(machine, gpu, to_ms(sample.at))
+            if answer.models is not None and self._stays.follow(machine, result.at, answer.models):
+                self._rare.add(shard.id)
+
+    def _note_gpu(self, machine: int, gpu: GpuSample, at_ms: int) -> None:
+        """Write a GPU that is new, or has changed its place or name."""
+        about, known = (gpu.index, gpu.model, gpu.memory_kind), self._gpus.get((machine, gpu.uuid))
+        if known == about or (known is None and not self._budgets.gpus.take(machine, gpu.uuid, at_ms)):
+            return
+        self._connection.execute(_SET_GPU, (machine, gpu.uuid, *about, at_ms))
+        self._gpus[machine, gpu.uuid] = about
+
+    def _end_cycle(self, cycle: Cycle) -> None:
+        lease_ms = round(LEASE_INTERVALS * cycle.interval_s * 1000)
+        values = {
+            "site": self._site,
+            "poller": self._poller,
+            "lease_ms": lease_ms,
+            "began_ms": to_ms(cycle.started_at),
+            "ended_ms": to_ms(cycle.ended_at),
+            "interval_s": cycle.interval_s,
+            "timeout_s": cycle.timeout_s,
+            "max_gap_ms": self._max_gap_ms,
+        }
+        self._connection.execute(_END_CYCLE, values)
+        self._connection.execute(_RENEW, (lease_ms, [fenced.id for fenced in self._fenced.values()]))
+        if self._connection.execute(_EXTEND_SPAN, values).rowcount == 0:
+            self._connection.execute(_BEGIN_SPAN, values)
+        else:
+            self._events.end_cycle(cycle, self._max_gap_ms / 1000)

@@ -1,0 +1,62 @@
+"""The table of services on hosts."""
+
+from machines_server.core.host_services import PolledService, ServiceStatus
+from machines_server.core.shards import shard_of
+from machines_server.store.postgres.database import Connection
+from machines_server.store.sql.events import to_ms
+from machines_server.store.sql.host_services import ServiceRow, status_named
+
+_ROWS = """
+SELECT key, host_service.name, url, status, reason, since_ms / 1000.0::double precision, known
+FROM host_service JOIN machine ON machine.id = machine_id JOIN shard ON shard.id = shard_id
+WHERE machine.site = %s AND number = ANY(%s)"""
+_SET = """
+INSERT INTO host_service (machine_id, name, url, status, reason, since_ms, known)
+SELECT id, %s, %s, %s, %s, %s, %s FROM machine WHERE site = %s AND key = %s
+ON CONFLICT (machine_id, name) DO UPDATE SET
+    url = excluded.url, status = excluded.status, reason = excluded.reason, since_ms = excluded.since_ms,
+    known = coalesce(excluded.known, host_service.known)"""
+_DELETE = """
+DELETE FROM host_service USING machine WHERE machine.id = machine_id AND site = %s AND key = %s
+    AND host_service.name = %s"""
+_FORGET_STATUS = """
+UPDATE host_service SET status = %s, reason = NULL, since_ms = %s
+FROM machine JOIN shard ON shard.id = shard_id
+WHERE machine.id = machine_id AND machine.site = %s AND number = ANY(%s)
+RETURNING number"""
+
+
+class PostgresServices:
+    """Implements ServiceTable for the machines of some shards."""
+
+    def __init__(self, connection: Connection, site: str) -> None:
+        self._connection, self._site = connection, site
+        self.shards: list[int] = []
+        self.changed: set[int] = set()
+        """The shards of services that were written."""
+
+    def read(self) -> list[ServiceRow]:
+        """All rows."""
+        return [
+            ServiceRow(key, name, PolledService(url, status_named(status), reason, since), told)
+            for key, name, url, status, reason, since, told in self._connection.execute(
+                _ROWS, (self._site, self.shards)
+            )
+        ]
+
+    def set(self, row: ServiceRow) -> None:
+        """Write a row."""
+        self.changed.add(shard_of(row.machine))
+        service = row.service
+        values = (row.name, service.url, service.status, service.reason, to_ms(service.since), row.told)
+        self._connection.execute(_SET, (*values, self._site, row.machine))
+
+    def delete(self, machine: str, name: str) -> None:
+        """Delete a row."""
+        self.changed.add(shard_of(machine))
+        self._connection.execute(_DELETE, (self._site, machine, name))
+
+    def forget_statuses(self, since: float) -> None:
+        """Set every status to unknown."""
+        values = ServiceStatus.UNKNOWN, to_ms(since), self._site, self.shards
+        self.changed |= {number for (number,) in self._connection.execute(_FORGET_STATUS, values)}

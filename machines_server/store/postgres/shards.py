@@ -1,0 +1,226 @@
+"""Which shards this process polls, agreed upon with the pollers of other servers through the database.
+
+A shard has an owner, an epoch and an end, in one row. The owner renews the end when a cycle begins and when
+one has been written, so that a poller that hangs, too, loses its shards. Whoever takes or gives a shard
+raises the epoch, which each write of a poll checks.
+"""
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import orjson
+
+from machines_server.core.shards import LOOK_INTERVALS, SHARDS, shares, start_lease_s
+from machines_server.errors import MigrationError, StoreError, UnfitError
+from machines_server.store.postgres.database import Connection, Database
+from machines_server.store.postgres.migrate import migrate
+from machines_server.store.values import Leader
+
+_MIN_LOOK_S, _MAX_LOOK_S = 0.05, 1.0
+_FORGET_AFTER_MS = 3_600_000
+_MAKE_SHARDS = """
+INSERT INTO shard (site, number) SELECT %s, generate_series(0, %s) ON CONFLICT DO NOTHING"""
+_JOIN = """
+INSERT INTO poller (id, site, server, pid, since_ms, expires_at_ms, files, interval_s, timeout_s)
+VALUES (%(id)s, %(site)s, %(server)s, %(pid)s, now_ms(), now_ms() + %(lease_ms)s, %(files)s, %(interval_s)s,
+    %(timeout_s)s)
+ON CONFLICT (id) DO UPDATE SET expires_at_ms = excluded.expires_at_ms, files = excluded.files"""
+_LEAVE = "DELETE FROM poller WHERE id = %s OR expires_at_ms < now_ms() - %s"
+_TELL = "UPDATE poller SET files = %s, faults = %s WHERE id = %s AND (files, faults) != (%s, %s)"
+_RENEW_POLLER = """
+UPDATE poller SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) WHERE id = %s"""
+_RENEW_SHARDS = """
+UPDATE shard SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) WHERE site = %s AND owner = %s"""
+_POLLERS = "SELECT id, rests_until_ms > now_ms() FROM poller WHERE site = %s AND expires_at_ms > now_ms()"
+_EVERY_SHARD = """
+SELECT number, owner, epoch, owner IS NULL OR expires_at_ms <= now_ms() FROM shard WHERE site = %s"""
+_TAKE = """
+UPDATE shard SET owner = %s, epoch = epoch + 1, expires_at_ms = now_ms() + %s
+WHERE site = %s AND number = ANY(%s) AND (owner IS NULL OR expires_at_ms <= now_ms())
+RETURNING number, epoch"""
+_GIVE = """
+UPDATE shard SET owner = NULL, epoch = epoch + 1, expires_at_ms = 0
+WHERE site = %s AND number = ANY(%s) AND owner = %s"""
+_REST = "UPDATE poller SET rests_until_ms = now_ms() + %s WHERE id = %s"
+
+log = logging.getLogger(__name__)
+
+
+class Member(NamedTuple):
+    """How a poller presents itself to others: its site, server, rhythm, and the hash of its machine files."""
+
+    site: str
+    server: str
+    interval_s: float
+    timeout_s: float
+    files: Callable[[], str]
+
+
+class ShardKeeper:
+    """Takes and gives shards in a thread of its own; implements LeaderElection.
+
+    Every poller leads, if only where it holds shards.
+    """
+
+    def __init__(self, database: Database, member: Member) -> None:
+        """Opens nothing until `acquire`."""
+        self._database, self._member = database, member
+        self.id = ""
+        self._held: Mapping[int, int] = {}
+        self._faults: Mapping[str, str] = {}
+        self._obstacle: str | None = None
+        self._has_begun = False
+        self._rests_ms = 0
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def held(self) -> Mapping[int, int]:
+        """The shards that this process polls, each with its epoch; another object when they change."""
+        return self._held
+
+    def acquire(self) -> bool:
+        """Join the pollers; returns False while the database cannot be used."""
+        self.id = f"{self._member.server}/{os.getpid()}/{secrets.token_hex(4)}"
+        self._held, self._faults = {}, {}
+        try:
+            migrate(self._database)
+            with self._database.transaction() as connection:
+                connection.execute(_LEAVE, (self.id, _FORGET_AFTER_MS))
+                connection.execute(_MAKE_SHARDS, (self._member.site, SHARDS - 1))
+                self._join(connection)
+            self._look()
+        except MigrationError as error:
+            raise UnfitError(str(error)) from error
+        except StoreError as error:
+            self._obstacle = str(error)
+            return False
+        self._obstacle = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=[self._stop], name="shards", daemon=True)
+        self._thread.start()
+        return True
+
+    def is_leader(self) -> bool:
+        """Return whether it still takes part."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def report_faults(self, faults: Mapping[str, str]) -> None:
+        """Replace the faults that others see."""
+        self._faults = dict(faults)
+        self._wake.set()
+
+    def other_folder(self) -> str | None:
+        """None: servers of a site tell each other the hash of their files instead."""
+        return None
+
+    def release(self) -> None:
+        """Give up all shards, so that others poll them at once."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(_MAX_LOOK_S)
+            self._thread = None
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(_GIVE, (self._member.site, list(self._held), self.id))
+                connection.execute(_LEAVE, (self.id, _FORGET_AFTER_MS))
+        except StoreError as error:
+            log.warning("the shards of this poller are not given up, and run out: %s", error)
+        self._held = {}
+
+    def leader(self) -> Leader | None:
+        """This process, if it takes part."""
+        return Leader(os.getpid(), 0.0, self._faults) if self.is_leader() else None
+
+    def obstacle(self) -> str | None:
+        """Why it cannot take part."""
+        return self._obstacle
+
+    def write_fault(self) -> str | None:
+        """Why the database cannot be written."""
+        return self._obstacle
+
+    @contextmanager
+    def cycle(self) -> Iterator[None]:
+        """Tell that a cycle has begun; its end is told by what it writes."""
+        self._has_begun = True
+        self._wake.set()
+        yield
+
+    def rest(self, seconds: float) -> None:
+        """Leave all shards to others for a while: hosts that they reach cannot be reached from here."""
+        self._rests_ms = round(seconds * 1000)
+        self._wake.set()
+
+    def _run(self, stop: threading.Event) -> None:
+        look_s = min(max(LOOK_INTERVALS * self._member.interval_s, _MIN_LOOK_S), _MAX_LOOK_S)
+        was_told = False
+        while not stop.is_set():
+            self._wake.wait(look_s)
+            self._wake.clear()
+            if stop.is_set():
+                return
+            try:
+                self._look()
+                was_told = False
+            except StoreError as error:
+                if not was_told:
+                    log.warning("shards cannot be renewed: %s", error)
+                was_told = True
+            except Exception:
+                log.exception("looking at shards failed")
+
+    def _join(self, connection: Connection) -> None:
+        member = self._member
+        connection.execute(
+            _JOIN,
+            {
+                "id": self.id,
+                "site": member.site,
+                "server": member.server,
+                "pid": os.getpid(),
+                "lease_ms": self._lease_ms(),
+                "files": member.files(),
+                "interval_s": member.interval_s,
+                "timeout_s": member.timeout_s,
+            },
+        )
+
+    def _lease_ms(self) -> int:
+        return round(1000 * start_lease_s(self._member.interval_s, self._member.timeout_s))
+
+    def _look(self) -> None:
+        """Renew what is held, and take and give what others have come or gone for."""
+        site, renews, rests_ms = self._member.site, self._has_begun, self._rests_ms
+        self._has_begun, self._rests_ms = False, 0
+        with self._database.transaction() as connection:
+            if renews:
+                if connection.execute(_RENEW_POLLER, (self._lease_ms(), self.id)).rowcount == 0:
+                    self._join(connection)
+                connection.execute(_RENEW_SHARDS, (self._lease_ms(), site, self.id))
+            if rests_ms:
+                connection.execute(_REST, (rests_ms, self.id))
+            told = self._member.files(), orjson.dumps(self._faults).decode()
+            connection.execute(_TELL, (*told, self.id, *told))
+            pollers: dict[str, bool] = dict(connection.execute(_POLLERS, (site,)).fetchall())
+            fit = frozenset(one for one, rests in pollers.items() if not rests) or frozenset(pollers)
+            share = {number for number, owner in shares(fit).items() if owner == self.id}
+            held, free = {}, []
+            for number, owner, epoch, is_free in connection.execute(_EVERY_SHARD, (site,)):
+                if owner == self.id:
+                    held[number] = epoch
+                elif is_free and number in share:
+                    free.append(number)
+            if free:
+                held |= dict(connection.execute(_TAKE, (self.id, self._lease_ms(), site, free)).fetchall())
+            if fit and self.id in pollers and (surplus := [one for one in held if one not in share]):
+                connection.execute(_GIVE, (site, surplus, self.id))
+                held = {number: epoch for number, epoch in held.items() if number in share}
+        if held != self._held:
+            self._held = held

@@ -1,0 +1,78 @@
+"""The thread that writes what this process has polled into the database of several servers."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+
+import psycopg
+
+from machines_server.core.sample import Sample
+from machines_server.errors import StoreError
+from machines_server.store.batches import MAX_PENDING, BatchThread
+from machines_server.store.postgres.clock import DatabaseClock
+from machines_server.store.postgres.database import DEADLINE_S, Connection, Database
+from machines_server.store.postgres.deadlines import Deadlines
+from machines_server.store.postgres.failures import ITEM_ERRORS, store_errors
+from machines_server.store.postgres.poll_writer import PollWriter
+from machines_server.store.values import Update
+
+
+class PostgresSink(BatchThread):
+    """Writes only what belongs to shards that this process still holds; implements Sink."""
+
+    def __init__(
+        self,
+        database: Database,
+        site: str,
+        poller: str,
+        *,
+        max_gap_s: float,
+        on_fault: Callable[[str | None], None],
+        on_samples: Callable[[Sequence[Sample]], None] = lambda _: None,
+        max_pending: int = MAX_PENDING,
+    ) -> None:
+        """`poller` is the id under which the shards are held.
+
+        `on_samples` gets those that were written, by the database's clock.
+        """
+        super().__init__("PostgreSQL", on_fault, max_pending=max_pending)
+        self._database, self._site, self._poller, self._max_gap_s = database, site, poller, max_gap_s
+        self._on_samples, self._clock, self._deadlines = on_samples, DatabaseClock(), Deadlines()
+        self._connection: Connection | None = None
+        self._writer: PollWriter
+        self._thread.start()
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return store_errors()
+
+    def _concerns_all(self, error: Exception) -> bool:
+        is_of_database = isinstance(error, psycopg.Error) and not isinstance(error, ITEM_ERRORS)
+        return is_of_database or isinstance(error, StoreError | MemoryError)
+
+    def _prepare(self) -> None:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._database.connect()
+            self._writer = PollWriter(self._connection, self._site, self._poller, self._max_gap_s)
+            if self._registry is not None:
+                self._write([self._registry])
+
+    def _write(self, items: Sequence[Update]) -> None:
+        connection = self._connection
+        if connection is None:
+            raise StoreError("PostgreSQL: the connection was closed")
+        with self._deadlines.within(connection, 2 * DEADLINE_S):
+            connection.execute("BEGIN")
+            try:
+                self._clock.measure(connection)
+                samples = self._writer.write([self._clock.to_write(item) for item in items])
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(psycopg.Error):
+                    connection.execute("ROLLBACK")
+                    self._writer.read_back()
+                raise
+        self._on_samples(samples)
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
