@@ -12,7 +12,7 @@ from machines_server.contract.requests import LeaseParameters, RenewParameters, 
 from machines_server.contract.routing import RouteJson, no_machine, reason_text
 from machines_server.core.memory import Share
 from machines_server.core.model_names import model_key
-from machines_server.core.routing.answer import Candidate, Ranking, Rejection
+from machines_server.core.routing.answer import Ranking, Rejection
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.leases import Lease, Warmth, broken_reason, promised_shares
 from machines_server.core.routing.preference import Order
@@ -21,6 +21,7 @@ from machines_server.core.text import clip, clip_list
 from machines_server.errors import BadParameterError, ConflictError, NoMachineError, UnknownLeaseError
 from machines_server.services.advice import GivenAdvice
 from machines_server.services.byte_cache import ByteCache
+from machines_server.services.choice import Choice
 from machines_server.services.misses import explaining_misses, may_become_fit
 from machines_server.services.permissions import Caller, Permissions
 from machines_server.services.rankings import Rankings
@@ -119,15 +120,7 @@ class Routing:
         if key is not None and not 1 <= len(key) <= MAX_KEY_CHARACTERS:
             raise BadParameterError("Idempotency-Key", f"must have 1 to {MAX_KEY_CHARACTERS} characters")
         question, fleet = parameters.question(), self._fleet()
-        ranking: Ranking | None = None
-        seen: LeaseSnapshot | None = None
-
-        def choose(snapshot: LeaseSnapshot) -> Candidate:
-            nonlocal ranking, seen
-            seen = snapshot
-            ranking = self._rank(question, fleet, snapshot)
-            return ranking.candidates[0]
-
+        choice = Choice(question, fleet, lambda known: self._rank(question, fleet, known))
         request = LeaseRequest(
             parameters.holder,
             parameters.ttl_s,
@@ -140,14 +133,14 @@ class Routing:
         self._permissions.check_taking(caller)
 
         def rank(other: Question) -> Ranking | None:
-            return self._rankings.rank(other, fleet, seen) if seen else None
+            return self._rankings.rank(other, fleet, choice.known) if choice.known else None
 
         with self._polling_if_none_is_fit(), explaining_misses(question, fleet, rank):
-            lease = self._leases.reserve(fleet, request, choose)
+            lease = self._leases.reserve(fleet, request, choice)
         self._poll_soon([lease.machine])
         # Reading a new lease again might fail, and its holder would not learn of it.
-        leases = [*seen.leases, lease] if seen else self._leases.read().leases
-        return lease_answers.granted_lease(_held_lease(lease, leases, fleet), ranking)
+        leases = choice.leases_with(lease) or self._leases.read().leases
+        return lease_answers.granted_lease(_held_lease(lease, leases, fleet), choice.ranking)
 
     def renew(self, lease: str, body: object, caller: Caller = _NOBODY) -> lease_answers.HeldLease:
         """Restart a lease's duration; raises ConflictError if its machine can no longer be used."""

@@ -7,8 +7,8 @@ These rules hold for every protocol below:
 - Making an object opens nothing; the first call does. An object may be shared by the threads of one process,
   unless its docstring says otherwise, and must not be used on both sides of a fork.
 - A store that cannot be read or written raises StoreError, or a subclass that says why: DamagedStoreError,
-  LockedError, MigrationError, UnfitError. A database library's own exceptions never escape. The next
-  call tries again, with a new connection if the old one has failed.
+  LockedError, MigrationError, UnfitError, UnreachableStoreError. A database library's own exceptions never
+  escape. The next call tries again, with a new connection if the old one has failed.
 - Each call sees the content of one moment, and writes everything or nothing.
 - `close` releases open resources and may be called repeatedly; the next call reopens them.
 """
@@ -225,8 +225,18 @@ class LeaderElection(PollerWatch, Protocol):
         """Give up leadership."""
 
 
+class Chooser(Protocol):
+    """Chooses the machine of a new lease by the leases that are known."""
+
+    def candidates(self, known: LeaseSnapshot) -> Sequence[Candidate]:
+        """The fit machines in view of all leases, the best first; raises if there is none."""
+
+    def again(self, candidate: Candidate, on_host: LeaseSnapshot) -> Candidate | None:
+        """One of them in view of the leases on its host; None if it is no longer fit."""
+
+
 class Leases(Protocol):
-    """The leases of all processes; writes happen one at a time, and each sees all earlier ones.
+    """The leases of all processes; each is granted in view of all earlier ones on its host.
 
     Neither setting the wall clock nor restarting this server changes how long a lease lasts. Calls that write
     take the `fleet`, from which they learn how long finished loads took.
@@ -241,13 +251,12 @@ class Leases(Protocol):
     def expire(self, fleet: Fleet) -> None:
         """End the leases whose time is up, which every other call that writes does as well."""
 
-    def reserve(
-        self, fleet: Fleet, request: LeaseRequest, choose: Callable[[LeaseSnapshot], Candidate]
-    ) -> Lease:
-        """Grant a lease on the candidate that `choose` picks; no lease changes in between.
+    def reserve(self, fleet: Fleet, request: LeaseRequest, chooser: Chooser) -> Lease:
+        """Grant a lease on the best candidate; no lease on its host changes in between.
 
-        If `choose` raises, nothing is granted. Raises TooManyError if the holder, or all holders together,
-        have reached the limit, and ConflictError if the key was used with another digest.
+        The `chooser` is asked as often as it takes. If it raises, nothing is granted. Raises TooManyError if
+        the holder, or all holders together, have reached the limit, and ConflictError if the key was used
+        with another digest.
         """
 
     def renew(self, fleet: Fleet, lease: str, ttl_s: float | None, check: Callable[[Lease], None]) -> Lease:

@@ -17,6 +17,7 @@ from machines_server.core.sample import GIB, ModelSize, State, StoredModel
 from machines_server.core.status import Status
 from machines_server.errors import NoMachineError
 from machines_server.services.routing import Routing
+from machines_server.store.api import Chooser
 from machines_server.store.sqlite.coordination.leases import LeaseStore
 from machines_server.store.values import LeaseRequest, LeaseSnapshot
 from tests.core.routing.fleets import LLAMA, a_fleet, a_live, a_model
@@ -97,17 +98,23 @@ class LockedStore(LeaseStore):
 
     is_choosing = False
 
-    def reserve(
-        self, fleet: Fleet, request: LeaseRequest, choose: Callable[[LeaseSnapshot], Candidate]
-    ) -> Lease:
-        def noted(snapshot: LeaseSnapshot) -> Candidate:
-            self.is_choosing = True
-            try:
-                return choose(snapshot)
-            finally:
-                self.is_choosing = False
+    def reserve(self, fleet: Fleet, request: LeaseRequest, chooser: Chooser) -> Lease:
+        return super().reserve(fleet, request, NotedChooser(self, chooser))
 
-        return super().reserve(fleet, request, noted)
+
+class NotedChooser:
+    """Tells a store when it chooses."""
+
+    def __init__(self, store: LockedStore, chooser: Chooser) -> None:
+        self._store, self._chooser = store, chooser
+        self.again = chooser.again
+
+    def candidates(self, known: LeaseSnapshot) -> Sequence[Candidate]:
+        self._store.is_choosing = True
+        try:
+            return self._chooser.candidates(known)
+        finally:
+            self._store.is_choosing = False
 
 
 def test_whether_a_machine_could_load_the_model_is_found_while_others_may_write(tmp_path: Path) -> None:

@@ -77,6 +77,21 @@ def rank(
     return Ranking((), rejected, max(ceil(min(waits)), 1) if waits else None, evaluations)
 
 
+def evaluated_again(
+    candidate: Candidate,
+    question: Question,
+    fleet: Fleet,
+    leases: Sequence[Lease],
+    load_times: Sequence[LoadTime],
+    now: float,
+) -> Candidate | Rejection:
+    """A candidate of `rank` in view of other leases, of which those on its host are enough."""
+    ranker = _Ranker(question, fleet, leases, load_times, now)
+    result = ranker.evaluate(candidate.state)
+    may_load = question.cold and candidate.is_warm is False
+    return ranker.evaluate_cold(candidate.state, result) if may_load else result
+
+
 def _nearest_first(rejection: Rejection) -> tuple[int, float, str]:
     return rejection.code.nearness, rejection.missing, rejection.name
 

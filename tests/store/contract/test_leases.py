@@ -1,7 +1,7 @@
 """Leases: what ends and what keeps them, what is learned from them, and that one is decided at a time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
@@ -18,7 +18,7 @@ from machines_server.store.api import Leases
 from machines_server.store.values import LeaseRequest, LeaseSnapshot
 from tests.core.routing.fleets import LLAMA, a_fleet, a_live, a_model
 from tests.fakes import wait_until
-from tests.store.booking import WARM, first, reserve
+from tests.store.booking import WARM, First, reserve
 from tests.store.contract.stores import Stores
 
 COLD = a_fleet(a_live("one", [24], declares=[LLAMA]))
@@ -79,11 +79,12 @@ def test_a_lease_whose_renewal_is_refused_stays_as_it_was(leases: Leases) -> Non
 
 
 def test_when_nothing_is_chosen_nothing_is_granted(leases: Leases) -> None:
-    def nobody(_: LeaseSnapshot) -> Candidate:
-        raise LookupError
+    class Nobody(First):
+        def candidates(self, known: LeaseSnapshot) -> Sequence[Candidate]:
+            raise LookupError(known)
 
     with pytest.raises(LookupError):
-        leases.reserve(WARM, LeaseRequest("me", 60), nobody)
+        leases.reserve(WARM, LeaseRequest("me", 60), Nobody(WARM))
     assert list(leases.read().leases) == []
     reserve(leases)
 
@@ -124,21 +125,32 @@ def test_while_nobody_writes_a_lease_has_less_and_less_time_left(leases: Leases)
     assert leases.read().leases[0].ends_at == before.ends_at
 
 
+class Noting(First):
+    """Notes how many leases were known when it was last asked."""
+
+    seen = 0
+
+    def candidates(self, known: LeaseSnapshot) -> Sequence[Candidate]:
+        self.seen = len(known.leases)
+        return super().candidates(known)
+
+    def again(self, candidate: Candidate, on_host: LeaseSnapshot) -> Candidate | None:
+        self.seen = len(on_host.leases)
+        return super().again(candidate, on_host)
+
+
 def test_each_choice_sees_all_that_were_made_before_it(leases: Leases, other_leases: Leases) -> None:
     reserve(leases)
-    seen: list[int] = []
 
-    def choose(known: LeaseSnapshot) -> Candidate:
-        seen.append(len(known.leases))
-        return first(WARM)(LeaseSnapshot())
-
-    def take(of: Leases) -> None:
-        of.reserve(WARM, LeaseRequest("me", 60), choose)
+    def take(of: Leases) -> int:
+        chooser = Noting(WARM)
+        of.reserve(WARM, LeaseRequest("me", 60), chooser)
+        return chooser.seen
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(take, [one for one, _ in zip(cycle([leases, other_leases]), range(40))]))
-    assert seen == list(range(1, 41))
-    assert len(leases.read().leases) == 41
+        seen = list(threads.map(take, [one for one, _ in zip(cycle([leases, other_leases]), range(40))]))
+    assert sorted(seen) == list(range(1, 41))
+    wait_until(lambda: len(leases.read().leases) == len(other_leases.read().leases) == 41)
 
 
 def test_an_unavailable_store_is_an_error_until_it_is_there_again(leases: Leases, stores: Stores) -> None:

@@ -9,10 +9,10 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.leases import Lease
 from machines_server.errors import DamagedStoreError
+from machines_server.store.api import Chooser
 from machines_server.store.sqlite.coordination import lease_rows
 from machines_server.store.sqlite.coordination.database import CoordinationDatabase
 from machines_server.store.sqlite.coordination.load_times import learn_load_times, read_load_times
@@ -70,17 +70,16 @@ class LeaseStore:
             with self._writing(fleet):
                 pass
 
-    def reserve(
-        self, fleet: Fleet, request: LeaseRequest, choose: Callable[[LeaseSnapshot], Candidate]
-    ) -> Lease:
-        """Grant a lease on the candidate that `choose` picks, in the same transaction."""
+    def reserve(self, fleet: Fleet, request: LeaseRequest, chooser: Chooser) -> Lease:
+        """Grant a lease on the best candidate, in the same transaction."""
         with self._writing(fleet) as connection:
             with self._decoding():
                 known = None if request.key is None else lease_rows.lease_by_key(connection, request)
             if known:
                 return known
             lease_rows.refuse_too_many(connection, request)
-            lease = lease_rows.insert_lease(connection, request, choose(self._snapshot(connection)))
+            best = chooser.candidates(self._snapshot(connection))[0]
+            lease = lease_rows.insert_lease(connection, request, best)
         self._note("granted", 1)
         return lease
 
