@@ -18,16 +18,17 @@ from machines_server.core.machine import endpoint_url
 from machines_server.core.memory import Share
 from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.leases import Lease, Warmth
-from machines_server.core.text import quoted
-from machines_server.errors import ConflictError, TooManyError, UnknownLeaseError
+from machines_server.errors import UnknownLeaseError
+from machines_server.store.lease_limits import (
+    COUNT_EXPIRED_S,
+    KEEP_RELEASED_S,
+    MAX_LEASES,
+    MAX_LEASES_PER_HOLDER,
+    refuse_another_request,
+    too_many_in_all,
+    too_many_of_holder,
+)
 from machines_server.store.values import LeaseRequest
-
-MAX_LEASES, MAX_LEASES_PER_HOLDER = 10_000, 1000
-"""The second applies to a client's address if no holder is named."""
-KEEP_RELEASED_S = 10.0
-"""How long a lease is kept that ended before a sample showed its model."""
-COUNT_EXPIRED_S = 600.0
-"""How long an expired lease is counted."""
 
 _LEFT_MS = "iif(boot = :boot, ends_boot_ms - :boot_ms, ends_at_ms - :now_ms)"
 _ENDS_AT_MS = f"iif(abs(ends_at_ms - :now_ms - {_LEFT_MS}) < 1000, ends_at_ms, :now_ms + {_LEFT_MS})"
@@ -87,29 +88,22 @@ def lease_by_key(connection: sqlite3.Connection, request: LeaseRequest) -> Lease
     row = connection.execute(sql, (request.key,)).fetchone()
     if row is None:
         return None
-    if row[1] not in (None, request.digest) or row[2] != request.agent:
-        raise ConflictError(
-            "idempotency_conflict",
-            "This Idempotency-Key was used for another request; use a new one for each lease.",
-        )
+    refuse_another_request(request, *row[1:])
     return lease_by_id(connection, row[0])
 
 
 def refuse_too_many(connection: sqlite3.Connection, request: LeaseRequest) -> None:
     """Raise TooManyError if the leases of the holder, or of all holders, have reached their limit."""
-    holder = quoted(request.holder) if request.holder else f"{request.address}, which names no holder,"
     named = {"holder": request.holder, "address": request.address}
-    for condition, limit, subject in (
-        (f"{_OF_HOLDER} AND {_IS_HELD}", MAX_LEASES_PER_HOLDER, f"{holder} has"),
-        (_IS_HELD, MAX_LEASES, "All agents have"),
-    ):
+    for condition, limit in ((f"{_OF_HOLDER} AND {_IS_HELD}", MAX_LEASES_PER_HOLDER), (_IS_HELD, MAX_LEASES)):
         (count,) = connection.execute(f"SELECT count(*) FROM lease WHERE {condition}", named).fetchone()
         if count < limit:
             continue
         soonest = f"SELECT min({_LEFT_MS}) / 1000.0 FROM lease WHERE {condition}"
         (wait_s,) = connection.execute(soonest, {**_now(), **named}).fetchone()
-        message = f"{subject} {count} leases, which is the limit: release some, or wait until some end."
-        raise TooManyError("too_many_leases", message, wait_s)
+        if limit == MAX_LEASES_PER_HOLDER:
+            raise too_many_of_holder(request, count, wait_s)
+        raise too_many_in_all(count, wait_s)
 
 
 def insert_lease(connection: sqlite3.Connection, request: LeaseRequest, candidate: Candidate) -> Lease:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
-from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +12,13 @@ from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.leases import Lease
 from machines_server.errors import DamagedStoreError
 from machines_server.store.api import Chooser
+from machines_server.store.lease_limits import valid_s
 from machines_server.store.sqlite.coordination import lease_rows
 from machines_server.store.sqlite.coordination.database import CoordinationDatabase
 from machines_server.store.sqlite.coordination.load_times import learn_load_times, read_load_times
 from machines_server.store.sqlite.failures import decoding
 from machines_server.store.values import LeaseRequest, LeaseSnapshot
 
-MAX_SNAPSHOT_AGE_S = 1.0
-"""A snapshot this old is read again even if nothing was written, since leases have less time left."""
 _EMPTY = LeaseSnapshot()
 
 
@@ -50,7 +48,9 @@ class LeaseStore:
             version, now = self._database.version(connection), time.monotonic()
             if self._cached.file_version != version or now >= self._cached.until:
                 snapshot = self._snapshot(connection)
-                self._cached = _Cached(version, snapshot, now + _valid_s(snapshot))
+                self._cached = _Cached(
+                    version, snapshot, now + valid_s([*snapshot.leases, *snapshot.released])
+                )
             return self._cached.snapshot
 
     def expired(self) -> int:
@@ -129,9 +129,3 @@ def _is_loaded(lease: Lease, fleet: Fleet) -> bool:
     """Whether the model of a lease is in memory, as samples show."""
     state = fleet.state_of(lease.machine)
     return lease.is_warm or (state is not None and lease.is_loaded(state, fleet.held_since_on(state)))
-
-
-def _valid_s(snapshot: LeaseSnapshot) -> float:
-    """How long a snapshot may be returned if nothing is written."""
-    ends = [lease.ends_in_s for lease in (*snapshot.leases, *snapshot.released)]
-    return min(MAX_SNAPSHOT_AGE_S, *ends) if ends else inf

@@ -11,9 +11,9 @@ import pytest
 
 from machines_server.core.routing.fleet import Fleet
 from machines_server.errors import StoreError, TooManyError
+from machines_server.store.lease_limits import MAX_LEASES, MAX_LEASES_PER_HOLDER
 from machines_server.store.sqlite.connection import open_coordination
 from machines_server.store.sqlite.coordination.database import LOCK_WAIT_MS
-from machines_server.store.sqlite.coordination.lease_rows import MAX_LEASES, MAX_LEASES_PER_HOLDER
 from machines_server.store.sqlite.coordination.leases import LeaseStore
 from machines_server.store.sqlite.migrate import known_migrations, migrate
 from machines_server.store.values import LeaseSnapshot
