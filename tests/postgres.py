@@ -3,13 +3,15 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
@@ -106,6 +108,58 @@ class Postgres(Program):
     def _end(self) -> None:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(60)
+
+
+class Gate:
+    """Passes connections on to a server on this host; shut, it ends them and refuses others."""
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port, self.port = server_port, free_port()
+        self._lines: list[socket.socket] = []
+        self._listening: socket.socket | None = None
+        self.open()
+
+    def open(self) -> None:
+        listening = socket.create_server(("127.0.0.1", self.port))
+        self._listening = listening
+        threading.Thread(target=self._accept, args=[listening], daemon=True).start()
+
+    def shut(self) -> None:
+        """Wait until nothing passes any more."""
+        if self._listening is not None:
+            self._listening.shutdown(socket.SHUT_RDWR)
+            self._listening.close()
+            self._listening = None
+        while self._lines:
+            with suppress(OSError):
+                self._lines.pop().shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.shut()
+
+    def _accept(self, listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._server_port))
+                self._lines += [client, server]
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=_pass_on, args=[one, other], daemon=True).start()
+
+
+def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    with suppress(OSError):
+        while content := one.recv(2**16):
+            other.sendall(content)
+    with suppress(OSError):
+        other.shutdown(socket.SHUT_RDWR)
+    one.close()
+
+
+def through(url: str, port: int) -> str:
+    """The URL of the same database through another port of this host."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.username}@{parts.hostname}:{port}"))
 
 
 @contextmanager

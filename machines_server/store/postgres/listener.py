@@ -99,7 +99,8 @@ class Listener:
                             self._listen(connection, is_closed, woken)
                 except (StoreError, psycopg.Error, OSError) as error:
                     if not was_told:
-                        log.warning("announcements of other servers do not arrive: %s", error)
+                        reason = str(error).partition("\n")[0]
+                        log.warning("announcements of other servers do not arrive: %s", reason)
                     was_told = True
                 self._heard_at = float("-inf")
                 if time.monotonic() - began > SILENCE_S:

@@ -113,11 +113,13 @@ class PollWriter:
         self._gpus: dict[tuple[int, str], tuple[int, str | None, str]] = {}
         self._texts: dict[int, tuple[_Models, str]] = {}
         self._any_spent = False
+        self.news = ""
+        """What to announce on POLLS_CHANNEL once the transaction has been committed."""
 
     def write(self, items: Sequence[Update]) -> list[Sample]:
         """Write all items in an open transaction; returns the samples of machines that are still held."""
         self._fenced, self._lost, samples = {}, set(), list[Sample]()
-        self._polled, self._rare = set(), set()
+        self._polled, self._rare, self.news = set(), set(), ""
         self._any_spent = self._budgets.any_spent
         self._fence(items)
         for item in items:

@@ -12,7 +12,7 @@ from machines_server.store.postgres.clock import DatabaseClock
 from machines_server.store.postgres.database import DEADLINE_S, Connection, Database
 from machines_server.store.postgres.deadlines import Deadlines
 from machines_server.store.postgres.failures import ITEM_ERRORS, store_errors
-from machines_server.store.postgres.poll_writer import PollWriter
+from machines_server.store.postgres.poll_writer import POLLS_CHANNEL, PollWriter
 from machines_server.store.values import Update
 
 
@@ -70,6 +70,9 @@ class PostgresSink(BatchThread):
                     connection.execute("ROLLBACK")
                     self._writer.read_back()
                 raise
+            # Not in the transaction: those that announce would end one after the other.
+            if self._writer.news:
+                connection.execute("SELECT pg_notify(%s, %s)", (POLLS_CHANNEL, self._writer.news))
         self._on_samples(samples)
 
     def _let_go(self) -> None:

@@ -10,18 +10,16 @@ import pytest
 from machines_server.store.api import Leases, Past, Present
 from machines_server.store.values import Update
 from tests.fakes import wait_until
-from tests.store.contract.cluster import ClusterStores
 from tests.store.contract.stores import STORES, Stores
 
 Write = Callable[..., None]
 
 
-@pytest.fixture(params=[*STORES, ClusterStores], ids=lambda kind: kind.__name__)
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
-    if request.param is ClusterStores:
-        return ClusterStores(request.getfixturevalue("postgres").new_database())
-    stores: Stores = request.param(tmp_path / "store")
-    return stores
+@pytest.fixture(params=STORES, ids=lambda kind: kind.__name__)
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+    made: Stores = request.param(tmp_path / "store", request)
+    with closing(made):
+        yield made
 
 
 def write_all(stores: Stores, *updates: Update) -> None:

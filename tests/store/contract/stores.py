@@ -1,12 +1,20 @@
 """The stores that the contract is tested on; one that is added here must pass every test of this folder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import pytest
 
 from machines_server.store.api import LeaderElection, Leases, Past, Present, Sink
 from machines_server.store.api import PollerRequests as Requests
+from machines_server.store.postgres.background import Background
+from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.leases import PostgresLeases
+from machines_server.store.postgres.listener import Listener
+from machines_server.store.postgres.past import PostgresPast
+from machines_server.store.postgres.present import PostgresPresent
 from machines_server.store.sqlite.coordination.leases import LeaseStore
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from machines_server.store.sqlite.coordination.poller_requests import PollerRequests
@@ -14,14 +22,26 @@ from machines_server.store.sqlite.telemetry.latest import LatestReader
 from machines_server.store.sqlite.telemetry.past import PastReader
 from machines_server.store.sqlite.telemetry.writer_thread import WriterThread
 from machines_server.store.values import Retention
+from tests.postgres import Gate, Postgres, through
+from tests.store.contract.cluster import SITE, NoMeasurements, SinkOfAll
 
 KEEP_ALL = Retention(raw_s=1e9, minute_s=1e9, hour_s=1e9)
 MAX_GAP_S = 12.0
 """What is polled later than this after the poll before it does not continue it."""
 
 
+class Closes(Protocol):
+    def close(self) -> object: ...
+
+
+Opened = TypeVar("Opened", bound=Closes)
+
+
 class Stores(Protocol):
-    """One empty store. Each call makes an object as another process would; it can be sent to a process."""
+    """One empty store. Each call makes an object as another process would; it can be sent to a process.
+
+    A store that lacks a part as yet skips the tests of it.
+    """
 
     def present(self) -> Present: ...
 
@@ -41,6 +61,9 @@ class Stores(Protocol):
 
     def mend(self) -> None:
         """Make it available again, with what was in it."""
+
+    def close(self) -> None:
+        """Close what all objects that were made here have opened together."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +101,70 @@ class SqliteStores:
             path.with_suffix(".db").rmdir()
             path.rename(path.with_suffix(".db"))
 
+    def close(self) -> None:
+        """Each object closes what it opens."""
 
-STORES: list[Callable[[Path], Stores]] = [SqliteStores]
+
+@dataclass(frozen=True)
+class PostgresStores:
+    """A database of its own, reached through a gate that can be shut."""
+
+    url: str
+    gate: Gate
+    opened: list[Closes] = field(default_factory=list, compare=False)
+
+    def present(self) -> PostgresPresent:
+        database = self._open(Database(self.url))
+        return PostgresPresent(database, self._open(Listener(database)), SITE, 0.0)
+
+    def past(self) -> PostgresPast:
+        return PostgresPast(self._open(Database(self.url)), SITE, NoMeasurements())
+
+    def sink(self, on_fault: Callable[[str | None], None]) -> Sink:
+        return SinkOfAll(self._open(Database(self.url)), on_fault)
+
+    def leases(self) -> PostgresLeases:
+        database = self._open(Database(self.url))
+        listener, background = self._open(Listener(database)), self._open(Background(database))
+        return PostgresLeases(database, SITE, listener, background)
+
+    def election(self, folder: Path | None = None) -> LeaderElection:  # noqa: ARG002
+        lacking("election")
+
+    def requests(self) -> Requests:
+        lacking("requests")
+
+    def break_off(self) -> None:
+        self.gate.shut()
+
+    def mend(self) -> None:
+        self.gate.open()
+
+    def close(self) -> None:
+        while self.opened:
+            self.opened.pop().close()
+        self.gate.close()
+
+    def _open(self, made: Opened) -> Opened:
+        self.opened.append(made)
+        return made
+
+
+def lacking(part: str) -> NoReturn:
+    pytest.skip(f"there is no {part} in PostgreSQL yet")
+
+
+def sqlite(folder: Path, _: pytest.FixtureRequest) -> Stores:
+    return SqliteStores(folder)
+
+
+def postgres(_: Path, request: pytest.FixtureRequest) -> Stores:
+    running: Postgres = request.getfixturevalue("postgres")
+    gate = Gate(running.port)
+    return PostgresStores(through(running.new_database(), gate.port), gate)
+
+
+STORES: list[Callable[[Path, pytest.FixtureRequest], Stores]] = [sqlite, postgres]
 
 
 def told(past: Past, *types: str) -> list[tuple[str, dict[str, Any]]]:

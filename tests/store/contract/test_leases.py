@@ -156,6 +156,7 @@ def test_each_choice_sees_all_that_were_made_before_it(leases: Leases, other_lea
 def test_an_unavailable_store_is_an_error_until_it_is_there_again(leases: Leases, stores: Stores) -> None:
     lease = reserve(leases)
     stores.break_off()
+    wait_until(lambda: not can_be_read(leases))
     for call in (
         leases.read,
         leases.expired,
@@ -166,7 +167,16 @@ def test_an_unavailable_store_is_an_error_until_it_is_there_again(leases: Leases
         with pytest.raises(StoreError):
             call()
     stores.mend()
+    wait_until(lambda: can_be_read(leases))
     assert [one.id for one in leases.read().leases] == [lease.id]
+
+
+def can_be_read(leases: Leases) -> bool:
+    try:
+        leases.read()
+    except StoreError:
+        return False
+    return True
 
 
 def test_what_is_closed_is_opened_by_the_next_call(leases: Leases) -> None:

@@ -1,0 +1,76 @@
+"""Small writes that nobody waits for, in one thread of each process."""
+
+import logging
+import threading
+from collections.abc import Callable, Hashable
+
+from machines_server.errors import StoreError
+from machines_server.store.postgres.database import Connection, Database
+
+MAX_WAITING = 1000
+"""How many writes wait at most; later ones are dropped."""
+GATHER_S = 0.01
+"""How long writes are gathered for one transaction."""
+_LONGEST_WRITE_S = 2.0
+
+log = logging.getLogger(__name__)
+Write = Callable[[Connection], object]
+
+
+class Background:
+    """Writes soon, several at once and in their order; what cannot be written is dropped."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._changed = threading.Condition()
+        self._waiting: dict[Hashable, Write] = {}
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def do(self, key: Hashable, write: Write) -> None:
+        """Have something written unless the same, by its key, waits already; never blocks, never raises."""
+        with self._changed:
+            if len(self._waiting) >= MAX_WAITING:
+                return
+            self._waiting.setdefault(key, write)
+            if self._thread is None:
+                self._is_closed = False
+                self._thread = threading.Thread(target=self._run, name="database background", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def announce(self, channel: str, payload: str) -> None:
+        """Have other processes hear something on a channel.
+
+        Not in the transactions that change something: those that announce end one after the other, each of
+        them once it is on all disks.
+        """
+        self.do((channel, payload), lambda on: on.execute("SELECT pg_notify(%s, %s)", (channel, payload)))
+
+    def close(self) -> None:
+        """Write what waits and stop; the next write starts it again."""
+        with self._changed:
+            thread, self._thread, self._is_closed = self._thread, None, True
+            self._changed.notify()
+        if thread is not None:
+            thread.join(_LONGEST_WRITE_S)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._is_closed:
+                    self._changed.wait()
+                if not self._is_closed:
+                    self._changed.wait(GATHER_S)
+                writes, self._waiting = self._waiting, {}
+                if not writes and self._is_closed:
+                    return
+            try:
+                with self._database.transaction(_LONGEST_WRITE_S) as connection:
+                    connection.execute("SET LOCAL synchronous_commit = off")
+                    for write in writes.values():
+                        write(connection)
+            except StoreError as error:
+                log.debug("dropped %d writes: %s", len(writes), error)
+            except Exception:
+                log.exception("dropped %d writes", len(writes))

@@ -1,0 +1,194 @@
+"""The leases as one process knows them: it reads only what has changed, and only when something may have."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from math import inf
+
+from machines_server.core.routing.leases import Lease, Warmth
+from machines_server.core.routing.loading import LoadTime
+from machines_server.errors import StoreError
+from machines_server.store.lease_limits import MAX_SNAPSHOT_AGE_S, valid_s
+from machines_server.store.postgres.clock import DatabaseClock
+from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.lease_ends import read_load_times
+from machines_server.store.postgres.lease_rows import LeaseRow, RowsRead, all_rows, changed_rows
+from machines_server.store.postgres.listener import Listener
+from machines_server.store.values import LeaseSnapshot
+
+LEASES_CHANNEL = "machines_leases"
+"""Where changes are announced; the payload is the site."""
+READ_ALL_S = 60.0
+"""How old a look may be for the next to read only changes, since rows that are over are kept for longer."""
+_SAME_FAULT_S = 0.2
+"""How long a call fails as the one before did, without asking."""
+
+
+class KnownLeases:
+    """The leases of one site; for several threads."""
+
+    def __init__(self, database: Database, site: str, listener: Listener) -> None:
+        self._database, self._site, self._listener = database, site, listener
+        self._lock = threading.Lock()
+        self._rows: dict[str, LeaseRow] = {}
+        self._held, self._released = dict[str, Lease](), dict[str, Lease]()
+        """The same as leases, made anew when `_until` has come."""
+        self._unlearned: dict[str, LeaseRow] = {}
+        self._next_end_ms = inf
+        self._load_times: Sequence[LoadTime] = ()
+        self._seen: str | None = None
+        self._server = ""
+        self._looked_at, self._is_told, self._is_subscribed = -inf, True, False
+        self._fault: tuple[float, StoreError] | None = None
+        self._clock, self._database_ahead_ms = DatabaseClock(), 0.0
+        self._snapshot, self._is_current, self._until = LeaseSnapshot(), True, inf
+        self._versions = count(1)
+        self.looks = 0
+        """How often it has looked."""
+
+    def snapshot(self) -> LeaseSnapshot:
+        """The leases, at most a second old, and at once after changes are announced; raises StoreError."""
+        arrived_at = time.monotonic()
+        with self._lock:
+            if self._is_told or arrived_at - self._looked_at >= MAX_SNAPSHOT_AGE_S:
+                self._look(arrived_at)
+            return self._current()
+
+    def look(self) -> LeaseSnapshot:
+        """The leases now."""
+        arrived_at = time.monotonic()
+        with self._lock:
+            if self._looked_at < arrived_at:
+                self._look(arrived_at)
+            return self._current()
+
+    def count(self) -> int:
+        """How many leases are held, as far as this process knows."""
+        return len(self._held)
+
+    def look_soon(self) -> None:
+        """Have the next snapshot look: something has changed."""
+        self._is_told = True
+
+    def note(self, read: RowsRead, looks: int) -> None:
+        """Note rows that this process has written, unless it has looked more often than `looks` since."""
+        with self._lock:
+            if self.looks == looks:
+                self._take(read.rows)
+            else:
+                self._is_told = True
+
+    def as_leases(self, read: RowsRead) -> LeaseSnapshot:
+        """Rows that were just read as leases."""
+        leases = [one for row in read.rows if (one := row.lease(read.now_ms, self._clock.ahead_s))]
+        held = tuple(one for one in leases if one.released_at is None)
+        return LeaseSnapshot(held, _last_released(leases), self._load_times)
+
+    def lease(self, read: RowsRead) -> Lease | None:
+        """The only row that was just read as a lease."""
+        return read.rows[0].lease(read.now_ms, self._clock.ahead_s) if read.rows else None
+
+    def unlearned(self) -> Iterator[tuple[LeaseRow, Lease]]:
+        """The leases whose load times are not known yet, ended ones included."""
+        with self._lock:
+            rows, now_ms = list(self._unlearned.values()), self._now_ms()
+        for row in rows:
+            if lease := row.lease(now_ms, self._clock.ahead_s):
+                yield row, lease
+
+    def has_ended(self) -> bool:
+        """Whether there are leases whose time is up, and that nobody has swept."""
+        with self._lock:
+            return self._next_end_ms <= self._now_ms()
+
+    def _look(self, arrived_at: float) -> None:
+        """Read what has changed since the last look; who waited while one failed fails as well."""
+        if self._fault and arrived_at - self._fault[0] < _SAME_FAULT_S:
+            raise type(self._fault[1])(str(self._fault[1]))
+        if not self._is_subscribed:
+            self._is_subscribed = True
+            self._listener.subscribe(LEASES_CHANNEL, self._hear, self.look_soon)
+        self._is_told, began_at, began = False, time.monotonic(), time.time()
+        try:
+            is_whole, read, load_times = self._read(began_at)
+        except StoreError as error:
+            self._fault, self._is_told = (time.monotonic(), error), True
+            raise
+        self._fault = None
+        self._clock.note(read.now_ms / 1000, began, time.time())
+        # As if the time had been told when it was asked for: no lease seems to last longer than it does.
+        self._database_ahead_ms = read.now_ms - 1000 * began_at
+        self._seen, self._server, self._looked_at = read.seen, read.server, began_at
+        self.looks += 1
+        if load_times != self._load_times:
+            self._load_times, self._is_current = load_times, False
+        if is_whole:
+            self._is_current = self._is_current and not self._rows
+            self._replace({})
+        self._take(read.rows)
+
+    def _read(self, began_at: float) -> tuple[bool, RowsRead, Sequence[LoadTime]]:
+        """Whether all rows were read, those that were, and all load times."""
+        with self._database.transaction() as connection:
+            if self._seen is not None and began_at - self._looked_at < READ_ALL_S:
+                read, has_loads = changed_rows(connection, self._site, self._seen)
+                if read.server == self._server:
+                    times = read_load_times(connection, self._site) if has_loads else self._load_times
+                    return False, read, times
+            # First what may change while the rest is read: what is read twice does no harm.
+            read = all_rows(connection, self._site)
+            return True, read, read_load_times(connection, self._site)
+
+    def _take(self, rows: Iterable[LeaseRow]) -> None:
+        """Know these rows, instead of what was known of them."""
+        now_ms = self._now_ms()
+        for row in rows:
+            self._is_current = False
+            for known in (self._rows, self._held, self._released, self._unlearned):
+                known.pop(row.id, None)
+            if (lease := row.lease(now_ms, self._clock.ahead_s)) is None:
+                continue
+            self._rows[row.id] = row
+            (self._held if lease.released_at is None else self._released)[row.id] = lease
+            if not row.is_learned:
+                self._unlearned[row.id] = row
+            self._next_end_ms = min(self._next_end_ms, row.ends_at_ms)
+            self._until = min(self._until, time.monotonic() + valid_s([lease]))
+
+    def _replace(self, rows: Mapping[str, LeaseRow]) -> None:
+        """Know only these rows."""
+        self._rows, self._held, self._released, self._unlearned = {}, {}, {}, {}
+        self._next_end_ms = self._until = inf
+        self._take(rows.values())
+
+    def _current(self) -> LeaseSnapshot:
+        if time.monotonic() >= self._until:
+            self._is_current = False
+            self._replace(self._rows)
+        if not self._is_current:
+            released = _last_released(self._released.values())
+            held = tuple(self._held.values())
+            self._snapshot = LeaseSnapshot(held, released, self._load_times, next(self._versions))
+            self._is_current = True
+        return self._snapshot
+
+    def _now_ms(self) -> float:
+        """The time by the database's clock."""
+        return 1000 * time.monotonic() + self._database_ahead_ms
+
+    def _hear(self, site: str) -> None:
+        if site == self._site:
+            self._is_told = True
+
+
+def _last_released(leases: Iterable[Lease]) -> tuple[Lease, ...]:
+    """Of the released leases the last of each warmth on each model of a machine.
+
+    One stands for the load, and a cold one tells when it began.
+    """
+    last: dict[tuple[str, str, Warmth], Lease] = {}
+    for lease in sorted(leases, key=lambda lease: lease.released_at or 0.0):
+        if lease.released_at is not None:
+            last[lease.machine, lease.model, lease.warmth] = lease
+    return tuple(last.values())

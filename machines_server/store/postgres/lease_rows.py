@@ -1,0 +1,275 @@
+"""The rows of leases, and the statements that read and write them in their caller's transaction."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from machines_server.core.memory import Share
+from machines_server.core.routing.answer import Candidate
+from machines_server.core.routing.leases import Lease, Warmth
+from machines_server.errors import DamagedStoreError
+from machines_server.store.lease_limits import KEEP_RELEASED_S
+from machines_server.store.postgres.database import Connection, Row
+from machines_server.store.values import LeaseRequest
+
+KEEP_RELEASED_MS = round(1000 * KEEP_RELEASED_S)
+_WARMTH_OF = {str(warmth): warmth for warmth in Warmth}
+_LEASE_COLUMNS = (
+    "id, machine, hostname, port, url, credential, model, digest, warmth, shares, holder, ttl_s,"
+    " created_at_ms, ends_at_ms, load_s, is_exclusive, released_at_ms, agent, parts, size_bytes, is_learned,"
+    " gone_at_ms IS NOT NULL"
+)
+"""The fields of a LeaseRow, in its order."""
+_NOW_MS = "(SELECT now_ms())"
+IS_IN_FORCE = f"released_at_ms IS NULL AND gone_at_ms IS NULL AND ends_at_ms > {_NOW_MS}"
+_LOCK = """
+SELECT FROM lease_lock WHERE site = %(site)s AND part = ANY(%(parts)s) ORDER BY part FOR UPDATE"""
+_ON_PARTS = f"""
+id IN (SELECT lease FROM lease_part WHERE site = %(site)s AND part = ANY(%(parts)s))
+AND gone_at_ms IS NULL AND ends_at_ms + {KEEP_RELEASED_MS} > {_NOW_MS}"""
+_CHANGED = """
+site = %(site)s AND changed_in >= pg_snapshot_xmin(%(seen)s::pg_snapshot)
+AND NOT pg_visible_in_snapshot(changed_in, %(seen)s::pg_snapshot)"""
+"""What was written by transactions whose rows could not be seen before."""
+_WITH_KEY = "site = %(site)s AND idempotency_key = %(key)s"
+_INSERT_LEASE = f"""
+WITH new AS (
+    INSERT INTO lease (
+        id, site, parts, machine, hostname, port, url, credential, model, digest, warmth, is_warm, shares,
+        holder, address, ttl_s, created_at_ms, ends_at_ms, load_s, size_bytes, is_learned, is_exclusive,
+        idempotency_key, request_digest, agent, changed_in)
+    SELECT
+        %(id)s, %(site)s, %(parts)s, %(machine)s, %(hostname)s, %(port)s, %(url)s, %(credential)s, %(model)s,
+        %(digest)s, %(warmth)s, %(is_warm)s, %(shares)s, %(holder)s, %(address)s, %(ttl_s)s, now_ms,
+        now_ms + %(ttl_ms)s, %(load_s)s, %(size_bytes)s, %(is_learned)s, %(is_exclusive)s, %(key)s,
+        %(request_digest)s, %(agent)s, pg_current_xact_id()
+    FROM (SELECT now_ms() AS now_ms) AS clock
+    ON CONFLICT DO NOTHING RETURNING *
+), parts AS (
+    INSERT INTO lease_part SELECT site, unnest(parts), id FROM new
+)
+SELECT created_at_ms, '', {_LEASE_COLUMNS} FROM new"""
+_RENEW = f"""
+UPDATE lease SET ttl_s = %(ttl_s)s, ends_at_ms = now_ms() + %(ttl_ms)s, changed_in = pg_current_xact_id()
+WHERE id = %(id)s AND {IS_IN_FORCE} RETURNING now_ms(), '', {_LEASE_COLUMNS}"""
+_RELEASE = f"""
+UPDATE lease SET released_at_ms = now_ms(), ends_at_ms = now_ms() + {KEEP_RELEASED_MS},
+    idempotency_key = NULL, changed_in = pg_current_xact_id()
+WHERE id = %(id)s RETURNING now_ms(), '', {_LEASE_COLUMNS}"""
+_END = f"""
+WITH parts AS (DELETE FROM lease_part WHERE site = %(site)s AND part = ANY(%(parts)s) AND lease = %(id)s)
+UPDATE lease SET gone_at_ms = now_ms(), idempotency_key = NULL, changed_in = pg_current_xact_id()
+WHERE id = %(id)s RETURNING now_ms(), '', {_LEASE_COLUMNS}"""
+
+
+class LeaseRow(NamedTuple):
+    """A row of the table `lease`; times are milliseconds by the database's clock."""
+
+    id: str
+    machine: str
+    hostname: str
+    port: int
+    url: str
+    credential: str | None
+    model: str
+    digest: str | None
+    warmth: Warmth
+    shares: tuple[Share, ...]
+    holder: str
+    ttl_s: float
+    created_at_ms: int
+    ends_at_ms: int
+    load_s: float | None
+    is_exclusive: bool
+    released_at_ms: int | None
+    agent: str | None
+    parts: Sequence[str]
+    size_bytes: int | None
+    is_learned: bool
+    is_gone: bool
+
+    @property
+    def until_ms(self) -> int:
+        """When it ceases to promise anything: a model that had to be loaded may be seen a little later."""
+        may_be_unseen = self.released_at_ms is None and not self.warmth.is_in_memory
+        return self.ends_at_ms + KEEP_RELEASED_MS if may_be_unseen else self.ends_at_ms
+
+    def lease(self, now_ms: float, ahead_s: float) -> Lease | None:
+        """The lease now, its times by a clock that the database's is ahead of; None once it is over."""
+        if self.is_gone or self.until_ms <= now_ms:
+            return None
+        released_at_ms, ends_at_ms = self.released_at_ms, self.ends_at_ms
+        if released_at_ms is None and ends_at_ms <= now_ms:
+            released_at_ms, ends_at_ms = ends_at_ms, self.until_ms
+        return Lease(
+            *self[:12],
+            self.created_at_ms / 1000 - ahead_s,
+            ends_at_ms / 1000 - ahead_s,
+            (ends_at_ms - now_ms) / 1000,
+            self.load_s,
+            self.is_exclusive,
+            None if released_at_ms is None else released_at_ms / 1000 - ahead_s,
+            self.agent,
+        )
+
+
+class RowsRead(NamedTuple):
+    """Rows, the database's time, and what it could see: its transactions, and which server it was."""
+
+    now_ms: int
+    seen: str
+    rows: list[LeaseRow]
+
+    @property
+    def server(self) -> str:
+        """What tells the server from one that takes its place."""
+        return self.seen.partition(" ")[2]
+
+
+def lock_host(connection: Connection, site: str, parts: Sequence[str]) -> RowsRead | None:
+    """Lock the parts of a host, and read the leases that promise something on them, in one round trip.
+
+    None if a part has no row to be locked: `add_parts` in another transaction, since waiting for somebody
+    else's new row while holding locks might never end.
+    """
+    values = {"site": site, "parts": list(parts)}
+    with connection.pipeline():
+        keep_all(connection)
+        locked = connection.execute(_LOCK, values)
+        # A statement of its own, so that it sees all that was written until the locks were free.
+        read = connection.execute(_select(_ON_PARTS), values)
+    return read_rows(read.fetchall()) if locked.rowcount == len(parts) else None
+
+
+def keep_all(connection: Connection) -> None:
+    """Have the transaction end only when it is on the disk, and on the standbys that the server waits for.
+
+    That is PostgreSQL's default, but a role or a database may have another one.
+    """
+    connection.execute("SET LOCAL synchronous_commit = on")
+
+
+def add_parts(connection: Connection, site: str, parts: Iterable[str]) -> None:
+    """Add rows to be locked."""
+    connection.execute(
+        "INSERT INTO lease_lock SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING", (site, sorted(parts))
+    )
+
+
+def all_rows(connection: Connection, site: str) -> RowsRead:
+    """All rows that promise something."""
+    condition = "site = %(site)s AND gone_at_ms IS NULL"
+    return read_rows(connection.execute(_select(condition), {"site": site}).fetchall())
+
+
+def changed_rows(connection: Connection, site: str, seen: str) -> tuple[RowsRead, bool]:
+    """The rows that were written since, and whether load times were, too."""
+    values = {"site": site, "seen": seen.partition(" ")[0]}
+    with connection.pipeline():
+        rows = connection.execute(_select(_CHANGED), values)
+        loads = connection.execute(f"SELECT EXISTS (SELECT FROM load_time WHERE {_CHANGED})", values)
+    ((has_loads,),) = loads.fetchall()
+    return read_rows(rows.fetchall()), bool(has_loads)
+
+
+def row_with_key(connection: Connection, site: str, key: str) -> tuple[RowsRead, bytes | None, bool] | None:
+    """The row of that key, the digest of its request, and whether the lease is in force."""
+    sql = f"""
+    SELECT now_ms(), '', {_LEASE_COLUMNS}, request_digest, {IS_IN_FORCE} FROM lease WHERE {_WITH_KEY}"""
+    found = connection.execute(sql, {"site": site, "key": key}).fetchone()
+    if found is None:
+        return None
+    *columns, digest, is_in_force = found
+    return read_rows([columns]), digest, is_in_force
+
+
+def forget_key(connection: Connection, site: str, key: str) -> None:
+    """Let the key of a lease that has ended be used again."""
+    connection.execute(
+        f"UPDATE lease SET idempotency_key = NULL WHERE {_WITH_KEY} AND NOT ({IS_IN_FORCE})",
+        {"site": site, "key": key},
+    )
+
+
+def row_by_id(connection: Connection, site: str, lease: str, *, locks: bool = False) -> RowsRead:
+    """The row of a lease that is in force, if there is one; it can be locked until the transaction ends."""
+    condition = f"site = %(site)s AND id = %(id)s AND {IS_IN_FORCE}"
+    sql = f"SELECT now_ms(), '', {_LEASE_COLUMNS} FROM lease WHERE {condition}"
+    if locks:
+        sql += " FOR UPDATE"
+    return read_rows(connection.execute(sql, {"site": site, "id": lease}).fetchall())
+
+
+def insert_lease(
+    connection: Connection, site: str, parts: Sequence[str], request: LeaseRequest, candidate: Candidate
+) -> RowsRead:
+    """Write a lease on a candidate and return its row; none if there is a lease with the same key."""
+    machine, load = candidate.state.machine, candidate.load
+    values = {
+        "id": secrets.token_urlsafe(12),
+        "site": site,
+        "parts": list(parts),
+        "machine": machine.name,
+        "hostname": machine.hostname,
+        "port": machine.port,
+        "url": machine.url,
+        "credential": machine.credential,
+        "model": candidate.model,
+        "digest": candidate.digest,
+        "warmth": candidate.warmth,
+        "is_warm": bool(candidate.is_warm),
+        "shares": orjson.dumps([list(share) for share in candidate.shares]).decode(),
+        "holder": request.holder,
+        "address": request.address,
+        **_ttl(request.ttl_s),
+        "load_s": load.load_s if load else None,
+        "size_bytes": load.needs_bytes if load else None,
+        "is_learned": candidate.warmth is not Warmth.COLD,
+        "is_exclusive": request.is_exclusive,
+        "key": request.key,
+        "request_digest": None if request.key is None else request.digest,
+        "agent": request.agent,
+    }
+    return read_rows(connection.execute(_INSERT_LEASE, values).fetchall())
+
+
+def renew_lease(connection: Connection, lease: str, ttl_s: float) -> RowsRead:
+    """Let a lease that is in force end `ttl_s` from now, and return its row."""
+    return read_rows(connection.execute(_RENEW, {"id": lease, **_ttl(ttl_s)}).fetchall())
+
+
+def end_lease(connection: Connection, site: str, row: LeaseRow, *, is_loaded: bool) -> RowsRead:
+    """End a lease; unless a sample shows its model to be loaded, keep it as released for a while."""
+    values = {"id": row.id, "site": site, "parts": row.parts}
+    return read_rows(connection.execute(_END if is_loaded else _RELEASE, values).fetchall())
+
+
+def read_rows(rows: Iterable[Sequence[Any] | Row]) -> RowsRead:
+    """What a statement has read; each row begins with the time and what could be seen."""
+    now_ms, seen, leases = 0, "", []
+    for now_ms, seen, *columns in rows:  # noqa: B007  the same in all of them
+        if columns[0] is not None:
+            leases.append(_lease_row(columns))
+    return RowsRead(now_ms, seen, leases)
+
+
+def _lease_row(columns: Sequence[Any]) -> LeaseRow:
+    try:
+        shares = tuple(Share(*share) for share in orjson.loads(columns[9]))
+        return LeaseRow._make((*columns[:8], _WARMTH_OF[columns[8]], shares, *columns[10:]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedStoreError("PostgreSQL: a lease in it is damaged") from error
+
+
+def _select(condition: str) -> str:
+    """Some rows, each after the time and what can be seen; if there are none, one row with only these."""
+    return f"""
+    SELECT head.*, found.* FROM (
+        SELECT now_ms(), pg_current_snapshot() || ' ' || extract(epoch FROM pg_postmaster_start_time())
+    ) AS head LEFT JOIN (SELECT {_LEASE_COLUMNS} FROM lease WHERE {condition}) AS found ON true"""
+
+
+def _ttl(ttl_s: float) -> dict[str, float]:
+    return {"ttl_s": ttl_s, "ttl_ms": round(ttl_s * 1000)}

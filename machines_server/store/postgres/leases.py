@@ -1,0 +1,262 @@
+"""Leases in PostgreSQL, for several servers: ranked anywhere, and checked again where they are granted."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from machines_server.core.routing.answer import Candidate
+from machines_server.core.routing.fleet import Fleet, loaded_in_s
+from machines_server.core.routing.leases import Lease
+from machines_server.core.state import MachineState
+from machines_server.errors import LockedError, NoMachineError, UnknownLeaseError
+from machines_server.store.api import Chooser
+from machines_server.store.lease_limits import (
+    MAX_LEASES,
+    MAX_LEASES_PER_HOLDER,
+    refuse_another_request,
+    too_many_in_all,
+    too_many_of_holder,
+)
+from machines_server.store.postgres import lease_ends, lease_rows
+from machines_server.store.postgres.background import Background
+from machines_server.store.postgres.database import DEADLINE_S, Connection, Database
+from machines_server.store.postgres.known_leases import LEASES_CHANNEL, KnownLeases
+from machines_server.store.postgres.lease_rows import RowsRead
+from machines_server.store.postgres.listener import Listener
+from machines_server.store.values import LeaseRequest, LeaseSnapshot
+
+MAX_TRIES = 6
+"""How many candidates are tried before the machines are ranked anew."""
+MAX_PASSED = 3
+"""How many of them are passed over because others took them meanwhile, so that the next is better."""
+SWEEP_INTERVAL_S = 1.0
+"""How often a process sweeps leases whose time is up, at most."""
+_UNCERTAIN = 500
+"""How many leases others may grant before a process knows of them: so near a limit the database counts."""
+
+
+class _NotGrantedError(Exception):
+    """Ends a transaction that granted nothing."""
+
+
+class _UnlockedError(Exception):
+    """Ends a transaction that could not lock all parts of a host, since some have no row."""
+
+
+class PostgresLeases:
+    """The leases of one site; implements Leases. Database, listener and background belong to its caller."""
+
+    def __init__(
+        self,
+        database: Database,
+        site: str,
+        listener: Listener,
+        background: Background,
+        note: Callable[[str, int], object] = lambda _what, number: number,
+    ) -> None:
+        """`note` is told of leases that were `granted` or have `expired`, and how many, once it is so."""
+        self._database, self._site, self._background, self._note = database, site, background, note
+        self._known = KnownLeases(database, site, listener)
+        self._swept_at = float("-inf")
+
+    def read(self) -> LeaseSnapshot:
+        """The active leases: the same object as before if nothing was written and no second has passed."""
+        return self._known.snapshot()
+
+    def expired(self) -> int:
+        """How many leases expired in the last ten minutes without being released."""
+        with self._database.transaction() as connection:
+            return lease_ends.count_expired(connection, self._site)
+
+    def expire(self, fleet: Fleet) -> None:
+        """End the leases whose time is up; writes nothing if there are none."""
+        self._before_writing(fleet)
+
+    def reserve(self, fleet: Fleet, request: LeaseRequest, chooser: Chooser) -> Lease:
+        """Grant a lease on the best candidate that is fit once nothing on its host can change."""
+        known, is_fresh = self._before_writing(fleet), False
+        until = time.monotonic() + DEADLINE_S
+        while True:
+            if request.key is not None and (earlier := self._with_key(request, request.key)):
+                return earlier
+            self._refuse_too_many(request, known)
+            try:
+                candidates = chooser.candidates(known)
+            except NoMachineError:
+                if is_fresh:
+                    raise
+                candidates = ()
+            lease = self._granted_one(fleet, request, chooser, candidates[: MAX_TRIES + 1])
+            if lease:
+                return lease
+            if time.monotonic() > until:
+                raise LockedError("PostgreSQL: other servers took every machine that was chosen")
+            known, is_fresh = self._known.look(), True
+
+    def renew(self, fleet: Fleet, lease: str, ttl_s: float | None, check: Callable[[Lease], None]) -> Lease:
+        """Restart a lease's duration unless `check` raises; raises UnknownLeaseError if it has ended."""
+        self._before_writing(fleet)
+        with self._writing() as (connection, looks):
+            found = lease_rows.row_by_id(connection, self._site, lease)
+            parts = found.rows[0].parts if found.rows else ()
+            # With its host locked: nobody else may be promised what it was about to lose.
+            if not found.rows or lease_rows.lock_host(connection, self._site, parts) is None:
+                raise UnknownLeaseError(lease)
+            current = self._known.lease(lease_rows.row_by_id(connection, self._site, lease))
+            if current is None:
+                raise UnknownLeaseError(lease)
+            check(current)
+            read = lease_rows.renew_lease(connection, lease, ttl_s or current.ttl_s)
+        return self._written(read, looks) or _unknown(lease)
+
+    def release(self, fleet: Fleet, lease: str, check: Callable[[Lease], object] = bool) -> Lease:
+        """End a lease unless `check` raises; raises UnknownLeaseError if it has already ended."""
+        self._before_writing(fleet)
+        with self._writing() as (connection, looks):
+            found = lease_rows.row_by_id(connection, self._site, lease, locks=True)
+            released = self._known.lease(found)
+            if released is None:
+                raise UnknownLeaseError(lease)
+            check(released)
+            is_loaded = _is_loaded(released, fleet)
+            read = lease_rows.end_lease(connection, self._site, found.rows[0], is_loaded=is_loaded)
+        self._written(read, looks)
+        return released
+
+    def close(self) -> None:
+        """Nothing is open that is not shared."""
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, int]]:
+        """A transaction, and how often this process had looked before it."""
+        looks = self._known.looks
+        with self._database.transaction() as connection:
+            lease_rows.keep_all(connection)
+            yield connection, looks
+
+    def _written(self, read: RowsRead, looks: int) -> Lease | None:
+        """The lease in a row that was written and committed, which others are told of."""
+        self._known.note(read, looks)
+        self._background.announce(LEASES_CHANNEL, self._site)
+        return self._known.lease(read)
+
+    def _before_writing(self, fleet: Fleet) -> LeaseSnapshot:
+        """Learn from loads that have finished, and sweep what has ended; returns all leases."""
+        known = self._known.snapshot()
+        loads = [
+            (row, load_s)
+            for row, lease in self._known.unlearned()
+            if (load_s := loaded_in_s(lease, fleet)) is not None
+        ]
+        if loads:
+            with self._writing() as (connection, _):
+                lease_ends.learn(connection, self._site, loads)
+            self._tell()
+        if self._known.has_ended() and time.monotonic() - self._swept_at >= SWEEP_INTERVAL_S:
+            self._swept_at = time.monotonic()
+            with self._writing() as (connection, _):
+                expired = lease_ends.sweep(connection, self._site)
+            if expired:  # counted once they are written, since others would find them again
+                self._note("expired", expired)
+            self._tell()
+        return known
+
+    def _tell(self) -> None:
+        self._known.look_soon()
+        self._background.announce(LEASES_CHANNEL, self._site)
+
+    def _with_key(self, request: LeaseRequest, key: str) -> Lease | None:
+        """The lease granted for the same key; raises ConflictError if that was for a different request."""
+        with self._writing() as (connection, _):
+            found = lease_rows.row_with_key(connection, self._site, key)
+            if found is None:
+                return None
+            read, digest, is_in_force = found
+            if not is_in_force:
+                lease_rows.forget_key(connection, self._site, key)
+                return None
+        refuse_another_request(request, digest, read.rows[0].agent)
+        return self._known.lease(read)
+
+    def _refuse_too_many(self, request: LeaseRequest, known: LeaseSnapshot) -> None:
+        """Raise TooManyError if the leases of the holder, or of all holders, have reached their limit."""
+        if len(known.leases) + _UNCERTAIN < MAX_LEASES_PER_HOLDER:
+            return
+        with self._database.transaction() as connection:
+            self._refuse_by_count(connection, request, len(known.leases))
+
+    def _refuse_by_count(self, connection: Connection, request: LeaseRequest, known: int) -> None:
+        """Count the leases; near a limit, one after the other of those who grant some."""
+        counted = [(request, MAX_LEASES_PER_HOLDER)] if known + _UNCERTAIN >= MAX_LEASES_PER_HOLDER else []
+        of_all = [(None, MAX_LEASES)] if known + _UNCERTAIN >= MAX_LEASES else []
+        for whose, limit in (*counted, *of_all):
+            count, wait_s = lease_ends.count_held(connection, self._site, whose)
+            if limit - _UNCERTAIN <= count < limit:
+                lease_ends.wait_for_turn(connection, self._site)
+                count, wait_s = lease_ends.count_held(connection, self._site, whose)
+            if count >= limit:
+                raise too_many_of_holder(request, count, wait_s) if whose else too_many_in_all(count, wait_s)
+
+    def _granted_one(
+        self, fleet: Fleet, request: LeaseRequest, chooser: Chooser, candidates: Sequence[Candidate]
+    ) -> Lease | None:
+        """A lease on the first of these that is fit, each tried in a transaction of its own."""
+        for place, candidate in enumerate(candidates[:MAX_TRIES]):
+            others = candidates[place + 1 :] if place < MAX_PASSED else ()
+            parts = _parts(candidate.state, fleet)
+            for _ in range(2):
+                try:
+                    return self._granted(request, chooser, candidate, parts, others)
+                except _UnlockedError:
+                    with self._database.transaction() as connection:
+                        lease_rows.add_parts(connection, self._site, parts)
+                except _NotGrantedError:
+                    break
+        return None
+
+    def _granted(
+        self,
+        request: LeaseRequest,
+        chooser: Chooser,
+        candidate: Candidate,
+        parts: Sequence[str],
+        others: Sequence[Candidate],
+    ) -> Lease | None:
+        looks = self._known.looks
+        with self._database.transaction() as connection:
+            read = lease_rows.lock_host(connection, self._site, parts)
+            if read is None:
+                raise _UnlockedError
+            found = chooser.again(candidate, self._known.as_leases(read))
+            if found is None or (others and _rank(found) > _rank(others[0])):
+                raise _NotGrantedError
+            self._refuse_by_count(connection, request, self._known.count())
+            read = lease_rows.insert_lease(connection, self._site, parts, request, found)
+            if not read.rows:
+                raise _NotGrantedError
+        self._note("granted", 1)
+        return self._written(read, looks)
+
+
+def _rank(candidate: Candidate) -> tuple[object, int]:
+    """What is compared of candidates that were chosen by different knowledge, least first."""
+    return candidate.preference, candidate.leases
+
+
+def _parts(state: MachineState, fleet: Fleet) -> Sequence[str]:
+    """What a lease on a machine locks: the parts of its host, and all machines on it by name.
+
+    So nobody is granted the same memory by another version of a machine file, or while a GPU is unknown.
+    """
+    machines = (state, *fleet.others_on_host(state))
+    return sorted({*state.parts, *(f"machine {one.machine.name.casefold()}" for one in machines)})
+
+
+def _is_loaded(lease: Lease, fleet: Fleet) -> bool:
+    """Whether the model of a lease is in memory, as samples show."""
+    state = fleet.state_of(lease.machine)
+    return lease.is_warm or (state is not None and lease.is_loaded(state, fleet.held_since_on(state)))
+
+
+def _unknown(lease: str) -> Lease:
+    raise UnknownLeaseError(lease)
