@@ -43,6 +43,9 @@ _ALWAYS_DUE = datetime(1, 1, 2, tzinfo=UTC)
 """The scheduler begins a job of this date at once, whatever the wall clock says: if that is set, jobs neither
 wait nor count as missed."""
 
+TraceCycle = Callable[[int], AbstractContextManager[object]]
+"""Is told of each cycle, and of how many machines are polled in it."""
+
 log = logger_of_failures(__name__)
 
 
@@ -69,7 +72,7 @@ class Poller:
         sign: Sign | None = None,
         own_services: Callable[[], Iterable[HostService]] = tuple,
         board: PollerCountsBoard | None = None,
-        trace_cycle: Callable[[int], AbstractContextManager[object]] = nullcontext,
+        trace_cycle: TraceCycle = nullcontext,
     ) -> None:
         """`own_services` are those on the server's own host; `trace_cycle` gets the number of machines."""
         self._timing, self._registry, self._election = timing, registry, election
@@ -220,10 +223,12 @@ class Poller:
         """Begin work when it is due by the monotonic clock, and notice when the wall clock is set."""
         cycles = Rhythm(self._timing.interval_s)
         libraries = Rhythm(LIBRARY_CHECK_INTERVAL_S, self._timing.timeout_s)
-        new_machines = Rhythm(NEW_MACHINES_CHECK_S, NEW_MACHINES_CHECK_S)
+        new_machines_s = min(NEW_MACHINES_CHECK_S, self._timing.interval_s / 10)
+        new_machines = Rhythm(new_machines_s, new_machines_s)
+        tick_s = min(TICK_S, new_machines_s)
         soon = OutOfTurn(), soon_fetcher
         offset = time.time() - time.monotonic()
-        while not stop.wait(min(TICK_S, cycles.wait_s())):
+        while not stop.wait(min(tick_s, cycles.wait_s())):
             if not self._election.is_leader():
                 log.error("the file of the poller's lock was deleted, so another process may poll")
                 return

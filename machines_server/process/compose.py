@@ -12,18 +12,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from machines_server.auth.observe_log import ObserveLog
 from machines_server.core.machine import Problem
-from machines_server.core.status import too_old_after_s
 from machines_server.counts.columns import FORBIDDEN
 from machines_server.counts.counts import Counts
 from machines_server.credentials.files import AccessFiles
 from machines_server.exposition.service import ExpositionService
 from machines_server.inventory.folder import RegistryFiles
-from machines_server.inventory.own_services import OwnServices
 from machines_server.inventory.parse_cache import ParseCache
 from machines_server.poll.schedule import Poller, Timing
 from machines_server.process.exposure import warnings_here
 from machines_server.process.own_key import own_signing
-from machines_server.process.tracing import cycle_tracing, traced
+from machines_server.process.stores import (
+    CurrentRegistry,
+    answering_from_files,
+    file_present,
+    file_retention,
+    polling_into_files,
+)
+from machines_server.process.tracing import traced
 from machines_server.services.current_state import CurrentState
 from machines_server.services.fleet import FleetService
 from machines_server.services.health import HealthService
@@ -33,16 +38,8 @@ from machines_server.services.permissions import Caller, Permissions
 from machines_server.services.poller import PollerMonitor
 from machines_server.services.routing import Routing
 from machines_server.settings import Settings
-from machines_server.store.sqlite.coordination.leases import LeaseStore
+from machines_server.store.api import Present
 from machines_server.store.sqlite.coordination.poller_counts_file import PollerCountsFile
-from machines_server.store.sqlite.coordination.poller_lock import PollerLock
-from machines_server.store.sqlite.coordination.poller_requests import PollerRequests
-from machines_server.store.sqlite.coordination.shared_advice import SharedAdvice
-from machines_server.store.sqlite.meter import FileMeter
-from machines_server.store.sqlite.telemetry.latest import LatestReader
-from machines_server.store.sqlite.telemetry.past import PastReader
-from machines_server.store.sqlite.telemetry.writer_thread import WriterThread
-from machines_server.store.values import Retention
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -67,32 +64,43 @@ class Services(NamedTuple):
 def make_services(settings: Settings, counts: Counts | None = None) -> Services:
     """Create the services of a process, which counts in `counts`."""
     counts = counts or Counts.alone()
-    store = LatestReader(settings.telemetry_db)
-    files = RegistryFiles(settings.dir, recall=store.last_good, recall_first=True, parse=_parse_cache().parse)
-    monitor = PollerMonitor(
-        PollerLock(settings.poller_lock), settings.dir, settings.poll_interval_s, settings.poll_timeout_s
+
+    def note_leases(what: str, number: int) -> None:
+        counts.add("leases", what, number)
+
+    if settings.is_cluster:
+        from machines_server.process.cluster import cluster_of, kept_elsewhere
+
+        stores, retention = cluster_of(settings).answering(note_leases), kept_elsewhere()
+    else:
+        stores, retention = answering_from_files(settings, note_leases), file_retention(settings)
+    present = stores.present
+    files = RegistryFiles(
+        settings.dir, recall=present.last_good, recall_first=True, parse=_parse_cache().parse
     )
-    current = CurrentState(files.current, files.at_once, store, monitor)
+    monitor = PollerMonitor(stores.watch, settings.dir, settings.poll_interval_s, settings.poll_timeout_s)
+    current = CurrentState(files.current, files.at_once, present, monitor)
     access = AccessFiles(settings.credentials_dir, settings.ca_dir)
-    own_services = OwnServices(settings.services_yaml)
     fleet = FleetService(
         current,
         files.current,
         settings.dir,
-        lambda registry: [*own_services.problems(), *access.problems(registry)],
-        own_services.current,
+        lambda registry: [
+            *stores.own_services.problems(),
+            *access.problems(registry),
+            *stores.problems(registry),
+        ],
+        stores.own_services.current,
     )
-    history = HistoryService(PastReader(settings.telemetry_db), files.current, _retention(settings))
-    leases = LeaseStore(settings.coordination_db, lambda what, number: counts.add("leases", what, number))
-    requests, advice = PollerRequests(settings.poller_requests), SharedAdvice(settings.advised)
-    health = HealthService(fleet, store, monitor, history.fault, warnings_here(settings))
+    history = HistoryService(stores.past, files.current, retention)
+    health = HealthService(fleet, present, monitor, history.fault, warnings_here(settings))
     routing = Routing(
         fleet.fleet,
         fleet.recent_fleet,
-        leases,
-        requests.look_for,
-        requests.poll_soon,
-        advice,
+        stores.leases,
+        stores.requests.look_for,
+        stores.requests.poll_soon,
+        stores.advice,
         _permissions(settings, counts),
     )
     exposition = ExpositionService(
@@ -101,7 +109,7 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
         routing,
         counts,
         PollerCountsFile(settings.poller_counts),
-        FileMeter(settings.telemetry_db, settings.coordination_db),
+        stores.meter,
         settings.auth_mode,
     )
     return Services(fleet, health, HostService(), history, routing, exposition)
@@ -109,29 +117,32 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
 
 def make_poller(settings: Settings) -> Poller:
     """Create the poller, which polls whenever no other process does and logs problems of machine files."""
-    store = LatestReader(settings.telemetry_db)
-    max_gap_s = too_old_after_s(settings.poll_interval_s, settings.poll_timeout_s)
+    if settings.is_cluster:
+        from machines_server.process.cluster import cluster_of
 
+        cluster = cluster_of(settings)
+        stores = cluster.polling(_files(settings, cluster.present), _log_problem)
+    else:
+        stores = polling_into_files(settings, _files(settings, file_present(settings)), _log_problem)
     return Poller(
         timing=Timing(settings.poll_interval_s, settings.poll_timeout_s),
-        registry=RegistryFiles(
-            settings.dir, recall=store.last_good, on_problem=_log_problem, parse=_parse_cache().parse
-        ).current,
-        election=PollerLock(settings.poller_lock, settings.dir),
-        open_sink=lambda on_fault: WriterThread(
-            settings.telemetry_db,
-            max_gap_s=max_gap_s,
-            retention=_retention(settings),
-            on_fault=on_fault,
-            renews=settings.on_damage == "new",
-        ),
-        requests=PollerRequests(settings.poller_requests),
+        registry=stores.registry,
+        election=stores.election,
+        open_sink=stores.open_sink,
+        requests=stores.requests,
         access=AccessFiles(settings.credentials_dir, settings.ca_dir).access,
         sign=own_signing(),
-        own_services=OwnServices(settings.services_yaml, _log_problem).current,
+        own_services=stores.own_services,
         board=PollerCountsFile(settings.poller_counts),
-        trace_cycle=cycle_tracing(),
+        trace_cycle=stores.trace_cycle,
     )
+
+
+def _files(settings: Settings, present: Present) -> CurrentRegistry:
+    """The registry of all machines for a process that polls."""
+    return RegistryFiles(
+        settings.dir, recall=present.last_good, on_problem=_log_problem, parse=_parse_cache().parse
+    ).current
 
 
 def make_app(settings: Settings, services: Services | None = None) -> "Flask":
@@ -207,14 +218,6 @@ def _permissions(settings: Settings, counts: Counts) -> Permissions:
 
     observed = ObserveLog(settings.auth_observe_log)
     return Permissions(settings.auth_mode, settings.auth_writers, settings.auth_admins, observe)
-
-
-def _retention(settings: Settings) -> Retention:
-    return Retention(
-        raw_s=settings.retention_raw.total_seconds(),
-        minute_s=settings.retention_1m.total_seconds(),
-        hour_s=settings.retention_1h.total_seconds(),
-    )
 
 
 def _log_problem(problem: Problem) -> None:

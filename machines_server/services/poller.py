@@ -44,7 +44,8 @@ class PollerMonitor:
         max_age_s = too_old_after_s(interval_s, cycle.timeout_s if cycle else self._timeout_s)
         state = self._state(cycle, leader, now, max_age_s)
         faults = leader.faults if leader else {}
-        messages = (state.fault, faults.get("lock") or obstacle, faults.get("clock"), faults.get("poll"))
+        parts = (faults.get(part) for part in ("clock", "poll", "history"))
+        messages = (state.fault, faults.get("lock") or obstacle, *parts)
         shown = Poller(
             state=state.state,
             last_cycle_at=rfc3339(cycle.ended_at) if cycle else None,

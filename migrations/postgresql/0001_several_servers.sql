@@ -154,6 +154,19 @@ CREATE TABLE host_service (
     PRIMARY KEY (machine_id, name)
 );
 
+-- The services of the host of each server.
+CREATE TABLE own_service (
+    site     text   NOT NULL,
+    server   text   NOT NULL,
+    name     text   NOT NULL,
+    url      text   NOT NULL,
+    status   text   NOT NULL,
+    reason   text,
+    since_ms bigint NOT NULL,
+    known    text,
+    PRIMARY KEY (site, server, name)
+);
+
 -- Ids of events are in the order of their transactions, so that whoever reads those after an id misses none: a sequence
 -- would give a number to a transaction that ends after the next one.
 CREATE TABLE event_counter (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one), value bigint NOT NULL);

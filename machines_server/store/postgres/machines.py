@@ -15,7 +15,7 @@ from machines_server.store.postgres.rows import PostgresRows
 from machines_server.store.sql.events import add_event, to_ms
 
 _KNOWN = """
-SELECT key, machine.id, number, file, declared FROM machine JOIN shard ON shard.id = shard_id
+SELECT key, machine.id, name, number, file, declared FROM machine JOIN shard ON shard.id = shard_id
 WHERE machine.site = %s AND number = ANY(%s) AND removed_at_ms IS NULL"""
 _SET = """
 INSERT INTO machine (shard_id, site, key, name, file, declared, added_at_ms)
@@ -32,9 +32,12 @@ _REMOVE = (
 )
 
 
-@dataclass(slots=True)
-class _Known:
+@dataclass(frozen=True, slots=True)
+class KnownRow:
+    """A machine whose file is there: its id, the number of its shard, and its last good version."""
+
     id: int
+    name: str
     shard: int
     file: str
     declared: str
@@ -45,38 +48,38 @@ class MachineRows:
 
     def __init__(self, connection: Connection, site: str) -> None:
         self._connection, self._site = connection, site
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, KnownRow] = {}
         self.changed: set[int] = set()
         """The shards of machines that were added, changed or removed."""
 
     def read_back(self, shards: Mapping[int, int]) -> None:
         """Read the machines of these shards."""
         rows = self._connection.execute(_KNOWN, (self._site, list(shards)))
-        self._known = {key: _Known(*row) for key, *row in rows}
+        self.changed.clear()
+        self._known = {key: KnownRow(*row) for key, *row in rows}
 
     def id(self, name: str) -> int | None:
         """The id of a machine, or None if its file was removed or others poll it."""
         known = self._known.get(name.casefold())
         return None if known is None else known.id
 
-    def forget(self, shard: int) -> list[int]:
-        """Forget the machines of a shard that others hold; returns their ids."""
+    def forget(self, shard: int) -> list[KnownRow]:
+        """Forget the machines of a shard that others hold, and return them."""
         keys = [key for key, known in self._known.items() if known.shard == shard]
-        return [self._known.pop(key).id for key in keys]
+        return [self._known.pop(key) for key in keys]
 
-    def set_all(self, registry: Registry) -> list[int]:
-        """Write a registry; returns the ids of the machines that were removed."""
+    def set_all(self, registry: Registry) -> list[KnownRow]:
+        """Write a registry; returns the machines that were removed."""
         for machine in registry:
             self._set(machine, registry.loaded_at)
         missing = [key for key in self._known if registry.get(key) is None] if registry.is_whole else []
         gone = [self._known.pop(key) for key in missing]
-        removed = [known.id for known in gone]
         self.changed |= {known.shard for known in gone}
-        for machine_id in removed:
+        for known in gone:
             for statement in _REMOVE:
-                self._connection.execute(statement, {"at_ms": to_ms(registry.loaded_at), "id": machine_id})
-            self._add_event(machine_id, Event(registry.loaded_at, "machine_removed"))
-        return removed
+                self._connection.execute(statement, {"at_ms": to_ms(registry.loaded_at), "id": known.id})
+            self._add_event(known.id, Event(registry.loaded_at, "machine_removed"))
+        return gone
 
     def _set(self, machine: Machine, at: float) -> None:
         texts = (f"{orjson.dumps(key).decode()}: {value}" for key, value in machine.declared_json.items())
@@ -96,7 +99,7 @@ class MachineRows:
             "number": shard,
         }
         ((number,),) = self._connection.execute(_SET, values).fetchall()
-        self._known[key] = _Known(number, shard, machine.file, declared)
+        self._known[key] = KnownRow(number, machine.name, shard, machine.file, declared)
         if before is None:
             self._add_event(number, Event(at, "machine_added", {"file": machine.file}))
         elif keys := changed_keys(_declared(before.declared), machine.declared):

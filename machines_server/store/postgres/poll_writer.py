@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import orjson
 
-from machines_server.core.host_services import ServiceResult
+from machines_server.core.host_services import OWN_HOST, ServiceResult
 from machines_server.core.machine import Registry
 from machines_server.core.sample import (
     Cycle,
@@ -80,6 +80,14 @@ _OfMachine = PollResult | ServiceResult | Sample | Library | SameLibrary
 _Models = tuple[LoadedModel, ...]
 
 
+class PollerId(NamedTuple):
+    """The id under which a poller holds shards, with its site and the name of its server."""
+
+    id: str
+    site: str
+    server: str
+
+
 class _Fenced(NamedTuple):
     """A shard that nobody takes before the transaction ends: its id, and the revisions of new rows."""
 
@@ -88,27 +96,36 @@ class _Fenced(NamedTuple):
     rare_revision: int
 
 
+class Written(NamedTuple):
+    """What a transaction has written: samples, removed machines and when, and machines that others poll."""
+
+    samples: list[Sample]
+    removed: list[tuple[str, float]]
+    lost: list[str]
+
+
 class PollWriter:
     """Writes on one connection, for one thread.
 
     What it remembers only mirrors the database: of the shards that the last registry says are held.
     """
 
-    def __init__(self, connection: Connection, site: str, poller: str, max_gap_s: float) -> None:
+    def __init__(self, connection: Connection, poller: PollerId, max_gap_s: float) -> None:
         """`max_gap_s`: after a longer gap, nothing that was seen before is taken to have continued."""
-        self._connection, self._site, self._poller = connection, site, poller
+        self._connection, self._site, self._poller = connection, poller.site, poller.id
         self._max_gap_ms = round(max_gap_s * 1000)
         self._held: Mapping[int, int] = {}
         self._fenced: dict[int, _Fenced] = {}
         self._lost: set[int] = set()
         self._polled: set[int] = set()
+        self._written = Written([], [], [])
         self._rare: set[int] = set()
         rows = PostgresRows(connection)
-        self._latest, self._machines = LatestRows(connection), MachineRows(connection, site)
+        self._latest, self._machines = LatestRows(connection), MachineRows(connection, poller.site)
         self._budgets, self._before = Budgets(rows, _GPUS_SINCE), PostgresBefore()
         self._events = MachineEvents(rows, self._budgets, self._before)
         self._stays = Stays(rows, self._max_gap_ms, self._budgets.loads)
-        self._service_table = PostgresServices(connection, site)
+        self._service_table = PostgresServices(connection, poller.site, poller.server)
         self._services = ServiceRows(rows, self._service_table, self._budgets)
         self._gpus: dict[tuple[int, str], tuple[int, str | None, str]] = {}
         self._texts: dict[int, tuple[_Models, str]] = {}
@@ -116,9 +133,9 @@ class PollWriter:
         self.news = ""
         """What to announce on POLLS_CHANNEL once the transaction has been committed."""
 
-    def write(self, items: Sequence[Update]) -> list[Sample]:
-        """Write all items in an open transaction; returns the samples of machines that are still held."""
-        self._fenced, self._lost, samples = {}, set(), list[Sample]()
+    def write(self, items: Sequence[Update]) -> Written:
+        """Write all items in an open transaction."""
+        self._fenced, self._lost, self._written = {}, set(), Written([], [], [])
         self._polled, self._rare, self.news = set(), set(), ""
         self._any_spent = self._budgets.any_spent
         self._fence(items)
@@ -127,10 +144,12 @@ class PollWriter:
                 self._set_registry(item)
             elif isinstance(item, Cycle):
                 self._end_cycle(item)
+            elif isinstance(item, ServiceResult) and item.machine == OWN_HOST:
+                self._services.set(None, item)
             elif (shard := self._fenced.get(shard_of(item.machine))) is not None:
                 self._write_one(item, shard)
                 if isinstance(item, Sample):
-                    samples.append(item)
+                    self._written.samples.append(item)
         self._latest.write()
         for changed in self._machines.changed, self._service_table.changed:
             self._rare |= {self._fenced[number].id for number in changed if number in self._fenced}
@@ -139,7 +158,7 @@ class PollWriter:
             values = {"polled": list(self._polled), "rare": list(self._rare)}
             numbers = ",".join(str(number) for (number,) in self._connection.execute(_RAISE, values))
             self._connection.execute("SELECT pg_notify(%s, %s)", (POLLS_CHANNEL, f"{self._site} {numbers}"))
-        return samples
+        return self._written
 
     def read_back(self) -> None:
         """Read again what is remembered, after a transaction that was not committed."""
@@ -154,6 +173,7 @@ class PollWriter:
         self._service_table.shards = numbers
         for part in (self._stays, self._services, self._events):
             part.read_back()
+        self._service_table.changed.clear()
         self._budgets.forget()
         self._gpus = {
             (machine, uuid): (position, model, kind)
@@ -184,7 +204,8 @@ class PollWriter:
         for number in wanted - self._fenced.keys():
             self._lost.add(number)
             for machine in self._machines.forget(number):
-                self._forget(machine)
+                self._forget(machine.id)
+                self._written.lost.append(machine.name)
 
     def _write_one(self, item: _OfMachine, shard: _Fenced) -> None:
         machine = self._machines.id(item.machine)
@@ -210,11 +231,14 @@ class PollWriter:
                 if shards.get(number) == self._held.get(number)
             }
             self._lost.clear()
+            for number in self._held.keys() - shards.keys():
+                self._written.lost.extend(machine.name for machine in self._machines.forget(number))
             self._read_back(shards)
         self._lock(shards.keys())
         for machine in self._machines.set_all(registry):
-            self._stays.end_all(machine)
-            self._forget(machine)
+            self._stays.end_all(machine.id)
+            self._forget(machine.id)
+            self._written.removed.append((machine.name, registry.loaded_at))
         self._services.keep_declared(registry)
 
     def _forget(self, machine: int) -> None:

@@ -10,15 +10,18 @@ from typing import NamedTuple
 
 import orjson
 
+from machines_server.core.host_services import OWN_HOST, PolledService
 from machines_server.core.sample import Cycle
 from machines_server.core.snapshot import Snapshot
-from machines_server.errors import StoreError
+from machines_server.errors import StoreError, UnreachableStoreError
 from machines_server.store.postgres.clock import DatabaseClock
 from machines_server.store.postgres.database import Connection, Database
 from machines_server.store.postgres.failures import store_errors
 from machines_server.store.postgres.listener import Listener
 from machines_server.store.postgres.poll_writer import POLLS_CHANNEL
+from machines_server.store.postgres.services import own_services
 from machines_server.store.postgres.shard_reader import Shard, read_latest, read_rare
+from machines_server.store.sql.host_services import by_machine
 from machines_server.store.values import Leader
 
 MIN_LOOK_INTERVAL_S, MAX_LOOK_INTERVAL_S = 0.1, 5.0
@@ -53,14 +56,17 @@ class PostgresPresent:
     Implements Present and PollerWatch.
     """
 
-    def __init__(self, database: Database, listener: Listener, site: str, interval_s: float) -> None:
-        """`interval_s` is that of polls; opens nothing until the first call."""
-        self._database, self._listener, self._site = database, listener, site
+    def __init__(
+        self, database: Database, listener: Listener, site: str, server: str, interval_s: float
+    ) -> None:
+        """`server` is this one, `interval_s` that of polls; opens nothing until the first call."""
+        self._database, self._listener, self._site, self._server = database, listener, site, server
         self._look_interval_s = min(interval_s, MAX_LOOK_INTERVAL_S)
         self._clock = DatabaseClock()
         self._lock = threading.Lock()
         self._shards: dict[int, Shard] = {}
         self._pollers: list[SeenPoller] = []
+        self._own_services: Mapping[str, PolledService] = {}
         self._looked_at = self._failed_at = float("-inf")
         self._fault = ""
         self._announced = self._read = 0
@@ -95,7 +101,10 @@ class PostgresPresent:
                 ),
                 held_since={key: one for shard in shards for key, one in shard.held_since.items()},
                 absent_at={key: one for shard in shards for key, one in shard.absent_at.items()},
-                services={key: one for shard in shards for key, one in shard.services.items()},
+                services={
+                    **{key: one for shard in shards for key, one in shard.services.items()},
+                    OWN_HOST: self._own_services,
+                },
             )
 
     def cycle(self) -> Cycle | None:
@@ -105,6 +114,7 @@ class PostgresPresent:
 
     def last_good(self, file: str | None) -> Mapping[str, str]:
         """The last good version of a machine file, or of all (None), as JSON by name; raises StoreError."""
+        self._look_if_due()
         with self._database.transaction() as connection:
             return dict(connection.execute(_LAST_GOOD, (self._site, file, file)).fetchall())
 
@@ -143,7 +153,7 @@ class PostgresPresent:
         with self._lock:
             now = time.monotonic()
             if now - self._failed_at < RETRY_S:
-                raise StoreError(self._fault)
+                raise UnreachableStoreError(self._fault)
             if self._is_due():
                 self._look()
 
@@ -168,7 +178,9 @@ class PostgresPresent:
             if self._is_reading:  # what was partly read is not valid
                 self._shards = {}
             if isinstance(error, StoreError):
-                self._failed_at, self._fault = time.monotonic(), str(error)
+                self._fault = str(error)
+            if isinstance(error, UnreachableStoreError):
+                self._failed_at = time.monotonic()
             raise
         self._looked_at, self._read, self._fault = time.monotonic(), announced, ""
         self._failed_at = float("-inf")
@@ -177,28 +189,21 @@ class PostgresPresent:
         if self._clock.measure(connection):
             self._shards = {}
         shift_ms = round(self._clock.ahead_s * 1000)
-        rows = connection.execute(_EVERY_REVISION, (self._site,)).fetchall()
-        is_new = [self._shards.get(row[0]) for row in rows]
-        new, rare = [], []
-        for (number, revision, rare_revision), known in zip(rows, is_new, strict=True):
-            shard = known or Shard(number)
-            self._shards[number] = shard
-            if shard.revision != revision:
-                new.append((shard, revision))
-            if shard.rare_revision != rare_revision:
-                rare.append((shard, rare_revision))
+        found = connection.execute(_EVERY_REVISION, (self._site,)).fetchall()
+        if not found:
+            raise StoreError(f"no server of the site {self._site} has polled yet")
+        rows = [(self._shards.setdefault(number, Shard(number)), *revisions) for number, *revisions in found]
+        new = [shard for shard, revision, _ in rows if shard.revision != revision]
+        rare = [shard for shard, _, rare_revision in rows if shard.rare_revision != rare_revision]
         pollers = self._read_pollers(connection, shift_ms)
+        own = by_machine(own_services(connection, self._site, self._server, shift_ms)).get(OWN_HOST, {})
         self._is_reading = True
-        if new:
-            read_latest(connection, [shard for shard, _ in new], shift_ms)
-        if rare:
-            read_rare(connection, [shard for shard, _ in rare], shift_ms)
-        for shard, revision in new:
-            shard.revision = revision
-        for shard, rare_revision in rare:
-            shard.rare_revision = rare_revision
-        if new or rare or pollers != self._pollers:
-            self._pollers = pollers
+        read_latest(connection, new, shift_ms)
+        read_rare(connection, rare, shift_ms)
+        for shard, revision, rare_revision in rows:
+            shard.revision, shard.rare_revision = revision, rare_revision
+        if new or rare or pollers != self._pollers or own != self._own_services:
+            self._pollers, self._own_services = pollers, own
             self._generation += 1
 
     def _read_pollers(self, connection: Connection, shift_ms: int) -> list[SeenPoller]:

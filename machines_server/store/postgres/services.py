@@ -1,6 +1,6 @@
 """The table of services on hosts."""
 
-from machines_server.core.host_services import PolledService, ServiceStatus
+from machines_server.core.host_services import OWN_HOST, PolledService, ServiceStatus
 from machines_server.core.shards import shard_of
 from machines_server.store.postgres.database import Connection
 from machines_server.store.sql.events import to_ms
@@ -16,6 +16,15 @@ SELECT id, %s, %s, %s, %s, %s, %s FROM machine WHERE site = %s AND key = %s
 ON CONFLICT (machine_id, name) DO UPDATE SET
     url = excluded.url, status = excluded.status, reason = excluded.reason, since_ms = excluded.since_ms,
     known = coalesce(excluded.known, host_service.known)"""
+_OWN_ROWS = """
+SELECT name, url, status, reason, (since_ms - %s) / 1000.0::double precision, known FROM own_service
+WHERE site = %s AND server = %s"""
+_SET_OWN = """
+INSERT INTO own_service (name, url, status, reason, since_ms, known, site, server)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (site, server, name) DO UPDATE SET
+    url = excluded.url, status = excluded.status, reason = excluded.reason, since_ms = excluded.since_ms,
+    known = coalesce(excluded.known, own_service.known)"""
 _DELETE = """
 DELETE FROM host_service USING machine WHERE machine.id = machine_id AND site = %s AND key = %s
     AND host_service.name = %s"""
@@ -27,29 +36,34 @@ RETURNING number"""
 
 
 class PostgresServices:
-    """Implements ServiceTable for the machines of some shards."""
+    """Implements ServiceTable for the machines of some shards, and for the host of one server."""
 
-    def __init__(self, connection: Connection, site: str) -> None:
-        self._connection, self._site = connection, site
+    def __init__(self, connection: Connection, site: str, server: str) -> None:
+        self._connection, self._site, self._server = connection, site, server
         self.shards: list[int] = []
         self.changed: set[int] = set()
         """The shards of services that were written."""
 
     def read(self) -> list[ServiceRow]:
         """All rows."""
+        rows = self._connection.execute(_ROWS, (self._site, self.shards)).fetchall()
         return [
-            ServiceRow(key, name, PolledService(url, status_named(status), reason, since), told)
-            for key, name, url, status, reason, since, told in self._connection.execute(
-                _ROWS, (self._site, self.shards)
-            )
+            *(
+                ServiceRow(key, name, PolledService(url, status_named(status), reason, since), told)
+                for key, name, url, status, reason, since, told in rows
+            ),
+            *own_services(self._connection, self._site, self._server),
         ]
 
     def set(self, row: ServiceRow) -> None:
         """Write a row."""
-        self.changed.add(shard_of(row.machine))
         service = row.service
         values = (row.name, service.url, service.status, service.reason, to_ms(service.since), row.told)
-        self._connection.execute(_SET, (*values, self._site, row.machine))
+        if row.machine == OWN_HOST:
+            self._connection.execute(_SET_OWN, (*values, self._site, self._server))
+        else:
+            self.changed.add(shard_of(row.machine))
+            self._connection.execute(_SET, (*values, self._site, row.machine))
 
     def delete(self, machine: str, name: str) -> None:
         """Delete a row."""
@@ -60,3 +74,11 @@ class PostgresServices:
         """Set every status to unknown."""
         values = ServiceStatus.UNKNOWN, to_ms(since), self._site, self.shards
         self.changed |= {number for (number,) in self._connection.execute(_FORGET_STATUS, values)}
+
+
+def own_services(connection: Connection, site: str, server: str, shift_ms: int = 0) -> list[ServiceRow]:
+    """The services of the host of a server, with times less `shift_ms`."""
+    return [
+        ServiceRow(OWN_HOST, name, PolledService(url, status_named(status), reason, since), told)
+        for name, url, status, reason, since, told in connection.execute(_OWN_ROWS, (shift_ms, site, server))
+    ]

@@ -70,6 +70,8 @@ class Shard:
 def read_latest(connection: Connection, shards: Iterable[Shard], shift_ms: int) -> None:
     """Add the polls that were written since the revision of each shard."""
     by_id = {shard.id: shard for shard in shards}
+    if not by_id:
+        return
     values = {
         "ids": list(by_id),
         "revisions": [shard.revision for shard in by_id.values()],
@@ -83,6 +85,8 @@ def read_latest(connection: Connection, shards: Iterable[Shard], shift_ms: int) 
 def read_rare(connection: Connection, shards: Iterable[Shard], shift_ms: int) -> None:
     """Read anew what changes rarely, and forget the polls of machines that were removed."""
     by_id = {shard.id: shard for shard in shards}
+    if not by_id:
+        return
     read = partial(_by_shard, connection, {"ids": list(by_id), "shift": shift_ms})
     keys, libraries, sizes, held, services = map(read, (_KEYS, _LIBRARIES, _SIZES, _HELD, _SERVICES))
     for shard in by_id.values():

@@ -73,6 +73,7 @@ class ShardKeeper:
         self.id = ""
         self._held: Mapping[int, int] = {}
         self._faults: Mapping[str, str] = {}
+        self._other_faults: dict[str, str | None] = {}
         self._obstacle: str | None = None
         self._has_begun = False
         self._rests_ms = 0
@@ -111,9 +112,12 @@ class ShardKeeper:
         return self._thread is not None and self._thread.is_alive()
 
     def report_faults(self, faults: Mapping[str, str]) -> None:
-        """Replace the faults that others see."""
+        """Replace the faults of polling that others see."""
         self._faults = dict(faults)
-        self._wake.set()
+
+    def note(self, part: str, fault: str | None) -> None:
+        """Note a fault of something else, or that it is over."""
+        self._other_faults[part] = fault
 
     def other_folder(self) -> str | None:
         """None: servers of a site tell each other the hash of their files instead."""
@@ -206,7 +210,8 @@ class ShardKeeper:
                 connection.execute(_RENEW_SHARDS, (self._lease_ms(), site, self.id))
             if rests_ms:
                 connection.execute(_REST, (rests_ms, self.id))
-            told = self._member.files(), orjson.dumps(self._faults).decode()
+            faults = {**self._faults, **{part: one for part, one in self._other_faults.items() if one}}
+            told = self._member.files(), orjson.dumps(faults).decode()
             connection.execute(_TELL, (*told, self.id, *told))
             pollers: dict[str, bool] = dict(connection.execute(_POLLERS, (site,)).fetchall())
             fit = frozenset(one for one, rests in pollers.items() if not rests) or frozenset(pollers)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from typing import Protocol
 
 import psycopg
 
@@ -12,8 +13,21 @@ from machines_server.store.postgres.clock import DatabaseClock
 from machines_server.store.postgres.database import DEADLINE_S, Connection, Database
 from machines_server.store.postgres.deadlines import Deadlines
 from machines_server.store.postgres.failures import ITEM_ERRORS, store_errors
-from machines_server.store.postgres.poll_writer import POLLS_CHANNEL, PollWriter
+from machines_server.store.postgres.poll_writer import POLLS_CHANNEL, PollerId, PollWriter
 from machines_server.store.values import Update
+
+
+class Measurements(Protocol):
+    """Takes what is measured, for a history that is kept elsewhere; nothing blocks or raises."""
+
+    def put(self, sample: Sample, site: str = "") -> None:
+        """Keep what a sample has measured."""
+
+    def remove(self, machine: str, at: float) -> None:
+        """End the series of a machine that was removed."""
+
+    def forget(self, machine: str) -> None:
+        """Forget a machine that others poll, without ending its series."""
 
 
 class PostgresSink(BatchThread):
@@ -22,21 +36,17 @@ class PostgresSink(BatchThread):
     def __init__(
         self,
         database: Database,
-        site: str,
-        poller: str,
+        poller: PollerId,
         *,
         max_gap_s: float,
         on_fault: Callable[[str | None], None],
-        on_samples: Callable[[Sequence[Sample]], None] = lambda _: None,
+        measurements: Measurements | None = None,
         max_pending: int = MAX_PENDING,
     ) -> None:
-        """`poller` is the id under which the shards are held.
-
-        `on_samples` gets those that were written, by the database's clock.
-        """
+        """`measurements` gets what was written, with times by the database's clock."""
         super().__init__("PostgreSQL", on_fault, max_pending=max_pending)
-        self._database, self._site, self._poller, self._max_gap_s = database, site, poller, max_gap_s
-        self._on_samples, self._clock, self._deadlines = on_samples, DatabaseClock(), Deadlines()
+        self._database, self._poller, self._max_gap_s = database, poller, max_gap_s
+        self._measurements, self._clock, self._deadlines = measurements, DatabaseClock(), Deadlines()
         self._connection: Connection | None = None
         self._writer: PollWriter
         self._thread.start()
@@ -51,7 +61,7 @@ class PostgresSink(BatchThread):
     def _prepare(self) -> None:
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect()
-            self._writer = PollWriter(self._connection, self._site, self._poller, self._max_gap_s)
+            self._writer = PollWriter(self._connection, self._poller, self._max_gap_s)
             if self._registry is not None:
                 self._write([self._registry])
 
@@ -63,7 +73,7 @@ class PostgresSink(BatchThread):
             connection.execute("BEGIN")
             try:
                 self._clock.measure(connection)
-                samples = self._writer.write([self._clock.to_write(item) for item in items])
+                written = self._writer.write([self._clock.to_write(item) for item in items])
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(psycopg.Error):
@@ -73,7 +83,13 @@ class PostgresSink(BatchThread):
             # Not in the transaction: those that announce would end one after the other.
             if self._writer.news:
                 connection.execute("SELECT pg_notify(%s, %s)", (POLLS_CHANNEL, self._writer.news))
-        self._on_samples(samples)
+        if self._measurements is not None:
+            for sample in written.samples:
+                self._measurements.put(sample, self._poller.site)
+            for name, at in written.removed:
+                self._measurements.remove(name, at)
+            for name in written.lost:
+                self._measurements.forget(name)
 
     def _let_go(self) -> None:
         if self._connection is not None:

@@ -8,6 +8,7 @@ from machines_server.core.machine import Registry
 from machines_server.core.past.rollup import Fold
 from machines_server.core.shards import SHARDS
 from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.poll_writer import PollerId
 from machines_server.store.postgres.sink import PostgresSink
 from machines_server.store.values import SeriesKey, Update
 
@@ -35,7 +36,7 @@ class SinkOfAll(PostgresSink):
                 (SITE,),
             )
             self._shards: dict[int, int] = dict(rows.fetchall())
-        super().__init__(database, SITE, "me", max_gap_s=MAX_GAP_S, on_fault=on_fault)
+        super().__init__(database, PollerId("me", SITE, "here"), max_gap_s=MAX_GAP_S, on_fault=on_fault)
         self.put(Registry(is_whole=False))
 
     def put(self, item: Update) -> None:

@@ -115,7 +115,7 @@ class PostgresStores:
 
     def present(self) -> PostgresPresent:
         database = self._open(Database(self.url))
-        return PostgresPresent(database, self._open(Listener(database)), SITE, 0.0)
+        return PostgresPresent(database, self._open(Listener(database)), SITE, "here", 0.0)
 
     def past(self) -> PostgresPast:
         return PostgresPast(self._open(Database(self.url)), SITE, NoMeasurements())

@@ -114,12 +114,14 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 
 @every_store
 @few_examples
-@given(STORIES)
+@given(story=STORIES)
 def test_pages_of_older_events_have_each_once(
-    empty: Callable[[], Path], kind: Callable[[Path], Stores], story: Story
+    empty: Callable[[], Path],
+    kind: Callable[[Path, pytest.FixtureRequest], Stores],
+    story: Story,
+    request: pytest.FixtureRequest,
 ) -> None:
-    stores = kind(empty())
-    with closing(stores.past()) as past:
+    with closing(kind(empty(), request)) as stores, closing(stores.past()) as past:
         reader = Reader(stores, past, story)
         before = reader.all()
         found = reader.older(iter(story.later))
@@ -130,12 +132,14 @@ def test_pages_of_older_events_have_each_once(
 
 @every_store
 @few_examples
-@given(STORIES)
+@given(story=STORIES)
 def test_pages_of_newer_events_have_each_once(
-    empty: Callable[[], Path], kind: Callable[[Path], Stores], story: Story
+    empty: Callable[[], Path],
+    kind: Callable[[Path, pytest.FixtureRequest], Stores],
+    story: Story,
+    request: pytest.FixtureRequest,
 ) -> None:
-    stores = kind(empty())
-    with closing(stores.past()) as past:
+    with closing(kind(empty(), request)) as stores, closing(stores.past()) as past:
         reader = Reader(stores, past, story)
         found = reader.newer(iter(story.later))
         assert found == sorted(reader.all(), key=lambda one: one.id)

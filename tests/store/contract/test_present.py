@@ -1,7 +1,9 @@
 """The present: the latest of everything at one moment, and a version that says when to look again."""
 
 import json
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -22,6 +24,7 @@ from machines_server.errors import StoreError
 from machines_server.store.api import Present
 from machines_server.store.values import Update
 from tests.core.machines import SIDECAR, answer
+from tests.fakes import wait_until
 from tests.store.contract.conftest import Write
 from tests.store.contract.stores import Stores
 from tests.store.polls import (
@@ -245,6 +248,12 @@ def test_threads_that_read_while_it_is_written_see_one_moment_each(write: Write,
             assert oldest >= snapshot.cycle.started_at
 
 
+def has_version(present: Present, version: Hashable) -> bool:
+    with suppress(StoreError):
+        return present.version() == version
+    return False
+
+
 def test_an_unavailable_store_is_an_error_until_it_is_there_again(
     write: Write, present: Present, stores: Stores
 ) -> None:
@@ -256,7 +265,7 @@ def test_an_unavailable_store_is_an_error_until_it_is_there_again(
             call()
     assert present.version_at_once() is None
     stores.mend()
-    assert present.version() == version
+    wait_until(lambda: has_version(present, version))
     assert present.snapshot().latest["one"]["sidecar"].answer == RuntimeState(host=HOST)
     present.close()
     present.close()

@@ -1,0 +1,210 @@
+"""The stores of a process of several servers that share databases; imported only where there are some."""
+
+import hashlib
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from pathlib import Path
+
+from machines_server.core.access import Access
+from machines_server.core.machine import Problem, Registry
+from machines_server.core.poller_counts import Backlog
+from machines_server.core.sample import Cycle
+from machines_server.core.shards import part_of
+from machines_server.core.status import too_old_after_s
+from machines_server.credentials.content import UnusableError, authorization
+from machines_server.errors import StoreError
+from machines_server.inventory.own_services import OwnServices
+from machines_server.process.stores import AnsweringStores, CurrentRegistry, NoteLeases, PollingStores
+from machines_server.process.tracing import cycle_tracing
+from machines_server.settings import Settings
+from machines_server.store.postgres.background import Background
+from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.leases import PostgresLeases
+from machines_server.store.postgres.listener import Listener
+from machines_server.store.postgres.meter import PostgresMeter
+from machines_server.store.postgres.past import PostgresPast
+from machines_server.store.postgres.poll_writer import PollerId
+from machines_server.store.postgres.poller_requests import PostgresRequests
+from machines_server.store.postgres.present import PostgresPresent, SeenPoller
+from machines_server.store.postgres.shards import Member, ShardKeeper
+from machines_server.store.postgres.shared_advice import PostgresAdvice
+from machines_server.store.postgres.sink import PostgresSink
+from machines_server.store.promql.series import PromqlSeries
+from machines_server.store.promql.writer import HistoryWriter
+from machines_server.store.values import Retention, Update
+
+
+class Cluster:
+    """What the parts of one process share; opens nothing until one of them is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.database = Database(settings.database_url or "", settings.database_password_file)
+        self.listener = Listener(self.database)
+        self.background = Background(self.database)
+        self.present = PostgresPresent(
+            self.database, self.listener, settings.site, server_name(), settings.poll_interval_s
+        )
+
+    def answering(self, note_leases: NoteLeases) -> AnsweringStores:
+        """The stores of a process that answers."""
+        settings, site = self._settings, self._settings.site
+        access = credential_in(settings.query_credential_file)
+        measurements = PromqlSeries(settings.query_url or "", site, access)
+        return AnsweringStores(
+            self.present,
+            self.present,
+            PostgresPast(self.database, site, measurements),
+            PostgresLeases(self.database, site, self.listener, self.background, note_leases),
+            PostgresRequests(self.database, site, self.listener, self.background),
+            PostgresAdvice(site, self.listener, self.background),
+            PostgresMeter(self.database),
+            OwnServices(settings.services_yaml),
+            lambda known: different_files(known, self.present.pollers()),
+        )
+
+    def polling(self, registry: CurrentRegistry, on_problem: Callable[[Problem], None]) -> PollingStores:
+        """The stores of a process that polls its share of the machines."""
+        settings = self._settings
+        keeper = ShardKeeper(
+            self.database,
+            Member(
+                settings.site,
+                server_name(),
+                settings.poll_interval_s,
+                settings.poll_timeout_s,
+                lambda: files_hash(registry(0.0)),
+            ),
+        )
+        trace = cycle_tracing()
+
+        @contextmanager
+        def trace_cycle(machines: int) -> Iterator[None]:
+            with keeper.cycle(), trace(machines):
+                yield
+
+        return PollingStores(
+            OwnShare(registry, keeper).current,
+            keeper,
+            lambda on_fault: self._open_sink(keeper, on_fault),
+            PostgresRequests(self.database, settings.site, self.listener, self.background),
+            OwnServices(settings.services_yaml, on_problem).current,
+            trace_cycle,
+        )
+
+    def _open_sink(self, keeper: ShardKeeper, on_fault: Callable[[str | None], None]) -> "SinkWithHistory":
+        settings = self._settings
+        history = HistoryWriter(
+            settings.remote_write_url or "", credential_in(settings.remote_write_credential_file)
+        )
+        sink = PostgresSink(
+            self.database,
+            PollerId(keeper.id, settings.site, server_name()),
+            max_gap_s=too_old_after_s(settings.poll_interval_s, settings.poll_timeout_s),
+            on_fault=on_fault,
+            measurements=history,
+        )
+        return SinkWithHistory(sink, history, lambda fault: keeper.note("history", fault))
+
+
+class OwnShare:
+    """The machines of the shards that this process holds."""
+
+    def __init__(self, registry: CurrentRegistry, keeper: ShardKeeper) -> None:
+        self._registry, self._keeper = registry, keeper
+        self._known: tuple[Registry, Mapping[int, int]] | None = None
+        self._share = Registry()
+
+    def current(self, now: float) -> Registry:
+        """The registry at `now`; the same object while nothing changes."""
+        known = self._registry(now), self._keeper.held
+        if self._known is None or known[0] is not self._known[0] or known[1] is not self._known[1]:
+            self._known, self._share = known, part_of(*known)
+        return self._share
+
+
+class SinkWithHistory:
+    """Writes the present, and closes the writer of the past after it; implements Sink."""
+
+    def __init__(
+        self, sink: PostgresSink, history: HistoryWriter, on_fault: Callable[[str | None], None]
+    ) -> None:
+        """`on_fault` is told of faults of the past once in each cycle."""
+        self._sink, self._history, self._on_fault = sink, history, on_fault
+
+    def put(self, item: Update) -> None:
+        """Queue an update to be written."""
+        self._sink.put(item)
+        if isinstance(item, Cycle):
+            self._on_fault(self._history.fault())
+
+    def backlog(self) -> Backlog:
+        """What waits to be written."""
+        return self._sink.backlog()
+
+    def close(self) -> bool:
+        """Write what is left and stop; returns False if that takes too long."""
+        return self._sink.close() and self._history.close()
+
+
+def different_files(registry: Registry, pollers: Iterable[SeenPoller]) -> Iterator[Problem]:
+    """A warning for each server whose pollers have other machine files than this server."""
+    own, told = files_hash(registry), set[str]()
+    for poller in pollers:
+        if poller.is_there and poller.files != own and poller.server not in told:
+            told.add(poller.server)
+            message = (
+                f"the machine files of the server {poller.server} differ from those of this one:"
+                " all servers of a site need the same"
+            )
+            yield Problem("*.yaml", message, severity="warning")
+
+
+@lru_cache(maxsize=4)
+def files_hash(registry: Registry) -> str:
+    """A hash of the machine files, to compare those of several servers."""
+    digest = hashlib.sha256()
+    for machine in sorted(registry, key=lambda machine: machine.file):
+        for text in (
+            machine.file,
+            machine.name,
+            *(f"{key}={one}" for key, one in machine.declared_json.items()),
+        ):
+            digest.update(text.encode("utf-8", "surrogatepass"))
+            digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+def credential_in(file: Path | None) -> Callable[[], Access]:
+    """What returns the content of a credential file, read anew each time; it raises StoreError."""
+
+    def access() -> Access:
+        if file is None:
+            return Access()
+        try:
+            return Access(authorization=authorization(file.read_bytes()))
+        except OSError as error:
+            raise StoreError(f"{file.name} cannot be read: {error.strerror}") from error
+        except UnusableError as error:
+            raise StoreError(f"{file.name}: {error}") from error
+
+    return access
+
+
+def server_name() -> str:
+    """How this server is called by others."""
+    return socket.gethostname()
+
+
+def kept_elsewhere() -> Retention:
+    """The engine of the past keeps samples as they came; for how long is its own setting."""
+    forever_s = 100 * 365 * 86_400.0
+    return Retention(raw_s=forever_s, minute_s=forever_s, hour_s=forever_s)
+
+
+@cache
+def cluster_of(settings: Settings) -> Cluster:
+    """The one of this process."""
+    return Cluster(settings)

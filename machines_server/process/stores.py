@@ -1,0 +1,111 @@
+"""The stores of a process that keeps everything in files of this host."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from machines_server.core.machine import HostService, Problem, Registry
+from machines_server.core.status import too_old_after_s
+from machines_server.inventory.own_services import OwnServices
+from machines_server.poll.schedule import TraceCycle
+from machines_server.process.tracing import cycle_tracing
+from machines_server.settings import Settings
+from machines_server.store.api import (
+    AdviceBoard,
+    LeaderElection,
+    Leases,
+    OpenSink,
+    Past,
+    PollerRequests,
+    PollerWatch,
+    Present,
+    StoreMeter,
+)
+from machines_server.store.sqlite.coordination.leases import LeaseStore
+from machines_server.store.sqlite.coordination.poller_lock import PollerLock
+from machines_server.store.sqlite.coordination.poller_requests import PollerRequests as RequestsFile
+from machines_server.store.sqlite.coordination.shared_advice import SharedAdvice
+from machines_server.store.sqlite.meter import FileMeter
+from machines_server.store.sqlite.telemetry.latest import LatestReader
+from machines_server.store.sqlite.telemetry.past import PastReader
+from machines_server.store.sqlite.telemetry.writer_thread import WriterThread
+from machines_server.store.values import Retention
+
+NoteLeases = Callable[[str, int], object]
+"""Is told what leases were, `granted` or `expired`, and how many."""
+CurrentRegistry = Callable[[float], Registry]
+
+
+class AnsweringStores(NamedTuple):
+    """What a process needs that answers; nothing is opened until the first call."""
+
+    present: Present
+    watch: PollerWatch
+    past: Past
+    leases: Leases
+    requests: PollerRequests
+    advice: AdviceBoard
+    meter: StoreMeter
+    own_services: OwnServices
+    problems: Callable[[Registry], Iterable[Problem]]
+    """Finds what servers that should be alike do differently."""
+
+
+class PollingStores(NamedTuple):
+    """What a process needs that polls, with the registry of the machines that it polls."""
+
+    registry: CurrentRegistry
+    election: LeaderElection
+    open_sink: OpenSink
+    requests: PollerRequests
+    own_services: Callable[[], Iterable[HostService]]
+    trace_cycle: TraceCycle
+
+
+def file_present(settings: Settings) -> LatestReader:
+    """The present in a file, which also knows the last good version of each machine file."""
+    return LatestReader(settings.telemetry_db)
+
+
+def answering_from_files(settings: Settings, note_leases: NoteLeases) -> AnsweringStores:
+    """Files in the data folder."""
+    return AnsweringStores(
+        file_present(settings),
+        PollerLock(settings.poller_lock),
+        PastReader(settings.telemetry_db),
+        LeaseStore(settings.coordination_db, note_leases),
+        RequestsFile(settings.poller_requests),
+        SharedAdvice(settings.advised),
+        FileMeter(settings.telemetry_db, settings.coordination_db),
+        OwnServices(settings.services_yaml),
+        lambda _: (),
+    )
+
+
+def polling_into_files(
+    settings: Settings, registry: CurrentRegistry, on_problem: Callable[[Problem], None]
+) -> PollingStores:
+    """Files in the data folder, written by one process at a time."""
+    max_gap_s = too_old_after_s(settings.poll_interval_s, settings.poll_timeout_s)
+    return PollingStores(
+        registry,
+        PollerLock(settings.poller_lock, settings.dir),
+        lambda on_fault: WriterThread(
+            settings.telemetry_db,
+            max_gap_s=max_gap_s,
+            retention=file_retention(settings),
+            on_fault=on_fault,
+            renews=settings.on_damage == "new",
+        ),
+        RequestsFile(settings.poller_requests),
+        OwnServices(settings.services_yaml, on_problem).current,
+        cycle_tracing(),
+    )
+
+
+def file_retention(settings: Settings) -> Retention:
+    """How long files keep each tier."""
+    return Retention(
+        raw_s=settings.retention_raw.total_seconds(),
+        minute_s=settings.retention_1m.total_seconds(),
+        hour_s=settings.retention_1h.total_seconds(),
+    )
