@@ -1,5 +1,8 @@
 """Checks who has signed a request: here, against a folder of keys; `key_server` asks another server."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +13,9 @@ from request_signing.claims import Claim
 from request_signing.keys import PublicKeys
 from request_signing.message import Refusal
 from request_signing.verifier import Verifier
+
+NONCE_THREADS = 4
+"""How many numbers are recorded at a time, in each worker."""
 
 log = logger_of_failures(__name__)
 
@@ -33,11 +39,28 @@ class KeyFolder:
         self._verifier = Verifier(keys, self._use)
 
     async def refusal(self, claim: Claim, method: str, target: str, body_sha256: str) -> Refusal | None:
-        """Check here; takes some 0.1 ms."""
-        return self._verifier.refusal(claim, method, target, body_sha256)
+        """Check here, which takes some 0.1 ms, but use the number in a thread where that blocks."""
+        refusal = self._verifier.refusal(claim, method, target, body_sha256)
+        if refusal is None and self._nonces.blocks:
+            return await use_nonce_of(claim, self._nonces)
+        return refusal
 
     def _use(self, nonce: bytes, at: float) -> Refusal | None:
-        return use_nonce(self._nonces, nonce, at)
+        return None if self._nonces.blocks else use_nonce(self._nonces, nonce, at)
+
+
+async def use_nonce_of(claim: Claim, nonces: Nonces) -> Refusal | None:
+    """Record the number of a claim, in a thread if that blocks; why it is refused, or None."""
+    nonce = bytes.fromhex(claim.nonce)
+    if not nonces.blocks:
+        return use_nonce(nonces, nonce, claim.at)
+    return await asyncio.get_running_loop().run_in_executor(_threads(), use_nonce, nonces, nonce, claim.at)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """The threads that wait for a store of numbers; those who find them all waiting wait as well."""
+    return ThreadPoolExecutor(NONCE_THREADS, "nonces")
 
 
 def use_nonce(nonces: Nonces, nonce: bytes, at: float) -> Refusal | None:

@@ -10,7 +10,7 @@ import msgspec
 import pycurl
 from msgspec import Struct
 
-from machines_server.auth.authenticators import use_nonce
+from machines_server.auth.authenticators import use_nonce_of
 from machines_server.failure_log import logger_of_failures
 from machines_server.store.api import Nonces
 from request_signing.claims import Claim
@@ -72,7 +72,7 @@ class KeyServer:
         except TimeoutError:
             log.error("the key-server did not answer within %g s", self._timeout_s)
             return Refusal.KEY_SERVER_UNREACHABLE
-        return refusal or use_nonce(self._nonces, bytes.fromhex(claim.nonce), claim.at)
+        return refusal or await use_nonce_of(claim, self._nonces)
 
     def _ask(self, question: _Question) -> Refusal | None:
         try:

@@ -5,26 +5,21 @@ Another secret ends them all.
 """
 
 import hmac
-import os
 import secrets
 import threading
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
-from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from machines_server.errors import StoreError
-from machines_server.store.api import Nonces
+from machines_server.store.api import Nonces, SessionSecret
 
 LINK_S, SESSION_S = 300.0, 12 * 3600.0
 """How long a link is good for, and a session."""
-_SECRET_BYTES = 32
 _MAX_TOKEN_CHARACTERS = 1024
 _LINK, _SESSION = b"link", b"session"
 
@@ -44,20 +39,17 @@ class Token(NamedTuple):
 
 
 _decode = msgspec.json.Decoder(_Claims).decode
-_Signature = tuple[int, int]
 
 
 class Sessions:
     """Makes and reads links and sessions; for any number of threads and processes."""
 
     def __init__(
-        self, secret: Path, open_nonces: Callable[[], Nonces], is_known: Callable[[str], bool]
+        self, secret: SessionSecret, open_nonces: Callable[[], Nonces], is_known: Callable[[str], bool]
     ) -> None:
-        """`secret` is the file of the secret; the sessions of an agent that is not `is_known` have ended."""
-        self._path, self._open_nonces, self._is_known = secret, open_nonces, is_known
+        """The sessions of an agent that is not `is_known` have ended."""
+        self._secret, self._open_nonces, self._is_known = secret, open_nonces, is_known
         self._lock = threading.Lock()
-        self._secret: bytes = b""
-        self._read: _Signature | None = None
 
     def link(self, agent: str) -> Token:
         """A token that makes one session; raises StoreError."""
@@ -65,7 +57,7 @@ class Sessions:
 
     def begin(self, link: str) -> Token | None:
         """A session for a token of `link` that is used for the first time; else None. Raises StoreError."""
-        claims = self._claims(_LINK, link)
+        claims = self._claims(_LINK, link, self._secret.current())
         if claims is None:
             return None
         with self._lock:
@@ -79,76 +71,40 @@ class Sessions:
 
     def agent(self, session: str) -> str | None:
         """The agent whose link made a session that has not ended; else None."""
-        claims = self._claims(_SESSION, session)
+        secret = self._secret.at_once()
+        claims = self._claims(_SESSION, session, secret) if secret else None
         return claims.agent if claims else None
 
     def end_all(self) -> None:
         """End all sessions and links; raises StoreError."""
-        self._write(replaces=True)
+        self._secret.replace()
 
     def _token(self, purpose: bytes, agent: str, lasts_s: float) -> Token:
         now = time.time()
         claims = _Claims(agent, now + lasts_s, now, secrets.token_hex(16))
         content = msgspec.json.encode(claims)
-        proof = self._proof(purpose, content)
+        proof = _proof(self._secret.current(), purpose, content)
         return Token(f"{_text(content)}.{_text(proof)}", claims.ends_at)
 
-    def _claims(self, purpose: bytes, token: str) -> _Claims | None:
+    def _claims(self, purpose: bytes, token: str, secret: bytes) -> _Claims | None:
         if len(token) > _MAX_TOKEN_CHARACTERS:
             return None
         content_text, _, proof_text = token.partition(".")
         try:
             content, proof = _bytes(content_text), _bytes(proof_text)
-            if not hmac.compare_digest(proof, self._proof(purpose, content)):
+            if not hmac.compare_digest(proof, _proof(secret, purpose, content)):
                 return None
             claims = _decode(content)
-        except (ValueError, StoreError):  # not in base64, or there is no secret
+        except ValueError:  # not in base64
             return None
         now = time.time()
         # A clock that was set back would make links and sessions last longer.
         is_valid = claims.made_at - 60 <= now < claims.ends_at and self._is_known(claims.agent)
         return claims if is_valid else None
 
-    def _proof(self, purpose: bytes, content: bytes) -> bytes:
-        return hmac.digest(self._current_secret(), purpose + b"\n" + content, sha256)
 
-    def _current_secret(self) -> bytes:
-        """The secret, made if there is none; read again when its file is another one."""
-        found = self._signature()
-        if found is None:
-            self._write(replaces=False)
-            found = self._signature()
-        if found != self._read:
-            try:
-                secret = self._path.read_bytes()
-            except OSError as error:
-                raise StoreError(f"{self._path.name}: {error.strerror}") from error
-            if len(secret) != _SECRET_BYTES:
-                raise StoreError(f"{self._path.name} is damaged: run `machines-server logout --all`")
-            self._secret, self._read = secret, found
-        return self._secret
-
-    def _signature(self) -> _Signature | None:
-        try:
-            found = os.stat(self._path)  # noqa: PTH116  called for each request, and cheaper
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns
-
-    def _write(self, *, replaces: bool) -> None:
-        new = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}")
-        try:
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(secrets.token_bytes(_SECRET_BYTES))
-            if replaces:
-                new.replace(self._path)
-            else:
-                with suppress(FileExistsError):  # another worker was faster
-                    self._path.hardlink_to(new)
-                new.unlink()
-        except OSError as error:
-            raise StoreError(f"{self._path.name} cannot be written: {error.strerror}") from error
+def _proof(secret: bytes, purpose: bytes, content: bytes) -> bytes:
+    return hmac.digest(secret, purpose + b"\n" + content, sha256)
 
 
 def _text(content: bytes) -> str:

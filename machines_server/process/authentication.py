@@ -14,6 +14,7 @@ from machines_server.counts.counts import Counts
 from machines_server.errors import StoreError
 from machines_server.settings import Settings
 from machines_server.store.sqlite.nonces import NonceStore
+from machines_server.store.sqlite.session_secret import SecretFile
 from machines_server.web.authentication import Authentication
 from machines_server.web.messages import Application
 from request_signing.bearer_token import TokenFile
@@ -50,7 +51,7 @@ def make_sessions(settings: Settings) -> Sessions:
         def is_known(agent: str) -> bool:
             return bool(keys.of(agent))
 
-    return Sessions(settings.session_secret, partial(NonceStore, settings.nonces_db), is_known)
+    return Sessions(SecretFile(settings.session_secret), partial(NonceStore, settings.nonces_db), is_known)
 
 
 def _token(settings: Settings) -> Callable[[str], bool]:

@@ -278,8 +278,12 @@ class Leases(Protocol):
 class Nonces(Protocol):
     """The numbers of signed requests, each of which all processes together accept once.
 
-    A number is remembered for longer than a signature is valid. Calls take some 30 us; they raise StoreError.
+    A number is remembered for longer than a signature is valid. Calls take some 30 us unless the store
+    `blocks`; they raise StoreError.
     """
+
+    blocks: bool
+    """Whether calls take so long that an event loop must not wait for them; then threads may share it."""
 
     def use(self, nonce: bytes) -> bool:
         """Record a number; returns False if it has been recorded before."""
@@ -289,3 +293,16 @@ class Nonces(Protocol):
 
     def close(self) -> None:
         """Release open resources."""
+
+
+class SessionSecret(Protocol):
+    """What signs the links and sessions of people in a browser: 32 bytes, the same for all processes."""
+
+    def current(self) -> bytes:
+        """The secret, made if there is none; raises StoreError."""
+
+    def at_once(self) -> bytes | None:
+        """The secret as far as it can be told without blocking; else None. Never raises."""
+
+    def replace(self) -> None:
+        """Make another secret; raises StoreError."""

@@ -1,11 +1,12 @@
 """Connections to PostgreSQL for the threads of one process."""
 
+import select
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import conninfo, pq
@@ -101,6 +102,27 @@ class Database:
             finally:
                 self._pool_of_connections().putconn(connection)
 
+    def run(
+        self, statement: LiteralString, values: Mapping[str, Any], deadline_s: float = DEADLINE_S
+    ) -> list[Row]:
+        """Run one statement, in one round trip, and return its rows; raises StoreError.
+
+        For what needs no standby: it does not look for one that does not answer.
+        """
+        with store_errors():
+            pool = self._pool_of_connections()
+            for _ in range(self._most + 1):
+                connection = self._connection_of(pool)
+                try:
+                    if _has_ended(connection):
+                        connection.close()
+                        continue
+                    with self._deadlines.within(connection, deadline_s):
+                        return connection.execute(statement, values).fetchall()
+                finally:
+                    pool.putconn(connection)
+        raise UnreachableStoreError("PostgreSQL cannot be reached: it ends every connection")
+
     def close(self) -> None:
         """Close all connections; the next call opens others."""
         with self._lock:
@@ -162,6 +184,15 @@ class Database:
                     open=True,
                 )
             return self._pool
+
+
+def _has_ended(connection: Connection) -> bool:
+    """Whether the server, or something between, has ended a connection that nobody used; asks nothing."""
+    readable, _, _ = select.select([connection.fileno()], [], [], 0)
+    if readable:
+        with suppress(psycopg.OperationalError):
+            connection.pgconn.consume_input()
+    return connection.pgconn.status != pq.ConnStatus.OK
 
 
 def _prepare(connection: Connection) -> None:

@@ -36,7 +36,7 @@ WITH clock AS MATERIALIZED (SELECT now_ms() AS now_ms), ended AS (
     INSERT INTO lease_expired SELECT %(site)s, ended_at_ms FROM changed WHERE has_expired RETURNING 1
 )
 SELECT count(*) FROM expired"""
-_FORGET = f"""
+_FORGET_GONE = f"""
 WITH gone AS (DELETE FROM lease WHERE site = %(site)s AND gone_at_ms < (SELECT now_ms()) - {KEEP_GONE_MS})
 DELETE FROM lease_expired WHERE site = %(site)s AND ended_at_ms < (SELECT now_ms()) - {_COUNT_EXPIRED_MS}"""
 _COUNT_EXPIRED = f"""
@@ -70,7 +70,7 @@ def sweep(connection: Connection, site: str) -> int:
     Those whose models may still be loading are kept for a while, as if they had been released at their end.
     """
     ((expired,),) = connection.execute(_SWEEP, {"site": site}).fetchall()
-    connection.execute(_FORGET, {"site": site})
+    connection.execute(_FORGET_GONE, {"site": site})
     return int(expired)
 
 

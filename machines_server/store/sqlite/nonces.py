@@ -38,6 +38,8 @@ _USE = [
 class NonceStore:
     """Implements Nonces, on one connection for one thread."""
 
+    blocks = False
+
     def __init__(self, path: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Opens nothing until the first call. All processes have the same `monotonic` clock."""
         self._path, self._monotonic = path, monotonic
