@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -83,8 +84,11 @@ class Postgres(Program):
         self._process.wait(60)
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Send a signal to the server and all its processes."""
-        os.killpg(self._process.pid, number)
+        """Send a signal to the server and all its processes, each of which leads a group of its own."""
+        server = psutil.Process(self._process.pid)
+        for process in (server, *server.children()):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def _start(self) -> Sequence[str]:
         if not (self.folder / "PG_VERSION").exists():

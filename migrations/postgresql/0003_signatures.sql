@@ -16,6 +16,10 @@ DECLARE
     now_period bigint := now_ms() / period_ms;
     latest bigint;
 BEGIN
+    IF given IS NOT NULL THEN
+        -- One after the other of those who use this number: while a period ends, they may look into different tables.
+        PERFORM pg_advisory_xact_lock(hashtextextended(encode(given, 'hex'), 7));
+    END IF;
     SELECT state.since_ms, state.period INTO since_ms, latest FROM nonce_state AS state;
     IF latest IS NULL THEN
         INSERT INTO nonce_state (since_ms, period) VALUES (now_ms(), now_period) ON CONFLICT DO NOTHING;
@@ -33,8 +37,7 @@ BEGIN
     is_new := false;
     at_ms := now_ms();
     IF given IS NULL THEN RETURN; END IF;
-    -- One after the other of those who use this number: while a period ends, they may look into different tables.
-    PERFORM pg_advisory_xact_lock(hashtextextended(encode(given, 'hex'), 7));
+    LOCK TABLE nonce_0, nonce_1 IN ROW EXCLUSIVE MODE; -- in the order in which they are emptied
     IF latest % 2 = 0 THEN
         INSERT INTO nonce_0 SELECT given WHERE NOT EXISTS (SELECT FROM nonce_1 WHERE nonce = given)
         ON CONFLICT DO NOTHING;

@@ -1,6 +1,5 @@
 """The numbers of signed requests in PostgreSQL, in tables that are empty after a crash or a failover."""
 
-import math
 import time
 
 from machines_server.errors import UnreachableStoreError
@@ -36,7 +35,7 @@ class PostgresNonces:
         since_ms = self._since_ms
         if since_ms is None:
             _, since_ms = self._ask(None)
-        return math.ceil(since_ms / 1000 - self._clock.ahead_s)
+        return since_ms / 1000 - self._clock.ahead_s
 
     def close(self) -> None:
         """Nothing is open that is not shared."""

@@ -39,6 +39,7 @@ def test_a_session_of_one_server_is_valid_on_others_until_all_are_ended(
         Sessions(secret, lambda database=database: PostgresNonces(database), bool)  # type: ignore[misc]  # mypy sees no default
         for secret, database in made
     )
+    PostgresNonces(made[0][1]).since()  # begins to record: links from before would not be valid
     link = one.link("agent-1").text
     session = other.begin(link)
     assert session is not None
