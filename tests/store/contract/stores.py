@@ -14,6 +14,7 @@ from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.leases import PostgresLeases
 from machines_server.store.postgres.listener import Listener
 from machines_server.store.postgres.past import PostgresPast
+from machines_server.store.postgres.poller_requests import SharedRequests
 from machines_server.store.postgres.present import PostgresPresent
 from machines_server.store.sqlite.coordination.leases import LeaseStore
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
@@ -131,8 +132,10 @@ class PostgresStores:
     def election(self, folder: Path | None = None) -> LeaderElection:  # noqa: ARG002
         lacking("election")
 
-    def requests(self) -> Requests:
-        lacking("requests")
+    def requests(self) -> SharedRequests:
+        database = self._open(Database(self.url))
+        listener, background = self._open(Listener(database)), self._open(Background(database))
+        return SharedRequests(database, SITE, listener, background)
 
     def break_off(self) -> None:
         self.gate.shut()

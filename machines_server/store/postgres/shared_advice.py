@@ -1,0 +1,64 @@
+"""Advice to load a model, which the processes of a site tell each other by announcements.
+
+Nothing depends on it: advice that is lost only makes two callers more likely to go to one machine.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+
+import orjson
+
+from machines_server.core.model_names import model_key
+from machines_server.core.routing.advised import Advice
+from machines_server.store.postgres.background import Background
+from machines_server.store.postgres.listener import Listener
+
+ADVICE_CHANNEL = "machines_advice"
+MAX_KEPT = 1000
+"""How many advices of other processes are remembered, the latest."""
+_MAX_PAYLOAD_BYTES = 7000
+"""PostgreSQL announces no more than 7,999 bytes."""
+
+
+class AnnouncedAdvice:
+    """Implements AdviceBoard; without announcements, as behind some poolers, nobody is told."""
+
+    def __init__(self, site: str, listener: Listener, background: Background) -> None:
+        self._site, self._listener, self._background = site, listener, background
+        self._me = secrets.token_hex(8)
+        self._lock, self._is_subscribed = threading.Lock(), False
+        self._latest: dict[tuple[str, str], Advice] = {}
+        self._others: Sequence[Advice] = ()
+
+    def add(self, advice: Advice) -> None:
+        """Tell the other processes; never raises, never blocks."""
+        told = orjson.dumps([self._site, self._me, advice.machine, advice.model, advice.loads_s])
+        if len(told) <= _MAX_PAYLOAD_BYTES:
+            self._background.announce(ADVICE_CHANNEL, told.decode())
+
+    def others(self) -> Sequence[Advice]:
+        """The latest that other processes have advised for each machine and model; never raises."""
+        if not self._is_subscribed:
+            self._subscribe()
+        return self._others
+
+    def _subscribe(self) -> None:
+        with self._lock:
+            if not self._is_subscribed:
+                self._is_subscribed = True
+                self._listener.subscribe(ADVICE_CHANNEL, self._hear, lambda: None)
+
+    def _hear(self, told: str) -> None:
+        """Keep an advice with the time by this server's clock."""
+        site, process, machine, model, loads_s = orjson.loads(told)
+        if site != self._site or process == self._me:
+            return
+        key = str(machine), model_key(str(model))
+        with self._lock:
+            self._latest.pop(key, None)
+            self._latest[key] = Advice(str(machine), str(model), time.time(), float(loads_s or 0.0))
+            if len(self._latest) > MAX_KEPT:
+                del self._latest[next(iter(self._latest))]
+            self._others = tuple(self._latest.values())
