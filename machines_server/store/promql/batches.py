@@ -11,7 +11,7 @@ BATCH_SAMPLES = 10_000
 """How many samples a request has at most, unless one machine alone has more."""
 FULL = "full"
 """Why samples are dropped when there is no room for newer ones."""
-_FIRST_TRIES, _TRIES_FOR_A_GOOD_PART = 4, 3
+MAX_HALVINGS = 40
 
 
 class QueueLimits(NamedTuple):
@@ -22,10 +22,18 @@ class QueueLimits(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tries:
-    """How many more times the parts of a refused batch may be sent."""
+class Halvings:
+    """How many more times refused batches may be halved.
 
-    left: int = _FIRST_TRIES
+    What is accepted earns more: one bad sample among many costs a dozen, and gains as many good parts. If all
+    is bad, it soon costs no more than one request for each batch.
+    """
+
+    left: int = MAX_HALVINGS
+
+    def was_accepted(self) -> None:
+        """Allow one more."""
+        self.left = min(self.left + 1, MAX_HALVINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +42,16 @@ class Batch:
 
     body: bytes
     samples: int
-    tries: Tries
 
-    def halves(self) -> tuple["Batch", "Batch"] | None:
-        """Both halves, since the engine may refuse only a few of the samples; None if that is not worth it.
-
-        A part that is accepted earns more tries: one bad sample among many costs a request or two for each
-        halving, and a batch of bad samples costs a few in all.
-        """
-        if self.samples < 2 or self.tries.left <= 0:
+    def halves(self, allowed: Halvings) -> tuple["Batch", "Batch"] | None:
+        """Both halves, since an engine may refuse a batch for a few of its samples; None if it is over."""
+        if self.samples < 2 or allowed.left <= 0:
             return None
-        self.tries.left -= 1
+        allowed.left -= 1
         series = series_of(self.body)
         middle = len(series) // 2
         first, second = b"".join(series[:middle]), b"".join(series[middle:])
-        return (
-            Batch(compressed(first), middle, self.tries),
-            Batch(compressed(second), len(series) - middle, self.tries),
-        )
-
-    def was_accepted(self) -> None:
-        """Allow more tries for the other parts."""
-        self.tries.left += _TRIES_FOR_A_GOOD_PART
+        return Batch(compressed(first), middle), Batch(compressed(second), len(series) - middle)
 
 
 class Batches:
@@ -97,7 +93,7 @@ class Batches:
     def close_batch(self) -> None:
         """Let what is in the buffer be sent."""
         if self._in_buffer:
-            batch = Batch(compressed(self.buffer), self._in_buffer, Tries())
+            batch = Batch(compressed(self.buffer), self._in_buffer)
             self.buffer.clear()
             self._in_buffer = 0
             self._add(batch)

@@ -10,7 +10,7 @@ from machines_server.core.access import Access
 from machines_server.core.sample import Sample
 from machines_server.errors import NoAccessError
 from machines_server.failure_log import logger_of_failures
-from machines_server.store.promql.batches import BATCH_SAMPLES, Batch, Batches, QueueLimits
+from machines_server.store.promql.batches import BATCH_SAMPLES, Batch, Batches, Halvings, QueueLimits
 from machines_server.store.promql.engine import Answer, Engine, EngineAwayError, GetAccess, shown
 from machines_server.store.promql.sample_series import SampleSeries
 from machines_server.store.promql.verdict import Fate, Verdict, verdict_of
@@ -68,7 +68,7 @@ class HistoryWriter:
         self._timeout_s, self._max_pause_s, self._suspect_after_s = timeout_s, max_pause_s, suspect_after_s
         self._changed = threading.Condition()
         self._series, self._batches = SampleSeries(), Batches(limits, batch_samples)
-        self._in_flight = self._sent = 0
+        self._halvings, self._in_flight, self._sent = Halvings(), 0, 0
         self._thread: threading.Thread | None = None
         self._stop_at = float("inf")
         self._failure: str | None = None
@@ -197,7 +197,7 @@ class HistoryWriter:
 
     def _settle(self, batch: Batch, verdict: Verdict, text: str) -> None:
         """Record what has become of a batch."""
-        halves = batch.halves() if verdict.fate is Fate.REFUSED else None
+        halves = batch.halves(self._halvings) if verdict.fate is Fate.REFUSED else None
         with self._changed:
             self._in_flight = 0
             if verdict.fate is Fate.SEND_AGAIN:
@@ -212,7 +212,7 @@ class HistoryWriter:
             self._failure, self._failed_times = None, 0
             if verdict.fate is Fate.ACCEPTED:
                 self._sent += batch.samples
-                batch.was_accepted()
+                self._halvings.was_accepted()
             elif halves is not None:
                 self._batches.put_back(*halves)
             else:

@@ -13,7 +13,7 @@ from machines_server.core.reasons import Reason
 from machines_server.core.sample import Sample
 from machines_server.credentials.content import authorization
 from machines_server.errors import NoAccessError
-from machines_server.store.promql.batches import QueueLimits
+from machines_server.store.promql.batches import MAX_HALVINGS, QueueLimits
 from machines_server.store.promql.writer import HistoryWriter
 from tests.certificates import authority, signed
 from tests.fakes import wait_until
@@ -167,9 +167,9 @@ def test_what_can_never_be_taken_costs_few_requests(
 ) -> None:
     engine.answer = lambda _: Said(status, text)
     writer = make(batch_samples=1000)
-    put(writer, *range(500))
-    wait_until(lambda: writer.counts().dropped == {reason: 1000})
-    assert len(engine.asked) < 12
+    put(writer, *range(2500))
+    wait_until(lambda: writer.counts().dropped == {reason: 5000})
+    assert len(engine.asked) <= 2 * MAX_HALVINGS + 5
 
 
 def test_one_bad_sample_does_not_cost_the_others(engine: FakeEngine, make: Make) -> None:
