@@ -1,8 +1,8 @@
 """Prometheus and VictoriaMetrics as operators run them for a cluster, and others that lie."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 
@@ -35,6 +35,11 @@ class Engine(Program):
     def flush(self) -> None:
         """Let queries find what was sent: VictoriaMetrics remembers for 10 s what it did not find."""
         requests.get(f"{self.url}/internal/force_flush", timeout=60)
+
+    def write(self, body: bytes) -> int:
+        """Send the body of a remote write; returns the status of the answer."""
+        headers = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
+        return requests.post(self.write_url, body, headers=headers, timeout=60).status_code
 
     def get(self, path: str, **parameters: Any) -> Any:
         """The data of an answer of its API."""
@@ -89,7 +94,14 @@ def victoria_metrics(folder: Path, *more: str) -> Engine:
     )
 
 
-MAKERS: Mapping[str, Callable[[Path], Engine]] = {
-    "prometheus": prometheus,
-    "victoria-metrics": victoria_metrics,
-}
+def _without_config(folder: Path, _: str = "") -> Engine:
+    return victoria_metrics(folder)
+
+
+class Make(Protocol):
+    """Makes an engine with its store in a folder; `config` is for Prometheus."""
+
+    def __call__(self, folder: Path, config: str = ..., /) -> Engine: ...
+
+
+MAKERS: Mapping[str, Make] = {"prometheus": prometheus, "victoria-metrics": _without_config}

@@ -1,0 +1,103 @@
+"""PromQL for the exact folds of several series, in as few requests as engines allow.
+
+A bucket [t, t + step) is evaluated 1 ms before its end: ranges are closed on both sides before Prometheus 3,
+and open on the left since then and in VictoriaMetrics. Samples are stamped on whole 10 ms, so all agree.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from machines_server.core.past.metrics import Metric
+from machines_server.store.promql.names import series_name
+from machines_server.store.values import SeriesKey
+
+PART = "machines_part"
+"""The label that tells which metric and which part of a fold a series is."""
+MAX_QUERY_BYTES = 14_000
+"""VictoriaMetrics takes 16 KiB by default."""
+_MAX_MATCHERS_BYTES = 2000
+_FOLDS = {"n": "count", "s": "sum", "l": "min", "h": "max"}
+PART_LETTERS = "".join(_FOLDS)
+"""Of count, sum, minimum and maximum; the number of the metric follows."""
+_REGEX_CHARACTERS = frozenset("\\.+*?()|[]{}^$")
+
+
+class Query(NamedTuple):
+    """An expression, and the metrics in it by their number."""
+
+    text: str
+    metrics: Sequence[Metric]
+
+
+def queries(wanted: Sequence[SeriesKey], step_s: int, offset_s: int) -> Iterator[Query]:
+    """The queries for some keys; each is evaluated `offset_s` before the end of its buckets."""
+    texts, metrics, size = list[str](), list[Metric](), 0
+    for metric, matchers in _selections(wanted):
+        some = [_part(letter, len(metrics), metric, matchers, step_s, offset_s) for letter in _FOLDS]
+        more = sum(len(text.encode()) + 6 for text in some)
+        if texts and size + more > MAX_QUERY_BYTES:
+            yield Query(_any_of(texts), metrics)
+            texts, metrics, size = [], [], 0
+            some = [_part(letter, 0, metric, matchers, step_s, offset_s) for letter in _FOLDS]
+        texts += some
+        metrics.append(metric)
+        size += more
+    if texts:
+        yield Query(_any_of(texts), metrics)
+
+
+def quoted_label(value: str) -> str:
+    """A text as a string of PromQL."""
+    text = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{text.encode("utf-8", "backslashreplace").decode()}"'
+
+
+def matcher(label: str, values: Sequence[str]) -> str:
+    """What matches the series whose label has one of these values."""
+    if len(values) == 1:
+        return f"{label}={quoted_label(values[0])}"
+    return f"{label}=~{quoted_label('|'.join(map(_literally, values)))}"
+
+
+def _literally(text: str) -> str:
+    """A regular expression (RE2) for exactly this text."""
+    return "".join(f"\\{one}" if one in _REGEX_CHARACTERS else one for one in text)
+
+
+def _selections(wanted: Sequence[SeriesKey]) -> Iterator[tuple[Metric, str]]:
+    """The metrics, each with matchers for some of the keys that want it."""
+    by_metric: dict[Metric, list[SeriesKey]] = {}
+    for key in dict.fromkeys(wanted):
+        by_metric.setdefault(key.metric, []).append(key)
+    for metric, keys in by_metric.items():
+        some, size = list[SeriesKey](), 0
+        for key in keys:
+            more = 2 * (len(key.machine) + len(key.gpu or ""))
+            if some and size + more > _MAX_MATCHERS_BYTES:
+                yield metric, _matchers(some)
+                some, size = [], 0
+            some.append(key)
+            size += more
+        yield metric, _matchers(some)
+
+
+def _matchers(keys: Sequence[SeriesKey]) -> str:
+    """Matchers for these keys; those for several GPUs may match series that nobody asked for."""
+    found = [matcher("machine", list(dict.fromkeys(key.machine for key in keys)))]
+    if keys[0].metric.is_gpu:
+        found.append(matcher("gpu", list(dict.fromkeys(key.gpu or "" for key in keys))))
+    return ",".join(found)
+
+
+def _part(letter: str, number: int, metric: Metric, matchers: str, step_s: int, offset_s: int) -> str:
+    offset = f" offset -{offset_s}s" if offset_s else ""
+    selected = f"{series_name(metric)}{{{matchers}}}[{step_s}s]{offset}"
+    return f'label_replace({_FOLDS[letter]}_over_time({selected}),"{PART}","{letter}{number}","","")'
+
+
+def _any_of(texts: Sequence[str]) -> str:
+    """The union of expressions, in pairs of pairs: a chain would compare each series with all before it."""
+    if len(texts) == 1:
+        return texts[0]
+    middle = len(texts) // 2
+    return f"({_any_of(texts[:middle])} or {_any_of(texts[middle:])})"

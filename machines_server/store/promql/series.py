@@ -1,0 +1,176 @@
+"""Reads series from an engine that answers PromQL, as `store.api.Past.series` promises."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from urllib.parse import urlencode
+
+import msgspec
+
+from machines_server.core.access import Access
+from machines_server.errors import NoAccessError, StoreError, TooMuchError
+from machines_server.store.promql.engine import Answer, Engine, EngineAwayError, GetAccess, shown
+from machines_server.store.promql.expressions import Query, queries
+from machines_server.store.promql.folds import Buckets, FoundSeries, OddAnswerError, Points, folds_of
+from machines_server.store.values import SeriesKey
+
+QUERY_TIMEOUT_S = 15.0
+MAX_ANSWER_BYTES = 64 * 2**20
+KEEP_FAULT_S = 60.0
+_SHORT_STEP_S, _OFFSET_S = 60, 600
+"""VictoriaMetrics repeats older values in the last half minute if steps are shorter than a minute and the
+query ends there, so such queries end earlier and look ahead."""
+_MAX_KEPT_CONNECTIONS = 8
+_QUERY_HEADERS = (
+    "Content-Type: application/x-www-form-urlencoded",
+    "Accept: application/json",
+    "Cache-Control: no-store",
+)
+_OPTIONS = {
+    "nocache": "1",  # else VictoriaMetrics moves the buckets to multiples of their length since 1970
+    "deny_partial_response": "1",  # for VictoriaMetrics as a cluster
+    "partial_response": "false",  # for Thanos
+    "dedup": "true",
+}
+_WORDS_FOR_TOO_MUCH = (
+    b"too many",
+    b"maxsamplesperquery",
+    b"maxpoints",
+    b"maximum resolution",
+    b"exceeds",
+    b"limit",
+)
+
+
+class _Data(msgspec.Struct):
+    """The part of an answer that depends on the question."""
+
+    result: list[FoundSeries]
+
+
+class _Found(msgspec.Struct, rename="camel"):
+    """A good answer."""
+
+    data: _Data
+    is_partial: bool = False
+
+
+_decode = msgspec.json.Decoder(_Found).decode
+
+
+class PromqlSeries:
+    """Asks an engine for folds; thread-safe. Keys must spell machines as their samples did."""
+
+    def __init__(
+        self,
+        url: str,
+        access: GetAccess = Access,
+        *,
+        timeout_s: float = QUERY_TIMEOUT_S,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        """`url` is the part before /api/v1/query_range, such as http://127.0.0.1:8428."""
+        self._url, self._where = f"{url.rstrip('/')}/api/v1/query_range", shown(url.rstrip("/"))
+        self._access, self._timeout_s, self._max_answer_bytes = access, timeout_s, max_answer_bytes
+        self._idle = list[Engine]()
+        self._lock = threading.Lock()
+        self._failed_at, self._fault = float("-inf"), ""
+
+    def series(self, wanted: Sequence[SeriesKey], from_s: int, to_s: int, step_s: int) -> list[Points]:
+        """For each key, the start and the fold of each bucket that has values, oldest first.
+
+        Folds are exact while sums stay below 2**53. Raises StoreError or TooMuchError.
+        """
+        found: list[Points] = [[] for _ in wanted]
+        if to_s <= from_s:
+            return found
+        buckets = Buckets(from_s, to_s, step_s, _OFFSET_S if step_s < _SHORT_STEP_S else 0)
+        places: dict[SeriesKey, list[int]] = {}
+        for place, key in enumerate(wanted):
+            places.setdefault(key, []).append(place)
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            for query in queries(wanted, step_s, buckets.offset_s):
+                for key, points in self._ask(query, buckets, deadline).items():
+                    for place in places.get(key, ()):
+                        found[place] = points
+        except StoreError as error:
+            self._failed_at, self._fault = time.monotonic(), str(error)
+            raise
+        self._fault = ""
+        return found
+
+    def fault(self) -> str | None:
+        """Why the last call failed, if it did so within KEEP_FAULT_S."""
+        return self._fault or None if time.monotonic() - self._failed_at < KEEP_FAULT_S else None
+
+    def close(self) -> None:
+        """Close the idle connections; the next call opens another."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for one in idle:
+            one.close()
+
+    def _ask(self, query: Query, buckets: Buckets, deadline: float) -> Mapping[SeriesKey, Points]:
+        left_s = max(deadline - time.monotonic(), 0.001)
+        step_s, offset_s = buckets.step_s, buckets.offset_s
+        form = {
+            "query": query.text,
+            "start": f"{buckets.from_s + step_s - offset_s - 1}.999",
+            "end": f"{buckets.to_s - offset_s - 1}.999",
+            "step": str(step_s),
+            "timeout": f"{left_s:.3f}",
+            **_OPTIONS,
+        }
+        try:
+            with self._connection() as engine:
+                answer = engine.post(urlencode(form).encode(), left_s)
+        except EngineAwayError as error:
+            raise StoreError(f"The history engine at {self._where} does not answer: {error}.") from None
+        except NoAccessError as error:
+            raise StoreError(f"The history engine at {self._where} is {error.reason.text}.") from None
+        self._check(answer)
+        try:
+            found = _decode(answer.body)
+            if found.is_partial:
+                raise self._odd("it has only a part of the data now")
+            return folds_of(found.data.result, query.metrics, buckets)
+        except (msgspec.MsgspecError, ValueError, RecursionError, OddAnswerError):
+            raise self._odd("its answer is not that of a Prometheus") from None
+
+    def _check(self, answer: Answer) -> None:
+        if answer.status == 200 and not answer.is_cut:
+            return
+        if answer.is_cut and answer.status == 200:
+            most = self._max_answer_bytes // 2**20
+            raise TooMuchError(
+                f"The answer would have over {most} MiB: ask for a shorter span or a longer step."
+            )
+        text = answer.body[:4096].lower()
+        if answer.status in (400, 422) and any(word in text for word in _WORDS_FOR_TOO_MUCH):
+            raise TooMuchError(
+                "The history engine would have to read too much: ask for a shorter span or fewer series."
+            )
+        if answer.status == 503 and b"timeout" in text:
+            raise self._odd(f"it did not finish within {self._timeout_s:g} s")
+        raise self._odd(f"it answers with HTTP status {answer.status}")
+
+    def _odd(self, what: str) -> StoreError:
+        return StoreError(f"The history engine at {self._where} is of no use: {what}.")
+
+    @contextmanager
+    def _connection(self) -> Iterator[Engine]:
+        with self._lock:
+            engine = self._idle.pop() if self._idle else None
+        if engine is None:
+            engine = Engine(self._url, _QUERY_HEADERS, self._access, self._max_answer_bytes)
+        try:
+            yield engine
+        finally:
+            with self._lock:
+                is_kept = len(self._idle) < _MAX_KEPT_CONNECTIONS
+                if is_kept:
+                    self._idle.append(engine)
+            if not is_kept:
+                engine.close()
