@@ -59,9 +59,9 @@ class Batches:
 
     def __init__(self, limits: QueueLimits, batch_samples: int = BATCH_SAMPLES) -> None:
         self._limits, self._batch_samples = limits, batch_samples
-        self.buffer = bytearray()
+        self.parts = list[bytes]()
         """The messages of the batch that is being filled; `added` is called after each."""
-        self._in_buffer = 0
+        self._in_parts = 0
         self._waiting: deque[Batch] = deque()
         self._samples = self._bytes = 0
         self._dropped = Counter[str]()
@@ -69,7 +69,7 @@ class Batches:
     @property
     def samples(self) -> int:
         """How many samples wait."""
-        return self._samples + self._in_buffer
+        return self._samples + self._in_parts
 
     @property
     def bytes(self) -> int:
@@ -85,17 +85,17 @@ class Batches:
         return len(self._waiting)
 
     def added(self, samples: int) -> None:
-        """Count samples whose messages were appended to the buffer."""
-        self._in_buffer += samples
-        if self._in_buffer >= self._batch_samples:
+        """Count samples whose messages were appended to `parts`."""
+        self._in_parts += samples
+        if self._in_parts >= self._batch_samples:
             self.close_batch()
 
     def close_batch(self) -> None:
-        """Let what is in the buffer be sent."""
-        if self._in_buffer:
-            batch = Batch(compressed(self.buffer), self._in_buffer)
-            self.buffer.clear()
-            self._in_buffer = 0
+        """Let what was added be sent."""
+        if self._in_parts:
+            batch = Batch(compressed(b"".join(self.parts)), self._in_parts)
+            self.parts.clear()
+            self._in_parts = 0
             self._add(batch)
             self._waiting.append(batch)
             self._keep_limits()

@@ -4,8 +4,8 @@ A WriteRequest is a sequence of TimeSeries, so messages are joined by joining th
 one sample. See https://prometheus.io/docs/specs/prw/remote_write_spec/.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from struct import Struct, pack
 
 import cramjam
@@ -14,10 +14,8 @@ from machines_server.store.promql.names import END_OF_STAMPS_MS, FIRST_STAMP_MS
 
 _SERIES = _LABEL = _LABEL_NAME = b"\x0a"
 _LABEL_VALUE = _SAMPLE = b"\x12"
-_VALUE, _STAMP = b"\x09", b"\x10"
-_SAMPLE_BYTES = 16
-_write = Struct("<d7s")
-"""The value of a sample, and its stamp with the byte before it."""
+_VALUE, _STAMP = b"\x09", 0x10
+_STAMP_BYTES, _SAMPLE_BYTES = 7, 16
 _SAMPLE_HEAD = _SAMPLE + bytes([_SAMPLE_BYTES]) + _VALUE
 _STALE = pack("<Q", 0x7FF0000000000002)
 """The NaN that ends a series. As a float of Python it might lose bits."""
@@ -34,33 +32,29 @@ def label(name: str, value: str) -> bytes:
 
 
 class Rows:
-    """Series that get their samples together: one template, into which values and stamps are written.
+    """Series that get their samples together: a template, with a place for each value and stamp.
 
-    That takes a third less time than joining the parts of each series.
+    To format it takes a third of the time of joining parts, since it is one piece of memory.
     """
 
     def __init__(self, labels: Sequence[bytes]) -> None:
         """The labels of each series."""
         self.count = len(labels)
-        template, places = bytearray(), list[int]()
-        for one in labels:
-            template += _head(one)
-            places.append(len(template))
-            template += bytes(_write.size)
-        self._template, self._places = bytes(template), _shared(tuple(places))
+        self._template = b"".join(_head(one).replace(b"%", b"%%") + b"%b" for one in labels)
+        self._pack, self._unpack = _samples(self.count)
 
-    def add(self, buffer: bytearray, values: Iterable[float], at_ms: int) -> None:
-        """Append a sample for each series; `at_ms` is from FIRST_STAMP_MS until END_OF_STAMPS_MS."""
-        start, stamp, write = len(buffer), _stamp(at_ms), _write.pack_into
-        buffer += self._template
-        for place, value in zip(self._places, values, strict=True):
-            write(buffer, start + place, value, stamp)
+    def message(self, values: Sequence[float], at_ms: int) -> bytes:
+        """A sample for each series; `at_ms` is from FIRST_STAMP_MS until END_OF_STAMPS_MS."""
+        parts: list[float | bytes] = [_stamp(at_ms)] * (2 * self.count)
+        parts[::2] = values
+        return self._template % self._unpack(self._pack(*parts))
 
 
-@lru_cache(maxsize=1024)
-def _shared(places: tuple[int, ...]) -> tuple[int, ...]:
-    """The same object for equal places: machines whose names are equally long share it."""
-    return places
+@cache
+def _samples(number: int) -> tuple[Callable[..., bytes], Callable[[bytes], tuple[bytes, ...]]]:
+    """What writes so many values with stamps, and what cuts them apart."""
+    sizes = Struct("<" + f"d{_STAMP_BYTES}s" * number), Struct(f"{8 + _STAMP_BYTES}s" * number)
+    return sizes[0].pack, sizes[1].unpack
 
 
 def ends(labels: Iterable[bytes], at_ms: int) -> bytes:
@@ -69,7 +63,7 @@ def ends(labels: Iterable[bytes], at_ms: int) -> bytes:
     return b"".join(_head(one) + tail for one in labels)
 
 
-def compressed(message: bytes | bytearray) -> bytes:
+def compressed(message: bytes) -> bytes:
     """The body of a request."""
     return bytes(cramjam.snappy.compress_raw(message))
 
@@ -102,7 +96,17 @@ def _head(labels: bytes) -> bytes:
 def _stamp(at_ms: int) -> bytes:
     if not FIRST_STAMP_MS <= at_ms < END_OF_STAMPS_MS:
         raise ValueError(f"{at_ms} ms is no time of a sample")
-    return _STAMP + _varint(at_ms)
+    return bytes(
+        (
+            _STAMP,
+            at_ms & 0x7F | 0x80,
+            at_ms >> 7 & 0x7F | 0x80,
+            at_ms >> 14 & 0x7F | 0x80,
+            at_ms >> 21 & 0x7F | 0x80,
+            at_ms >> 28 & 0x7F | 0x80,
+            at_ms >> 35,
+        )
+    )
 
 
 def _varint(number: int) -> bytes:

@@ -1,6 +1,6 @@
 """Which series a sample makes, and when a series ends."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
@@ -13,6 +13,7 @@ from machines_server.core.sample import (
     HostSample,
     LoadedModel,
     Sample,
+    State,
     metrics_of,
     scale,
 )
@@ -51,7 +52,6 @@ _gpu_scaled, _gpu_plain = attrgetter(*_GPU_SCALED), attrgetter(*_GPU_PLAIN)
 _card = attrgetter("uuid", "index", "model")
 
 _Value = int | float | None
-_Models = Mapping[str, int | None]
 _Shape = tuple[tuple[tuple[str, int, str | None], ...] | None, tuple[str, ...] | None, tuple[int, ...]]
 """What decides which series a sample has: its GPUs (UUID, index, model) and its models, both None where
 nobody answered, and the places of values that are unknown. A plain tuple, since each sample makes one."""
@@ -121,8 +121,8 @@ class SampleSeries:
         self.left_out = 0
         """How many series were left out because a machine added too many within an hour."""
 
-    def add(self, buffer: bytearray, sample: Sample, site: str = "") -> int:
-        """Append the series of a sample; returns how many samples they have.
+    def add(self, parts: list[bytes], sample: Sample, site: str = "") -> int:
+        """Append the message of a sample; returns how many samples they have.
 
         There are none if the machine already has some with that stamp.
         """
@@ -131,7 +131,7 @@ class SampleSeries:
             return 0
         machine, moved = self._machines.get(sample.machine), 0
         if machine is None or machine.site != site:
-            moved = self.remove(buffer, sample.machine, sample.at)
+            moved = self.remove(parts, sample.machine, sample.at)
             machine = self._machines[sample.machine] = _Machine(sample.machine, site)
         if machine.last_ms == at_ms:
             return moved
@@ -143,20 +143,21 @@ class SampleSeries:
         plan, ended = machine.plan, 0
         if plan is None or shape != machine.shape:
             plan, gone = self._change(machine, shape, at_ms)
-            buffer += ends(gone, at_ms)
-            ended = len(gone)
+            if gone:
+                parts.append(ends(gone, at_ms))
+                ended = len(gone)
         known: Any = values if plan.places is None else [values[place] for place in plan.places]
-        plan.rows.add(buffer, known, at_ms)  # what is unknown has no place
+        parts.append(plan.rows.message(known, at_ms))  # what is unknown has no place
         return moved + ended + plan.rows.count
 
-    def remove(self, buffer: bytearray, machine: str, at: float) -> int:
+    def remove(self, parts: list[bytes], machine: str, at: float) -> int:
         """End all series of a machine that is no longer declared; returns how many samples that takes."""
         known = self._machines.pop(machine, None)
         if known is None or not known.last_ms:
             return 0
         at_ms = max(stamp_ms(at), known.last_ms + STAMP_STEP_MS)
         left = known.own | known.of_host | known.of_models
-        buffer += ends(sorted(left), min(at_ms, END_OF_STAMPS_MS - 1))
+        parts.append(ends(sorted(left), min(at_ms, END_OF_STAMPS_MS - 1)))
         return len(left)
 
     def forget(self, machine: str) -> None:
@@ -225,9 +226,17 @@ class SampleSeries:
 
 def _read(sample: Sample) -> tuple[_Shape, list[_Value]]:
     """What a sample tells, in the order of `_keys`."""
-    values: list[_Value] = [int(sample.up), round(sample.poll_s * THOUSANDTHS) / THOUSANDTHS]
-    result = sample.host_result
-    host = result.answer.host if result is not None and result.answer is not None else None
+    up, poll_s, models = 0, 0.0, None
+    for result in sample.results.values():
+        if result.state is State.OK:
+            up = 1
+        if result.took_s > poll_s:
+            poll_s = result.took_s
+        if result.answer is not None and result.answer.models is not None:
+            models = _add_models(models or {}, result.answer.models)
+    values: list[_Value] = [up, round(poll_s * THOUSANDTHS) / THOUSANDTHS]
+    host_result = sample.host_result
+    host = host_result.answer.host if host_result is not None and host_result.answer is not None else None
     cards = None
     if host is not None:
         values += _to_thousandths(_host_scaled(host))
@@ -237,7 +246,6 @@ def _read(sample: Sample) -> tuple[_Shape, list[_Value]]:
             values += _to_thousandths(_gpu_scaled(gpu))
             values += _gpu_plain(gpu)
             values.append(1)
-    models = _models(sample)
     if models is not None:
         values += models.values()
     gaps = tuple([place for place, one in enumerate(values) if one is None]) if None in values else ()
@@ -264,17 +272,9 @@ def _keys(shape: _Shape) -> Iterator[tuple[str | None, tuple[str, ...]]]:
         yield "models", (VRAM_OF_MODEL, name)
 
 
-def _models(sample: Sample) -> _Models | None:
-    """The GPU memory of each model, of several with one name the sum; None if no model server answered."""
-    found: dict[str, int | None] | None = None
-    for result in sample.results.values():
-        if result.answer is not None and result.answer.models is not None:
-            found = {} if found is None else found
-            for model in result.answer.models:
-                found[model.model] = _added(found, model)
+def _add_models(found: dict[str, int | None], models: Iterable[LoadedModel]) -> dict[str, int | None]:
+    """Add the GPU memory of each model, of several with one name the sum; None is unknown."""
+    for one in models:
+        before, more = found.get(one.model, 0), one.size_vram_bytes
+        found[one.model] = None if before is None or more is None else before + more
     return found
-
-
-def _added(found: _Models, model: LoadedModel) -> int | None:
-    before = found.get(model.model, 0)
-    return None if before is None or model.size_vram_bytes is None else before + model.size_vram_bytes

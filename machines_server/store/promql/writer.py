@@ -78,12 +78,12 @@ class HistoryWriter:
     def put(self, sample: Sample, site: str = "") -> None:
         """Queue the series of a sample; never blocks for long, never raises."""
         with self._changed:
-            self._added(self._series.add(self._batches.buffer, sample, site))
+            self._added(self._series.add(self._batches.parts, sample, site))
 
     def remove(self, machine: str, at: float) -> None:
         """End the series of a machine that is no longer declared."""
         with self._changed:
-            self._added(self._series.remove(self._batches.buffer, machine, at))
+            self._added(self._series.remove(self._batches.parts, machine, at))
 
     def forget(self, machine: str) -> None:
         """Forget a machine that another poller polls from now on, without ending its series."""

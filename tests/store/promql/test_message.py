@@ -32,28 +32,26 @@ def test_a_message_has_the_bytes_of_the_reference(
             one.labels.add(name=name, value=labels[name])
         # In proto3 a value of 0 is not sent; we send it, which readers take for the same.
         one.samples.add(value=value, timestamp=at_ms)
-    buffer = bytearray()
-    Rows([encoded(labels) for labels, _ in series]).add(buffer, [value for _, value in series], at_ms)
-    assert write_request().FromString(bytes(buffer)) == expected
+    buffer = Rows([encoded(labels) for labels, _ in series]).message([value for _, value in series], at_ms)
+    assert write_request().FromString(buffer) == expected
     if all(struct.pack("<d", value) != bytes(8) for _, value in series):
-        assert bytes(buffer) == expected.SerializeToString(deterministic=True)
+        assert buffer == expected.SerializeToString(deterministic=True)
 
 
 @given(SERIES, STAMPS)
 def test_joined_messages_are_a_message_and_can_be_taken_apart(
     series: list[tuple[dict[str, str], float]], at_ms: int
 ) -> None:
-    rows, buffer = Rows([encoded(labels) for labels, _ in series]), bytearray(b"")
+    rows = Rows([encoded(labels) for labels, _ in series])
     values = [value for _, value in series]
-    rows.add(buffer, values, at_ms)
-    rows.add(buffer, values, FIRST_STAMP_MS)
-    assert [(one.value, one.at_ms) for one in read(bytes(buffer))] == [
+    joined = rows.message(values, at_ms) + rows.message(values, FIRST_STAMP_MS)
+    assert [(one.value, one.at_ms) for one in read(joined)] == [
         *((value, at_ms) for value in values),
         *((value, FIRST_STAMP_MS) for value in values),
     ]
-    parts = series_of(compressed(buffer))
+    parts = series_of(compressed(joined))
     assert len(parts) == 2 * len(series)
-    assert b"".join(parts) == buffer
+    assert b"".join(parts) == joined
 
 
 def test_an_end_is_the_nan_of_prometheus_bit_by_bit() -> None:
@@ -73,13 +71,11 @@ def test_a_body_is_compressed_without_frames() -> None:
 
 def test_a_label_without_a_value_is_left_out_and_a_lone_surrogate_is_escaped() -> None:
     assert label("site", "") == b""
-    buffer = bytearray()
-    Rows([label("machine", "a\ud800")]).add(buffer, [1.0], FIRST_STAMP_MS)
-    (found,) = read(bytes(buffer))
+    (found,) = read(Rows([label("machine", "a\ud800")]).message([1.0], FIRST_STAMP_MS))
     assert found.labels == {"machine": "a\\ud800"}
 
 
 @pytest.mark.parametrize("at_ms", [0, -1, FIRST_STAMP_MS - 1, END_OF_STAMPS_MS])
 def test_a_stamp_of_another_length_is_refused(at_ms: int) -> None:
     with pytest.raises(ValueError, match="is no time of a sample"):
-        Rows([label("a", "b")]).add(bytearray(), [1.0], at_ms)
+        Rows([label("a", "b")]).message([1.0], at_ms)

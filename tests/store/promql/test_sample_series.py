@@ -53,16 +53,16 @@ class Sent:
         return self.of(sample(*results), site)
 
     def of(self, one: Sample, site: str = "") -> list[Read]:
-        buffer = bytearray()
-        number = self.series.add(buffer, one, site)
-        found = read(bytes(buffer))
+        parts = list[bytes]()
+        number = self.series.add(parts, one, site)
+        found = read(b"".join(parts))
         assert number == len(found)
         return found
 
     def remove(self, at: float) -> list[Read]:
-        buffer = bytearray()
-        number = self.series.remove(buffer, "one", at)
-        found = read(bytes(buffer))
+        parts = list[bytes]()
+        number = self.series.remove(parts, "one", at)
+        found = read(b"".join(parts))
         assert number == len(found)
         return found
 

@@ -241,10 +241,9 @@ def test_a_machine_that_moved_to_another_site_keeps_its_past(engine: Engine, ser
 def test_what_was_scraped_from_metrics_is_not_mixed_in(engine: Engine, series: PromqlSeries) -> None:
     send(engine, of("scraped", END - 60, HostSample(ram_used_bytes=7)))
     scraped = {"__name__": "machines_ram_used_bytes", "machine": "scraped", "job": "a", "instance": "b"}
-    buffer = bytearray()
     labels = b"".join(label(name, value) for name, value in sorted(scraped.items()))
-    Rows([labels]).add(buffer, [9.0], (END - 60) * 1000)
-    assert engine.write(compressed(buffer)) in (200, 204)
+    message = Rows([labels]).message([9.0], (END - 60) * 1000)
+    assert engine.write(compressed(message)) in (200, 204)
     engine.flush()
     assert series.series([SeriesKey("scraped", RAM)], END - HOUR, END, 600) == [[(END - 600, fold([7]))]]
 
