@@ -10,11 +10,12 @@ from pathlib import Path
 from machines_server.core.access import Access
 from machines_server.core.machine import Problem, Registry
 from machines_server.core.poller_counts import Backlog
+from machines_server.core.reasons import Reason
 from machines_server.core.sample import Cycle
-from machines_server.core.shards import part_of
+from machines_server.core.shards import part_of, shard_of
 from machines_server.core.status import too_old_after_s
 from machines_server.credentials.content import UnusableError, authorization
-from machines_server.errors import StoreError
+from machines_server.errors import NoAccessError
 from machines_server.inventory.own_services import OwnServices
 from machines_server.process.stores import AnsweringStores, CurrentRegistry, NoteLeases, PollingStores
 from machines_server.process.tracing import cycle_tracing
@@ -26,10 +27,10 @@ from machines_server.store.postgres.listener import Listener
 from machines_server.store.postgres.meter import PostgresMeter
 from machines_server.store.postgres.past import PostgresPast
 from machines_server.store.postgres.poll_writer import PollerId
-from machines_server.store.postgres.poller_requests import PostgresRequests
+from machines_server.store.postgres.poller_requests import SharedRequests
 from machines_server.store.postgres.present import PostgresPresent, SeenPoller
 from machines_server.store.postgres.shards import Member, ShardKeeper
-from machines_server.store.postgres.shared_advice import PostgresAdvice
+from machines_server.store.postgres.shared_advice import AnnouncedAdvice
 from machines_server.store.postgres.sink import PostgresSink
 from machines_server.store.promql.series import PromqlSeries
 from machines_server.store.promql.writer import HistoryWriter
@@ -52,14 +53,14 @@ class Cluster:
         """The stores of a process that answers."""
         settings, site = self._settings, self._settings.site
         access = credential_in(settings.query_credential_file)
-        measurements = PromqlSeries(settings.query_url or "", site, access)
+        measurements = PromqlSeries(settings.query_url or "", access, site=site)
         return AnsweringStores(
             self.present,
             self.present,
             PostgresPast(self.database, site, measurements),
             PostgresLeases(self.database, site, self.listener, self.background, note_leases),
-            PostgresRequests(self.database, site, self.listener, self.background),
-            PostgresAdvice(site, self.listener, self.background),
+            SharedRequests(self.database, site, self.listener, self.background),
+            AnnouncedAdvice(site, self.listener, self.background),
             PostgresMeter(self.database),
             OwnServices(settings.services_yaml),
             lambda known: different_files(known, self.present.pollers()),
@@ -89,7 +90,13 @@ class Cluster:
             OwnShare(registry, keeper).current,
             keeper,
             lambda on_fault: self._open_sink(keeper, on_fault),
-            PostgresRequests(self.database, settings.site, self.listener, self.background),
+            SharedRequests(
+                self.database,
+                settings.site,
+                self.listener,
+                self.background,
+                lambda name: shard_of(name) in keeper.held,
+            ),
             OwnServices(settings.services_yaml, on_problem).current,
             trace_cycle,
         )
@@ -178,7 +185,7 @@ def files_hash(registry: Registry) -> str:
 
 
 def credential_in(file: Path | None) -> Callable[[], Access]:
-    """What returns the content of a credential file, read anew each time; it raises StoreError."""
+    """What returns the content of a credential file, read anew each time; it raises NoAccessError."""
 
     def access() -> Access:
         if file is None:
@@ -186,9 +193,9 @@ def credential_in(file: Path | None) -> Callable[[], Access]:
         try:
             return Access(authorization=authorization(file.read_bytes()))
         except OSError as error:
-            raise StoreError(f"{file.name} cannot be read: {error.strerror}") from error
+            raise NoAccessError(Reason(f"unusable: {file.name}: {error.strerror}"), "", "") from error
         except UnusableError as error:
-            raise StoreError(f"{file.name}: {error}") from error
+            raise NoAccessError(Reason(f"unusable: {file.name}: {error}"), "", "") from error
 
     return access
 

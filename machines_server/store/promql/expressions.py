@@ -29,10 +29,15 @@ class Query(NamedTuple):
     metrics: Sequence[Metric]
 
 
-def queries(wanted: Sequence[SeriesKey], step_s: int, offset_s: int) -> Iterator[Query]:
-    """The queries for some keys; each is evaluated `offset_s` before the end of its buckets."""
+def queries(
+    wanted: Sequence[SeriesKey], step_s: int, offset_s: int, site: str | None = None
+) -> Iterator[Query]:
+    """The queries for some keys; each is evaluated `offset_s` before the end of its buckets.
+
+    `site` is that of the machines; None is any.
+    """
     texts, metrics, size = list[str](), list[Metric](), 0
-    for metric, matchers in _selections(wanted):
+    for metric, matchers in _selections(wanted, site):
         some = [_part(letter, len(metrics), metric, matchers, step_s, offset_s) for letter in _FOLDS]
         more = sum(len(text.encode()) + 6 for text in some)
         if texts and size + more > MAX_QUERY_BYTES:
@@ -64,7 +69,7 @@ def _literally(text: str) -> str:
     return "".join(f"\\{one}" if one in _REGEX_CHARACTERS else one for one in text)
 
 
-def _selections(wanted: Sequence[SeriesKey]) -> Iterator[tuple[Metric, str]]:
+def _selections(wanted: Sequence[SeriesKey], site: str | None) -> Iterator[tuple[Metric, str]]:
     """The metrics, each with matchers for some of the keys that want it."""
     by_metric: dict[Metric, list[SeriesKey]] = {}
     for key in dict.fromkeys(wanted):
@@ -74,18 +79,20 @@ def _selections(wanted: Sequence[SeriesKey]) -> Iterator[tuple[Metric, str]]:
         for key in keys:
             more = 2 * (len(key.machine) + len(key.gpu or ""))
             if some and size + more > _MAX_MATCHERS_BYTES:
-                yield metric, _matchers(some)
+                yield metric, _matchers(some, site)
                 some, size = [], 0
             some.append(key)
             size += more
-        yield metric, _matchers(some)
+        yield metric, _matchers(some, site)
 
 
-def _matchers(keys: Sequence[SeriesKey]) -> str:
+def _matchers(keys: Sequence[SeriesKey], site: str | None) -> str:
     """Matchers for these keys; those for several GPUs may match series that nobody asked for."""
     found = [matcher("machine", list(dict.fromkeys(key.machine for key in keys)))]
     if keys[0].metric.is_gpu:
         found.append(matcher("gpu", list(dict.fromkeys(key.gpu or "" for key in keys))))
+    if site is not None:
+        found.append(matcher("site", [site]))
     return ",".join(found)
 
 

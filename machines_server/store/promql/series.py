@@ -67,10 +67,15 @@ class PromqlSeries:
         url: str,
         access: GetAccess = Access,
         *,
+        site: str | None = None,
         timeout_s: float = QUERY_TIMEOUT_S,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
-        """`url` is the part before /api/v1/query_range, such as http://127.0.0.1:8428."""
+        """`url` is the part before /api/v1/query_range, such as http://127.0.0.1:8428.
+
+        `site` is that of the machines; None is any.
+        """
+        self._site = site
         self._url, self._where = f"{url.rstrip('/')}/api/v1/query_range", shown(url.rstrip("/"))
         self._access, self._timeout_s, self._max_answer_bytes = access, timeout_s, max_answer_bytes
         self._idle = list[Engine]()
@@ -91,7 +96,7 @@ class PromqlSeries:
             places.setdefault(key, []).append(place)
         deadline = time.monotonic() + self._timeout_s
         try:
-            for query in queries(wanted, step_s, buckets.offset_s):
+            for query in queries(wanted, step_s, buckets.offset_s, self._site):
                 for key, points in self._ask(query, buckets, deadline).items():
                     for place in places.get(key, ()):
                         found[place] = points
