@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "credentials": {"core", "errors", "folder_file"},
     "inventory": {"core", "errors", "folder_file"},
     "runtimes": {"core", "errors"},
-    "poll": {"core", "errors", "failure_log", "runtimes", "store.api"},
+    "poll": {"core", "errors", "failure_log", "runtimes", "store.api", "store.values"},
     "store": set(),
     "store.values": {"core"},
     "store.api": {"core", "store.values"},

@@ -13,6 +13,7 @@ from machines_server.core.text import printable
 from machines_server.counts.counts import Counts
 from machines_server.errors import StoreError
 from machines_server.settings import Settings
+from machines_server.store.api import Nonces
 from machines_server.store.sqlite.nonces import NonceStore
 from machines_server.store.sqlite.session_secret import SecretFile
 from machines_server.web.authentication import Authentication
@@ -51,6 +52,11 @@ def make_sessions(settings: Settings) -> Sessions:
         def is_known(agent: str) -> bool:
             return bool(keys.of(agent))
 
+    if settings.is_cluster:
+        from machines_server.process.cluster import cluster_of
+
+        cluster = cluster_of(settings)
+        return Sessions(cluster.session_secret(), cluster.nonces, is_known)
     return Sessions(SecretFile(settings.session_secret), partial(NonceStore, settings.nonces_db), is_known)
 
 
@@ -64,12 +70,20 @@ def _token(settings: Settings) -> Callable[[str], bool]:
 
 
 def _authenticator(settings: Settings) -> Authenticator:
-    nonces = NonceStore(settings.nonces_db)
+    nonces = _nonces(settings)
     with suppress(StoreError):  # each request that needs it says so
         nonces.since()  # begins recording now, since signatures that are older are refused
     if settings.auth_keys_dir:
         return KeyFolder(settings.auth_keys_dir, nonces)
     return KeyServer(settings.key_server_url or "", settings.auth_verify_timeout, nonces)
+
+
+def _nonces(settings: Settings) -> Nonces:
+    if settings.is_cluster:
+        from machines_server.process.cluster import cluster_of
+
+        return cluster_of(settings).nonces()
+    return NonceStore(settings.nonces_db)
 
 
 def _log_refusal(method: str, path: str, reason: str, agent: str | None) -> None:

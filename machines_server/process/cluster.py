@@ -2,7 +2,8 @@
 
 import hashlib
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
@@ -15,8 +16,11 @@ from machines_server.core.sample import Cycle
 from machines_server.core.shards import part_of, shard_of
 from machines_server.core.status import too_old_after_s
 from machines_server.credentials.content import UnusableError, authorization
+from machines_server.credentials.files import AccessFiles
 from machines_server.errors import NoAccessError
 from machines_server.inventory.own_services import OwnServices
+from machines_server.poll.second_opinion import REST_S, DoubtingSink, machines_that_answer
+from machines_server.process.own_key import own_signing
 from machines_server.process.stores import AnsweringStores, CurrentRegistry, NoteLeases, PollingStores
 from machines_server.process.tracing import cycle_tracing
 from machines_server.settings import Settings
@@ -25,10 +29,13 @@ from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.leases import PostgresLeases
 from machines_server.store.postgres.listener import Listener
 from machines_server.store.postgres.meter import PostgresMeter
+from machines_server.store.postgres.nonces import PostgresNonces
+from machines_server.store.postgres.opinions import PostgresOpinions
 from machines_server.store.postgres.past import PostgresPast
 from machines_server.store.postgres.poll_writer import PollerId
 from machines_server.store.postgres.poller_requests import SharedRequests
 from machines_server.store.postgres.present import PostgresPresent, SeenPoller
+from machines_server.store.postgres.session_secret import SharedSecret
 from machines_server.store.postgres.shards import Member, ShardKeeper
 from machines_server.store.postgres.shared_advice import AnnouncedAdvice
 from machines_server.store.postgres.sink import PostgresSink
@@ -89,7 +96,7 @@ class Cluster:
         return PollingStores(
             OwnShare(registry, keeper).current,
             keeper,
-            lambda on_fault: self._open_sink(keeper, on_fault),
+            lambda on_fault: self._open_sink(keeper, registry, on_fault),
             SharedRequests(
                 self.database,
                 settings.site,
@@ -101,7 +108,17 @@ class Cluster:
             trace_cycle,
         )
 
-    def _open_sink(self, keeper: ShardKeeper, on_fault: Callable[[str | None], None]) -> "SinkWithHistory":
+    def nonces(self) -> PostgresNonces:
+        """The numbers of signed requests."""
+        return PostgresNonces(self.database)
+
+    def session_secret(self) -> SharedSecret:
+        """What sessions in browsers depend on."""
+        return SharedSecret(self.database, self._settings.site, self.listener, self.background)
+
+    def _open_sink(
+        self, keeper: ShardKeeper, registry: CurrentRegistry, on_fault: Callable[[str | None], None]
+    ) -> DoubtingSink:
         settings = self._settings
         history = HistoryWriter(
             settings.remote_write_url or "", credential_in(settings.remote_write_credential_file)
@@ -113,7 +130,24 @@ class Cluster:
             on_fault=on_fault,
             measurements=history,
         )
-        return SinkWithHistory(sink, history, lambda fault: keeper.note("history", fault))
+
+        def reaches(names: Collection[str]) -> set[str]:
+            machines = [machine for machine in registry(time.time()) if machine.name.casefold() in names]
+            return machines_that_answer(machines, settings.poll_timeout_s, access, own_signing())
+
+        def note_own_fault(fault: str | None) -> None:
+            keeper.note("network", fault)
+            if fault:
+                keeper.rest(REST_S)
+
+        access = AccessFiles(settings.credentials_dir, settings.ca_dir).access
+        return DoubtingSink(
+            SinkWithHistory(sink, history, lambda fault: keeper.note("history", fault)),
+            PostgresOpinions(self.database, settings.site, lambda: keeper.id),
+            settings.poll_interval_s,
+            reaches,
+            note_own_fault,
+        )
 
 
 class OwnShare:

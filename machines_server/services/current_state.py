@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from machines_server.core.machine import Registry
 from machines_server.core.snapshot import Snapshot
-from machines_server.errors import DamagedStoreError, StoreError
+from machines_server.errors import DamagedStoreError, StoreError, UnreachableStoreError
 from machines_server.failure_log import logger_of_failures
 from machines_server.services.fleet_state import FleetState, build_state
 from machines_server.services.poller import PollerMonitor
@@ -38,6 +38,8 @@ class CurrentState:
         self._store, self._monitor = store, monitor
         self._lock = threading.Lock()
         self._state: FleetState | None = None
+        self._snapshot = Snapshot()
+        """What was last read, for when no server of the database answers."""
         self._version: StateVersion | None = None
         """What the state was built from."""
 
@@ -92,8 +94,11 @@ class CurrentState:
         snapshot, read_fault = Snapshot(), None
         try:
             snapshot = self._store.snapshot()
+            self._snapshot = snapshot
         except StoreError as error:
             version, read_fault = version._replace(store=None), with_remedy(error)
+            if isinstance(error, UnreachableStoreError):
+                snapshot = self._snapshot  # as old as it is
         report = self._monitor.report(snapshot.cycle, now, read_fault)
         state = build_state(version.registry, snapshot, report, now, read_fault, self._state)
         for machine, failure in state.failures:

@@ -44,7 +44,7 @@ class PollerMonitor:
         max_age_s = too_old_after_s(interval_s, cycle.timeout_s if cycle else self._timeout_s)
         state = self._state(cycle, leader, now, max_age_s)
         faults = leader.faults if leader else {}
-        parts = (faults.get(part) for part in ("clock", "poll", "history"))
+        parts = (faults.get(part) for part in ("clock", "poll", "network", "history"))
         messages = (state.fault, faults.get("lock") or obstacle, *parts)
         shown = Poller(
             state=state.state,
@@ -56,6 +56,8 @@ class PollerMonitor:
         fault = state.fault
         if leader and fault:  # it polls, but what it learns cannot be read here
             fault = faults.get("store") or store_fault or fault
+        elif fault and store_fault and obstacle:
+            fault = store_fault
         return PollerReport(shown, fault, max_age_s, self._write_fault(leader) or store_fault)
 
     def _state(self, cycle: Cycle | None, leader: Leader | None, now: float, max_age_s: float) -> PollerState:

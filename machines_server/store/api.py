@@ -13,7 +13,7 @@ These rules hold for every protocol below:
 - `close` releases open resources and may be called repeatedly; the next call reopens them.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from machines_server.core.past.rollup import Fold
@@ -158,6 +158,22 @@ class PollerRequests(Protocol):
 
     def take(self) -> Requested:
         """Remove and return what was asked; models by `core.model_names.canonical`."""
+
+
+class Opinions(Protocol):
+    """Questions among the pollers of several servers, by the case-folded names of machines."""
+
+    def ask(self, machines: Sequence[str]) -> int | None:
+        """Ask the others whether they reach machines; None if there are no others."""
+
+    def answer_to(self, question: int) -> Collection[str] | None:
+        """The machines that another poller has reached; None while none has answered."""
+
+    def take_questions(self) -> Sequence[tuple[int, Sequence[str]]]:
+        """The questions of others, with their machines; each is taken by one poller."""
+
+    def answer(self, question: int, reached: Sequence[str]) -> None:
+        """Answer a question that was taken with the machines that this process reaches."""
 
 
 class PollerCountsBoard(Protocol):

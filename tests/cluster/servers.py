@@ -21,13 +21,14 @@ class Servers:
         self.machines.mkdir(exist_ok=True)
         self.database = Database(database_url)
 
-    def server(self, name: str, **settings: str) -> RunningServer:
-        """A server with a data folder of its own, to be entered."""
+    def server(self, name: str, *, command: str = "serve", **settings: str) -> RunningServer:
+        """A server (or a poller) with a data folder of its own, to be entered."""
         own = self.folder / name
         own.mkdir(exist_ok=True)
         pace = {"MACHINES_POLL_INTERVAL_S": f"{INTERVAL_S:g}", "MACHINES_POLL_TIMEOUT_S": "0.8"}
         return RunningServer(
             own,
+            command=command,
             **pace,
             MACHINES_WORKERS="1",
             **{**self.settings(), "MACHINES_DIR": str(self.machines), **settings},

@@ -36,7 +36,7 @@ _FENCE = """
 SELECT shard.number, id, revision + 1, rare_revision + 1
 FROM shard JOIN unnest(%s::int[], %s::bigint[]) AS held (number, epoch)
     ON shard.number = held.number AND shard.epoch = held.epoch
-WHERE site = %s AND owner = %s FOR UPDATE OF shard"""
+WHERE site = %s AND owner = %s ORDER BY id FOR UPDATE OF shard"""
 """Keeps anybody else from taking these shards before the transaction ends."""
 _RAISE = """
 UPDATE shard SET revision = revision + (id = ANY(%(polled)s))::int,

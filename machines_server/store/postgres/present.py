@@ -128,7 +128,7 @@ class PostgresPresent:
     def leader(self) -> Leader | None:
         """All pollers that take part, as if they were one; None if there are none."""
         there = [one for one in self._pollers if one.is_there]
-        if not there:
+        if not there or self._fault:
             return None
         faults: dict[str, str] = {}
         for one in there:

@@ -21,6 +21,8 @@ from machines_server.store.postgres.database import Connection, Database
 from machines_server.store.postgres.migrate import migrate
 from machines_server.store.values import Leader
 
+HOLD_LOCKS_BRIEFLY = "SET LOCAL idle_in_transaction_session_timeout = '500ms'"
+"""The database ends the transaction of a poller that is frozen while it holds locks."""
 _MIN_LOOK_S, _MAX_LOOK_S = 0.05, 1.0
 _FORGET_AFTER_MS = 3_600_000
 _MAKE_SHARDS = """
@@ -35,17 +37,24 @@ _TELL = "UPDATE poller SET files = %s, faults = %s WHERE id = %s AND (files, fau
 _RENEW_POLLER = """
 UPDATE poller SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) WHERE id = %s"""
 _RENEW_SHARDS = """
-UPDATE shard SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) WHERE site = %s AND owner = %s"""
+WITH held AS (SELECT id FROM shard WHERE site = %s AND owner = %s ORDER BY id FOR UPDATE)
+UPDATE shard SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) FROM held WHERE shard.id = held.id"""
+"""Whoever locks several shards does so in the order of their ids."""
 _POLLERS = "SELECT id, rests_until_ms > now_ms() FROM poller WHERE site = %s AND expires_at_ms > now_ms()"
 _EVERY_SHARD = """
 SELECT number, owner, epoch, owner IS NULL OR expires_at_ms <= now_ms() FROM shard WHERE site = %s"""
 _TAKE = """
+WITH free AS (
+    SELECT id FROM shard
+    WHERE site = %s AND number = ANY(%s) AND (owner IS NULL OR expires_at_ms <= now_ms())
+    FOR UPDATE SKIP LOCKED)
 UPDATE shard SET owner = %s, epoch = epoch + 1, expires_at_ms = now_ms() + %s
-WHERE site = %s AND number = ANY(%s) AND (owner IS NULL OR expires_at_ms <= now_ms())
-RETURNING number, epoch"""
+FROM free WHERE shard.id = free.id RETURNING number, epoch"""
+"""One that somebody is writing is taken the next time, so that nobody waits for a poller that is frozen."""
 _GIVE = """
-UPDATE shard SET owner = NULL, epoch = epoch + 1, expires_at_ms = 0
-WHERE site = %s AND number = ANY(%s) AND owner = %s"""
+WITH held AS (
+    SELECT id FROM shard WHERE site = %s AND number = ANY(%s) AND owner = %s ORDER BY id FOR UPDATE)
+UPDATE shard SET owner = NULL, epoch = epoch + 1, expires_at_ms = 0 FROM held WHERE shard.id = held.id"""
 _REST = "UPDATE poller SET rests_until_ms = now_ms() + %s WHERE id = %s"
 
 log = logging.getLogger(__name__)
@@ -204,10 +213,11 @@ class ShardKeeper:
         site, renews, rests_ms = self._member.site, self._has_begun, self._rests_ms
         self._has_begun, self._rests_ms = False, 0
         with self._database.transaction() as connection:
-            if renews:
+            connection.execute(HOLD_LOCKS_BRIEFLY)
+            if renews:  # shards first, as whoever writes polls does
+                connection.execute(_RENEW_SHARDS, (site, self.id, self._lease_ms()))
                 if connection.execute(_RENEW_POLLER, (self._lease_ms(), self.id)).rowcount == 0:
                     self._join(connection)
-                connection.execute(_RENEW_SHARDS, (self._lease_ms(), site, self.id))
             if rests_ms:
                 connection.execute(_REST, (rests_ms, self.id))
             faults = {**self._faults, **{part: one for part, one in self._other_faults.items() if one}}
@@ -223,7 +233,7 @@ class ShardKeeper:
                 elif is_free and number in share:
                     free.append(number)
             if free:
-                held |= dict(connection.execute(_TAKE, (self.id, self._lease_ms(), site, free)).fetchall())
+                held |= dict(connection.execute(_TAKE, (site, free, self.id, self._lease_ms())).fetchall())
             if fit and self.id in pollers and (surplus := [one for one in held if one not in share]):
                 connection.execute(_GIVE, (site, surplus, self.id))
                 held = {number: epoch for number, epoch in held.items() if number in share}

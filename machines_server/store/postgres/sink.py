@@ -14,6 +14,7 @@ from machines_server.store.postgres.database import DEADLINE_S, Connection, Data
 from machines_server.store.postgres.deadlines import Deadlines
 from machines_server.store.postgres.failures import ITEM_ERRORS, store_errors
 from machines_server.store.postgres.poll_writer import POLLS_CHANNEL, PollerId, PollWriter
+from machines_server.store.postgres.shards import HOLD_LOCKS_BRIEFLY
 from machines_server.store.values import Update
 
 
@@ -72,6 +73,7 @@ class PostgresSink(BatchThread):
         with self._deadlines.within(connection, 2 * DEADLINE_S):
             connection.execute("BEGIN")
             try:
+                connection.execute(HOLD_LOCKS_BRIEFLY)
                 self._clock.measure(connection)
                 written = self._writer.write([self._clock.to_write(item) for item in items])
                 connection.execute("COMMIT")

@@ -1,0 +1,219 @@
+"""Asks another poller before machines are called offline that this one suddenly cannot reach."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from machines_server.core.machine import Machine, Registry
+from machines_server.core.poller_counts import Backlog
+from machines_server.core.sample import Cycle, PollResult, Sample, State
+from machines_server.core.shards import LOOK_INTERVALS, shard_of
+from machines_server.errors import StoreError
+from machines_server.failure_log import logger_of_failures
+from machines_server.poll.cycle import AnswerReader, poll_all
+from machines_server.poll.fetch import Fetcher
+from machines_server.poll.targets import AccessOf, Sign
+from machines_server.store.api import Opinions, Sink
+from machines_server.store.values import Update
+
+ANSWER_INTERVALS = 0.7
+"""How long to wait for the opinion of another poller, in poll intervals."""
+REST_S = 60.0
+"""How long a poller leaves its machines to others that reach them."""
+_MISSED = State.UNREACHABLE, State.BUSY
+
+log = logger_of_failures(__name__)
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """The updates of machines that are held back, by name, until when, and the question about them."""
+
+    updates: dict[str, list[Update]] = field(default_factory=dict)
+    until: float = 0.0
+    question: int | None = None
+
+
+class DoubtingSink:
+    """Holds back that most machines of a shard are gone, until another poller says so; implements Sink.
+
+    If that one reaches them, this poller's own network is at fault: nothing is written, and it rests.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        opinions: Opinions,
+        interval_s: float,
+        reaches: Callable[[Collection[str]], Collection[str]],
+        on_own_fault: Callable[[str | None], None],
+    ) -> None:
+        """`reaches` asks machines and returns those that answer.
+
+        `on_own_fault` is told that others reach what this poller does not, and None once that is over.
+        """
+        self._sink, self._opinions, self._interval_s = sink, opinions, interval_s
+        self._reaches, self._on_own_fault = reaches, on_own_fault
+        self._lock = threading.Lock()
+        self._missed: dict[str, list[Update]] = {}
+        """What has been learned since the last sample of machines that an endpoint missed."""
+        self._gone: dict[str, list[Update]] = {}
+        """What has been learned of machines that nothing of answers any more."""
+        self._polled: set[str] = set()
+        self._down: set[str] = set()
+        """The machines of which it is known that they are gone."""
+        self._doubt = _Doubt()
+        self._fault_until: float | None = None
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="second opinions", daemon=True)
+        self._thread.start()
+
+    def put(self, item: Update) -> None:
+        """Queue an update to be written, or hold it back."""
+        with self._lock:
+            match item:
+                case PollResult():
+                    self._put_result(item)
+                case Sample():
+                    self._put_sample(item)
+                case Cycle():
+                    self._end_cycle()
+                    self._sink.put(item)
+                case Registry():
+                    self._forget_others(item)
+                    self._sink.put(item)
+                case _:
+                    self._sink.put(item)
+
+    def backlog(self) -> Backlog:
+        """What waits to be written."""
+        return self._sink.backlog()
+
+    def close(self) -> bool:
+        """Write what is left and stop; what is in doubt is not written."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(1.0)
+        return self._sink.close()
+
+    def _put_result(self, result: PollResult) -> None:
+        name = result.machine.casefold()
+        if name in self._missed or (result.state in _MISSED and name not in self._down):
+            self._missed.setdefault(name, []).append(result)
+        else:
+            self._sink.put(result)
+
+    def _put_sample(self, sample: Sample) -> None:
+        name = sample.machine.casefold()
+        self._polled.add(name)
+        held = [*self._missed.pop(name, ()), sample]
+        is_gone = all(result.state in _MISSED for result in sample.results.values())
+        if is_gone and name not in self._down:
+            self._gone.setdefault(name, []).extend(held)
+            return
+        if not is_gone:
+            self._down.discard(name)
+            self._doubt.updates.pop(name, None)
+            held = [*self._gone.pop(name, ()), *held]
+        for update in held:
+            self._sink.put(update)
+
+    def _end_cycle(self) -> None:
+        polled, self._polled = self._polled, set()
+        for update in (update for updates in self._missed.values() for update in updates):
+            self._sink.put(update)
+        self._missed = {}
+        by_shard: dict[int, set[str]] = {}
+        for name in polled:
+            by_shard.setdefault(shard_of(name), set()).add(name)
+        doubtful = {
+            name
+            for names in by_shard.values()
+            if 2 * len(gone := names & self._gone.keys()) > len(names)
+            for name in gone
+        }
+        for name in self._gone.keys() - doubtful - self._doubt.updates.keys():
+            self._release(name, self._gone.pop(name))
+        if doubtful and not self._doubt.updates:
+            held = {name: self._gone.pop(name) for name in doubtful}
+            until = time.monotonic() + ANSWER_INTERVALS * self._interval_s
+            self._doubt = _Doubt(held, until)
+            self._wake.set()
+        if self._fault_until is not None and time.monotonic() > self._fault_until:
+            self._fault_until = None
+            self._on_own_fault(None)
+
+    def _settle(self, held: Mapping[str, list[Update]], reached: Collection[str]) -> None:
+        """Write what others do not reach either; drop the rest."""
+        for name, updates in held.items():
+            if name in reached:
+                self._gone.pop(name, None)
+            else:
+                self._release(name, [*updates, *self._gone.pop(name, ())])
+        if reached:
+            fault = (
+                f"{len(reached)} machines do not answer this server, but answer another one:"
+                " the network here is at fault"
+            )
+            log.error("%s; others poll for %g s", fault, REST_S)
+            self._fault_until = time.monotonic() + REST_S
+            self._on_own_fault(fault)
+
+    def _release(self, name: str, updates: Iterable[Update]) -> None:
+        self._down.add(name)
+        for update in updates:
+            self._sink.put(update)
+
+    def _forget_others(self, registry: Registry) -> None:
+        """Forget the machines that this process does not poll any more."""
+        ours = {machine.name.casefold() for machine in registry}
+        self._down &= ours
+        for held in self._missed, self._gone, self._doubt.updates:
+            for name in held.keys() - ours:
+                del held[name]
+
+    def _run(self) -> None:
+        pause_s = max(LOOK_INTERVALS * self._interval_s, 0.05)
+        while not self._stop.is_set():
+            self._wake.wait(pause_s)
+            self._wake.clear()
+            try:
+                self._look()
+            except StoreError as error:
+                log.debug("second opinions: %s", error)
+            except Exception:
+                log.exception("asking for second opinions failed")
+
+    def _look(self) -> None:
+        """Tell others what this process reaches, and hear what they tell."""
+        for question, machines in self._opinions.take_questions():
+            self._opinions.answer(question, sorted(self._reaches(machines)))
+        doubt = self._doubt
+        if not doubt.updates:
+            return
+        is_settled, reached = time.monotonic() > doubt.until, set[str]()
+        try:
+            if doubt.question is None:
+                doubt.question = self._opinions.ask(sorted(doubt.updates))
+            answer = () if doubt.question is None else self._opinions.answer_to(doubt.question)
+            if answer is not None:
+                is_settled, reached = True, set(answer)
+        finally:
+            if is_settled:
+                with self._lock:
+                    self._doubt = _Doubt()
+                    self._settle(doubt.updates, reached)
+
+
+def machines_that_answer(
+    machines: Sequence[Machine], timeout_s: float, access: AccessOf, sign: Sign | None
+) -> set[str]:
+    """Ask machines once, on new connections; returns the case-folded names of those that answer."""
+    with closing(Fetcher(timeout_s, sign=sign)) as fetcher:
+        return {
+            one.machine.casefold()
+            for one in poll_all(machines, fetcher, AnswerReader(), access)
+            if isinstance(one, PollResult) and one.state is State.OK
+        }

@@ -1,0 +1,114 @@
+"""Pollers of several servers that come, end, die, freeze and thaw: each host is polled in time by one."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from bench.simulation import simulated
+from tests.cluster.servers import INTERVAL_S, Servers
+from tests.fakes import wait_until
+from tests.postgres import Postgres
+from tests.running import RunningServer
+from tests.store.promql.engines import victoria_metrics
+
+HOSTS = 60
+MAX_AGE_S = 2.5 * INTERVAL_S
+"""How long after a poll each host is polled again, whatever happens to pollers."""
+
+
+class Watch:
+    """Looks all the time at how old the latest poll of each host is, and at what servers say of hosts."""
+
+    def __init__(self, servers: Servers, answering: RunningServer) -> None:
+        self._servers, self._answering = servers, answering
+        self.oldest_s, self.statuses, self._stop = 0.0, set[str](), Event()
+        self._thread = Thread(target=self._look)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.05):
+            ((oldest_ms,),) = self._servers.rows("SELECT max(now_ms() - polled_at_ms) FROM latest")
+            self.oldest_s = max(self.oldest_s, oldest_ms / 1000)
+            self.statuses |= {machine["status"] for machine in self._answering.fleet().values()}
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Servers]:
+    folder = tmp_path_factory.mktemp("servers")
+    with victoria_metrics(folder / "engine") as engine, simulated(HOSTS) as fleet:
+        made = Servers(folder, postgres.new_database(), engine)
+        fleet.declare(made.machines)
+        yield made
+        made.database.close()
+
+
+@pytest.fixture(scope="module")
+def answering(servers: Servers) -> Iterator[RunningServer]:
+    """A server that does not poll."""
+    with servers.server("answering", MACHINES_POLLER="off") as server:
+        yield server
+
+
+def poller(servers: Servers, name: str, **settings: str) -> RunningServer:
+    """A process that only polls."""
+    return servers.server(name, command="poll", **settings)
+
+
+def is_well(server: RunningServer) -> bool:
+    fleet = server.fleet().values()
+    return len(fleet) == HOSTS and all(machine["status"] == "online" for machine in fleet)
+
+
+def test_pollers_come_end_die_freeze_and_thaw(servers: Servers, answering: RunningServer) -> None:
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(poller(servers, name)) for name in ("first", "second"))
+        wait_until(lambda: servers.are_divided(2), 60)
+        wait_until(lambda: is_well(answering), 60)
+        with Watch(servers, answering) as watch:
+            third = stack.enter_context(poller(servers, "third"))
+            wait_until(lambda: servers.are_divided(3), 60)
+            time.sleep(INTERVAL_S)
+            assert watch.oldest_s <= MAX_AGE_S, "one more has come"
+
+            first.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            wait_until(lambda: servers.are_divided(2), 60)
+            assert time.monotonic() - began < 5 * INTERVAL_S
+            time.sleep(INTERVAL_S)
+            assert watch.oldest_s <= MAX_AGE_S, "one has ended"
+
+            os.kill(second.process.pid, signal.SIGKILL)
+            wait_until(lambda: servers.are_divided(1), 60)
+            time.sleep(INTERVAL_S)
+            assert watch.oldest_s <= MAX_AGE_S, "one has died"
+
+            fourth = stack.enter_context(poller(servers, "fourth"))
+            wait_until(lambda: servers.are_divided(2), 60)
+            time.sleep(2 * INTERVAL_S)
+            os.kill(third.process.pid, signal.SIGSTOP)
+            wait_until(lambda: servers.are_divided(1), 60)
+            time.sleep(2 * INTERVAL_S)
+            assert watch.oldest_s <= MAX_AGE_S, "one is frozen"
+            os.kill(third.process.pid, signal.SIGCONT)
+            wait_until(lambda: servers.are_divided(2), 60)
+            time.sleep(2 * INTERVAL_S)
+            assert watch.oldest_s <= MAX_AGE_S, "it has thawed"
+        assert watch.statuses == {"online"}
+        assert fourth.process.poll() is None
+    events = [row[0] for row in servers.rows("SELECT type FROM event WHERE type IN ('offline', 'unknown')")]
+    assert events == []
+    twice = servers.rows("SELECT machine_id FROM event WHERE type = 'online' GROUP BY 1 HAVING count(*) > 1")
+    assert twice == []
