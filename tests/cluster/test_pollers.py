@@ -13,11 +13,12 @@ import pytest
 from bench.simulation import simulated
 from tests.cluster.servers import INTERVAL_S, Servers
 from tests.fakes import wait_until
-from tests.postgres import Postgres
+from tests.pgbouncer import PgBouncer
+from tests.postgres import Postgres, folder_of_postgres
 from tests.running import RunningServer
 from tests.store.promql.engines import victoria_metrics
 
-HOSTS = 60
+HOSTS = 1000
 MAX_AGE_S = 2.5 * INTERVAL_S
 """How long after a poll each host is polled again, whatever happens to pollers."""
 
@@ -45,17 +46,22 @@ class Watch:
             self.statuses |= {machine["status"] for machine in self._answering.fleet().values()}
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Servers]:
-    folder = tmp_path_factory.mktemp("servers")
-    with victoria_metrics(folder / "engine") as engine, simulated(HOSTS) as fleet:
-        made = Servers(folder, postgres.new_database(), engine)
+@pytest.fixture(params=["direct", "pooled"])
+def servers(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        engine = stack.enter_context(victoria_metrics(tmp_path / "engine"))
+        fleet = stack.enter_context(simulated(HOSTS))
+        url = postgres.new_database()
+        if request.param == "pooled":
+            folder = stack.enter_context(folder_of_postgres())
+            url = stack.enter_context(PgBouncer(folder, postgres)).before(url)
+        made = Servers(tmp_path, url, engine)
+        stack.callback(made.database.close)
         fleet.declare(made.machines)
         yield made
-        made.database.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def answering(servers: Servers) -> Iterator[RunningServer]:
     """A server that does not poll."""
     with servers.server("answering", MACHINES_POLLER="off") as server:
@@ -72,6 +78,7 @@ def is_well(server: RunningServer) -> bool:
     return len(fleet) == HOSTS and all(machine["status"] == "online" for machine in fleet)
 
 
+@pytest.mark.slow
 def test_pollers_come_end_die_freeze_and_thaw(servers: Servers, answering: RunningServer) -> None:
     with ExitStack() as stack:
         first, second = (stack.enter_context(poller(servers, name)) for name in ("first", "second"))

@@ -58,7 +58,7 @@ class LatestRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rows: dict[tuple[int, str], LatestRow] = {}
-        self._is_made = False
+        self._is_made = self._has_written = False
 
     def add(self, row: LatestRow) -> None:
         """Add a row, which is written after those that came before it."""
@@ -75,13 +75,19 @@ class LatestRows:
             self._connection.execute(_MAKE_INCOMING)
             self._is_made = not self._connection.is_pooled
         cursor = self._connection.cursor()
+        if self._has_written:
+            cursor.execute("DELETE FROM incoming")
         with cursor.copy(_COPY) as copy:
             copy.set_types(_TYPES)
             for row in self._rows.values():
                 copy.write_row(row)
         cursor.execute(_MERGE)
-        cursor.execute("TRUNCATE incoming")
         self._rows.clear()
+        self._has_written = True
+
+    def begin(self) -> None:
+        """Note that a transaction has begun, in which the table of incoming rows is empty."""
+        self._has_written = False
 
     def clear(self) -> None:
         """Forget the rows that were not written; the transaction may have been rolled back."""

@@ -138,6 +138,7 @@ class PollWriter:
         self._fenced, self._lost, self._written = {}, set(), Written([], [], [])
         self._polled, self._rare, self.news = set(), set(), ""
         self._any_spent = self._budgets.any_spent
+        self._latest.begin()
         self._fence(items)
         for item in items:
             if isinstance(item, Registry):
