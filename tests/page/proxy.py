@@ -28,7 +28,7 @@ class Proxy(Nginx):
     def _server(self) -> str:
         return _SERVER.format(port=self.port, **self._place)
 
-    def _serves(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             return requests.get(f"{self.url}/health", timeout=60).ok
         except requests.ConnectionError:
