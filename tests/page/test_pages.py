@@ -167,6 +167,7 @@ def test_many_problems_are_folded_and_stay_open_for_who_opened_them(
     shared_server.write("seventh.yaml", machine_yaml("seventh", None, None))
     expect(page.locator("li.card")).to_have_count(1)
     expect(problems.get_by_role("listitem")).to_have_count(8)
+    expect(problems.get_by_role("button", name="Show less")).to_be_focused()
 
 
 def test_moments_in_what_the_server_says_are_in_the_zone_of_the_reader(

@@ -1,6 +1,6 @@
 // The frame around every page: the age of the data, the banner, problems, warnings, announcements and the theme.
 
-import { h, renderIfChanged, setText } from "./base/dom.js";
+import { h, renderIfChanged, renderList, setText, setTitle } from "./base/dom.js";
 import { ageText, dateTimeText, timeText } from "./base/format.js";
 import { serverNow, state } from "./base/live.js";
 import { store, stored } from "./base/stored.js";
@@ -44,42 +44,50 @@ export function showBanner() {
   setText(elements.banner, `${what} ${data} Retrying.`);
 }
 
+const problemsTitle = h("h2");
+const unfoldButton = h("button", { type: "button", class: "plain", click: unfoldProblems });
+const problemLines = h("ul");
+elements.problems.append(h("div", { class: "head" }, problemsTitle, unfoldButton), problemLines);
 let isUnfolded = false;
 
-/** List the problems to fix, several in one line each until they are unfolded; on the page of a machine, only its own. */
+/**
+ * List the problems to fix, several in one line each until they are unfolded; on the page of a machine, only its own.
+ * What stays the same keeps its elements, and with them the focus.
+ */
 export function showProblems(machineName) {
   const problems = findProblems(state, machineName);
   elements.problems.hidden = problems.length === 0;
-  renderIfChanged(elements.problems, problems, () => {
-    const text = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-    const lines = h("ul", null, problems.map(problemLine));
-    return [h("div", { class: "head" }, h("h2", null, text), problems.length > 1 && unfoldButton(lines)), lines];
-  });
+  setText(problemsTitle, problems.length === 1 ? "1 problem" : `${problems.length} problems`);
+  const keyOf = ({ since, ...lasting }) => JSON.stringify(lasting);
+  renderList(problemLines, problems, keyOf, problemLine);
+  for (const [index, { since }] of problems.entries()) showSince(problemLines.children[index], since);
+  unfoldButton.hidden = problems.length < 2;
+  showFolding();
 }
 
-function unfoldButton(lines) {
-  const button = h("button", { type: "button", class: "plain", click: toggle });
-  show();
-
-  function toggle() {
-    isUnfolded = !isUnfolded;
-    show();
-  }
-
-  function show() {
-    lines.classList.toggle("folded", !isUnfolded);
-    button.ariaExpanded = String(isUnfolded);
-    setText(button, isUnfolded ? "Show less" : "Show all");
-  }
-
-  return button;
+function unfoldProblems() {
+  isUnfolded = !isUnfolded;
+  showFolding();
 }
 
-function problemLine({ severity, status, machines, where, since, what }) {
+function showFolding() {
+  problemLines.classList.toggle("folded", !isUnfolded && !unfoldButton.hidden);
+  unfoldButton.ariaExpanded = String(isUnfolded);
+  setText(unfoldButton, isUnfolded ? "Show less" : "Show all");
+}
+
+function problemLine({ severity, status, machines, where, what }) {
   const label = status ? statusBadge(status) : h("b", null, severity === "error" ? "Error" : "Warning");
   const place = machines.length ? machineLinks(machines) : where && h("code", null, where);
-  const time = since && [" since ", h("span", { title: dateTimeText(Date.parse(since)) }, momentText(since))];
-  return h("li", { class: severity, title: what }, label, " ", place, time, (place || time) && ": ", what);
+  const since = h("span", { class: "since" });
+  return h("li", { class: severity, title: what }, label, " ", place, since, place && ": ", what);
+}
+
+/** Show since when there is the problem of a line; an event that says so may come later than the problem. */
+function showSince(line, since) {
+  const element = line.querySelector(".since");
+  setText(element, since ? ` since ${momentText(since)}` : "");
+  setTitle(element, since ? dateTimeText(Date.parse(since)) : "");
 }
 
 /** A time of today without its date. */

@@ -1,6 +1,6 @@
 // The strip above the machines: how many are in which status, where VRAM is free, what is loaded.
 
-import { h, renderIfChanged, setText } from "../base/dom.js";
+import { h, renderList, setText } from "../base/dom.js";
 import { gib, number } from "../base/format.js";
 import { STATUSES } from "../base/live.js";
 import { knowsLoadedModels, leasedVram, roomiestGpu } from "../shared/machine_facts.js";
@@ -32,12 +32,8 @@ export function makeSummary(onChoose) {
   }
 
   function showBest(gpus) {
-    const names = gpus.map(({ name }) => name);
-    renderIfChanged(best, names, () =>
-      names.length
-        ? names.map((name) => h("li", null, h("b"), " ", machineLink(name), h("span", { class: "quiet" })))
-        : h("li", { class: "quiet" }, "No GPU with free VRAM"),
-    );
+    const names = gpus.length ? gpus.map(({ name }) => name) : [null];
+    renderList(best, names, (name) => name, bestLine);
     for (const [index, { free, gpu }] of gpus.entries()) {
       setText(best.children[index].firstChild, gib(free));
       setText(best.children[index].lastChild, ` GPU ${gpu}`);
@@ -46,6 +42,11 @@ export function makeSummary(onChoose) {
 
   return { root, show };
 }
+
+const bestLine = (name) =>
+  name === null
+    ? h("li", { class: "quiet" }, "No GPU with free VRAM")
+    : h("li", null, h("b"), " ", machineLink(name), h("span", { class: "quiet" }));
 
 const cell = (title, ...children) => h("div", null, h("h2", null, title), ...children);
 
@@ -106,7 +107,7 @@ function makeModels(onChoose) {
     const counted = countByName(loaded);
     const shown = counted.slice(0, MAX_MODELS);
     const shownNames = shown.map(([name]) => name);
-    renderIfChanged(names, shownNames, () => shownNames.map(button));
+    renderList(names, shownNames, (name) => name, button);
     for (const [index, [, count]] of shown.entries()) setText(names.children[index].lastChild, `×${count}`);
     const unknown = machines.filter((machine) => !knowsLoadedModels(machine)).length;
     setText(text, loadedText(loaded.length, counted.length, unknown));
