@@ -1,7 +1,6 @@
 """The commands that run until they are stopped: serve, poll."""
 
 import logging.config
-import os
 import signal
 import socket
 import sys
@@ -40,9 +39,7 @@ def serve() -> None:
     _check_address(settings)
     scheme = "https" if settings.tls_cert else "http"
     echo(f"machines-server: {scheme}://{_shown_address(settings)}/", err=True)
-    gunicorn = ["gunicorn", "--config", "python:machines_server.process.gunicorn_conf"]
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", *gunicorn])  # noqa: S606  it replaces this process
+    _run_gunicorn()
 
 
 @command(
@@ -63,6 +60,15 @@ def poll() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     make_poller(settings).run(stop)
+
+
+def _run_gunicorn() -> None:
+    """Become gunicorn, which starts itself anew with these arguments on SIGUSR2."""
+    from gunicorn import __main__ as program
+    from gunicorn.app.wsgiapp import run
+
+    sys.argv[:] = [program.__file__, "--config", "python:machines_server.process.gunicorn_conf"]
+    run(prog="gunicorn")
 
 
 def _prepare(*, listens: bool) -> Settings:
