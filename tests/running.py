@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ import requests
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from tests.fakes import wait_until
 from tests.ports import free_port
+from tests.warm import Forked, is_read_by_python, warm
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
@@ -30,6 +32,11 @@ def clean_environment(**changes: str) -> dict[str, str]:
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `machines-server` to its end."""
+    if not is_read_by_python(environment):
+        with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
+            streams = [os.devnull, output.name, errors.name]
+            status = warm().start(words, clean_environment(**environment), streams).wait(60)
+            return subprocess.CompletedProcess(words, status, output.read(), errors.read())
     return subprocess.run(
         [sys.executable, "-m", "machines_server", *words],
         env=clean_environment(**environment),
@@ -47,6 +54,10 @@ def copy_checkout(folder: Path) -> None:
     shutil.copytree(root, folder, symlinks=True, ignore=shutil.ignore_patterns(".git", *made))
 
 
+ANEW = ("env",)
+"""The prefix of a server for which Python is started, as it is by a user."""
+
+
 class RunningServer:
     """`machines-server serve` (or `poll`) with its folders under `folder`, as a context manager."""
 
@@ -60,7 +71,7 @@ class RunningServer:
         **settings: str,
     ) -> None:
         """`prefix` is a command that runs the server, in other namespaces for instance, by becoming it.
-
+        Without one it is forked from a process that has imported it (`tests/warm.py`).
         `authority` vouches for the certificate of a server that speaks HTTPS.
         """
         self.machines, self.data = folder / "machines", folder / "var"
@@ -78,16 +89,17 @@ class RunningServer:
         self.settings.setdefault("MACHINES_POLL_TIMEOUT_S", f"{timeout_s:g}")
         self._verify: str | bool = authority or True
         self.url = f"{'https' if authority else 'http'}://127.0.0.1:{self.settings['MACHINES_PORT']}"
-        self.process: subprocess.Popen[bytes]
+        self._starts_python = bool(prefix) or is_read_by_python(settings)
+        self.process: subprocess.Popen[bytes] | Forked
 
     def __enter__(self) -> "RunningServer":
+        environment = clean_environment(**self.settings)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-m", "machines_server", self._command],
-                env=clean_environment(**self.settings),
-                stderr=log,
-                stdout=log,
-            )
+            if self._starts_python:
+                words = [*self._prefix, sys.executable, "-m", "machines_server", self._command]
+                self.process = subprocess.Popen(words, env=environment, stderr=log, stdout=log)
+            else:
+                self.process = warm().start([self._command], environment, [os.devnull, log.name, log.name])
         if self._command == "serve":
             try:
                 wait_until(self._answers, 60)

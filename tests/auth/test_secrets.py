@@ -22,7 +22,7 @@ from machines_client import Client, ClientError
 from request_signing.keys import make_pair
 from tests.auth.agents import Agent, Agents, send
 from tests.fakes import wait_until
-from tests.running import RunningServer, command
+from tests.running import ANEW, RunningServer, command
 from tests.sidecar.running import Sidecar
 
 PASSPHRASE, TOKEN = "0pen-sesame-of-the-poller", "t0ken-of-prometheus"
@@ -115,7 +115,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     }
     with (
         own_sidecar(tmp_path / "sidecar", agents.public) as sidecar,
-        RunningServer(tmp_path, **settings) as server,
+        RunningServer(tmp_path, prefix=ANEW, **settings) as server,
     ):
         network = {"hostname": "127.0.0.1", "sidecar_port": sidecar.port, "ollama": False}
         one = {"name": "one", "role": "test", "hardware": {}, "network": network, "models": []}

@@ -13,7 +13,7 @@ import requests
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from tests.bodies import gpu_body
 from tests.fakes import FakeFleet, machine_yaml, wait_until
-from tests.running import RunningServer, wait_for_status
+from tests.running import ANEW, RunningServer, wait_for_status
 from tests.web.raw import connect, send
 
 GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -21,7 +21,7 @@ GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 
 @pytest.fixture
 def server(tmp_path: Path, fakes: FakeFleet) -> RunningServer:
-    running = RunningServer(tmp_path)
+    running = RunningServer(tmp_path, prefix=ANEW)
     running.write("one.yaml", machine_yaml("one", fakes.sidecar(gpu_body(0, used_gb=1)), fakes.ollama("m")))
     return running
 
@@ -95,7 +95,7 @@ def test_exactly_one_polls_after_a_reload_and_with_a_worker_more_or_fewer(
 def test_connections_of_a_worker_that_is_gone_count_no_more(tmp_path: Path) -> None:
     most = 10
     settings = {"MACHINES_WORKERS": "1", "MACHINES_MAX_CONNECTIONS_PER_ADDRESS": str(most)}
-    with RunningServer(tmp_path, **settings) as server, ExitStack() as stack:
+    with RunningServer(tmp_path, prefix=ANEW, **settings) as server, ExitStack() as stack:
         wait_until(lambda: len(workers(server)) == 2)
         before = workers(server)
         for _ in range(most):
@@ -134,7 +134,7 @@ def test_with_a_poller_elsewhere_all_workers_answer(server: RunningServer) -> No
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.1, 0.2, 0.4])
 def test_a_server_that_is_stopped_while_it_starts_ends_at_once(tmp_path: Path, wait_s: float) -> None:
-    with RunningServer(tmp_path) as server:
+    with RunningServer(tmp_path, prefix=ANEW) as server:
         os.kill(server.poller_pid(), signal.SIGKILL)  # another one starts
         time.sleep(wait_s)
         server.process.terminate()

@@ -22,7 +22,7 @@ from bench.answers import LEAVES_IN_S
 from bench.scripts import Kind, Mode, kind_of, phase_at, script_of, spans
 from bench.simulation import simulated
 from machines_server.store.sqlite.connection import WAL_BYTES
-from tests.running import RunningServer
+from tests.running import ANEW, RunningServer
 from tests.store.sqlite.telemetry.folds import rollups_that_differ
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -43,7 +43,7 @@ def test_nothing_grows_and_the_history_is_the_script(
     settings = {"MACHINES_POLL_INTERVAL_S": str(INTERVAL_S), "MACHINES_POLL_TIMEOUT_S": str(TIMEOUT_S)}
     with simulated(HOSTS) as fleet:
         fleet.declare(tmp_path / "machines")
-        with RunningServer(tmp_path, **settings) as server:
+        with RunningServer(tmp_path, prefix=ANEW, **settings) as server:
             poller = psutil.Process(server.poller_pid())
             began_at = fleet.run_scripts(SPAN_S, in_s=10)
             used = _watch(server, poller, began_at)
