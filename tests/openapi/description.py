@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import requests
-from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
@@ -29,6 +28,10 @@ class Description:
 
     def check(self, method: str, target: str, response: requests.Response) -> None:
         """Fail unless a response to a request for a described path is one that is described."""
+        from jsonschema import (
+            Draft202012Validator,
+        )  # importing it takes three seconds, in every process of a run
+
         path = self._path_of(target.partition("?")[0])
         operation = self.document["paths"][path].get(method.lower()) if path else None
         if path is None or operation is None:

@@ -2,8 +2,6 @@
 
 import re
 
-from jsonschema import Draft202012Validator
-
 from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
 from machines_server.web.agent_door import DOOR_METHODS, MCP_PATH
@@ -39,6 +37,8 @@ def test_names_of_operations_are_unique() -> None:
 
 
 def test_every_schema_is_valid_and_described() -> None:
+    from jsonschema import Draft202012Validator  # as in description.py
+
     for name, schema in DOCUMENT["components"]["schemas"].items():
         Draft202012Validator.check_schema(schema)
         assert schema.get("description"), name
