@@ -64,13 +64,13 @@ class Simulation:
 
 
 @contextmanager
-def simulated(count: int) -> Iterator[Simulation]:
+def simulated(count: int, per_process: int = HOSTS_PER_PROCESS) -> Iterator[Simulation]:
     """Run fake hosts on addresses of 127.0.0.0/8."""
     ports = free_port(), free_port()
     with ExitStack() as stack:
         processes = []
-        for first in range(0, count, HOSTS_PER_PROCESS):
-            numbers = first, min(HOSTS_PER_PROCESS, count - first)
+        for first in range(0, count, per_process):
+            numbers = first, min(per_process, count - first)
             command = [sys.executable, "-m", "bench.fleet", *map(str, (*numbers, *ports))]
             process = stack.enter_context(
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

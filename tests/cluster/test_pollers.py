@@ -50,7 +50,7 @@ class Watch:
 def servers(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) -> Iterator[Servers]:
     with ExitStack() as stack:
         engine = stack.enter_context(victoria_metrics(tmp_path / "engine"))
-        fleet = stack.enter_context(simulated(HOSTS))
+        fleet = stack.enter_context(simulated(HOSTS, per_process=250))
         url = postgres.new_database()
         if request.param == "pooled":
             folder = stack.enter_context(folder_of_postgres())
