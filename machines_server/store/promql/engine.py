@@ -113,7 +113,7 @@ class Engine:
     def _reason(self, code: int, timeout_s: float) -> str:
         if code == pycurl.E_OPERATION_TIMEDOUT:
             is_connected = self._curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
-            return f"no {'answer' if is_connected else 'connection'} within {timeout_s:g} s"
+            return f"no {'answer' if is_connected else 'connection'} within {timeout_s:.3g} s"
         if code == pycurl.E_COULDNT_CONNECT:
             refused = self._curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
             return (reasons.REFUSED if refused else reasons.NOT_CONNECTED).text
