@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from machines_server.core.access import Access
@@ -77,13 +77,11 @@ class HistoryWriter:
 
     def put(self, sample: Sample, site: str = "") -> None:
         """Queue the series of a sample; never blocks for long, never raises."""
-        with self._changed:
-            self._added(self._series.add(self._batches.parts, sample, site))
+        self._add(lambda parts: self._series.add(parts, sample, site))
 
     def remove(self, machine: str, at: float) -> None:
         """End the series of a machine that is no longer declared."""
-        with self._changed:
-            self._added(self._series.remove(self._batches.parts, machine, at))
+        self._add(lambda parts: self._series.remove(parts, machine, at))
 
     def forget(self, machine: str) -> None:
         """Forget a machine that another poller polls from now on, without ending its series."""
@@ -121,9 +119,23 @@ class HistoryWriter:
         with self._changed:
             return not self._batches.samples and not self._in_flight
 
+    def _add(self, append: Callable[[list[bytes]], int]) -> None:
+        """Queue what `append` appends, and returns the number of."""
+        with self._changed:
+            if self._is_closing:
+                return
+            parts = self._batches.parts
+            number = len(parts)
+            try:
+                samples = append(parts)
+            except Exception:
+                log.exception("a sample could not be made a part of the history")
+                del parts[number:]
+                return
+            if samples:
+                self._added(samples)
+
     def _added(self, samples: int) -> None:
-        if not samples or self._is_closing:
-            return
         was_empty = not self._batches.samples
         before = len(self._batches)
         self._batches.added(samples)

@@ -10,14 +10,14 @@ import pytest
 
 from machines_server.core.access import Access
 from machines_server.core.reasons import Reason
-from machines_server.core.sample import Sample
+from machines_server.core.sample import HostSample, Sample
 from machines_server.credentials.content import authorization
 from machines_server.errors import NoAccessError
 from machines_server.store.promql.batches import MAX_HALVINGS, QueueLimits
 from machines_server.store.promql.writer import HistoryWriter
 from tests.certificates import authority, signed
 from tests.fakes import wait_until
-from tests.store.polls import missed, sample
+from tests.store.polls import answered, missed, sample
 from tests.store.promql.fake_engine import Asked, FakeEngine, Said
 from tests.store.promql.messages import Read, read_body
 
@@ -327,6 +327,18 @@ def test_a_machine_that_is_removed_ends_and_one_that_is_handed_over_goes_on(
     assert writer.close()
     found: list[Read] = [one for body in engine.accepted for one in read_body(body)]
     assert [one.at_ms // 1000 - AT for one in found if one.value != one.value] == [15, 15]
+
+
+def test_a_sample_that_is_no_sample_costs_only_itself(
+    engine: FakeEngine, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = make()
+    put(writer, 0)
+    writer.put(sample(answered(AT + 1, HostSample(cpu_percent=float("nan")))))
+    put(writer, 2)
+    assert writer.close()
+    assert stamps(engine.accepted) == [AT, AT + 2]
+    assert "a sample could not be made a part of the history" in caplog.text
 
 
 def test_nothing_is_started_until_something_is_put(make: Make) -> None:
