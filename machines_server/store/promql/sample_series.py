@@ -122,9 +122,9 @@ class SampleSeries:
         """How many series were left out because a machine added too many within an hour."""
 
     def add(self, parts: list[bytes], sample: Sample, site: str = "") -> int:
-        """Append the message of a sample; returns how many samples they have.
+        """Append the message of a sample; returns how many samples its series have in all.
 
-        There are none if the machine already has some with that stamp.
+        There are none if the machine has already sent some with that stamp.
         """
         at_ms = stamp_ms(sample.at)
         if not FIRST_STAMP_MS <= at_ms < END_OF_STAMPS_MS - STAMP_STEP_MS:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from machines_server.core.past.metrics import METRICS
 from machines_server.core.sample import HostSample
+from machines_server.errors import TooMuchError
+from machines_server.store.promql.series import PromqlSeries
 from machines_server.store.promql.writer import HistoryWriter
+from machines_server.store.values import SeriesKey
 from tests.fakes import wait_until
 from tests.store.polls import LLAMA, answered, listed, sample
-from tests.store.promql.engines import MAKERS, Engine, prometheus, victoria_metrics
+from tests.store.promql.engines import MAKERS, OUT_OF_ORDER, Engine, prometheus, victoria_metrics
 
 NOW = int(time.time()) - 3600
 """Old enough for every query, and young enough for every engine."""
@@ -146,3 +150,20 @@ def test_a_poller_that_takes_over_may_overlap_with_the_one_before(tmp_path: Path
         assert before.counts().dropped == after.counts().dropped == {}
         assert before.close()
         assert after.close()
+
+
+def test_an_engine_whose_limit_is_reached_says_that_it_would_be_too_much(tmp_path: Path) -> None:
+    limited = (
+        prometheus(tmp_path / "prometheus", OUT_OF_ORDER, "--query.max-samples=50"),
+        victoria_metrics(tmp_path / "victoria-metrics", "-search.maxSamplesPerQuery=50"),
+    )
+    for engine in limited:
+        with engine:
+            writer = writer_of(engine)
+            put(writer, *(NOW + at for at in range(200)))
+            assert writer.close()
+            engine.flush()
+            series, from_s = PromqlSeries(engine.url), NOW // 600 * 600
+            with pytest.raises(TooMuchError, match="ask for a shorter span or fewer series"):
+                series.series([SeriesKey("one", METRICS["up"])], from_s, from_s + 1200, 600)
+            series.close()
