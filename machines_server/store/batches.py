@@ -35,13 +35,19 @@ class BatchThread(ABC):
     """Writes items soon, and keeps and retries those that cannot be written; implements Sink."""
 
     def __init__(
-        self, name: str, on_fault: Callable[[str | None], None], *, max_pending: int = MAX_PENDING
+        self,
+        name: str,
+        on_fault: Callable[[str | None], None],
+        *,
+        max_pending: int = MAX_PENDING,
+        max_batch: int | None = None,
     ) -> None:
-        """`name` is that of the database in messages.
+        """`name` is that of the database in messages; at most `max_batch` items are written at once.
 
         `on_fault` is called with the fault of the database, and with None once it can be written again.
         """
         self._name, self._on_fault, self._max_pending = name, on_fault, max_pending
+        self._max_batch = max_batch
         self._incoming: deque[Update] = deque()
         self._something, self._at_once, self._closing = (
             threading.Event(),
@@ -177,10 +183,12 @@ class BatchThread(ABC):
         """Open what is needed to write."""
 
     def _write_pending(self) -> None:
-        self._write_halves(self._pending)
-        registries = (item for item in reversed(self._pending) if isinstance(item, Registry))
-        self._registry = next(registries, self._registry)
-        self._pending.clear()
+        while self._pending:
+            batch = self._pending[: self._max_batch]
+            self._write_halves(batch)
+            registries = (item for item in reversed(batch) if isinstance(item, Registry))
+            self._registry = next(registries, self._registry)
+            del self._pending[: len(batch)]
         since, now = self._waiting_since, time.monotonic()
         self._waited_s = 0.0 if since is None else now - since
         self._waiting_since = now if self._incoming else None

@@ -171,11 +171,8 @@ CREATE TABLE own_service (
 -- would give a number to a transaction that ends after the next one.
 CREATE TABLE event_counter (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one), value bigint NOT NULL);
 INSERT INTO event_counter (value) VALUES (0);
-CREATE FUNCTION next_event() RETURNS bigint LANGUAGE sql VOLATILE
-AS $$ UPDATE event_counter SET value = value + 1 RETURNING value $$;
-
 CREATE TABLE event (
-    id         bigint  PRIMARY KEY DEFAULT next_event(),
+    id         bigint  PRIMARY KEY,               -- from the counter
     at_ms      bigint  NOT NULL,
     machine_id integer NOT NULL REFERENCES machine (id),
     type       text    NOT NULL,

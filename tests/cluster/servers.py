@@ -15,8 +15,11 @@ INTERVAL_S = 2.0
 class Servers:
     """Makes servers that share a folder of machine files, a database and an engine."""
 
-    def __init__(self, folder: Path, database_url: str, engine: Engine) -> None:
+    def __init__(
+        self, folder: Path, database_url: str, engine: Engine, interval_s: float = INTERVAL_S
+    ) -> None:
         self.folder, self.database_url, self.engine = folder, database_url, engine
+        self.interval_s = interval_s
         self.machines = folder / "machines"
         self.machines.mkdir(exist_ok=True)
         self.database = Database(database_url)
@@ -25,7 +28,10 @@ class Servers:
         """A server (or a poller) with a data folder of its own, to be entered."""
         own = self.folder / name
         own.mkdir(exist_ok=True)
-        pace = {"MACHINES_POLL_INTERVAL_S": f"{INTERVAL_S:g}", "MACHINES_POLL_TIMEOUT_S": "0.8"}
+        pace = {
+            "MACHINES_POLL_INTERVAL_S": f"{self.interval_s:g}",
+            "MACHINES_POLL_TIMEOUT_S": f"{0.4 * self.interval_s:g}",
+        }
         return RunningServer(
             own,
             command=command,

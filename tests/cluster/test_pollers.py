@@ -7,20 +7,31 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
+from typing import NamedTuple
 
 import pytest
 
 from bench.simulation import simulated
-from tests.cluster.servers import INTERVAL_S, Servers
+from tests.cluster.servers import Servers
 from tests.fakes import wait_until
 from tests.pgbouncer import PgBouncer
 from tests.postgres import Postgres, folder_of_postgres
 from tests.running import RunningServer
 from tests.store.promql.engines import victoria_metrics
 
-HOSTS = 1000
-MAX_AGE_S = 2.5 * INTERVAL_S
+MAX_AGE_INTERVALS = 2.5
 """How long after a poll each host is polled again, whatever happens to pollers."""
+
+
+class Size(NamedTuple):
+    """How many hosts are polled, how often, and whether through PgBouncer."""
+
+    hosts: int
+    interval_s: float
+    is_pooled: bool
+
+
+FEW, MANY = Size(60, 2, is_pooled=False), Size(1000, 4, is_pooled=True)
 
 
 class Watch:
@@ -28,7 +39,8 @@ class Watch:
 
     def __init__(self, servers: Servers, answering: RunningServer) -> None:
         self._servers, self._answering = servers, answering
-        self.oldest_s, self.statuses, self._stop = 0.0, set[str](), Event()
+        self.oldest, self.statuses, self._stop = 0.0, set[str](), Event()
+        """The age of the oldest poll, in intervals, and all statuses that were told."""
         self._thread = Thread(target=self._look)
 
     def __enter__(self) -> "Watch":
@@ -42,20 +54,21 @@ class Watch:
     def _look(self) -> None:
         while not self._stop.wait(0.05):
             ((oldest_ms,),) = self._servers.rows("SELECT max(now_ms() - polled_at_ms) FROM latest")
-            self.oldest_s = max(self.oldest_s, oldest_ms / 1000)
+            self.oldest = max(self.oldest, oldest_ms / 1000 / self._servers.interval_s)
             self.statuses |= {machine["status"] for machine in self._answering.fleet().values()}
 
 
-@pytest.fixture(params=["direct", "pooled"])
+@pytest.fixture(params=[pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.long)])
 def servers(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) -> Iterator[Servers]:
     with ExitStack() as stack:
         engine = stack.enter_context(victoria_metrics(tmp_path / "engine"))
-        fleet = stack.enter_context(simulated(HOSTS, per_process=250))
+        size: Size = request.param
+        fleet = stack.enter_context(simulated(size.hosts, per_process=250))
         url = postgres.new_database()
-        if request.param == "pooled":
+        if size.is_pooled:
             folder = stack.enter_context(folder_of_postgres())
             url = stack.enter_context(PgBouncer(folder, postgres)).before(url)
-        made = Servers(tmp_path, url, engine)
+        made = Servers(tmp_path, url, engine, size.interval_s)
         stack.callback(made.database.close)
         fleet.declare(made.machines)
         yield made
@@ -74,12 +87,12 @@ def poller(servers: Servers, name: str, **settings: str) -> RunningServer:
 
 
 def is_well(server: RunningServer) -> bool:
-    fleet = server.fleet().values()
-    return len(fleet) == HOSTS and all(machine["status"] == "online" for machine in fleet)
+    return {machine["status"] for machine in server.fleet().values()} == {"online"}
 
 
 @pytest.mark.slow
 def test_pollers_come_end_die_freeze_and_thaw(servers: Servers, answering: RunningServer) -> None:
+    interval_s = servers.interval_s
     with ExitStack() as stack:
         first, second = (stack.enter_context(poller(servers, name)) for name in ("first", "second"))
         wait_until(lambda: servers.are_divided(2), 60)
@@ -87,32 +100,32 @@ def test_pollers_come_end_die_freeze_and_thaw(servers: Servers, answering: Runni
         with Watch(servers, answering) as watch:
             third = stack.enter_context(poller(servers, "third"))
             wait_until(lambda: servers.are_divided(3), 60)
-            time.sleep(INTERVAL_S)
-            assert watch.oldest_s <= MAX_AGE_S, "one more has come"
+            time.sleep(interval_s)
+            assert watch.oldest <= MAX_AGE_INTERVALS, "one more has come"
 
             first.process.send_signal(signal.SIGTERM)
             began = time.monotonic()
             wait_until(lambda: servers.are_divided(2), 60)
-            assert time.monotonic() - began < 5 * INTERVAL_S
-            time.sleep(INTERVAL_S)
-            assert watch.oldest_s <= MAX_AGE_S, "one has ended"
+            assert time.monotonic() - began < 5 * interval_s
+            time.sleep(interval_s)
+            assert watch.oldest <= MAX_AGE_INTERVALS, "one has ended"
 
             os.kill(second.process.pid, signal.SIGKILL)
             wait_until(lambda: servers.are_divided(1), 60)
-            time.sleep(INTERVAL_S)
-            assert watch.oldest_s <= MAX_AGE_S, "one has died"
+            time.sleep(interval_s)
+            assert watch.oldest <= MAX_AGE_INTERVALS, "one has died"
 
             fourth = stack.enter_context(poller(servers, "fourth"))
             wait_until(lambda: servers.are_divided(2), 60)
-            time.sleep(2 * INTERVAL_S)
+            time.sleep(2 * interval_s)
             os.kill(third.process.pid, signal.SIGSTOP)
             wait_until(lambda: servers.are_divided(1), 60)
-            time.sleep(2 * INTERVAL_S)
-            assert watch.oldest_s <= MAX_AGE_S, "one is frozen"
+            time.sleep(2 * interval_s)
+            assert watch.oldest <= MAX_AGE_INTERVALS, "one is frozen"
             os.kill(third.process.pid, signal.SIGCONT)
             wait_until(lambda: servers.are_divided(2), 60)
-            time.sleep(2 * INTERVAL_S)
-            assert watch.oldest_s <= MAX_AGE_S, "it has thawed"
+            time.sleep(2 * interval_s)
+            assert watch.oldest <= MAX_AGE_INTERVALS, "it has thawed"
         assert watch.statuses == {"online"}
         assert fourth.process.poll() is None
     events = [row[0] for row in servers.rows("SELECT type FROM event WHERE type IN ('offline', 'unknown')")]

@@ -11,8 +11,7 @@ from machines_server.core.machine import Machine, Registry
 from machines_server.core.past.events import Event, changed_keys
 from machines_server.core.shards import shard_of
 from machines_server.store.postgres.database import Connection
-from machines_server.store.postgres.rows import PostgresRows
-from machines_server.store.sql.events import add_event, to_ms
+from machines_server.store.sql.events import EventTable, to_ms
 
 _KNOWN = """
 SELECT key, machine.id, name, number, file, declared FROM machine JOIN shard ON shard.id = shard_id
@@ -46,8 +45,8 @@ class KnownRow:
 class MachineRows:
     """Follows the registry: knows the ids of machines, and writes events when their files change."""
 
-    def __init__(self, connection: Connection, site: str) -> None:
-        self._connection, self._site = connection, site
+    def __init__(self, connection: Connection, site: str, events: EventTable) -> None:
+        self._connection, self._site, self._events = connection, site, events
         self._known: dict[str, KnownRow] = {}
         self.changed: set[int] = set()
         """The shards of machines that were added, changed or removed."""
@@ -70,43 +69,66 @@ class MachineRows:
 
     def set_all(self, registry: Registry) -> list[KnownRow]:
         """Write a registry; returns the machines that were removed."""
-        for machine in registry:
-            self._set(machine, registry.loaded_at)
+        self._set_changed(registry)
         missing = [key for key in self._known if registry.get(key) is None] if registry.is_whole else []
         gone = [self._known.pop(key) for key in missing]
         self.changed |= {known.shard for known in gone}
         for known in gone:
             for statement in _REMOVE:
                 self._connection.execute(statement, {"at_ms": to_ms(registry.loaded_at), "id": known.id})
-            self._add_event(known.id, Event(registry.loaded_at, "machine_removed"))
+            self._events.add(known.id, Event(registry.loaded_at, "machine_removed"))
         return gone
 
-    def _set(self, machine: Machine, at: float) -> None:
-        texts = (f"{orjson.dumps(key).decode()}: {value}" for key, value in machine.declared_json.items())
-        declared, key = f"{{{', '.join(texts)}}}", machine.name.casefold()
-        before = self._known.get(key)
-        if before and (before.file, before.declared) == (machine.file, declared):
-            return
-        shard = shard_of(machine.name)
-        self.changed.add(shard)
-        values = {
-            "key": key,
-            "name": machine.name,
-            "file": machine.file,
-            "declared": declared,
-            "at_ms": to_ms(at),
-            "site": self._site,
-            "number": shard,
+    def _set_changed(self, registry: Registry) -> None:
+        """Write the machines that are new or have changed, in one round trip."""
+        changed = {
+            machine.name.casefold(): (machine, declared)
+            for machine in registry
+            if not self._is_known(machine, declared := _text(machine))
         }
-        ((number,),) = self._connection.execute(_SET, values).fetchall()
-        self._known[key] = KnownRow(number, machine.name, shard, machine.file, declared)
-        if before is None:
-            self._add_event(number, Event(at, "machine_added", {"file": machine.file}))
-        elif keys := changed_keys(_declared(before.declared), machine.declared):
-            self._add_event(number, Event(at, "machine_changed", {"file": machine.file, "keys": keys}))
+        if not changed:
+            return
+        cursor = self._connection.cursor()
+        cursor.executemany(
+            _SET,
+            [
+                {
+                    "key": key,
+                    "name": machine.name,
+                    "file": machine.file,
+                    "declared": declared,
+                    "at_ms": to_ms(registry.loaded_at),
+                    "site": self._site,
+                    "number": shard_of(machine.name),
+                }
+                for key, (machine, declared) in changed.items()
+            ],
+            returning=True,
+        )
+        for (key, (machine, declared)), result in zip(changed.items(), cursor.results(), strict=True):
+            ((number,),) = result.fetchall()
+            self._note(
+                key, KnownRow(number, machine.name, shard_of(key), machine.file, declared), machine, registry
+            )
 
-    def _add_event(self, machine_id: int, event: Event) -> None:
-        add_event(PostgresRows(self._connection), machine_id, event)
+    def _is_known(self, machine: Machine, declared: str) -> bool:
+        known = self._known.get(machine.name.casefold())
+        return known is not None and (known.file, known.declared) == (machine.file, declared)
+
+    def _note(self, key: str, row: KnownRow, machine: Machine, registry: Registry) -> None:
+        before, self._known[key] = self._known.get(key), row
+        self.changed.add(row.shard)
+        if before is None:
+            self._events.add(row.id, Event(registry.loaded_at, "machine_added", {"file": machine.file}))
+        elif keys := changed_keys(_declared(before.declared), machine.declared):
+            detail = {"file": machine.file, "keys": keys}
+            self._events.add(row.id, Event(registry.loaded_at, "machine_changed", detail))
+
+
+def _text(machine: Machine) -> str:
+    """What a machine file declares, as JSON."""
+    texts = (f"{orjson.dumps(key).decode()}: {value}" for key, value in machine.declared_json.items())
+    return f"{{{', '.join(texts)}}}"
 
 
 def _declared(text: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from machines_server.core.sample import (
 )
 from machines_server.core.shards import LEASE_INTERVALS, shard_of
 from machines_server.store.postgres.database import Connection
+from machines_server.store.postgres.events import PostgresEvents
 from machines_server.store.postgres.known_before import PostgresBefore
 from machines_server.store.postgres.latest_rows import LatestRow, LatestRows
 from machines_server.store.postgres.machines import MachineRows
@@ -121,12 +122,13 @@ class PollWriter:
         self._written = Written([], [], [])
         self._rare: set[int] = set()
         rows = PostgresRows(connection)
-        self._latest, self._machines = LatestRows(connection), MachineRows(connection, poller.site)
+        self._event_table, self._latest = PostgresEvents(connection), LatestRows(connection)
+        self._machines = MachineRows(connection, poller.site, self._event_table)
         self._budgets, self._before = Budgets(rows, _GPUS_SINCE), PostgresBefore()
-        self._events = MachineEvents(rows, self._budgets, self._before)
-        self._stays = Stays(rows, self._max_gap_ms, self._budgets.loads)
+        self._events = MachineEvents(self._event_table, self._budgets, self._before)
+        self._stays = Stays(rows, self._event_table, self._max_gap_ms, self._budgets.loads)
         self._service_table = PostgresServices(connection, poller.site, poller.server)
-        self._services = ServiceRows(rows, self._service_table, self._budgets)
+        self._services = ServiceRows(self._service_table, self._event_table, self._budgets)
         self._gpus: dict[tuple[int, str], tuple[int, str | None, str]] = {}
         self._texts: dict[int, tuple[_Models, str]] = {}
         self._any_spent = False
@@ -159,11 +161,13 @@ class PollWriter:
             values = {"polled": list(self._polled), "rare": list(self._rare)}
             numbers = ",".join(str(number) for (number,) in self._connection.execute(_RAISE, values))
             self._connection.execute("SELECT pg_notify(%s, %s)", (POLLS_CHANNEL, f"{self._site} {numbers}"))
+        self._event_table.write()
         return self._written
 
     def read_back(self) -> None:
         """Read again what is remembered, after a transaction that was not committed."""
         self._latest.clear()
+        self._event_table.clear()
         self._read_back(self._held)
 
     def _read_back(self, held: Mapping[int, int]) -> None:

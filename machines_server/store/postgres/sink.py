@@ -17,6 +17,9 @@ from machines_server.store.postgres.poll_writer import POLLS_CHANNEL, PollerId, 
 from machines_server.store.postgres.shards import HOLD_LOCKS_BRIEFLY
 from machines_server.store.values import Update
 
+MAX_BATCH = 3000
+"""How many items one transaction writes: while it lasts, nobody can take the shards of a poller that died."""
+
 
 class Measurements(Protocol):
     """Takes what is measured, for a history that is kept elsewhere; nothing blocks or raises."""
@@ -45,7 +48,7 @@ class PostgresSink(BatchThread):
         max_pending: int = MAX_PENDING,
     ) -> None:
         """`measurements` gets what was written, with times by the database's clock."""
-        super().__init__("PostgreSQL", on_fault, max_pending=max_pending)
+        super().__init__("PostgreSQL", on_fault, max_pending=max_pending, max_batch=MAX_BATCH)
         self._database, self._poller, self._max_gap_s = database, poller, max_gap_s
         self._measurements, self._clock, self._deadlines = measurements, DatabaseClock(), Deadlines()
         self._connection: Connection | None = None

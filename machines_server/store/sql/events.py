@@ -1,17 +1,22 @@
-"""Writes events, in the transaction of the sample or registry in which they were seen."""
+"""The rows of events, which are written in the transaction of the sample or registry that shows them."""
+
+from typing import Protocol
 
 import orjson
 
 from machines_server.core.past.events import Event
-from machines_server.store.sql.rows import Rows
-
-_ADD_EVENT = "INSERT INTO event (at_ms, machine_id, type, detail) VALUES (?, ?, ?, ?)"
 
 
-def add_event(connection: Rows, machine: int, event: Event) -> None:
-    """Write an event of the machine with that id."""
-    row = (to_ms(event.at), machine, event.type, orjson.dumps(event.detail).decode())
-    connection.execute(_ADD_EVENT, row)
+class EventTable(Protocol):
+    """Where events are written."""
+
+    def add(self, machine: int, event: Event) -> None:
+        """Write an event of the machine with that id."""
+
+
+def event_row(machine: int, event: Event) -> tuple[int, int, str, str]:
+    """The time (ms), machine, type and detail (JSON) of an event."""
+    return to_ms(event.at), machine, event.type, orjson.dumps(event.detail).decode()
 
 
 def to_ms(at: float) -> int:

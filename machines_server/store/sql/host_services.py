@@ -8,8 +8,7 @@ from machines_server.core.host_services import OWN_HOST, PolledService, ServiceR
 from machines_server.core.machine import Registry
 from machines_server.core.past.events import service_event
 from machines_server.store.sql.budget import Budgets
-from machines_server.store.sql.events import add_event, to_ms
-from machines_server.store.sql.rows import Rows
+from machines_server.store.sql.events import EventTable, to_ms
 
 _STATUS_BY_NAME = {str(status): status for status in ServiceStatus}
 
@@ -44,8 +43,8 @@ class ServiceTable(Protocol):
 class ServiceRows:
     """Follows the services of all machines, within the transactions of a SampleWriter."""
 
-    def __init__(self, connection: Rows, table: ServiceTable, budgets: Budgets) -> None:
-        self._connection, self._table, self._budgets = connection, table, budgets
+    def __init__(self, table: ServiceTable, events: EventTable, budgets: Budgets) -> None:
+        self._table, self._events, self._budgets = table, events, budgets
         self._rows: dict[str, dict[str, PolledService]] = {}
         self._known: dict[tuple[str, str], str | None] = {}
         self._are_of_this_process = False
@@ -79,7 +78,7 @@ class ServiceRows:
         if machine is None:
             log.info("this host: %s: %s (%s)", event.type, result.service.name, result.reason or "-")
         elif self._budgets.services.take(machine, event.type, to_ms(result.at)):
-            add_event(self._connection, machine, event)
+            self._events.add(machine, event)
             name, reason = result.service.name, result.reason or "-"
             log.info("machine %s: %s: %s (%s)", result.machine, event.type, name, reason)
 

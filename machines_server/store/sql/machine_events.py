@@ -18,8 +18,7 @@ from machines_server.core.past.events import (
 from machines_server.core.sample import Cycle, Sample, State
 from machines_server.core.status import NOT_ASKED, Status
 from machines_server.store.sql.budget import Budgets
-from machines_server.store.sql.events import add_event, to_ms
-from machines_server.store.sql.rows import Rows
+from machines_server.store.sql.events import EventTable, to_ms
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +55,8 @@ class _Last:
 class MachineEvents:
     """Compares samples, and adds events within the transactions of a SampleWriter."""
 
-    def __init__(self, connection: Rows, budgets: Budgets, before: KnownBefore) -> None:
-        self._connection, self._budgets, self._before = connection, budgets, before
+    def __init__(self, table: EventTable, budgets: Budgets, before: KnownBefore) -> None:
+        self._table, self._budgets, self._before = table, budgets, before
         self._last: dict[int, _Last] = {}
         self._identities: dict[int, Identity] = {}
 
@@ -89,7 +88,7 @@ class MachineEvents:
         for machine, last in self._last.items():
             if last.status is not Status.UNKNOWN and cycle.ended_at - last.at > max_gap_s:
                 detail = {"before": last.status, "reason": NOT_ASKED}
-                add_event(self._connection, machine, Event(cycle.ended_at, Status.UNKNOWN, detail))
+                self._table.add(machine, Event(cycle.ended_at, Status.UNKNOWN, detail))
                 last.status, last.outcomes = Status.UNKNOWN, {}
 
     def _add_status(self, machine: int, sample: Sample, last: _Last) -> None:
@@ -124,7 +123,7 @@ class MachineEvents:
         last.uptime, last.was_away = now, False
 
     def _add(self, machine: int, sample: Sample, event: Event) -> None:
-        add_event(self._connection, machine, event)
+        self._table.add(machine, event)
         log.info("machine %s: %s (%s)", sample.machine, event.type, event.detail.get("reason") or "-")
 
     def _read_last(self, machine: int) -> _Last:

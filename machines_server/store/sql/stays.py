@@ -6,7 +6,7 @@ from dataclasses import replace
 from machines_server.core.past.events import loaded_event, unloaded_event
 from machines_server.core.sample import LoadedModel
 from machines_server.store.sql.budget import HourlyBudget
-from machines_server.store.sql.events import add_event, to_ms
+from machines_server.store.sql.events import EventTable, to_ms
 from machines_server.store.sql.residency import add_stay
 from machines_server.store.sql.rows import Rows
 
@@ -29,6 +29,7 @@ class Stays:
     def __init__(
         self,
         connection: Rows,
+        events: EventTable,
         max_gap_ms: int,
         budget: HourlyBudget,
         is_added_later: Callable[[int], bool] = lambda _: False,
@@ -37,7 +38,12 @@ class Stays:
 
         `is_added_later` tells, by its id, whether somebody else adds a stay to the totals.
         """
-        self._connection, self._max_gap_ms, self._budget = connection, max_gap_ms, budget
+        self._connection, self._events, self._max_gap_ms, self._budget = (
+            connection,
+            events,
+            max_gap_ms,
+            budget,
+        )
         self._is_added_later = is_added_later
         self._held: dict[int, dict[LoadedModel, tuple[int, int]]] = {}
         self._listed: dict[int, tuple[LoadedModel, ...]] = {}
@@ -78,11 +84,11 @@ class Stays:
         for model in held.keys() - now_held:
             number, began_ms = held.pop(model)
             self._end(number, machine, model, began_ms, seen_ms)
-            add_event(self._connection, machine, unloaded_event(at, model, (seen_ms - began_ms) / 1000))
+            self._events.add(machine, unloaded_event(at, model, (seen_ms - began_ms) / 1000))
         absent_ms = seen_ms if 0 < at_ms - seen_ms <= self._max_gap_ms else None
         for model in now_held - held.keys():
             if self._begin(machine, model, at_ms, absent_ms):
-                add_event(self._connection, machine, loaded_event(at, model))
+                self._events.add(machine, loaded_event(at, model))
         if abs(at_ms - seen_ms) > self._max_gap_ms:
             # The model is there again, or still: no event, but nobody knows what happened in between.
             for model, (number, began_ms) in tuple(held.items()):

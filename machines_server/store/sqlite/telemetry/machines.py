@@ -8,7 +8,7 @@ import orjson
 
 from machines_server.core.machine import Machine, Registry
 from machines_server.core.past.events import Event, changed_keys
-from machines_server.store.sql.events import add_event, to_ms
+from machines_server.store.sql.events import EventTable, to_ms
 
 _ADD_MACHINE = """
 INSERT INTO machine (name, file, declared, added_at_ms) VALUES (?, ?, ?, ?)
@@ -20,8 +20,8 @@ RETURNING id"""
 class MachineRows:
     """Follows the registry: knows the ids of machines, and writes events when their files change."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, events: EventTable) -> None:
+        self._connection, self._events = connection, events
         self._ids: dict[str, int] = {}
 
     def read_back(self) -> None:
@@ -44,7 +44,7 @@ class MachineRows:
             self._connection.execute("UPDATE machine SET removed_at_ms = ? WHERE id = ?", row)
             self._connection.execute("DELETE FROM latest WHERE machine_id = ?", (machine_id,))
             self._connection.execute("DELETE FROM library WHERE machine_id = ?", (machine_id,))
-            add_event(self._connection, machine_id, Event(registry.loaded_at, "machine_removed"))
+            self._events.add(machine_id, Event(registry.loaded_at, "machine_removed"))
         return removed
 
     def _set(self, machine: Machine, at: float) -> None:
@@ -59,10 +59,10 @@ class MachineRows:
         number = self._connection.execute(_ADD_MACHINE, row).fetchone()[0]
         self._ids[machine.name.casefold()] = number
         if before is None or before[3] is not None:
-            add_event(self._connection, number, Event(at, "machine_added", {"file": machine.file}))
+            self._events.add(number, Event(at, "machine_added", {"file": machine.file}))
         elif keys := changed_keys(_declared(before[2]), machine.declared):
             detail = {"file": machine.file, "keys": keys}
-            add_event(self._connection, number, Event(at, "machine_changed", detail))
+            self._events.add(number, Event(at, "machine_changed", detail))
 
 
 def _declared(text: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from machines_server.store.sql.machine_events import MachineEvents
 from machines_server.store.sql.stays import Stays
 from machines_server.store.sqlite.connection import transaction
 from machines_server.store.sqlite.telemetry.bulk import Bulk
+from machines_server.store.sqlite.telemetry.events import SqliteEvents
 from machines_server.store.sqlite.telemetry.history_rows import GPUS_SINCE, HistoryRows
 from machines_server.store.sqlite.telemetry.host_services import SqliteServices
 from machines_server.store.sqlite.telemetry.known_before import SqliteBefore
@@ -77,14 +78,15 @@ class SampleWriter:
         self._connection, self._rollups = connection, rollups
         self._max_gap_ms, self._revision = round(max_gap_s * 1000), 0
         self._latest = Bulk(_SET_LATEST, 12, _REPLACE_LATEST)
-        self._budgets, self._machines = Budgets(connection, GPUS_SINCE), MachineRows(connection)
+        events = SqliteEvents(connection)
+        self._budgets, self._machines = Budgets(connection, GPUS_SINCE), MachineRows(connection, events)
         self._history = HistoryRows(connection, rollups, self._budgets.gpus)
-        self._events = MachineEvents(connection, self._budgets, SqliteBefore(connection))
+        self._events = MachineEvents(events, self._budgets, SqliteBefore(connection))
         self._stays = Stays(
-            connection, self._max_gap_ms, self._budgets.loads, lambda stay: is_due(connection, stay)
+            connection, events, self._max_gap_ms, self._budgets.loads, lambda stay: is_due(connection, stay)
         )
         self._service_table = SqliteServices(connection)
-        self._services = ServiceRows(connection, self._service_table, self._budgets)
+        self._services = ServiceRows(self._service_table, events, self._budgets)
         self._read_back()
 
     def write(self, items: Iterable[Update]) -> None:
