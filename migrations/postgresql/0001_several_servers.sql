@@ -41,6 +41,7 @@ CREATE TABLE machine (
     site          text    NOT NULL,
     key           text    NOT NULL,            -- its name, case-folded
     name          text    NOT NULL,
+    names         text[]  NOT NULL,            -- all spellings of it, which the series of its past have
     file          text    NOT NULL,
     declared      text    NOT NULL,            -- JSON: the last good version of the file
     added_at_ms   bigint  NOT NULL,

@@ -17,11 +17,13 @@ _KNOWN = """
 SELECT key, machine.id, name, number, file, declared FROM machine JOIN shard ON shard.id = shard_id
 WHERE machine.site = %s AND number = ANY(%s) AND removed_at_ms IS NULL"""
 _SET = """
-INSERT INTO machine (shard_id, site, key, name, file, declared, added_at_ms)
-SELECT id, site, %(key)s, %(name)s, %(file)s, %(declared)s, %(at_ms)s
+INSERT INTO machine (shard_id, site, key, name, names, file, declared, added_at_ms)
+SELECT id, site, %(key)s, %(name)s, ARRAY[%(name)s], %(file)s, %(declared)s, %(at_ms)s
 FROM shard WHERE site = %(site)s AND number = %(number)s
 ON CONFLICT (site, key) DO UPDATE SET
-    name = excluded.name, file = excluded.file, declared = excluded.declared, removed_at_ms = NULL
+    name = excluded.name, names = CASE
+        WHEN excluded.name = ANY(machine.names) THEN machine.names ELSE machine.names || excluded.name END,
+    file = excluded.file, declared = excluded.declared, removed_at_ms = NULL
 RETURNING id"""
 _REMOVE = (
     "UPDATE machine SET removed_at_ms = %(at_ms)s WHERE id = %(id)s",

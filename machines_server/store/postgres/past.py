@@ -6,11 +6,12 @@ Events, status and models come from PostgreSQL, measurements from an engine that
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Protocol
 
 import orjson
 
-from machines_server.core.past.rollup import Fold
+from machines_server.core.past.rollup import Fold, merge
 from machines_server.core.past.series import KnownGpu
 from machines_server.errors import StoreError, TooMuchError
 from machines_server.store.postgres.database import Connection, Database
@@ -32,6 +33,7 @@ _DEADLINE_S = 30.0
 _MAX_DETAIL_CHARACTERS = 8 * 2**20
 _MACHINE = "SELECT id, name FROM machine WHERE site = %s AND key = %s"
 _GPUS_OF = "SELECT position, uuid, model FROM gpu WHERE machine_id = %s ORDER BY position, id"
+_SPELLINGS = "SELECT key, names FROM machine WHERE site = %s AND key = ANY(%s)"
 _IS_DECLARED = "added_at_ms < %(to)s AND (removed_at_ms IS NULL OR removed_at_ms >= %(from)s)"
 _NAMES = f"SELECT name FROM machine WHERE site = %(site)s AND {_IS_DECLARED} ORDER BY name"
 _STATUS_TYPES = "('online', 'degraded', 'offline', 'unknown', 'machine_removed')"
@@ -113,9 +115,16 @@ class PostgresPast:
     def series(
         self, wanted: Sequence[SeriesKey], from_s: int, to_s: int, step_s: int
     ) -> list[list[tuple[int, Fold]]]:
-        """The buckets of each key that have values."""
+        """The buckets of each key that have values; series have a machine's name as it was then spelled."""
+        keys = list({key.machine.casefold() for key in wanted})
+        with self._reading() as connection:
+            names: dict[str, list[str]] = dict(connection.execute(_SPELLINGS, (self._site, keys)).fetchall())
+        spelled = [
+            [key._replace(machine=name) for name in names.get(key.machine.casefold(), ())] for key in wanted
+        ]
         with self._noting_faults():
-            return self._measurements.series(wanted, from_s, to_s, step_s)
+            found = iter(self._measurements.series([*chain.from_iterable(spelled)], from_s, to_s, step_s))
+        return [_merged([next(found) for _ in some]) for some in spelled]
 
     def events(
         self,
@@ -210,6 +219,16 @@ class PostgresPast:
             self._failed_at, self._fault = time.monotonic(), str(error)
             raise
         self._fault = ""
+
+
+def _merged(series: Sequence[list[tuple[int, Fold]]]) -> list[tuple[int, Fold]]:
+    """The buckets of several series of one machine as one."""
+    if len(series) == 1:
+        return series[0]
+    folds: dict[int, list[Fold]] = {}
+    for at, fold in chain.from_iterable(series):
+        folds.setdefault(at, []).append(fold)
+    return [(at, merge(folds[at])) for at in sorted(folds)]
 
 
 def _following(connection: Connection, event: int, values: dict[str, Any]) -> str:

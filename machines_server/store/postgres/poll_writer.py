@@ -151,8 +151,6 @@ class PollWriter:
                 self._services.set(None, item)
             elif (shard := self._fenced.get(shard_of(item.machine))) is not None:
                 self._write_one(item, shard)
-                if isinstance(item, Sample):
-                    self._written.samples.append(item)
         self._latest.write()
         for changed in self._machines.changed, self._service_table.changed:
             self._rare |= {self._fenced[number].id for number in changed if number in self._fenced}
@@ -223,6 +221,7 @@ class PollWriter:
                 self._services.set(machine, item)
             case Sample():
                 self._add_sample(machine, item, shard)
+                self._written.samples.append(item)
             case Library() | SameLibrary():
                 self._set_library(machine, item, shard)
 

@@ -11,8 +11,16 @@ from machines_server.store.api import Leases, Past, Present
 from machines_server.store.values import Update
 from tests.fakes import wait_until
 from tests.store.contract.stores import STORES, Stores
+from tests.store.promql.engines import Engine, victoria_metrics
 
 Write = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine for the measurements of all tests of this process, each of a site of its own."""
+    with victoria_metrics(tmp_path_factory.mktemp("engine")) as engine:
+        yield engine
 
 
 @pytest.fixture(params=STORES, ids=lambda kind: kind.__name__)

@@ -16,6 +16,7 @@ from machines_server.store.postgres.listener import Listener
 from machines_server.store.postgres.past import PostgresPast
 from machines_server.store.postgres.poller_requests import SharedRequests
 from machines_server.store.postgres.present import PostgresPresent
+from machines_server.store.promql.writer import HistoryWriter
 from machines_server.store.sqlite.coordination.leases import LeaseStore
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from machines_server.store.sqlite.coordination.poller_requests import PollerRequests
@@ -24,7 +25,8 @@ from machines_server.store.sqlite.telemetry.past import PastReader
 from machines_server.store.sqlite.telemetry.writer_thread import WriterThread
 from machines_server.store.values import Retention
 from tests.postgres import Gate, Postgres, through
-from tests.store.contract.cluster import SITE, NoMeasurements, SinkOfAll
+from tests.store.contract.cluster import Flushed, SinkOfAll
+from tests.store.promql.engines import Engine
 
 KEEP_ALL = Retention(raw_s=1e9, minute_s=1e9, hour_s=1e9)
 MAX_GAP_S = 12.0
@@ -112,22 +114,30 @@ class PostgresStores:
 
     url: str
     gate: Gate
+    engine: Engine
+    engine_gate: Gate
+    site: str
     opened: list[Closes] = field(default_factory=list, compare=False)
 
     def present(self) -> PostgresPresent:
         database = self._open(Database(self.url))
-        return PostgresPresent(database, self._open(Listener(database)), SITE, "here", 0.0)
+        return PostgresPresent(database, self._open(Listener(database)), self.site, "here", 0.0)
 
     def past(self) -> PostgresPast:
-        return PostgresPast(self._open(Database(self.url)), SITE, NoMeasurements())
+        return PostgresPast(
+            self._open(Database(self.url)),
+            self.site,
+            self._open(Flushed(self.engine, f"http://127.0.0.1:{self.engine_gate.port}", self.site)),
+        )
 
     def sink(self, on_fault: Callable[[str | None], None]) -> Sink:
-        return SinkOfAll(self._open(Database(self.url)), on_fault)
+        history = HistoryWriter(self.engine.write_url)
+        return SinkOfAll(self._open(Database(self.url)), self.site, history, on_fault)
 
     def leases(self) -> PostgresLeases:
         database = self._open(Database(self.url))
         listener, background = self._open(Listener(database)), self._open(Background(database))
-        return PostgresLeases(database, SITE, listener, background)
+        return PostgresLeases(database, self.site, listener, background)
 
     def election(self, folder: Path | None = None) -> LeaderElection:  # noqa: ARG002
         lacking("election")
@@ -135,18 +145,21 @@ class PostgresStores:
     def requests(self) -> SharedRequests:
         database = self._open(Database(self.url))
         listener, background = self._open(Listener(database)), self._open(Background(database))
-        return SharedRequests(database, SITE, listener, background)
+        return SharedRequests(database, self.site, listener, background)
 
     def break_off(self) -> None:
         self.gate.shut()
+        self.engine_gate.shut()
 
     def mend(self) -> None:
         self.gate.open()
+        self.engine_gate.open()
 
     def close(self) -> None:
         while self.opened:
             self.opened.pop().close()
         self.gate.close()
+        self.engine_gate.close()
 
     def _open(self, made: Opened) -> Opened:
         self.opened.append(made)
@@ -163,8 +176,10 @@ def sqlite(folder: Path, _: pytest.FixtureRequest) -> Stores:
 
 def postgres(_: Path, request: pytest.FixtureRequest) -> Stores:
     running: Postgres = request.getfixturevalue("postgres")
-    gate = Gate(running.port)
-    return PostgresStores(through(running.new_database(), gate.port), gate)
+    engine: Engine = request.getfixturevalue("victoria")
+    gate, url = Gate(running.port), running.new_database()
+    site = f"lab-{url.rpartition('/')[2]}"
+    return PostgresStores(through(url, gate.port), gate, engine, Gate(engine.port), site)
 
 
 STORES: list[Callable[[Path, pytest.FixtureRequest], Stores]] = [sqlite, postgres]
