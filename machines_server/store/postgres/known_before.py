@@ -10,14 +10,14 @@ from machines_server.core.past.events import Uptime
 from machines_server.core.sample import HostSample
 from machines_server.store.postgres.database import Connection
 
-_STATUSES = """
+_LAST_STATUSES = """
 SELECT machine.id, last.type FROM machine JOIN shard ON shard.id = shard_id
 CROSS JOIN LATERAL (
     SELECT type FROM event WHERE machine_id = machine.id
     AND type IN ('online', 'degraded', 'offline', 'unknown', 'machine_removed')
     ORDER BY at_ms DESC, event.id DESC LIMIT 1) AS last
 WHERE machine.site = %s AND number = ANY(%s) AND removed_at_ms IS NULL"""
-_HOSTS = """
+_HOSTS_OF_SHARDS = """
 SELECT machine_id, url, answered_at_ms, host FROM latest JOIN shard ON shard.id = shard_id
 WHERE site = %s AND number = ANY(%s) AND host IS NOT NULL AND answered_at_ms IS NOT NULL"""
 
@@ -35,9 +35,9 @@ class PostgresBefore:
     def read_back(self, connection: Connection, site: str, shards: Mapping[int, int]) -> None:
         """Read what is known of the machines of these shards."""
         numbers = list(shards)
-        self._statuses = dict(connection.execute(_STATUSES, (site, numbers)).fetchall())
+        self._statuses = dict(connection.execute(_LAST_STATUSES, (site, numbers)).fetchall())
         self._uptimes, self._identities = {}, {}
-        for machine, url, at_ms, text in connection.execute(_HOSTS, (site, numbers)):
+        for machine, url, at_ms, text in connection.execute(_HOSTS_OF_SHARDS, (site, numbers)):
             with suppress(msgspec.MsgspecError):
                 host = _host(text)
                 self._identities[machine] = identity(url, at_ms / 1000, host)

@@ -11,11 +11,11 @@ _COLUMNS = (
 _MAKE_INCOMING = """
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming (LIKE latest) ON COMMIT DELETE ROWS"""
 _COPY = f"COPY incoming ({_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-_TYPES = (
+_COLUMN_TYPES = (
     *("int4", "int4", "text", "text", "text", "text", "text"),
     *("int8", "int8", "float8", "int8", "int8", "text", "text"),
 )
-_KEPT = ", ".join(
+_KEPT_COLUMNS = ", ".join(
     f"{column} = CASE WHEN excluded.answered_at_ms IS NOT NULL THEN excluded.{column}"
     f" WHEN latest.url = excluded.url THEN latest.{column} END"
     for column in ("answered_at_ms", "clock_ahead_s", "models", "host")
@@ -30,7 +30,7 @@ ON CONFLICT (shard_id, machine_id, endpoint) DO UPDATE SET
                        WHEN latest.state IN ('ok', 'busy') AND latest.url = excluded.url
                        THEN latest.up_since_ms
                        ELSE excluded.polled_at_ms END,
-    {_KEPT}, url = excluded.url, revision = excluded.revision"""
+    {_KEPT_COLUMNS}, url = excluded.url, revision = excluded.revision"""
 
 
 class LatestRow(NamedTuple):
@@ -78,7 +78,7 @@ class LatestRows:
         if self._has_written:
             cursor.execute("DELETE FROM incoming")
         with cursor.copy(_COPY) as copy:
-            copy.set_types(_TYPES)
+            copy.set_types(_COLUMN_TYPES)
             for row in self._rows.values():
                 copy.write_row(row)
         cursor.execute(_MERGE)

@@ -13,10 +13,10 @@ from machines_server.core.shards import shard_of
 from machines_server.store.postgres.database import Connection
 from machines_server.store.sql.events import EventTable, to_ms
 
-_KNOWN = """
+_KNOWN_MACHINES = """
 SELECT key, machine.id, name, number, file, declared FROM machine JOIN shard ON shard.id = shard_id
 WHERE machine.site = %s AND number = ANY(%s) AND removed_at_ms IS NULL"""
-_SET = """
+_SET_MACHINE = """
 INSERT INTO machine (shard_id, site, key, name, names, file, declared, added_at_ms)
 SELECT id, site, %(key)s, %(name)s, ARRAY[%(name)s], %(file)s, %(declared)s, %(at_ms)s
 FROM shard WHERE site = %(site)s AND number = %(number)s
@@ -55,7 +55,7 @@ class MachineRows:
 
     def read_back(self, shards: Mapping[int, int]) -> None:
         """Read the machines of these shards."""
-        rows = self._connection.execute(_KNOWN, (self._site, list(shards)))
+        rows = self._connection.execute(_KNOWN_MACHINES, (self._site, list(shards)))
         self.changed.clear()
         self._known = {key: KnownRow(*row) for key, *row in rows}
 
@@ -92,7 +92,7 @@ class MachineRows:
             return
         cursor = self._connection.cursor()
         cursor.executemany(
-            _SET,
+            _SET_MACHINE,
             [
                 {
                     "key": key,

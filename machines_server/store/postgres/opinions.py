@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from machines_server.store.postgres.database import Database
 
-_KEEP_MS = 60_000
-_OTHERS = """
+_KEEP_OPINIONS_MS = 60_000
+_HAS_OTHERS = """
 SELECT EXISTS (SELECT FROM poller WHERE site = %s AND id != %s AND expires_at_ms > now_ms()
     AND rests_until_ms <= now_ms())"""
 _ASK_OTHERS = """
@@ -29,10 +29,10 @@ class PostgresOpinions:
     def ask(self, machines: Sequence[str]) -> int | None:
         """Ask the other pollers about machines; returns the id of the question, None if there are none."""
         with self._database.transaction() as connection:
-            ((are_there,),) = connection.execute(_OTHERS, (self._site, self._me())).fetchall()
+            ((are_there,),) = connection.execute(_HAS_OTHERS, (self._site, self._me())).fetchall()
             if not are_there:
                 return None
-            connection.execute(_FORGET_OPINIONS, (_KEEP_MS,))
+            connection.execute(_FORGET_OPINIONS, (_KEEP_OPINIONS_MS,))
             values = self._site, self._me(), list(machines)
             ((question,),) = connection.execute(_ASK_OTHERS, values).fetchall()
             return int(question)

@@ -31,13 +31,13 @@ MAX_RESIDENCIES = 10_000
 MAX_STATUS_CHANGES = 500_000
 _DEADLINE_S = 30.0
 _MAX_DETAIL_CHARACTERS = 8 * 2**20
-_MACHINE = "SELECT id, name FROM machine WHERE site = %s AND key = %s"
+_MACHINE_BY_KEY = "SELECT id, name FROM machine WHERE site = %s AND key = %s"
 _GPUS_OF = "SELECT position, uuid, model FROM gpu WHERE machine_id = %s ORDER BY position, id"
 _SPELLINGS = "SELECT key, names FROM machine WHERE site = %s AND key = ANY(%s)"
-_IS_DECLARED = "added_at_ms < %(to)s AND (removed_at_ms IS NULL OR removed_at_ms >= %(from)s)"
-_NAMES = f"SELECT name FROM machine WHERE site = %(site)s AND {_IS_DECLARED} ORDER BY name"
+_WAS_DECLARED = "added_at_ms < %(to)s AND (removed_at_ms IS NULL OR removed_at_ms >= %(from)s)"
+_DECLARED_NAMES = f"SELECT name FROM machine WHERE site = %(site)s AND {_WAS_DECLARED} ORDER BY name"
 _STATUS_TYPES = "('online', 'degraded', 'offline', 'unknown', 'machine_removed')"
-_STATUSES = f"""
+_STATUS_CHANGES = f"""
 SELECT name, at_ms / 1000.0::double precision, type
 FROM machine JOIN event ON machine_id = machine.id
 WHERE site = %(site)s AND {{machines}} AND type IN {_STATUS_TYPES} AND at_ms < %(to)s AND at_ms >= coalesce(
@@ -48,12 +48,12 @@ ORDER BY machine.id, at_ms, event.id LIMIT {MAX_STATUS_CHANGES + 1}"""
 _SPANS = """
 SELECT started_at_ms / 1000.0::double precision, ended_at_ms / 1000.0::double precision FROM poll_span
 WHERE site = %s AND ended_at_ms >= %s AND started_at_ms < %s ORDER BY started_at_ms LIMIT %s"""
-_EVENTS = """
+_EVENTS_OF_SITE = """
 SELECT event.id, at_ms / 1000.0::double precision, name, type, detail
 FROM event JOIN machine ON machine.id = machine_id
 WHERE {conditions} ORDER BY {order} LIMIT %(limit)s"""
 _NEWEST = "SELECT max(event.id) FROM event JOIN machine ON machine.id = machine_id WHERE site = %s"
-_UNTIL = """
+_RESIDENT_UNTIL = """
 coalesce(
     (SELECT resident_ms + stays * (%({0})s - at_ms) FROM residency
      WHERE holding_id = recent.id AND at_ms <= %({0})s ORDER BY at_ms DESC LIMIT 1),
@@ -71,7 +71,7 @@ stay AS (
     WHERE last_seen_at_ms IS NULL AND site = %(site)s),
 held AS (
     SELECT machine_id, model, last_seen_at_ms AS ended,
-        {_UNTIL.format("to")} - {_UNTIL.format("from")} AS resident_ms FROM recent
+        {_RESIDENT_UNTIL.format("to")} - {_RESIDENT_UNTIL.format("from")} AS resident_ms FROM recent
     UNION ALL
     SELECT machine_id, model, ended, greatest(0, least(ended, %(to)s) - greatest(began, %(from)s)) FROM stay)
 SELECT name, model, max(ended) / 1000.0::double precision, sum(resident_ms)::double precision / 1000
@@ -101,7 +101,7 @@ class PostgresPast:
     def machine(self, name: str) -> KnownMachine | None:
         """A machine by its name, removed ones included."""
         with self._reading() as connection:
-            row = connection.execute(_MACHINE, (self._site, name.casefold())).fetchone()
+            row = connection.execute(_MACHINE_BY_KEY, (self._site, name.casefold())).fetchone()
             if row is None:
                 return None
             gpus = connection.execute(_GPUS_OF, (row[0],)).fetchall()
@@ -110,7 +110,7 @@ class PostgresPast:
     def machine_names(self, from_s: float, to_s: float) -> list[str]:
         """The machines that were declared at some time in the range, sorted by name."""
         with self._reading() as connection:
-            return sorted(name for (name,) in connection.execute(_NAMES, self._range(from_s, to_s)))
+            return sorted(name for (name,) in connection.execute(_DECLARED_NAMES, self._range(from_s, to_s)))
 
     def series(
         self, wanted: Sequence[SeriesKey], from_s: int, to_s: int, step_s: int
@@ -152,7 +152,7 @@ class PostgresPast:
             elif after is not None:
                 conditions.append("event.id > %(after)s")
             order = "at_ms DESC, event.id DESC" if after is None else "event.id"
-            statement = _EVENTS.format(conditions=" AND ".join(conditions), order=order)
+            statement = _EVENTS_OF_SITE.format(conditions=" AND ".join(conditions), order=order)
             rows = connection.execute(statement.encode(), values).fetchall()
             ((newest,),) = connection.execute(_NEWEST, (self._site,)).fetchall()
         if sum(len(row[4]) for row in rows[:limit]) > _MAX_DETAIL_CHARACTERS:
@@ -166,7 +166,7 @@ class PostgresPast:
 
     def statuses(self, machine: str | None, from_s: float, to_s: float) -> Iterator[StatusChange]:
         """Each machine's changes of status, oldest first, beginning with the last one before `from_s`."""
-        statement = _STATUSES.format(machines=_IS_DECLARED if machine is None else "key = %(key)s")
+        statement = _STATUS_CHANGES.format(machines=_WAS_DECLARED if machine is None else "key = %(key)s")
         values = {**self._range(from_s, to_s), "key": (machine or "").casefold()}
         with self._reading() as connection:
             rows = connection.execute(statement.encode(), values).fetchall()

@@ -43,28 +43,28 @@ _RAISE = """
 UPDATE shard SET revision = revision + (id = ANY(%(polled)s))::int,
     rare_revision = rare_revision + (id = ANY(%(rare)s))::int
 WHERE id = ANY(%(polled)s) OR id = ANY(%(rare)s) RETURNING number"""
-_RENEW = """
+_RENEW_AFTER_CYCLE = """
 UPDATE shard SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) WHERE id = ANY(%s)"""
 _END_CYCLE = """
 UPDATE poller SET expires_at_ms = greatest(expires_at_ms, now_ms() + %(lease_ms)s),
     cycle_started_at_ms = %(began_ms)s, cycle_ended_at_ms = %(ended_ms)s, interval_s = %(interval_s)s,
     timeout_s = %(timeout_s)s
 WHERE id = %(poller)s"""
-_EXTEND_SPAN = """
+_EXTEND_SPAN_OF_POLLER = """
 UPDATE poll_span SET ended_at_ms = %(ended_ms)s
 WHERE id = (SELECT max(id) FROM poll_span WHERE site = %(site)s AND poller = %(poller)s)
 AND abs(%(began_ms)s - ended_at_ms) <= %(max_gap_ms)s"""
-_BEGIN_SPAN = """
+_BEGIN_SPAN_OF_POLLER = """
 INSERT INTO poll_span (site, poller, started_at_ms, ended_at_ms)
 VALUES (%(site)s, %(poller)s, %(began_ms)s, %(ended_ms)s)"""
-_SET_LIBRARY = """
+_SET_SHARED_LIBRARY = """
 INSERT INTO library (machine_id, url, asked_at_ms, has_listed, models, revision)
 VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (machine_id) DO UPDATE SET
     has_listed = excluded.has_listed OR (library.has_listed AND library.url = excluded.url),
     url = excluded.url, asked_at_ms = excluded.asked_at_ms, models = excluded.models,
     revision = excluded.revision"""
-_CONFIRM_LIBRARY = """
+_CONFIRM_SHARED_LIBRARY = """
 UPDATE library SET asked_at_ms = %s, revision = %s WHERE machine_id = %s AND url = %s"""
 _SET_GPU = """
 INSERT INTO gpu (machine_id, uuid, position, model, memory_kind, first_seen_at_ms)
@@ -287,11 +287,11 @@ class PollWriter:
         self._rare.add(shard.id)
         revision, at_ms = shard.rare_revision, to_ms(library.at)
         if isinstance(library, SameLibrary):
-            self._connection.execute(_CONFIRM_LIBRARY, (at_ms, revision, machine, library.url))
+            self._connection.execute(_CONFIRM_SHARED_LIBRARY, (at_ms, revision, machine, library.url))
         else:
             models = orjson.dumps(library.models).decode()
             row = (machine, library.url, at_ms, bool(library.models), models, revision)
-            self._connection.execute(_SET_LIBRARY, row)
+            self._connection.execute(_SET_SHARED_LIBRARY, row)
 
     def _add_sample(self, machine: int, sample: Sample, shard: _Fenced) -> None:
         self._events.add(machine, sample)
@@ -325,8 +325,10 @@ class PollWriter:
             "max_gap_ms": self._max_gap_ms,
         }
         self._connection.execute(_END_CYCLE, values)
-        self._connection.execute(_RENEW, (lease_ms, [fenced.id for fenced in self._fenced.values()]))
-        if self._connection.execute(_EXTEND_SPAN, values).rowcount == 0:
-            self._connection.execute(_BEGIN_SPAN, values)
+        self._connection.execute(
+            _RENEW_AFTER_CYCLE, (lease_ms, [fenced.id for fenced in self._fenced.values()])
+        )
+        if self._connection.execute(_EXTEND_SPAN_OF_POLLER, values).rowcount == 0:
+            self._connection.execute(_BEGIN_SPAN_OF_POLLER, values)
         else:
             self._events.end_cycle(cycle, self._max_gap_ms / 1000)

@@ -29,7 +29,7 @@ MIN_LOOK_INTERVAL_S, MAX_LOOK_INTERVAL_S = 0.1, 5.0
 RETRY_S = 1.0
 """How long a failure is repeated before the database is asked again."""
 _EVERY_REVISION = "SELECT id, revision, rare_revision FROM shard WHERE site = %s"
-_POLLERS = """
+_POLLERS_OF_SITE = """
 SELECT server, pid, since_ms - %(shift)s, files, faults, cycle_started_at_ms - %(shift)s,
     cycle_ended_at_ms - %(shift)s, interval_s, timeout_s, expires_at_ms > now_ms()
 FROM poller WHERE site = %(site)s ORDER BY cycle_ended_at_ms NULLS FIRST"""
@@ -209,7 +209,7 @@ class PostgresPresent:
     def _read_pollers(self, connection: Connection, shift_ms: int) -> list[SeenPoller]:
         pollers = []
         for server, pid, since_ms, files, faults, began_ms, ended_ms, *timing, is_there in connection.execute(
-            _POLLERS, {"site": self._site, "shift": shift_ms}
+            _POLLERS_OF_SITE, {"site": self._site, "shift": shift_ms}
         ):
             cycle = None if ended_ms is None else Cycle(began_ms / 1000, ended_ms / 1000, *timing)
             pollers.append(

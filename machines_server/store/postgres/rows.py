@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-_PARAMETER = re.compile(r"\?|:([a-z_]+)")
+_NAMED_PARAMETER = re.compile(r"\?|:([a-z_]+)")
 
 
 class PostgresRows:
@@ -22,4 +22,4 @@ class PostgresRows:
 
 @cache
 def _translated(statement: str) -> bytes:
-    return _PARAMETER.sub(lambda found: f"%({found[1]})s" if found[1] else "%s", statement).encode()
+    return _NAMED_PARAMETER.sub(lambda found: f"%({found[1]})s" if found[1] else "%s", statement).encode()

@@ -10,7 +10,7 @@ _ROWS = """
 SELECT key, host_service.name, url, status, reason, since_ms / 1000.0::double precision, known
 FROM host_service JOIN machine ON machine.id = machine_id JOIN shard ON shard.id = shard_id
 WHERE machine.site = %s AND number = ANY(%s)"""
-_SET = """
+_SET_SERVICE = """
 INSERT INTO host_service (machine_id, name, url, status, reason, since_ms, known)
 SELECT id, %s, %s, %s, %s, %s, %s FROM machine WHERE site = %s AND key = %s
 ON CONFLICT (machine_id, name) DO UPDATE SET
@@ -28,7 +28,7 @@ ON CONFLICT (site, server, name) DO UPDATE SET
 _DELETE = """
 DELETE FROM host_service USING machine WHERE machine.id = machine_id AND site = %s AND key = %s
     AND host_service.name = %s"""
-_FORGET_STATUS = """
+_FORGET_STATUSES = """
 UPDATE host_service SET status = %s, reason = NULL, since_ms = %s
 FROM machine JOIN shard ON shard.id = shard_id
 WHERE machine.id = machine_id AND machine.site = %s AND number = ANY(%s)
@@ -63,7 +63,7 @@ class PostgresServices:
             self._connection.execute(_SET_OWN, (*values, self._site, self._server))
         else:
             self.changed.add(shard_of(row.machine))
-            self._connection.execute(_SET, (*values, self._site, row.machine))
+            self._connection.execute(_SET_SERVICE, (*values, self._site, row.machine))
 
     def delete(self, machine: str, name: str) -> None:
         """Delete a row."""
@@ -73,7 +73,7 @@ class PostgresServices:
     def forget_statuses(self, since: float) -> None:
         """Set every status to unknown."""
         values = ServiceStatus.UNKNOWN, to_ms(since), self._site, self.shards
-        self.changed |= {number for (number,) in self._connection.execute(_FORGET_STATUS, values)}
+        self.changed |= {number for (number,) in self._connection.execute(_FORGET_STATUSES, values)}
 
 
 def own_services(connection: Connection, site: str, server: str, shift_ms: int = 0) -> list[ServiceRow]:

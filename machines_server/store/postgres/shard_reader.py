@@ -35,16 +35,16 @@ _SIZES = """
 SELECT shard_id, model, nullif(digest, ''), nullif(context_length, 0), size_bytes, size_vram_bytes,
     (seen_at_ms - %(shift)s) / 1000.0::double precision, name
 FROM model_size JOIN machine ON machine.id = machine_id WHERE shard_id = ANY(%(ids)s)"""
-_HELD = """
+_HELD_OF_SHARDS = """
 SELECT shard_id, key, model, (first_seen_at_ms - %(shift)s) / 1000.0::double precision,
     (absent_at_ms - %(shift)s) / 1000.0::double precision
 FROM model_span JOIN machine ON machine.id = machine_id
 WHERE last_seen_at_ms IS NULL AND shard_id = ANY(%(ids)s)"""
-_SERVICES = """
+_SERVICES_OF_SHARDS = """
 SELECT shard_id, key, host_service.name, url, status, reason,
     (since_ms - %(shift)s) / 1000.0::double precision
 FROM host_service JOIN machine ON machine.id = machine_id WHERE shard_id = ANY(%(ids)s)"""
-_KEYS = "SELECT shard_id, key FROM machine WHERE removed_at_ms IS NULL AND shard_id = ANY(%(ids)s)"
+_KEYS_OF_SHARDS = "SELECT shard_id, key FROM machine WHERE removed_at_ms IS NULL AND shard_id = ANY(%(ids)s)"
 
 _host = msgspec.json.Decoder(HostSample).decode
 _models = msgspec.json.Decoder(tuple[LoadedModel, ...]).decode
@@ -88,7 +88,9 @@ def read_rare(connection: Connection, shards: Iterable[Shard], shift_ms: int) ->
     if not by_id:
         return
     read = partial(_by_shard, connection, {"ids": list(by_id), "shift": shift_ms})
-    keys, libraries, sizes, held, services = map(read, (_KEYS, _LIBRARIES, _SIZES, _HELD, _SERVICES))
+    keys, libraries, sizes, held, services = map(
+        read, (_KEYS_OF_SHARDS, _LIBRARIES, _SIZES, _HELD_OF_SHARDS, _SERVICES_OF_SHARDS)
+    )
     for shard in by_id.values():
         there = {key for (key,) in keys[shard.id]}
         shard.latest = {key: polls for key, polls in shard.latest.items() if key in there}

@@ -32,7 +32,7 @@ INSERT INTO poller (id, site, server, pid, since_ms, expires_at_ms, files, inter
 VALUES (%(id)s, %(site)s, %(server)s, %(pid)s, now_ms(), now_ms() + %(lease_ms)s, %(files)s, %(interval_s)s,
     %(timeout_s)s)
 ON CONFLICT (id) DO UPDATE SET expires_at_ms = excluded.expires_at_ms, files = excluded.files"""
-_LEAVE = "DELETE FROM poller WHERE id = %s OR expires_at_ms < now_ms() - %s"
+_LEAVE_SITE = "DELETE FROM poller WHERE id = %s OR expires_at_ms < now_ms() - %s"
 _TELL = "UPDATE poller SET files = %s, faults = %s WHERE id = %s AND (files, faults) != (%s, %s)"
 _RENEW_POLLER = """
 UPDATE poller SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) WHERE id = %s"""
@@ -40,10 +40,12 @@ _RENEW_SHARDS = """
 WITH held AS (SELECT id FROM shard WHERE site = %s AND owner = %s ORDER BY id FOR UPDATE)
 UPDATE shard SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) FROM held WHERE shard.id = held.id"""
 """Whoever locks several shards does so in the order of their ids."""
-_POLLERS = "SELECT id, rests_until_ms > now_ms() FROM poller WHERE site = %s AND expires_at_ms > now_ms()"
+_LIVE_POLLERS = (
+    "SELECT id, rests_until_ms > now_ms() FROM poller WHERE site = %s AND expires_at_ms > now_ms()"
+)
 _EVERY_SHARD = """
 SELECT number, owner, epoch, owner IS NULL OR expires_at_ms <= now_ms() FROM shard WHERE site = %s"""
-_TAKE = """
+_TAKE_SHARDS = """
 WITH free AS (
     SELECT id FROM shard
     WHERE site = %s AND number = ANY(%s) AND (owner IS NULL OR expires_at_ms <= now_ms())
@@ -51,7 +53,7 @@ WITH free AS (
 UPDATE shard SET owner = %s, epoch = epoch + 1, expires_at_ms = now_ms() + %s
 FROM free WHERE shard.id = free.id RETURNING number, epoch"""
 """One that somebody is writing is taken the next time, so that nobody waits for a poller that is frozen."""
-_GIVE = """
+_GIVE_SHARDS = """
 WITH held AS (
     SELECT id FROM shard WHERE site = %s AND number = ANY(%s) AND owner = %s ORDER BY id FOR UPDATE)
 UPDATE shard SET owner = NULL, epoch = epoch + 1, expires_at_ms = 0 FROM held WHERE shard.id = held.id"""
@@ -101,7 +103,7 @@ class ShardKeeper:
         try:
             migrate(self._database)
             with self._database.transaction() as connection:
-                connection.execute(_LEAVE, (self.id, _FORGET_AFTER_MS))
+                connection.execute(_LEAVE_SITE, (self.id, _FORGET_AFTER_MS))
                 connection.execute(_MAKE_SHARDS, (self._member.site, SHARDS - 1))
                 self._join(connection)
             self._look()
@@ -141,8 +143,8 @@ class ShardKeeper:
             self._thread = None
         try:
             with self._database.transaction() as connection:
-                connection.execute(_GIVE, (self._member.site, list(self._held), self.id))
-                connection.execute(_LEAVE, (self.id, _FORGET_AFTER_MS))
+                connection.execute(_GIVE_SHARDS, (self._member.site, list(self._held), self.id))
+                connection.execute(_LEAVE_SITE, (self.id, _FORGET_AFTER_MS))
         except StoreError as error:
             log.warning("the shards of this poller are not given up, and run out: %s", error)
         self._held = {}
@@ -223,7 +225,7 @@ class ShardKeeper:
             faults = {**self._faults, **{part: one for part, one in self._other_faults.items() if one}}
             told = self._member.files(), orjson.dumps(faults).decode()
             connection.execute(_TELL, (*told, self.id, *told))
-            pollers: dict[str, bool] = dict(connection.execute(_POLLERS, (site,)).fetchall())
+            pollers: dict[str, bool] = dict(connection.execute(_LIVE_POLLERS, (site,)).fetchall())
             fit = frozenset(one for one, rests in pollers.items() if not rests) or frozenset(pollers)
             share = {number for number, owner in shares(fit).items() if owner == self.id}
             held, free = {}, []
@@ -233,9 +235,11 @@ class ShardKeeper:
                 elif is_free and number in share:
                     free.append(number)
             if free:
-                held |= dict(connection.execute(_TAKE, (site, free, self.id, self._lease_ms())).fetchall())
+                held |= dict(
+                    connection.execute(_TAKE_SHARDS, (site, free, self.id, self._lease_ms())).fetchall()
+                )
             if fit and self.id in pollers and (surplus := [one for one in held if one not in share]):
-                connection.execute(_GIVE, (site, surplus, self.id))
+                connection.execute(_GIVE_SHARDS, (site, surplus, self.id))
                 held = {number: epoch for number, epoch in held.items() if number in share}
         if held != self._held:
             self._held = held
