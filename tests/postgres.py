@@ -25,6 +25,7 @@ from tests.programs import Program
 from tests.tools import tool
 
 USER = "postgres"
+STANDBY = "s1"
 _TEMPLATE = "migrated"
 _SESSIONS = "SELECT FROM pg_stat_activity WHERE datname = %s"
 _SETTINGS = {
@@ -110,8 +111,42 @@ class Postgres(Program):
         return True
 
     def _end(self) -> None:
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(60)
+        if self._process.poll() is None:
+            self.signal_all(signal.SIGCONT)
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(60)
+
+
+class Standby(Postgres):
+    """A server that follows another one, which runs, until it is promoted."""
+
+    def __init__(self, folder: Path, primary: Postgres, **options: str) -> None:
+        super().__init__(folder, None, **options)
+        self._primary = primary
+
+    def promote(self) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+
+    def _make(self) -> None:
+        line = f"host=127.0.0.1 port={self._primary.port} user={USER} application_name={STANDBY}"
+        words = "-R", "-X", "stream", "-C", "-S", STANDBY, "-c", "fast", "--no-sync"
+        command = as_user(program("pg_basebackup"), "-d", line, "-D", self.folder, *words)
+        subprocess.run(command, check=True, cwd="/")
+
+
+@contextmanager
+def pair(folder: Path) -> Iterator[tuple[Postgres, Standby, str]]:
+    """A primary, a standby that each commit waits for, and the URL of a database wherever it is."""
+    with Postgres(folder / "primary") as primary, Standby(folder / "standby", primary) as standby:
+        url = primary.new_database()
+        with psycopg.connect(primary.url(), autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'")
+            connection.execute("SELECT pg_reload_conf()")
+            synchronous = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'"
+            wait_until(lambda: bool(connection.execute(synchronous).fetchall()))
+        at = f"127.0.0.1:{primary.port}"
+        yield primary, standby, url.replace(at, f"{at},127.0.0.1:{standby.port}")
 
 
 class Gate:

@@ -13,12 +13,14 @@ from machines_server.errors import (
     BadParameterError,
     ConflictError,
     ForbiddenError,
+    LockedError,
     NoMachineError,
     StoreError,
     TooManyError,
     TooMuchError,
     UnknownLeaseError,
     UnknownMachineError,
+    UnreachableStoreError,
 )
 
 
@@ -108,7 +110,9 @@ def answer_to(error: Exception) -> ErrorAnswer | None:
             return ErrorAnswer(503, no_machine(error), whole_seconds(error.retry_after_s))
         case StoreError():
             unusable = f"The database cannot be used: {message}."
-            return ErrorAnswer(503, ErrorBody(error="store_unavailable", message=unusable))
+            may_be_back_soon = isinstance(error, UnreachableStoreError | LockedError)
+            content = ErrorBody(error="store_unavailable", message=unusable)
+            return ErrorAnswer(503, content, 1 if may_be_back_soon else None)
         case _:
             return None
 

@@ -51,7 +51,7 @@ WITH new AS (
     INSERT INTO lease_part SELECT site, unnest(parts), id FROM new
 )
 SELECT created_at_ms, '', {_LEASE_COLUMNS} FROM new"""
-_RENEW = f"""
+_RENEW_LEASE = f"""
 UPDATE lease SET ttl_s = %(ttl_s)s, ends_at_ms = now_ms() + %(ttl_ms)s, changed_in = pg_current_xact_id()
 WHERE id = %(id)s AND {IS_IN_FORCE} RETURNING now_ms(), '', {_LEASE_COLUMNS}"""
 _RELEASE = f"""
@@ -237,7 +237,7 @@ def insert_lease(
 
 def renew_lease(connection: Connection, lease: str, ttl_s: float) -> RowsRead:
     """Let a lease that is in force end `ttl_s` from now, and return its row."""
-    return read_rows(connection.execute(_RENEW, {"id": lease, **_ttl(ttl_s)}).fetchall())
+    return read_rows(connection.execute(_RENEW_LEASE, {"id": lease, **_ttl(ttl_s)}).fetchall())
 
 
 def end_lease(connection: Connection, site: str, row: LeaseRow, *, is_loaded: bool) -> RowsRead:

@@ -19,6 +19,7 @@ from machines_server.store.lease_limits import (
 )
 from machines_server.store.postgres import lease_ends, lease_rows
 from machines_server.store.postgres.background import Background
+from machines_server.store.postgres.breaker import Breaker
 from machines_server.store.postgres.database import DEADLINE_S, Connection, Database
 from machines_server.store.postgres.known_leases import LEASES_CHANNEL, KnownLeases
 from machines_server.store.postgres.lease_rows import RowsRead
@@ -57,7 +58,7 @@ class PostgresLeases:
         """`note` is told of leases that were `granted` or have `expired`, and how many, once it is so."""
         self._database, self._site, self._background, self._note = database, site, background, note
         self._known = KnownLeases(database, site, listener)
-        self._swept_at = float("-inf")
+        self._breaker, self._swept_at = Breaker(), float("-inf")
 
     def read(self) -> LeaseSnapshot:
         """The active leases: the same object as before if nothing was written and no second has passed."""
@@ -130,7 +131,7 @@ class PostgresLeases:
     def _writing(self) -> Iterator[tuple[Connection, int]]:
         """A transaction, and how often this process had looked before it."""
         looks = self._known.looks
-        with self._database.transaction() as connection:
+        with self._breaker.trying(), self._database.transaction() as connection:
             lease_rows.keep_all(connection)
             yield connection, looks
 
@@ -223,7 +224,7 @@ class PostgresLeases:
         others: Sequence[Candidate],
     ) -> Lease | None:
         looks = self._known.looks
-        with self._database.transaction() as connection:
+        with self._breaker.trying(), self._database.transaction() as connection:
             read = lease_rows.lock_host(connection, self._site, parts)
             if read is None:
                 raise _UnlockedError

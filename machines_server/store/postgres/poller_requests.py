@@ -31,7 +31,7 @@ _ASKED = f"""
 SELECT kind, word, number FROM request
 WHERE site = %(site)s AND asked_at_ms >= (SELECT now_ms()) - {_KEEP_MS}
 ORDER BY number DESC LIMIT {MAX_REQUESTED}"""
-_TAKE = """
+_TAKE_REQUESTS = """
 WITH taken AS (SELECT unnest(%(numbers)s::bigint[]) AS number)
 DELETE FROM request USING taken
 WHERE site = %(site)s AND kind = %(kind)s AND request.number = taken.number RETURNING word"""
@@ -85,7 +85,7 @@ class SharedRequests:
         machines: set[str] = set()
         if self._machines:
             try:
-                machines = {word for (word,) in self._database.run(_TAKE, values)}
+                machines = {word for (word,) in self._database.run(_TAKE_REQUESTS, values)}
             except StoreError as error:
                 log.debug("requests cannot be taken: %s", error)
         taken, self._machines = self._machines, {}

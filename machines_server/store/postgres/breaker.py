@@ -1,0 +1,49 @@
+"""Keeps a process from trying in vain what a database cannot do now: it is away, or its standby is."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from machines_server.errors import UnreachableStoreError
+
+PAUSE_S = 0.5
+"""How long nobody tries after a failure."""
+
+
+class Breaker:
+    """After a failure lets one thread at a time try, until one succeeds; the others fail at once.
+
+    A commit that waits for a standby holds its connection to the server, even when nobody waits for it any
+    more: many of them would leave no connection to anybody.
+    """
+
+    def __init__(self) -> None:
+        self._trying = threading.Lock()
+        self._fault: str | None = None
+        self._try_at = 0.0
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Run the block, or raise UnreachableStoreError as the one before did."""
+        fault = self._fault
+        if fault is None:
+            with self._noting():
+                yield
+            return
+        if time.monotonic() < self._try_at or not self._trying.acquire(blocking=False):
+            raise UnreachableStoreError(fault)
+        try:
+            with self._noting():
+                yield
+        finally:
+            self._trying.release()
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except UnreachableStoreError as error:
+            self._fault, self._try_at = str(error), time.monotonic() + PAUSE_S
+            raise
+        self._fault = None
