@@ -5,7 +5,7 @@
 CREATE TABLE lease_lock (
     site text NOT NULL,
     part text NOT NULL,
-    PRIMARY KEY (site, part)
+    PRIMARY KEY (part, site)
 ) WITH (fillfactor = 50);
 
 -- A reader reads what transactions changed that it did not see before. So a row that is over is kept for some time, with
@@ -46,12 +46,13 @@ CREATE INDEX lease_by_holder ON lease (site, holder, address) WHERE released_at_
 CREATE INDEX lease_by_end ON lease (site, ends_at_ms) WHERE gone_at_ms IS NULL;
 CREATE INDEX lease_gone ON lease (site, gone_at_ms) WHERE gone_at_ms IS NOT NULL;
 
--- The leases that promise something on each part.
+-- The leases that promise something on each part. The column that tells rows apart is the first one of an index: to a
+-- database that has no statistics yet, the first is enough.
 CREATE TABLE lease_part (
     site  text NOT NULL,
     part  text NOT NULL,
     lease text NOT NULL,
-    PRIMARY KEY (site, part, lease)
+    PRIMARY KEY (part, site, lease)
 );
 
 -- When leases ended that nobody released.

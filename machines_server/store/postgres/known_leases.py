@@ -1,5 +1,6 @@
 """The leases as one process knows them: it reads only what has changed, and only when something may have."""
 
+import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from machines_server.store.postgres.listener import Listener
 from machines_server.store.values import LeaseSnapshot
 
 LEASES_CHANNEL = "machines_leases"
-"""Where changes are announced; the payload is the site."""
+"""Where changes are announced; the payload is the site, and before it the process that knows of them."""
 READ_ALL_S = 60.0
 """How old a look may be for the next to read only changes, since rows that are over are kept for longer."""
 _SAME_FAULT_S = 0.2
@@ -30,6 +31,7 @@ class KnownLeases:
 
     def __init__(self, database: Database, site: str, listener: Listener) -> None:
         self._database, self._site, self._listener = database, site, listener
+        self._me = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._rows: dict[str, LeaseRow] = {}
         self._held, self._released = dict[str, Lease](), dict[str, Lease]()
@@ -62,6 +64,11 @@ class KnownLeases:
             if self._looked_at < arrived_at:
                 self._look(arrived_at)
             return self._current()
+
+    @property
+    def announcement(self) -> str:
+        """What to announce once something has changed of which this object knows."""
+        return f"{self._me} {self._site}"
 
     def count(self) -> int:
         """How many leases are held, as far as this process knows."""
@@ -177,8 +184,9 @@ class KnownLeases:
         """The time by the database's clock."""
         return 1000 * time.monotonic() + self._database_ahead_ms
 
-    def _hear(self, site: str) -> None:
-        if site == self._site:
+    def _hear(self, payload: str) -> None:
+        process, _, site = payload.partition(" ")
+        if site == self._site and process != self._me:
             self._is_told = True
 
 

@@ -26,9 +26,21 @@ _NOW_MS = "(SELECT now_ms())"
 IS_IN_FORCE = f"released_at_ms IS NULL AND gone_at_ms IS NULL AND ends_at_ms > {_NOW_MS}"
 _LOCK = """
 SELECT FROM lease_lock WHERE site = %(site)s AND part = ANY(%(parts)s) ORDER BY part FOR UPDATE"""
+_LEASE_HEAD = (
+    "SELECT now_ms(), pg_current_snapshot() || ' ' || extract(epoch FROM pg_postmaster_start_time())"
+)
 _ON_PARTS = f"""
-id IN (SELECT lease FROM lease_part WHERE site = %(site)s AND part = ANY(%(parts)s))
-AND gone_at_ms IS NULL AND ends_at_ms + {KEEP_RELEASED_MS} > {_NOW_MS}"""
+SELECT head.*, found.* FROM ({_LEASE_HEAD}) AS head LEFT JOIN (
+    SELECT here.* FROM (
+        SELECT DISTINCT promised.lease FROM unnest(%(parts)s::text[]) AS wanted (part), LATERAL (
+            SELECT lease FROM lease_part WHERE part = wanted.part AND site = %(site)s OFFSET 0
+        ) AS promised
+    ) AS ids, LATERAL (
+        SELECT {_LEASE_COLUMNS} FROM lease
+        WHERE id = ids.lease AND gone_at_ms IS NULL AND ends_at_ms + {KEEP_RELEASED_MS} > {_NOW_MS} OFFSET 0
+    ) AS here
+) AS found ON true"""
+"""Lateral, since a database that has no statistics yet would read all leases for each part."""
 _CHANGED = """
 site = %(site)s AND changed_in >= pg_snapshot_xmin(%(seen)s::pg_snapshot)
 AND NOT pg_visible_in_snapshot(changed_in, %(seen)s::pg_snapshot)"""
@@ -139,7 +151,7 @@ def lock_host(connection: Connection, site: str, parts: Sequence[str]) -> RowsRe
         keep_all(connection)
         locked = connection.execute(_LOCK, values)
         # A statement of its own, so that it sees all that was written until the locks were free.
-        read = connection.execute(_select(_ON_PARTS), values)
+        read = connection.execute(_ON_PARTS, values)
     return read_rows(read.fetchall()) if locked.rowcount == len(parts) else None
 
 
@@ -266,9 +278,8 @@ def _lease_row(columns: Sequence[Any]) -> LeaseRow:
 def _select(condition: str) -> str:
     """Some rows, each after the time and what can be seen; if there are none, one row with only these."""
     return f"""
-    SELECT head.*, found.* FROM (
-        SELECT now_ms(), pg_current_snapshot() || ' ' || extract(epoch FROM pg_postmaster_start_time())
-    ) AS head LEFT JOIN (SELECT {_LEASE_COLUMNS} FROM lease WHERE {condition}) AS found ON true"""
+    SELECT head.*, found.* FROM ({_LEASE_HEAD}) AS head
+    LEFT JOIN (SELECT {_LEASE_COLUMNS} FROM lease WHERE {condition}) AS found ON true"""
 
 
 def _ttl(ttl_s: float) -> dict[str, float]:

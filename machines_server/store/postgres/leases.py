@@ -138,7 +138,7 @@ class PostgresLeases:
     def _written(self, read: RowsRead, looks: int) -> Lease | None:
         """The lease in a row that was written and committed, which others are told of."""
         self._known.note(read, looks)
-        self._background.announce(LEASES_CHANNEL, self._site)
+        self._background.announce(LEASES_CHANNEL, self._known.announcement)
         return self._known.lease(read)
 
     def _before_writing(self, fleet: Fleet) -> LeaseSnapshot:
@@ -164,7 +164,7 @@ class PostgresLeases:
 
     def _tell(self) -> None:
         self._known.look_soon()
-        self._background.announce(LEASES_CHANNEL, self._site)
+        self._background.announce(LEASES_CHANNEL, self._known.announcement)
 
     def _with_key(self, request: LeaseRequest, key: str) -> Lease | None:
         """The lease granted for the same key; raises ConflictError if that was for a different request."""

@@ -31,8 +31,11 @@ Note = Callable[[str], object]
 
 def few_machines(count: int = 3) -> Fleet:
     """Machines with one GPU each, but that the last two have the same one."""
-    states = [a_live(f"m{number}", [FREE_GB], [a_model()]) for number in range(count)]
-    return a_fleet(*states, replace_gpu_of(a_live("same", [FREE_GB], [a_model()]), states[-1]))
+    *states, same = (
+        a_live(name, [FREE_GB], [a_model()], hostname=f"{name}.test")
+        for name in (*(f"m{number}" for number in range(count)), "same")
+    )
+    return a_fleet(*states, replace_gpu_of(same, states[-1]))
 
 
 def replace_gpu_of(state: MachineState, other: MachineState) -> MachineState:
