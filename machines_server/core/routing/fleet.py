@@ -12,6 +12,9 @@ from machines_server.core.sample import Library, LoadedModel, ModelSize, StoredM
 from machines_server.core.state import MachineState
 from machines_server.core.status import Status
 
+MAX_KNOWN_VERSIONS = 100
+"""The models whose versions are kept, since many callers ask for the same ones."""
+
 
 @dataclass(frozen=True)
 class Fleet:
@@ -80,8 +83,16 @@ class Fleet:
         """The version that a digest identifies on that machine; None if it proves nothing there."""
         return version_of(digest, self.library_of(state))
 
-    def versions(self, key: str) -> set[Version]:
+    def versions(self, key: str) -> Set[Version]:
         """All versions of a model: those on disks, and those in memory that no disk of the machine lists."""
+        known = self._known_versions.get(key)
+        if known is None:
+            known = self._found_versions(key)
+            if len(self._known_versions) < MAX_KNOWN_VERSIONS:
+                self._known_versions[key] = known
+        return known
+
+    def _found_versions(self, key: str) -> Set[Version]:
         versions = {
             version_of(library.by_key[key].digest, library)
             for library in self.libraries.values()
@@ -169,6 +180,10 @@ class Fleet:
                 for gpu in state.ollama_host.gpu:
                     reserved[gpu.uuid] = max(reserved.get(gpu.uuid, 0), size_bytes)
         return reserved
+
+    @cached_property
+    def _known_versions(self) -> dict[str, Set[Version]]:
+        return {}
 
     @cached_property
     def _cloud_keys(self) -> set[str]:

@@ -4,13 +4,14 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
 from machines_server.core.routing.leases import Lease, Warmth
 from machines_server.core.routing.loading import LoadTime
 from machines_server.errors import StoreError
-from machines_server.store.lease_limits import MAX_SNAPSHOT_AGE_S, valid_s
+from machines_server.store.lease_limits import MAX_SNAPSHOT_AGE_S
 from machines_server.store.postgres.clock import DatabaseClock
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.lease_ends import read_load_times
@@ -37,7 +38,10 @@ class KnownLeases:
         self._held, self._released = dict[str, Lease](), dict[str, Lease]()
         """The same as leases, made anew when `_until` has come."""
         self._unlearned: dict[str, LeaseRow] = {}
-        self._next_end_ms = inf
+        self._ended = set[str]()
+        """Rows whose time is up, until somebody has swept them."""
+        self._changes: list[tuple[int, str]] = []
+        """When leases end, the first first; some are renewed before."""
         self._load_times: Sequence[LoadTime] = ()
         self._seen: str | None = None
         self._server = ""
@@ -106,8 +110,7 @@ class KnownLeases:
 
     def has_ended(self) -> bool:
         """Whether there are leases whose time is up, and that nobody has swept."""
-        with self._lock:
-            return self._next_end_ms <= self._now_ms()
+        return bool(self._ended)
 
     def _look(self, arrived_at: float) -> None:
         """Read what has changed since the last look; who waited while one failed fails as well."""
@@ -152,27 +155,38 @@ class KnownLeases:
         now_ms = self._now_ms()
         for row in rows:
             self._is_current = False
+            self._ended.discard(row.id)
             for known in (self._rows, self._held, self._released, self._unlearned):
                 known.pop(row.id, None)
-            if (lease := row.lease(now_ms, self._clock.ahead_s)) is None:
+            if row.is_gone:
                 continue
             self._rows[row.id] = row
+            has_ended = row.ends_at_ms <= now_ms
+            if has_ended:
+                self._ended.add(row.id)
+            if (lease := row.lease(now_ms, self._clock.ahead_s)) is None:
+                continue
+            heappush(self._changes, (row.until_ms if has_ended else row.ends_at_ms, row.id))
             (self._held if lease.released_at is None else self._released)[row.id] = lease
             if not row.is_learned:
                 self._unlearned[row.id] = row
-            self._next_end_ms = min(self._next_end_ms, row.ends_at_ms)
-            self._until = min(self._until, time.monotonic() + valid_s([lease]))
+            self._until = min(self._until, time.monotonic() + MAX_SNAPSHOT_AGE_S)
 
     def _replace(self, rows: Mapping[str, LeaseRow]) -> None:
         """Know only these rows."""
         self._rows, self._held, self._released, self._unlearned = {}, {}, {}, {}
-        self._next_end_ms = self._until = inf
+        self._ended, self._changes, self._until = set(), [], inf
         self._take(rows.values())
 
     def _current(self) -> LeaseSnapshot:
         if time.monotonic() >= self._until:
             self._is_current = False
             self._replace(self._rows)
+        now_ms = self._now_ms()
+        while self._changes and self._changes[0][0] <= now_ms:
+            row = self._rows.get(heappop(self._changes)[1])
+            if row is not None and row.ends_at_ms <= now_ms:
+                self._take([row])
         if not self._is_current:
             released = _last_released(self._released.values())
             held = tuple(self._held.values())

@@ -109,13 +109,21 @@ def test_a_snapshot_has_another_version_when_it_has_another_content(
         lambda: other_leases.release(WARM, lease.id),
         lambda: leases.release(WARM, leases.read().leases[0].id),
     ]
-    sizes = {leases.read().version: 1}
+    contents: dict[int, Sequence[tuple[str, float]]] = {}
+
+    def content() -> Sequence[tuple[str, float]]:
+        known = leases.read()
+        found = sorted((one.id, one.ttl_s) for one in known.leases)
+        assert contents.setdefault(known.version, found) == found
+        return found
+
+    sizes = [len(content())]
     for change in changes:
+        before = content()
         change()
-        snapshot = leases.read()
-        assert snapshot.version not in sizes
-        sizes[snapshot.version] = len(snapshot.leases)
-    assert list(sizes.values()) == [1, 2, 2, 1, 0]
+        wait_until(lambda before=before: content() != before)  # type: ignore[misc]  # mypy sees no default
+        sizes.append(len(content()))
+    assert sizes == [1, 2, 2, 1, 0]
 
 
 def test_while_nobody_writes_a_lease_has_less_and_less_time_left(leases: Leases) -> None:
