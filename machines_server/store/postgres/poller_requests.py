@@ -24,12 +24,12 @@ _OF_MODEL, _OF_MACHINE = "model", "machine"
 _ASK = """
 INSERT INTO request (site, kind, word, asked_at_ms) VALUES (%(site)s, %(kind)s, %(word)s, now_ms())
 ON CONFLICT (site, kind, word) DO UPDATE SET number = DEFAULT, asked_at_ms = EXCLUDED.asked_at_ms"""
-_KEEP_MS = round(1000 * KEEP_REQUESTS_S)
+_KEEP_ASKED_MS = round(1000 * KEEP_REQUESTS_S)
 _FORGET_ASKED = f"""
-DELETE FROM request WHERE site = %(site)s AND asked_at_ms < (SELECT now_ms()) - {_KEEP_MS}"""
+DELETE FROM request WHERE site = %(site)s AND asked_at_ms < (SELECT now_ms()) - {_KEEP_ASKED_MS}"""
 _ASKED = f"""
 SELECT kind, word, number FROM request
-WHERE site = %(site)s AND asked_at_ms >= (SELECT now_ms()) - {_KEEP_MS}
+WHERE site = %(site)s AND asked_at_ms >= (SELECT now_ms()) - {_KEEP_ASKED_MS}
 ORDER BY number DESC LIMIT {MAX_REQUESTED}"""
 _TAKE_REQUESTS = """
 WITH taken AS (SELECT unnest(%(numbers)s::bigint[]) AS number)
