@@ -23,6 +23,8 @@ LEASES_CHANNEL = "machines_leases"
 """Where changes are announced; the payload is the site, and before it the process that knows of them."""
 READ_ALL_S = 60.0
 """How old a look may be for the next to read only changes, since rows that are over are kept for longer."""
+REST = 20
+"""How many times as long as a look takes the next one is put off, while many changes are announced."""
 _SAME_FAULT_S = 0.2
 """How long a call fails as the one before did, without asking."""
 
@@ -46,6 +48,7 @@ class KnownLeases:
         self._seen: str | None = None
         self._server = ""
         self._looked_at, self._is_told, self._is_subscribed = -inf, True, False
+        self._look_again_at = -inf
         self._fault: tuple[float, StoreError] | None = None
         self._clock, self._database_ahead_ms = DatabaseClock(), 0.0
         self._snapshot, self._is_current, self._until = LeaseSnapshot(), True, inf
@@ -54,10 +57,11 @@ class KnownLeases:
         """How often it has looked."""
 
     def snapshot(self) -> LeaseSnapshot:
-        """The leases, at most a second old, and at once after changes are announced; raises StoreError."""
+        """The leases, at most a second old, and soon after changes are announced; raises StoreError."""
         arrived_at = time.monotonic()
         with self._lock:
-            if self._is_told or arrived_at - self._looked_at >= MAX_SNAPSHOT_AGE_S:
+            is_told = self._is_told and arrived_at >= self._look_again_at
+            if is_told or arrived_at - self._looked_at >= MAX_SNAPSHOT_AGE_S:
                 self._look(arrived_at)
             return self._current()
 
@@ -79,8 +83,8 @@ class KnownLeases:
         return len(self._held)
 
     def look_soon(self) -> None:
-        """Have the next snapshot look: something has changed."""
-        self._is_told = True
+        """Have the next snapshot look: this process has changed something, or has not heard of changes."""
+        self._is_told, self._look_again_at = True, -inf
 
     def note(self, read: RowsRead, looks: int) -> None:
         """Note rows that this process has written, unless it has looked more often than `looks` since."""
@@ -130,6 +134,8 @@ class KnownLeases:
         # As if the time had been told when it was asked for: no lease seems to last longer than it does.
         self._database_ahead_ms = read.now_ms - 1000 * began_at
         self._seen, self._server, self._looked_at = read.seen, read.server, began_at
+        now = time.monotonic()
+        self._look_again_at = now + REST * (now - began_at)
         self.looks += 1
         if load_times != self._load_times:
             self._load_times, self._is_current = load_times, False
