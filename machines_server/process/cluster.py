@@ -1,10 +1,11 @@
 """The stores of a process of several servers that share databases; imported only where there are some."""
 
 import hashlib
+import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from machines_server.core.shards import part_of, shard_of
 from machines_server.core.status import too_old_after_s
 from machines_server.credentials.content import UnusableError, authorization
 from machines_server.credentials.files import AccessFiles
-from machines_server.errors import NoAccessError
+from machines_server.errors import NoAccessError, StoreError
 from machines_server.inventory.own_services import OwnServices
 from machines_server.poll.second_opinion import REST_S, DoubtingSink, machines_that_answer
 from machines_server.process.own_key import own_signing
@@ -49,6 +50,7 @@ class Cluster:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # each failed attempt is a warning
         self.database = Database(settings.database_url or "", settings.database_password_file)
         self.listener = Listener(self.database)
         self.background = Background(self.database)
@@ -114,7 +116,10 @@ class Cluster:
 
     def session_secret(self) -> SharedSecret:
         """What sessions in browsers depend on."""
-        return SharedSecret(self.database, self._settings.site, self.listener, self.background)
+        secret = SharedSecret(self.database, self._settings.site, self.listener, self.background)
+        with suppress(StoreError):  # until it is known, nobody is signed in
+            secret.current()
+        return secret
 
     def _open_sink(
         self, keeper: ShardKeeper, registry: CurrentRegistry, on_fault: Callable[[str | None], None]
