@@ -2,7 +2,7 @@
 
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.fakes import FakeFleet
 from tests.postgres import Postgres, folder_of_postgres
-from tests.running import RunningServer
+from tests.running import SHARED, RunningServer
+from tests.store.promql.engines import victoria_metrics
 from tests.tools import summary
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -77,6 +78,36 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL for all tests of this process, each of which makes its own database."""
     with folder_of_postgres() as folder, Postgres(folder / "data") as running:
         yield running
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests of the API run over the databases of several servers as well."""
+    parser.addoption("--cluster", action="store_true", help="servers use PostgreSQL and VictoriaMetrics")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_databases(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """With --cluster, a PostgreSQL and an engine for the past for all servers of this process."""
+    if not request.config.getoption("--cluster"):
+        yield
+        return
+    running: Postgres = request.getfixturevalue("postgres")
+    with victoria_metrics(tmp_path_factory.mktemp("engine")) as engine:
+
+        def settings() -> Mapping[str, str]:
+            url = running.new_database()
+            return {
+                "MACHINES_DATABASE_URL": url,
+                "MACHINES_REMOTE_WRITE_URL": engine.write_url,
+                "MACHINES_QUERY_URL": engine.url,
+                "MACHINES_SITE": url.rpartition("/")[2],
+            }
+
+        SHARED.append(settings)
+        yield
+        SHARED.clear()
 
 
 @pytest.fixture(scope="module")

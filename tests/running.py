@@ -8,12 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import requests
 
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
@@ -58,6 +59,11 @@ ANEW = ("env",)
 """The prefix of a server for which Python is started, as it is by a user."""
 
 
+SHARED: list[Callable[[], Mapping[str, str]]] = []
+"""With one entry, each server has databases that several could share: it makes the settings for them."""
+_shared_by_folder: dict[Path, Mapping[str, str]] = {}
+
+
 class RunningServer:
     """`machines-server serve` (or `poll`) with its folders under `folder`, as a context manager."""
 
@@ -84,6 +90,10 @@ class RunningServer:
             "MACHINES_PORT": str(free_port()),
             "MACHINES_POLL_INTERVAL_S": "1",
         } | settings
+        if SHARED and "MACHINES_DATABASE_URL" not in settings:
+            if self.data not in _shared_by_folder:
+                _shared_by_folder[self.data] = SHARED[0]()
+            self.settings |= _shared_by_folder[self.data]
         # On a busy machine hosts that are well take long to answer.
         timeout_s = 0.9 * float(self.settings["MACHINES_POLL_INTERVAL_S"])
         self.settings.setdefault("MACHINES_POLL_TIMEOUT_S", f"{timeout_s:g}")
@@ -145,6 +155,10 @@ class RunningServer:
 
     def poller_pid(self) -> int:
         """The process that polls."""
+        if url := self.settings.get("MACHINES_DATABASE_URL"):
+            with psycopg.connect(url, autocommit=True) as connection:
+                rows = wait_until(lambda: connection.execute("SELECT pid FROM poller").fetchall())
+            return int(rows[0][0])
         leader = wait_until(lambda: PollerLock(self.data / "poller.lock").leader())
         assert leader is not None
         return leader.pid

@@ -44,6 +44,9 @@ from machines_server.store.promql.series import PromqlSeries
 from machines_server.store.promql.writer import HistoryWriter
 from machines_server.store.values import Retention, Update
 
+DIFFERENT_S = 10.0
+"""How long the machine files of two servers may differ."""
+
 
 class Cluster:
     """What the parts of one process share; opens nothing until one of them is used."""
@@ -61,7 +64,7 @@ class Cluster:
     def answering(self, note_leases: NoteLeases) -> AnsweringStores:
         """The stores of a process that answers."""
         settings, site = self._settings, self._settings.site
-        access = credential_in(settings.query_credential_file)
+        access, files = credential_in(settings.query_credential_file), FilesOfOthers()
         measurements = PromqlSeries(settings.query_url or "", access, site=site)
         return AnsweringStores(
             self.present,
@@ -72,7 +75,7 @@ class Cluster:
             AnnouncedAdvice(site, self.listener, self.background),
             PostgresMeter(self.database),
             OwnServices(settings.services_yaml),
-            lambda known: different_files(known, self.present.pollers()),
+            lambda known: files.problems(known, self.present.pollers()),
         )
 
     def polling(self, registry: CurrentRegistry, on_problem: Callable[[Problem], None]) -> PollingStores:
@@ -85,7 +88,7 @@ class Cluster:
                 server_name(),
                 settings.poll_interval_s,
                 settings.poll_timeout_s,
-                lambda: files_hash(registry(0.0)),
+                lambda: files_hash(registry(time.time())),
             ),
         )
         trace = cycle_tracing()
@@ -195,17 +198,27 @@ class SinkWithHistory:
         return self._sink.close() and self._history.close()
 
 
-def different_files(registry: Registry, pollers: Iterable[SeenPoller]) -> Iterator[Problem]:
-    """A warning for each server whose pollers have other machine files than this server."""
-    own, told = files_hash(registry), set[str]()
-    for poller in pollers:
-        if poller.is_there and poller.files != own and poller.server not in told:
-            told.add(poller.server)
-            message = (
-                f"the machine files of the server {poller.server} differ from those of this one:"
-                " all servers of a site need the same"
-            )
-            yield Problem("*.yaml", message, severity="warning")
+class FilesOfOthers:
+    """Compares the machine files of this server with those of others."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[tuple[str, str, str], float] = {}
+        """Since when both hashes have been seen together, by them and the name of the other server."""
+
+    def problems(self, registry: Registry, pollers: Iterable[SeenPoller]) -> Iterator[Problem]:
+        """A warning for each server whose files have differed for a while: a change reaches all soon."""
+        own, now = files_hash(registry), self._clock()
+        others = {(own, poller.files, poller.server) for poller in pollers if poller.is_there}
+        seen = {key: self._since.get(key, now) for key in others if key[1] != own}
+        self._since = seen
+        for (*_, server), since in sorted(seen.items()):
+            if now - since >= DIFFERENT_S:
+                message = (
+                    f"the machine files of the server {server} differ from those of this one:"
+                    " all servers of a site need the same"
+                )
+                yield Problem("*.yaml", message, severity="warning")
 
 
 @lru_cache(maxsize=4)
