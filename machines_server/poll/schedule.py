@@ -180,7 +180,8 @@ class Poller:
         )
         self._counting.note_cycle(took_s)
         if self._board is not None:
-            self._board.write(self._counting.counts(time.time(), self._sink.backlog()))
+            shards = None if registry.shards is None else len(registry.shards)
+            self._board.write(self._counting.counts(time.time(), self._sink.backlog(), shards))
         self._note("poll", faults[0].reason if faults else None)
         # The fault is shown for a whole interval, so that a client that asks once per interval sees it.
         if began - self._clock_set_at >= self._timing.interval_s:
@@ -230,7 +231,8 @@ class Poller:
         offset = time.time() - time.monotonic()
         while not stop.wait(min(tick_s, cycles.wait_s())):
             if not self._election.is_leader():
-                log.error("the file of the poller's lock was deleted, so another process may poll")
+                why = self._election.obstacle() or "the file of the poller's lock was deleted"
+                log.error("%s; this process stops polling, and another one may poll", why)
                 return
             by_s = time.time() - time.monotonic() - offset
             if abs(by_s) > _CLOCK_STEP_S:

@@ -54,6 +54,13 @@ def pending(database: Database, known: list[Migration] | None = None) -> list[st
         return [one.name for one in known[_applied(connection, known) :]]
 
 
+def refuse_newer(connection: Connection, known: list[Migration]) -> None:
+    """Raise MigrationError if a newer version has migrated the database since this process migrated it."""
+    ((version,),) = connection.execute("SELECT max(version) FROM schema_migrations").fetchall()
+    if version > len(known):
+        _applied(connection, known)
+
+
 def _applied(connection: Connection, known: list[Migration]) -> int:
     tables = {name for (name,) in connection.execute(_EVERY_TABLE)}
     if "schema_migrations" not in tables:

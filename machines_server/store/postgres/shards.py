@@ -17,8 +17,8 @@ import orjson
 
 from machines_server.core.shards import LOOK_INTERVALS, SHARDS, shares, start_lease_s
 from machines_server.errors import MigrationError, StoreError, UnfitError
-from machines_server.store.postgres.database import Connection, Database
-from machines_server.store.postgres.migrate import migrate
+from machines_server.store.postgres.database import Connection, Database, wait_for_no_standby
+from machines_server.store.postgres.migrate import known_migrations, migrate, refuse_newer
 from machines_server.store.values import Leader
 
 HOLD_LOCKS_BRIEFLY = "SET LOCAL idle_in_transaction_session_timeout = '500ms'"
@@ -86,6 +86,7 @@ class ShardKeeper:
         self._faults: Mapping[str, str] = {}
         self._other_faults: dict[str, str | None] = {}
         self._obstacle: str | None = None
+        self._known_migrations = known_migrations()
         self._has_begun = False
         self._rests_ms = 0
         self._wake, self._stop = threading.Event(), threading.Event()
@@ -103,6 +104,7 @@ class ShardKeeper:
         try:
             migrate(self._database)
             with self._database.transaction() as connection:
+                wait_for_no_standby(connection)
                 connection.execute(_LEAVE_SITE, (self.id, _FORGET_AFTER_MS))
                 connection.execute(_MAKE_SHARDS, (self._member.site, SHARDS - 1))
                 self._join(connection)
@@ -143,6 +145,7 @@ class ShardKeeper:
             self._thread = None
         try:
             with self._database.transaction() as connection:
+                wait_for_no_standby(connection)
                 connection.execute(_GIVE_SHARDS, (self._member.site, list(self._held), self.id))
                 connection.execute(_LEAVE_SITE, (self.id, _FORGET_AFTER_MS))
         except StoreError as error:
@@ -184,6 +187,9 @@ class ShardKeeper:
             try:
                 self._look()
                 was_told = False
+            except MigrationError as error:
+                self._obstacle = str(error)
+                return
             except StoreError as error:
                 if not was_told:
                     log.warning("shards cannot be renewed: %s", error)
@@ -215,6 +221,8 @@ class ShardKeeper:
         site, renews, rests_ms = self._member.site, self._has_begun, self._rests_ms
         self._has_begun, self._rests_ms = False, 0
         with self._database.transaction() as connection:
+            wait_for_no_standby(connection)
+            refuse_newer(connection, self._known_migrations)
             connection.execute(HOLD_LOCKS_BRIEFLY)
             if renews:  # shards first, as whoever writes polls does
                 connection.execute(_RENEW_SHARDS, (site, self.id, self._lease_ms()))

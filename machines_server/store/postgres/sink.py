@@ -10,7 +10,7 @@ from machines_server.core.sample import Sample
 from machines_server.errors import StoreError
 from machines_server.store.batches import MAX_PENDING, BatchThread
 from machines_server.store.postgres.clock import DatabaseClock
-from machines_server.store.postgres.database import DEADLINE_S, Connection, Database
+from machines_server.store.postgres.database import DEADLINE_S, Connection, Database, wait_for_no_standby
 from machines_server.store.postgres.deadlines import Deadlines
 from machines_server.store.postgres.failures import ITEM_ERRORS, store_errors
 from machines_server.store.postgres.poll_writer import POLLS_CHANNEL, PollerId, PollWriter
@@ -65,6 +65,9 @@ class PostgresSink(BatchThread):
     def _prepare(self) -> None:
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect()
+            if not self._connection.is_pooled:
+                # Of the session: when it ends, its temporary table is dropped, which must not wait either.
+                self._connection.execute("SET synchronous_commit = local")
             self._writer = PollWriter(self._connection, self._poller, self._max_gap_s)
             if self._registry is not None:
                 self._write([self._registry])
@@ -76,6 +79,8 @@ class PostgresSink(BatchThread):
         with self._deadlines.within(connection, 2 * DEADLINE_S):
             connection.execute("BEGIN")
             try:
+                if connection.is_pooled:
+                    wait_for_no_standby(connection)
                 connection.execute(HOLD_LOCKS_BRIEFLY)
                 self._clock.measure(connection)
                 written = self._writer.write([self._clock.to_write(item) for item in items])
