@@ -8,6 +8,18 @@ CYCLE_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryBacklog:
+    """Samples for an engine elsewhere: those that wait and, since the sink was opened, those that were sent.
+
+    `dropped` counts those that were not, by reason.
+    """
+
+    waiting: int
+    sent: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits to be written: items, and for how many seconds the oldest of the last batch has waited.
 
@@ -17,6 +29,7 @@ class Backlog:
     waiting: int = 0
     lag_s: float = 0.0
     dropped: int = 0
+    history: HistoryBacklog | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +46,5 @@ class PollerCounts:
     failures: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By kind of endpoint and code of the reason."""
     backlog: Backlog = Backlog()
+    shards: int | None = None
+    """How many shards of the machines it polls; None if it polls them all."""

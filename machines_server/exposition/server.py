@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from machines_server.contract.health import Health
-from machines_server.core.poller_counts import CYCLE_BOUNDS_S, PollerCounts
+from machines_server.core.poller_counts import CYCLE_BOUNDS_S, HistoryBacklog, PollerCounts
 from machines_server.counts.columns import LATENCY_BOUNDS_S
 from machines_server.counts.counts import Totals
 from machines_server.store.values import StoreSizes
@@ -150,6 +150,21 @@ def _of_poller(counts: PollerCounts) -> Iterator[Metric]:
     yield _gauge("store_waiting_items", "Results that wait to be written.", backlog.waiting)
     about = "Results that were dropped, since too many waited to be written."
     yield _counter("store_dropped_items", about, backlog.dropped)
+    if counts.shards is not None:
+        yield _gauge("shards", "Parts of the machines that this server polls, of 256.", counts.shards)
+    if backlog.history is not None:
+        yield from _of_history(backlog.history)
+
+
+def _of_history(history: HistoryBacklog) -> Iterator[Metric]:
+    yield _gauge("history_waiting_samples", "Samples that wait to be sent to the engine.", history.waiting)
+    yield _counter("history_sent_samples", "Samples that the engine has taken.", history.sent)
+    dropped = CounterMetricFamily(
+        f"{SERVER_PREFIX}history_dropped_samples", "Samples that were not kept.", labels=("reason",)
+    )
+    for reason, number in history.dropped.items():
+        dropped.add_metric((reason,), number)
+    yield from _unless_empty(dropped)
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

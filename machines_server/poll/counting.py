@@ -2,6 +2,7 @@
 
 import threading
 from bisect import bisect_left
+from dataclasses import replace
 
 from machines_server.core.poller_counts import CYCLE_BOUNDS_S, Backlog, PollerCounts
 from machines_server.core.sample import PollResult, State
@@ -40,8 +41,8 @@ class PollCounting:
             self._cycles[bisect_left(CYCLE_BOUNDS_S, took_s)] += 1
             self._cycles_s += took_s
 
-    def counts(self, at: float, backlog: Backlog) -> PollerCounts:
-        """The counts at `at` (epoch seconds), with what waits to be written."""
+    def counts(self, at: float, backlog: Backlog, shards: int | None = None) -> PollerCounts:
+        """The counts at `at` (epoch seconds), with what waits to be written and the number of shards."""
         with self._lock:
             return PollerCounts(
                 at,
@@ -49,5 +50,6 @@ class PollCounting:
                 tuple(self._cycles),
                 dict(self._polls),
                 {kind: dict(reasons) for kind, reasons in self._failures.items()},
-                Backlog(backlog.waiting, backlog.lag_s, self._dropped_before + backlog.dropped),
+                replace(backlog, dropped=self._dropped_before + backlog.dropped),
+                shards,
             )

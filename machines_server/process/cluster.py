@@ -6,12 +6,13 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
 from machines_server.core.access import Access
 from machines_server.core.machine import Problem, Registry
-from machines_server.core.poller_counts import Backlog
+from machines_server.core.poller_counts import Backlog, HistoryBacklog
 from machines_server.core.reasons import Reason
 from machines_server.core.sample import Cycle
 from machines_server.core.shards import part_of, shard_of
@@ -191,7 +192,9 @@ class SinkWithHistory:
 
     def backlog(self) -> Backlog:
         """What waits to be written."""
-        return self._sink.backlog()
+        counts = self._history.counts()
+        history = HistoryBacklog(counts.waiting, counts.sent, counts.dropped)
+        return replace(self._sink.backlog(), history=history)
 
     def close(self) -> bool:
         """Write what is left and stop; returns False if that takes too long."""
