@@ -10,6 +10,7 @@ from pathlib import Path
 from machines_server.cli.doctor_of_credentials import check_authorities, check_credentials
 from machines_server.cli.doctor_of_keys import check_certificate, check_clock, check_keys
 from machines_server.cli.finding import Check
+from machines_server.cli.shared_database import check_packages
 from machines_server.core.machine import Registry
 from machines_server.core.sample import PollResult, State
 from machines_server.core.times import rfc3339
@@ -51,12 +52,9 @@ def examine(environ: Mapping[str, str]) -> list[Check]:
     checks += [Check("exposure", "warning", finding) for finding in warnings_here(settings)] or [
         Check("exposure", "ok", "nothing to warn about")
     ]
-    with closing(LatestReader(settings.telemetry_db)) as store:
-        registry = RegistryFiles(settings.dir, recall=store.last_good).current(0.0)
+    registry, of_stores = _shared_stores(settings) if settings.is_cluster else _own_stores(settings)
     checks += _files(settings.dir, registry)
-    checks += _sqlite()
-    checks += _contained("data folder", _data_folder(settings))
-    checks += _contained("poller", _poller(settings))
+    checks += of_stores
     checks += check_credentials(settings.credentials_dir)
     checks += check_authorities(settings.ca_dir, time.time())
     checks += _contained("keys of agents", check_keys(settings))
@@ -64,6 +62,28 @@ def examine(environ: Mapping[str, str]) -> list[Check]:
     access = AccessFiles(settings.credentials_dir, settings.ca_dir)
     checks += _endpoints(registry, settings.poll_timeout_s, access)
     return checks
+
+
+def _own_stores(settings: Settings) -> tuple[Registry, list[Check]]:
+    """The machine files, and what is found of a server that keeps everything in files of this host."""
+    with closing(LatestReader(settings.telemetry_db)) as store:
+        registry = RegistryFiles(settings.dir, recall=store.last_good).current(0.0)
+    checks = [*_sqlite(), *_contained("data folder", _data_folder(settings))]
+    return registry, [*checks, *_contained("poller", _poller(settings))]
+
+
+def _shared_stores(settings: Settings) -> tuple[Registry, list[Check]]:
+    """The machine files, and what is found of the stores of several servers."""
+    try:
+        check_packages()
+    except SettingsError as error:
+        return RegistryFiles(settings.dir).current(0.0), [Check("settings", "error", str(error))]
+    from machines_server.cli.doctor_of_cluster import check_same_files, examine_shared
+
+    shared = examine_shared(settings)
+    registry = RegistryFiles(settings.dir, recall=shared.recall).current(0.0)
+    of_folder = _contained("data folder", _own_folder(settings.data_dir))
+    return registry, [*check_same_files(shared.pollers, registry), *of_folder, *shared.checks]
 
 
 def _files(folder: Path, registry: Registry) -> Iterator[Check]:
@@ -86,8 +106,9 @@ def _contained(what: str, checks: Iterator[Check]) -> Iterator[Check]:
         )
 
 
-def _data_folder(settings: Settings) -> Iterator[Check]:
-    what, folder, database = "data folder", settings.data_dir, settings.telemetry_db
+def _own_folder(folder: Path) -> Iterator[Check]:
+    """Who can read the data folder, and whether it can be written; nothing if both is well."""
+    what = "data folder"
     if not folder.exists():
         yield Check(what, "warning", f"{folder} does not exist yet", "`machines-server serve` creates it")
         return
@@ -98,6 +119,13 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         yield Check(what, "error", f"{folder} cannot be written by this user", "chown or chmod it")
+
+
+def _data_folder(settings: Settings) -> Iterator[Check]:
+    what, folder, database = "data folder", settings.data_dir, settings.telemetry_db
+    yield from _own_folder(folder)
+    if not folder.exists():
+        return
     if (free := shutil.disk_usage(folder).free) < LOW_DISK_BYTES:
         yield Check(
             what,

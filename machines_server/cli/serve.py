@@ -9,7 +9,14 @@ import threading
 from machines_server.cli.command import command
 from machines_server.cli.installation import settings_for_writing
 from machines_server.cli.output import echo
-from machines_server.errors import DamagedStoreError, SettingsError, StoreError
+from machines_server.cli.shared_database import check_packages, migrate_shared
+from machines_server.errors import (
+    DamagedStoreError,
+    LockedError,
+    SettingsError,
+    StoreError,
+    UnreachableStoreError,
+)
 from machines_server.process.exposure import warnings_here
 from machines_server.process.logs import log_config
 from machines_server.process.memory import collect_rarely, use_one_arena
@@ -77,6 +84,8 @@ def _prepare(*, listens: bool) -> Settings:
     A database that cannot be written now may be writable later, and the poller tries again.
     """
     settings = settings_for_writing()
+    if settings.is_cluster:
+        check_packages()
     own_signing()  # a key that cannot be used stops the start
     if listens:
         _check_certificate(settings)
@@ -84,15 +93,22 @@ def _prepare(*, listens: bool) -> Settings:
     for warning in warnings_here(settings, listens=listens):
         log.warning("%s", warning)
     try:
-        for name in _migrate_or_replace(settings):
+        applied = migrate_shared(settings) if settings.is_cluster else _migrate_or_replace(settings)
+        for name in applied:
             log.info("applied %s", name)
     except DamagedStoreError as error:
         raise StoreError(f"{error}; {error.remedy}") from error
+    except (LockedError, UnreachableStoreError) as error:
+        _log_retry(error)
     except StoreError as error:
         if not is_temporary(error):
             raise
-        log.error("%s; retrying, and until then all machines are unknown", error)
+        _log_retry(error)
     return settings
+
+
+def _log_retry(error: StoreError) -> None:
+    log.error("%s; retrying, and until then all machines are unknown", error)
 
 
 def _migrate_or_replace(settings: Settings) -> list[str]:

@@ -50,7 +50,8 @@ def warnings_for(
         )
     if euid == 0:
         warnings.append("Running as root, which is never needed: run the server as a user of its own")
-    kind = file_system_of(os.path.realpath(settings.data_dir), mounts)
+    # Several servers keep no database in their data folders.
+    kind = None if settings.is_cluster else file_system_of(os.path.realpath(settings.data_dir), mounts)
     if kind is not None and kind.removeprefix("fuse.") in _NETWORK_KINDS:
         warnings.append(
             f"MACHINES_DATA_DIR is on a network file system ({kind}), where neither locks nor SQLite are "

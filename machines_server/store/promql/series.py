@@ -22,7 +22,7 @@ _SHORT_STEP_S, _OFFSET_S = 60, 600
 """VictoriaMetrics repeats older values in the last half minute if steps are shorter than a minute and the
 query ends there, so such queries end earlier and look ahead."""
 _MAX_KEPT_CONNECTIONS = 8
-_QUERY_HEADERS = (
+QUERY_HEADERS = (
     "Content-Type: application/x-www-form-urlencoded",
     "Accept: application/json",
     "Cache-Control: no-store",
@@ -169,7 +169,7 @@ class PromqlSeries:
         with self._lock:
             engine = self._idle.pop() if self._idle else None
         if engine is None:
-            engine = Engine(self._url, _QUERY_HEADERS, self._access, self._max_answer_bytes)
+            engine = Engine(self._url, QUERY_HEADERS, self._access, self._max_answer_bytes)
         try:
             yield engine
         finally:

@@ -23,7 +23,7 @@ SUSPECT_AFTER_S = 60.0
 """After so long of errors of the engine a later batch is tried: the first one may be what is wrong."""
 KEEP_FAULT_S = 60.0
 _MAX_ANSWER_BYTES = 2**16
-_WRITE_HEADERS = (
+WRITE_HEADERS = (
     "Content-Type: application/x-protobuf",
     "Content-Encoding: snappy",
     "X-Prometheus-Remote-Write-Version: 0.1.0",
@@ -153,7 +153,7 @@ class HistoryWriter:
         return time.monotonic() >= self._stop_at
 
     def _run(self) -> None:
-        engine = Engine(self._url, _WRITE_HEADERS, self._access, _MAX_ANSWER_BYTES, self._is_too_late)
+        engine = Engine(self._url, WRITE_HEADERS, self._access, _MAX_ANSWER_BYTES, self._is_too_late)
         try:
             while (batch := self._next()) is not None:
                 try:
