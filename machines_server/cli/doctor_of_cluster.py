@@ -143,7 +143,7 @@ def _standbys(facts: ServerFacts) -> Iterator[Check]:
         finding = f"none is connected, but leases wait for '{waits_for}' (synchronous_standby_names)"
         yield Check(what, "error", finding, "start the standby, or empty synchronous_standby_names")
     elif not facts.standbys:
-        finding = "none: when this database dies, there are no answers until it is back"
+        finding = "none: when this database dies, all machines are unknown until it is back"
         yield Check(what, "warning", finding, "run a synchronous standby, as docs/cluster.md shows")
     elif not waits_for:
         finding = f"{names}, and NONE IS SYNCHRONOUS: a failover loses leases that were granted"
