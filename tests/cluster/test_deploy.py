@@ -106,6 +106,13 @@ def test_a_primary_and_a_standby_as_shown_serve_servers_that_are_well(
         options |= {"listen_addresses": "127.0.0.1"}
         primary = stack.enter_context(Postgres(folder / "primary", None, **options))
         psql(primary, "--file", CLUSTER / "postgresql" / "roles.sql")
+        lines = (CLUSTER / "postgresql" / "pg_hba.conf").read_text().replace("hostssl", "host   ")
+        with (primary.folder / "pg_hba.conf").open("a") as file:
+            file.write(lines)
+        with psycopg.connect(primary.url()) as asking:
+            rules = asking.execute("SELECT user_name, error FROM pg_hba_file_rules").fetchall()
+        assert (["machines"], None) in rules
+        assert not [error for _, error in rules if error]
         connection = f"host=127.0.0.1 port={primary.port} user=replicator"
         words = as_user(CLUSTER / "postgresql" / "standby.sh", folder / "standby", "standby1", connection)
         environment = {**os.environ, "PG_BASEBACKUP": str(program("pg_basebackup"))}

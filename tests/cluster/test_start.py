@@ -91,6 +91,7 @@ def test_a_server_that_polls_stops_polling_when_a_newer_one_has_migrated(
         assert "9999_later.sql, which is not known here" in log
         assert "this process stops polling, and another one may poll" in log
         assert "lock was deleted" not in log
+        assert a.get("/api/infrastructure").status_code == 200
 
 
 def test_a_server_starts_without_its_database_and_works_once_it_is_there(

@@ -56,7 +56,7 @@ def pending(database: Database, known: list[Migration] | None = None) -> list[st
 
 def refuse_newer(connection: Connection, known: list[Migration]) -> None:
     """Raise MigrationError if a newer version has migrated the database since this process migrated it."""
-    ((version,),) = connection.execute("SELECT max(version) FROM schema_migrations").fetchall()
+    ((version,),) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchall()
     if version > len(known):
         _applied(connection, known)
 
