@@ -4,22 +4,29 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import requests
 from ruamel.yaml import YAML
 
+from machines_server.core.sample import HostSample
 from machines_server.settings import Settings, load_settings, variable
+from machines_server.store.promql.writer import HistoryWriter
 from tests.cluster.servers import Servers
 from tests.fakes import FakeFleet, machine_yaml, wait_until
+from tests.ports import free_port
 from tests.postgres import USER, Postgres, as_user, folder_of_postgres, program
+from tests.programs import Program
 from tests.readme import ROOT
 from tests.running import command, wait_for_status
-from tests.store.promql.engines import Engine
+from tests.store.polls import answered, sample
+from tests.store.promql.engines import Engine, victoria_metrics
 from tests.tools import tool
 
 CLUSTER = ROOT / "deploy" / "cluster"
@@ -93,6 +100,58 @@ def test_units_give_options_that_their_programs_have(name: str) -> None:
     known = set(re.findall(r"^  -([A-Za-z.]+)", done.stdout + done.stderr, re.MULTILINE))
     assert len(options) >= 4
     assert set(options) <= known
+
+
+class Buffer(Program):
+    """A vmagent with the options of its unit, for ports and a folder of this test."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        super().__init__(folder / "vmagent.log")
+        self.url = f"http://127.0.0.1:{free_port()}"
+        text = (CLUSTER / "systemd" / "vmagent.service").read_text()
+        for shown, meant in (
+            ("127.0.0.1:8429", self.url.removeprefix("http://")),
+            ("http://history1:8428", engine.url),
+            ("/var/lib/vmagent", str(folder)),
+        ):
+            assert shown in text
+            text = text.replace(shown, meant)
+        self._options = re.findall(r"^    (-\S+)", text, re.MULTILINE)
+
+    def metric(self, name: str) -> float:
+        """The sum of the series of a metric that it has about itself."""
+        text = requests.get(f"{self.url}/metrics", timeout=60).text
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    def _start(self) -> Sequence[str]:
+        return [tool("vmagent"), *self._options]
+
+    def _is_ready(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health", timeout=10).ok
+        except requests.ConnectionError:
+            return False
+
+
+def test_vmagent_keeps_samples_while_the_engine_is_away(tmp_path: Path) -> None:
+    at = int(time.time()) - 60
+    engine = victoria_metrics(tmp_path / "engine")
+    with Buffer(tmp_path, engine) as buffer:
+        writer = HistoryWriter(f"{buffer.url}/api/v1/write")
+        writer.put(sample(answered(at, HostSample(cpu_percent=1.5))), "lab")
+        assert writer.close()
+        wait_until(lambda: buffer.metric("vmagent_remotewrite_errors_total") > 0, 60)
+        writer = HistoryWriter(f"{buffer.url}/api/v1/write")
+        writer.put(sample(answered(at + 5, HostSample(cpu_percent=1.5))), "lab")
+        assert writer.close()
+        wait_until(lambda: buffer.metric("vmagent_remotewrite_pending_data_bytes") > 0, 60)
+        with engine:
+
+            def has_it() -> bool:
+                engine.flush()
+                return engine.samples("machines_up", at + 30, 60) == [(at, 1.0), (at + 5, 1.0)]
+
+            wait_until(has_it, 60)
 
 
 def test_a_primary_and_a_standby_as_shown_serve_servers_that_are_well(
