@@ -12,9 +12,9 @@ from typing import NamedTuple
 import pytest
 
 from bench.simulation import simulated
+from tests.cluster.pooler import Pooler
 from tests.cluster.servers import Servers
 from tests.fakes import wait_until
-from tests.pgbouncer import PgBouncer
 from tests.postgres import Postgres, folder_of_postgres
 from tests.running import RunningServer
 from tests.store.promql.engines import victoria_metrics
@@ -67,7 +67,7 @@ def servers(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) 
         url = postgres.new_database()
         if size.is_pooled:
             folder = stack.enter_context(folder_of_postgres())
-            url = stack.enter_context(PgBouncer(folder, postgres)).before(url)
+            url = stack.enter_context(Pooler(folder, postgres, url)).url
         made = Servers(tmp_path, url, engine, size.interval_s)
         stack.callback(made.database.close)
         fleet.declare(made.machines)

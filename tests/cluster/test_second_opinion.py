@@ -1,7 +1,7 @@
 """A poller that suddenly reaches most of its machines no more asks another one before it says so."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from itertools import count
 
@@ -10,6 +10,7 @@ import pytest
 from machines_server.core.machine import Registry
 from machines_server.core.poller_counts import Backlog
 from machines_server.core.sample import Cycle, PollResult, Sample, State
+from machines_server.core.shards import shard_of
 from machines_server.poll.second_opinion import DoubtingSink
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.opinions import PostgresOpinions
@@ -21,6 +22,8 @@ from tests.store.polls import HOST, machine
 
 INTERVAL_S = 0.5
 NAMES = ["one", "two", "three"]
+TOGETHER = [name for name in map(str, range(2000)) if shard_of(name) == 1][:3]
+"""Three of one shard."""
 _JOIN = """
 INSERT INTO poller (id, site, server, pid, since_ms, expires_at_ms, files, interval_s, timeout_s)
 VALUES (%s, 'lab', 'here', 1, 0, now_ms() + 3600000, '', 5, 2)"""
@@ -51,21 +54,21 @@ class Sink:
 class Poller:
     """One of two pollers, which reaches what it is told to reach."""
 
-    def __init__(self, database: Database, name: str) -> None:
+    def __init__(self, database: Database, name: str, machines: Sequence[str]) -> None:
         with database.transaction() as connection:
             connection.execute(_JOIN, (name,))
         self.sink, self.reached, self.faults = Sink(), set[str](), list[str | None]()
-        self.may_look = threading.Event()
+        self._machines, self.may_look = machines, threading.Event()
         self.may_look.set()
         opinions = PostgresOpinions(database, "lab", lambda: name)
         self.doubting = DoubtingSink(self.sink, opinions, INTERVAL_S, self._reaches, self.faults.append)
-        self.doubting.put(Registry(tuple(machine(name) for name in NAMES)))
+        self.doubting.put(Registry(tuple(map(machine, machines))))
         self._times = count(1.0)
 
     def cycle(self, *up: str) -> None:
         """Poll all machines, of which these answer."""
         at = next(self._times)
-        for name in NAMES:
+        for name in self._machines:
             state = State.OK if name in up else State.UNREACHABLE
             said = answer(HOST) if name in up else None
             result = PollResult(name, SIDECAR, state, at, 0.1, None if name in up else "why", said)
@@ -85,11 +88,11 @@ def database(postgres: Postgres) -> Iterator[Database]:
 
 
 @pytest.fixture
-def join(database: Database) -> Iterator[Callable[[str], Poller]]:
+def join(database: Database) -> Iterator[Callable[..., Poller]]:
     pollers: list[Poller] = []
 
-    def make(name: str) -> Poller:
-        pollers.append(Poller(database, name))
+    def make(name: str, machines: Sequence[str] = NAMES) -> Poller:
+        pollers.append(Poller(database, name, machines))
         return pollers[-1]
 
     yield make
@@ -97,7 +100,7 @@ def join(database: Database) -> Iterator[Callable[[str], Poller]]:
         poller.doubting.close()
 
 
-def test_what_others_do_not_reach_either_is_gone(join: Callable[[str], Poller]) -> None:
+def test_what_others_do_not_reach_either_is_gone(join: Callable[..., Poller]) -> None:
     asker, other = join("asker"), join("other")
     asker.cycle(*NAMES)
     asker.cycle()
@@ -111,7 +114,7 @@ def test_what_others_do_not_reach_either_is_gone(join: Callable[[str], Poller]) 
 
 
 def test_what_others_reach_is_not_written_and_is_a_fault_of_this_server(
-    join: Callable[[str], Poller],
+    join: Callable[..., Poller],
 ) -> None:
     asker, other = join("asker"), join("other")
     other.reached = {"one", "two"}
@@ -124,7 +127,7 @@ def test_what_others_reach_is_not_written_and_is_a_fault_of_this_server(
     assert asker.sink.states()[3:] == [("three", State.UNREACHABLE)]
 
 
-def test_without_others_nobody_is_asked(join: Callable[[str], Poller]) -> None:
+def test_without_others_nobody_is_asked(join: Callable[..., Poller]) -> None:
     alone = join("alone")
     alone.cycle(*NAMES)
     alone.cycle()
@@ -132,7 +135,7 @@ def test_without_others_nobody_is_asked(join: Callable[[str], Poller]) -> None:
     assert alone.faults == []
 
 
-def test_a_machine_that_answers_again_meanwhile_was_never_gone(join: Callable[[str], Poller]) -> None:
+def test_a_machine_that_answers_again_meanwhile_was_never_gone(join: Callable[..., Poller]) -> None:
     asker, other = join("asker"), join("other")
     other.may_look.clear()
     asker.cycle(*NAMES)
@@ -144,11 +147,11 @@ def test_a_machine_that_answers_again_meanwhile_was_never_gone(join: Callable[[s
     assert asker.faults == []
 
 
-def test_one_of_many_is_not_in_doubt(join: Callable[[str], Poller], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("machines_server.poll.second_opinion.shard_of", lambda _: 1)
-    asker, other = join("asker"), join("other")
-    other.reached = {"one"}
-    asker.cycle(*NAMES)
-    asker.cycle("two", "three")
-    assert ("one", State.UNREACHABLE) in asker.sink.states()
+def test_one_of_many_is_not_in_doubt(join: Callable[..., Poller]) -> None:
+    first, *others = TOGETHER
+    asker, other = join("asker", TOGETHER), join("other", TOGETHER)
+    other.reached = {first}
+    asker.cycle(*TOGETHER)
+    asker.cycle(*others)
+    assert (first, State.UNREACHABLE) in asker.sink.states()
     assert asker.faults == []
