@@ -13,6 +13,7 @@ from typing import Protocol
 import click
 
 from bench import (
+    cluster,
     cluster_history,
     dispatch,
     exposition,
@@ -50,6 +51,7 @@ BENCHES: dict[str, Bench] = {
     "dispatch": dispatch.bench,
     "page": page.bench,
     "history": history.bench,
+    "cluster": cluster.bench,
     "cluster-history": cluster_history.bench,
     "exposition": exposition.bench,
     "scrape": scrape.bench,

@@ -33,6 +33,11 @@ class Program:
     ) -> None:
         self._end()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def log(self) -> str:
         """What it has written."""
         return self._log.read_text()

@@ -128,8 +128,11 @@ class Listener:
 
     def _hear(self, connection: Connection, woken: socket.socket) -> None:
         """Hear until it has been silent for a while, or somebody subscribes."""
+        poll = select.poll()  # select() takes no file number over 1,023, and a poller has more
+        for line in connection.fileno(), woken.fileno():
+            poll.register(line, select.POLLIN)
         while True:
-            readable, _, _ = select.select([connection.fileno(), woken.fileno()], [], [], HEARTBEAT_S)
+            readable = [line for line, _ in poll.poll(HEARTBEAT_S * 1000)]
             if woken.fileno() in readable:
                 woken.recv(64)
                 return

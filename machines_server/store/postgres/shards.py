@@ -21,7 +21,7 @@ from machines_server.store.postgres.database import Connection, Database, wait_f
 from machines_server.store.postgres.migrate import known_migrations, migrate, refuse_newer
 from machines_server.store.values import Leader
 
-HOLD_LOCKS_BRIEFLY = "SET LOCAL idle_in_transaction_session_timeout = '500ms'"
+HOLD_LOCKS_BRIEFLY = "SET LOCAL idle_in_transaction_session_timeout = '2s'"
 """The database ends the transaction of a poller that is frozen while it holds locks."""
 _MIN_LOOK_S, _MAX_LOOK_S = 0.05, 1.0
 _FORGET_AFTER_MS = 3_600_000

@@ -1,0 +1,208 @@
+"""Several servers: what PostgreSQL works for a polled row, and how soon another server sees a sample."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+from bench.simulation import simulated
+from bench.table import Line, limited, note
+from machines_server.core.machine import Endpoint, Registry
+from machines_server.core.sample import Cycle, GpuSample, HostSample, PollResult, RuntimeState, Sample, State
+from machines_server.core.shards import SHARDS
+from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.latest_rows import LatestRow, LatestRows
+from machines_server.store.postgres.listener import Listener
+from machines_server.store.postgres.poll_writer import PollerId
+from machines_server.store.postgres.present import PostgresPresent
+from machines_server.store.postgres.sink import PostgresSink
+from tests.cluster.servers import Servers
+from tests.postgres import Postgres, folder_of_postgres
+from tests.store.polls import machine
+from tests.store.promql.engines import victoria_metrics
+
+HOSTS, ROUNDS, SEEN = 10_000, 6, 20
+ROWS, PARTS = 100_000, 8
+SITE = "bench"
+US_A_ROW, SEEN_S, ROUND_S = 8.0, 0.5, 0.6
+POLLERS, WATCHED_S = 3, 60.0
+_SIDECAR = Endpoint("sidecar", "127.0.0.1", 3039, reports_host=True)
+_GPUS = tuple(
+    GpuSample(n, f"GPU-{n}", "card", "dedicated", 24 << 30, 8 << 30, 16 << 30, 5, 50, 90) for n in (0, 1)
+)
+
+
+def bench(folder: Path, *, quick: bool) -> list[Line]:
+    """Write polls as a poller does, read them as a server does, and poll with three pollers."""
+    hosts, rows = (1000, 10_000) if quick else (HOSTS, ROWS)
+    with folder_of_postgres() as data, Postgres(data / "data", fsync="on") as postgres:
+        lines = [*_of_polls(postgres, hosts), _of_rows(postgres, rows)]
+        lines += _of_pollers(folder, postgres, 500 if quick else HOSTS, 10.0 if quick else WATCHED_S)
+    return lines
+
+
+@contextmanager
+def _poller(url: str) -> Iterator[tuple[PostgresSink, dict[int, int]]]:
+    """A sink of a poller that holds all shards."""
+    with closing(Database(url)) as database:
+        with database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO shard (site, number, owner, epoch, expires_at_ms)"
+                " SELECT %s, generate_series(0, %s), 'me', 1, now_ms() + 3600000",
+                (SITE, SHARDS - 1),
+            )
+            connection.execute(
+                "INSERT INTO poller"
+                " (id, site, server, pid, since_ms, expires_at_ms, files, interval_s, timeout_s)"
+                " VALUES ('me', %s, 'here', 1, 0, now_ms() + 3600000, '', 5, 2)",
+                (SITE,),
+            )
+        faults: list[str | None] = []
+        sink = PostgresSink(database, PollerId("me", SITE, "here"), max_gap_s=12, on_fault=faults.append)
+        try:
+            yield sink, dict.fromkeys(range(SHARDS), 1)
+        finally:
+            sink.close(60)
+        if any(faults):
+            raise RuntimeError(str(faults))
+
+
+def _of_polls(postgres: Postgres, hosts: int) -> list[Line]:
+    """CPU of the server for a polled row, and how soon another process sees a sample."""
+    note(f"{hosts:,} hosts written {ROUNDS} times")
+    url = postgres.new_database()
+    names = [f"host{number}" for number in range(hosts)]
+    with _poller(url) as (sink, shards), closing(Database(url)) as database:
+        sink.put(Registry(tuple(map(machine, names)), loaded_at=time.time(), shards=shards))
+        _cycle(sink, names)  # the first writes machines and events, too
+        _wait(sink)
+        before = _cpu_s(postgres)
+        for _ in range(ROUNDS):
+            _cycle(sink, names)
+            _wait(sink)
+        us = (_cpu_s(postgres) - before) / ROUNDS / hosts * 1e6
+        listener = Listener(database)
+        present = PostgresPresent(database, listener, SITE, "there", 5.0)
+        present.snapshot()
+        while not listener.is_listening():
+            time.sleep(0.01)
+        present.snapshot()
+        delays = []
+        for number in range(SEEN):
+            time.sleep(0.3)
+            name = names[number]
+            at = time.time()
+            sink.put(_result(name, at))
+            began, key = time.monotonic(), name.casefold()
+            while abs(present.snapshot().latest[key]["sidecar"].polled_at - at) > 0.01:
+                present.version()
+                time.sleep(0.002)
+            delays.append(time.monotonic() - began)
+        listener.close()
+    return [
+        limited(f"PostgreSQL: CPU a polled row, {hosts:,} hosts", us, "us", US_A_ROW),
+        limited(
+            "a sample seen on another server", max(delays), "s", SEEN_S, f"median {median(delays):.2f} s"
+        ),
+    ]
+
+
+def _of_rows(postgres: Postgres, rows: int) -> Line:
+    """How long it takes to replace many rows of the present."""
+    note(f"{rows:,} rows in {PARTS} batches")
+    host = '{"cpu_percent": 12.5, "gpu": []}' + " " * 800
+    with closing(Database(postgres.new_database())) as database, database.connect() as connection:
+        took, latest = [], LatestRows(connection)
+        for revision in range(1, ROUNDS + 2):
+            began = time.monotonic()
+            for part in range(PARTS):
+                connection.execute("BEGIN")
+                latest.begin()
+                for number in range(part, rows, PARTS):
+                    latest.add(_row(number, revision, host))
+                latest.write()
+                connection.execute("COMMIT")
+            took.append(time.monotonic() - began)
+    seconds = median(took[1:]) * ROWS / rows
+    return limited(f"{ROWS:,} rows replaced in a round", seconds, "s", ROUND_S)
+
+
+def _row(number: int, revision: int, host: str) -> LatestRow:
+    return LatestRow(
+        shard_id=number % SHARDS,
+        machine_id=number,
+        endpoint="sidecar",
+        url="http://127.0.0.1:3039",
+        state="ok",
+        reason=None,
+        hint=None,
+        polled_at_ms=revision,
+        answered_at_ms=revision,
+        clock_ahead_s=0.0,
+        up_since_ms=None,
+        revision=revision,
+        models=None,
+        host=host,
+    )
+
+
+def _of_pollers(folder: Path, postgres: Postgres, hosts: int, lasts_s: float) -> list[Line]:
+    """Three pollers share the hosts of one site; nothing is polled late."""
+    note(f"{POLLERS} pollers, {hosts:,} hosts, {lasts_s:g} s")
+    with ExitStack() as stack:
+        engine = stack.enter_context(victoria_metrics(folder / "engine"))
+        fleet = stack.enter_context(simulated(hosts))
+        servers = Servers(folder, postgres.new_database(), engine, 5.0)
+        stack.callback(servers.database.close)
+        fleet.declare(servers.machines)
+        for number in range(POLLERS):
+            stack.enter_context(servers.server(f"poller{number}", command="poll"))
+        _wait_for(lambda: servers.are_divided(POLLERS), 300)
+        _wait_for(lambda: servers.rows("SELECT count(*) FROM latest") == [(2 * hosts,)], 300)
+        time.sleep(10)
+        until, oldest_s = time.monotonic() + lasts_s, 0.0
+        while time.monotonic() < until:
+            ((oldest_ms,),) = servers.rows("SELECT max(now_ms() - polled_at_ms) FROM latest")
+            oldest_s = max(oldest_s, oldest_ms / 1000)
+            time.sleep(0.2)
+    what = f"{POLLERS} pollers, {hosts:,} hosts each 5 s: oldest poll"
+    return [limited(what, oldest_s, "s", 10.0, " (10: a cycle was missed)")]
+
+
+def _cycle(sink: PostgresSink, names: Sequence[str]) -> None:
+    at = time.time()
+    for name in names:
+        result = _result(name, time.time())
+        sink.put(result)
+        sink.put(Sample(name, {"sidecar": result}))
+    sink.put(Cycle(at, time.time(), 5, 2))
+
+
+def _result(name: str, at: float) -> PollResult:
+    host = HostSample(
+        12.5, 1.0, 1.0, 1.0, 8 << 30, 64 << 30, 56 << 30, 1 << 40, 2 << 40, 1 << 40, at % 1e6, _GPUS
+    )
+    return PollResult(name, _SIDECAR, State.OK, at, 0.01, answer=RuntimeState(host=host))
+
+
+def _wait(sink: PostgresSink) -> None:
+    _wait_for(lambda: sink.backlog().waiting == 0, 120)
+
+
+def _wait_for(condition: Callable[[], bool], within_s: float) -> None:
+    until = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(f"not within {within_s:g} s")
+        time.sleep(0.02)
+
+
+def _cpu_s(postgres: Postgres) -> float:
+    """CPU seconds of the server and all its processes, also of those that have ended."""
+    main = psutil.Process(postgres.pid)
+    times = [main.cpu_times(), *(child.cpu_times() for child in main.children(recursive=True))]
+    ended = times[0].children_user + times[0].children_system
+    return sum(one.user + one.system for one in times) + ended
