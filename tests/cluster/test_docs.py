@@ -24,7 +24,7 @@ PAGE = page("cluster.md")
 
 def example(postgres: Postgres, ports: dict[str, int]) -> str:
     """The commands of the page, for a database and ports of this test."""
-    (text,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    text = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[0]
     for shown, port in ports.items():
         assert shown in text
         text = text.replace(shown, str(port))
