@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from machines_server.store.postgres.migrate import known_migrations
 from tests.bodies import http
 from tests.cluster.servers import Servers
 from tests.fakes import FakeFleet, machine_yaml, wait_until
@@ -94,16 +95,18 @@ def test_no_poller_and_shards_of_a_dead_one_are_told(servers: Servers) -> None:
 
 
 def test_a_schema_that_is_older_or_newer_is_told(servers: Servers) -> None:
-    servers.rows("DELETE FROM schema_migrations WHERE version = 4 RETURNING 1")
+    last = known_migrations()[-1]
+    servers.rows("DELETE FROM schema_migrations WHERE version = %s RETURNING 1", last.version)
     found = examined(servers, 0)["database"][1]
     assert (found["finding"], found["hint"]) == (
-        "it lacks 0004_requests.sql",
+        f"it lacks {last.name}",
         "`machines-server migrate`, or start a server",
     )
-    servers.rows("INSERT INTO schema_migrations VALUES (4, '0004_later.sql', '') RETURNING 1")
+    later = last.version, "later.sql", ""
+    servers.rows("INSERT INTO schema_migrations VALUES (%s, %s, %s) RETURNING 1", *later)
     found = examined(servers, 1)["database"][1]
     assert found["verdict"] == "error"
-    assert "another 0004_later.sql than the one installed" in (found["finding"] or "")
+    assert "another later.sql than the one installed" in (found["finding"] or "")
 
 
 def test_what_is_away_is_told_and_nothing_waits_for_ever(servers: Servers, fakes: FakeFleet) -> None:
