@@ -1,7 +1,7 @@
 """Messages of Prometheus' remote write, version 1, as protocol buffers.
 
-A WriteRequest is a sequence of TimeSeries, so messages are joined by joining their bytes. Every series has
-one sample. See https://prometheus.io/docs/specs/prw/remote_write_spec/.
+A WriteRequest is a sequence of TimeSeries, so messages are joined by joining their bytes. What a poller sends
+has one sample in each series. See https://prometheus.io/docs/specs/prw/remote_write_spec/.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,6 +55,36 @@ def _samples(number: int) -> tuple[Callable[..., bytes], Callable[[bytes], tuple
     """What writes so many values with stamps, and what cuts them apart."""
     sizes = Struct("<" + f"d{_STAMP_BYTES}s" * number), Struct(f"{8 + _STAMP_BYTES}s" * number)
     return sizes[0].pack, sizes[1].unpack
+
+
+class Stamps:
+    """Moments at which samples are, in order, each from FIRST_STAMP_MS until END_OF_STAMPS_MS."""
+
+    def __init__(self, at_ms: Iterable[int]) -> None:
+        self._stamps = [_stamp(one) for one in at_ms]
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def each(self, values: Iterable[float | None]) -> tuple[bytes, int]:
+        """The samples of a series, and how many they are: a value for each moment, None for no sample."""
+        samples = [
+            _SAMPLE_HEAD + pack("<d", value) + stamp
+            for value, stamp in zip(values, self._stamps, strict=True)
+            if value is not None
+        ]
+        return b"".join(samples), len(samples)
+
+    def run(self, value: float, start: int, end: int) -> bytes:
+        """Samples that all have one value, at the moments from the number `start` to before `end`."""
+        head = _SAMPLE_HEAD + pack("<d", value)
+        return head + head.join(self._stamps[start:end]) if end > start else b""
+
+
+def series_with(labels: bytes, samples: bytes) -> bytes:
+    """A message of one series with any number of samples, oldest first."""
+    content = labels + samples
+    return _SERIES + _varint(len(content)) + content
 
 
 def ends(labels: Iterable[bytes], at_ms: int) -> bytes:

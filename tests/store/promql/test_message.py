@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machines_server.store.promql.message import Rows, compressed, ends, label, series_of
+from machines_server.store.promql.message import Rows, Stamps, compressed, ends, label, series_of, series_with
 from machines_server.store.promql.names import END_OF_STAMPS_MS, FIRST_STAMP_MS
 from tests.store.promql.messages import STALE, read, write_request
 
@@ -36,6 +36,32 @@ def test_a_message_has_the_bytes_of_the_reference(
     assert write_request().FromString(buffer) == expected
     if all(struct.pack("<d", value) != bytes(8) for _, value in series):
         assert buffer == expected.SerializeToString(deterministic=True)
+
+
+@given(LABELS, st.lists(st.tuples(st.none() | st.floats(allow_nan=False), STAMPS), max_size=50))
+def test_a_series_may_have_many_samples(
+    labels: dict[str, str], samples: list[tuple[float | None, int]]
+) -> None:
+    expected = write_request()()
+    one = expected.timeseries.add()
+    for name in sorted(labels):
+        one.labels.add(name=name, value=labels[name])
+    for value, at_ms in samples:
+        if value is not None:
+            one.samples.add(value=value, timestamp=at_ms)
+    stamps = Stamps(at_ms for _, at_ms in samples)
+    each, number = stamps.each(value for value, _ in samples)
+    assert write_request().FromString(series_with(encoded(labels), each)) == expected
+    assert number == len(one.samples)
+
+
+@given(st.floats(allow_nan=False), st.lists(STAMPS, max_size=20), st.integers(0, 20), st.integers(0, 20))
+def test_a_run_is_the_same_as_each_of_its_samples(
+    value: float, at_ms: list[int], start: int, end: int
+) -> None:
+    start, end = min(start, len(at_ms)), min(end, len(at_ms))
+    some = at_ms[start:end]
+    assert Stamps(at_ms).run(value, start, end) == Stamps(some).each([value] * len(some))[0]
 
 
 @given(SERIES, STAMPS)
