@@ -18,6 +18,7 @@ from machines_server.process.logs import log_config, log_uncaught
 _MODULES = {
     "backup": "database",
     "completion": "completion",
+    "copy": "copying",
     "doctor": "checks",
     "events": "events",
     "history": "history",
