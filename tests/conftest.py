@@ -28,6 +28,11 @@ PAGES, SECOND_HALF = "tests/page/", "tests/page/test_fleet.py"
 
 LONGEST = (
     PAGES,
+    "tests/cluster/test_copy.py",
+    "tests/cluster/",
+    "tests/store/contract/",
+    "tests/store/postgres/",
+    "tests/store/promql/",
     "tests/cli/test_terminals.py",
     "tests/test_end_to_end.py",
     "tests/client/test_client.py",

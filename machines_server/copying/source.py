@@ -17,7 +17,7 @@ from machines_server.store.sqlite.migrate import pending
 
 SLICE_S = 600
 """How much of the past is copied at a time, for all machines; an hour of what is kept by the hour."""
-_CACHE_KIB, _HOUR_S = 16_384, TIER_STEPS_S[HOUR]
+_CACHE_KIB, _HOUR_TIER_S = 16_384, TIER_STEPS_S[HOUR]
 _FIRST_MIGRATION = "SELECT applied_at FROM schema_migrations ORDER BY version LIMIT 1"
 _FIRST_MACHINE = "SELECT lower(name), added_at_ms FROM machine ORDER BY id LIMIT 1"
 
@@ -92,7 +92,7 @@ class Source:
             if first_ms is None:
                 at_ms = tier_end_ms
                 continue
-            length_ms = 1000 * (_HOUR_S if tier == HOUR else SLICE_S)
+            length_ms = 1000 * (_HOUR_TIER_S if tier == HOUR else SLICE_S)
             end_ms = min(first_ms // length_ms * length_ms + length_ms, to_ms)
             yield Slice(tier, max(at_ms, first_ms // length_ms * length_ms), end_ms)
             at_ms = end_ms
@@ -117,7 +117,7 @@ class Source:
         A version that did not make them has left hours only.
         """
         ((first,),) = self.rows("SELECT min(at_s) FROM sample_10m")
-        return before_s if first is None else int(first) // _HOUR_S * _HOUR_S
+        return before_s if first is None else int(first) // _HOUR_TIER_S * _HOUR_TIER_S
 
     def raw_from_ms(self) -> int:
         """From when on each sample is there."""
