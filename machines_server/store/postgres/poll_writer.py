@@ -191,6 +191,7 @@ class PollWriter:
             if isinstance(item, Cycle):
                 wanted |= self._held.keys()
             elif isinstance(item, Registry):
+                wanted |= self._held.keys()  # at once, since whoever locks shards does so in one order
                 break  # what follows may be of other shards
             else:
                 wanted.add(shard_of(item.machine))
