@@ -18,7 +18,7 @@ export PIP_REQUIRE_HASHES := 0
 # Compiling every module again in each of the processes of a test run would take a third of its time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run run-server run-sidecar test test-tools test-slow fuzz check javascript bench bench-quick screenshots vendor lock audit clean
+.PHONY: run run-server run-sidecar test test-tools test-cluster test-slow fuzz check javascript bench bench-quick screenshots vendor lock audit clean
 
 run: $(VENV)/.ready  ## Run this machine's sidecar and server in the foreground; Ctrl-C ends both
 	@BIN=$(BIN) exec sh tools/run.sh
@@ -37,6 +37,10 @@ test-tools:  ## Install the programs that the tests need (Debian, Ubuntu)
 
 tools-in-ci: FORCE
 	-@if [ "$$CI" = true ] && [ "$$(id -u)" -eq 0 ]; then sh tools/test_tools.sh; fi
+
+test-cluster: $(VENV)/.ready-dev  ## Run the tests of the API over PostgreSQL and VictoriaMetrics, as several servers have them
+	$(BIN)/python -W error -m pytest --cluster -n 4 -k 'not database' \
+		tests/test_end_to_end.py tests/test_routing.py tests/test_leases.py $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.ready-dev  ## Run the tests that take minutes: unreachable hosts, faults of the server, a soak
 	$(BIN)/python -W error -m pytest -m slow $(PYTEST_ARGS)
