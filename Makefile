@@ -29,8 +29,8 @@ run-server: $(VENV)/.ready  ## Run the server alone
 run-sidecar: .venv-sidecar/.ready$(if $(filter-out off,$(SIDECAR_AUTH_MODE)),-auth)  ## Run the sidecar alone, with only the few packages that it needs
 	@exec $(SIDECAR_BIN)/python -m sidecar
 
-test: tools-in-ci $(VENV)/.ready-dev  ## Run the tests in six processes, or some in one: PYTEST_ARGS='-n 0 -k name'
-	$(BIN)/python -W error -m pytest -n 6 --dist loadscope $(PYTEST_ARGS)
+test: tools-in-ci $(VENV)/.ready-dev  ## Run the tests in five processes, or some in one: PYTEST_ARGS='-n 0 -k name'
+	$(BIN)/python -W error -m pytest -n 5 --dist loadscope $(PYTEST_ARGS)
 
 test-tools:  ## Install the programs that the tests need (Debian, Ubuntu)
 	@sh tools/test_tools.sh

@@ -20,10 +20,12 @@ _RAISE_SHARDS = """
 WITH held AS (SELECT id FROM shard WHERE site = %s ORDER BY id FOR UPDATE)
 UPDATE shard SET rare_revision = rare_revision + 1 FROM held WHERE shard.id = held.id"""
 _COPY_MACHINE = """
-INSERT INTO machine (shard_id, site, key, name, file, declared, added_at_ms, removed_at_ms)
-SELECT id, site, %(key)s, %(name)s, %(file)s, %(declared)s, %(added_ms)s, %(removed_ms)s
+INSERT INTO machine (shard_id, site, key, name, names, file, declared, added_at_ms, removed_at_ms)
+SELECT id, site, %(key)s, %(name)s, ARRAY[%(name)s], %(file)s, %(declared)s, %(added_ms)s, %(removed_ms)s
 FROM shard WHERE site = %(site)s AND number = %(number)s
-ON CONFLICT (site, key) DO UPDATE SET added_at_ms = least(machine.added_at_ms, excluded.added_at_ms)
+ON CONFLICT (site, key) DO UPDATE SET added_at_ms = least(machine.added_at_ms, excluded.added_at_ms),
+    names = CASE WHEN excluded.name = ANY(machine.names) THEN machine.names
+        ELSE machine.names || excluded.name END
 RETURNING id, name, xmax = 0"""
 """Whether it is new stands last: no other transaction has ever written a new row."""
 _COPY_GPU = """

@@ -214,8 +214,9 @@ def test_a_later_copy_of_a_running_server_adds_what_is_new(
 def test_what_the_cluster_knows_of_a_machine_stays(of_victoria: Cluster, source: Path) -> None:
     of_victoria.rows("INSERT INTO shard (site, number) SELECT 'lab', generate_series(0, 255) RETURNING 1")
     of_victoria.rows(
-        "INSERT INTO machine (shard_id, site, key, name, file, declared, added_at_ms)"
-        " SELECT id, 'lab', 'gone-2', 'Gone-2', 'new.yaml', '{}', 9000000000000 FROM shard LIMIT 1"
+        "INSERT INTO machine (shard_id, site, key, name, names, file, declared, added_at_ms)"
+        " SELECT id, 'lab', 'gone-2', 'Gone-2', ARRAY['Gone-2'], 'new.yaml', '{}', 9000000000000"
+        " FROM shard LIMIT 1"
         " RETURNING 1"
     )
     of_victoria.copy(source)
