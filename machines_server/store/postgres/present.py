@@ -25,7 +25,9 @@ from machines_server.store.sql.host_services import by_machine
 from machines_server.store.values import Leader
 
 MIN_LOOK_INTERVAL_S, MAX_LOOK_INTERVAL_S = 0.1, 5.0
-"""The pause between two looks, after an announcement and without one."""
+"""The most pause between two looks, after an announcement and without one."""
+LOOKING_SHARE = 0.3
+"""How much of the time may be spent looking while announcements come one after the other."""
 RETRY_S = 1.0
 """How long a failure is repeated before the database is asked again."""
 _EVERY_REVISION = "SELECT id, revision, rare_revision FROM shard WHERE site = %s"
@@ -68,7 +70,7 @@ class PostgresPresent:
         self._pollers: list[SeenPoller] = []
         self._own_services: Mapping[str, PolledService] = {}
         self._looked_at = self._failed_at = float("-inf")
-        self._fault = ""
+        self._fault, self._look_took_s = "", 0.0
         self._announced = self._read = 0
         """How many announcements have come, and how many of them the latest look has seen."""
         self._generation = 0
@@ -159,17 +161,17 @@ class PostgresPresent:
 
     def _is_due(self) -> bool:
         looked_s = time.monotonic() - self._looked_at
-        is_new = self._read != self._announced
-        return looked_s >= (
-            min(MIN_LOOK_INTERVAL_S, self._look_interval_s) if is_new else self._look_interval_s
-        )
+        if self._read == self._announced:
+            return looked_s >= self._look_interval_s
+        pause_s = min(MIN_LOOK_INTERVAL_S, self._look_took_s / LOOKING_SHARE, self._look_interval_s)
+        return looked_s >= pause_s
 
     def _look(self) -> None:
         """Read what has changed since the latest look."""
         if not self._is_subscribed:
             self._is_subscribed = True
             self._listener.subscribe(POLLS_CHANNEL, self._note, self._note_all)
-        announced, self._is_reading = self._announced, False
+        announced, self._is_reading, began = self._announced, False, time.monotonic()
         try:
             with self._database.transaction() as connection, store_errors():
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -183,6 +185,7 @@ class PostgresPresent:
                 self._failed_at = time.monotonic()
             raise
         self._looked_at, self._read, self._fault = time.monotonic(), announced, ""
+        self._look_took_s = self._looked_at - began
         self._failed_at = float("-inf")
 
     def _read_changes(self, connection: Connection) -> None:
