@@ -196,8 +196,9 @@ def wait_for_no_standby(connection: Connection) -> None:
 
 def _has_ended(connection: Connection) -> bool:
     """Whether the server, or something between, has ended a connection that nobody used; asks nothing."""
-    readable, _, _ = select.select([connection.fileno()], [], [], 0)
-    if readable:
+    poll = select.poll()  # select() takes no file number over 1,023, and a poller has more
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
         with suppress(psycopg.OperationalError):
             connection.pgconn.consume_input()
     return connection.pgconn.status != pq.ConnStatus.OK

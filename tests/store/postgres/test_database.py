@@ -1,17 +1,21 @@
 """Connections to PostgreSQL: their deadlines, their errors, and what replaces those that break."""
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from machines_server.errors import LockedError, MigrationError, StoreError, UnreachableStoreError
+from machines_server.poll.schedule import allow_many_sockets
 from machines_server.store.migration_files import Migration
 from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.listener import Listener
 from machines_server.store.postgres.migrate import known_migrations, migrate, pending
+from tests.fakes import wait_until
 from tests.ports import free_port
 from tests.postgres import Postgres
 
@@ -61,6 +65,21 @@ def test_connections_that_were_cut_while_nobody_used_them_are_replaced(
     for _ in range(3):
         with database.transaction() as connection:
             connection.execute("SELECT 1")
+
+
+def test_any_number_of_files_may_be_open(postgres: Postgres) -> None:
+    allow_many_sockets()
+    with ExitStack() as stack:
+        for _ in range(1100):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        database = stack.enter_context(closing(Database(postgres.new_database())))
+        heard: list[str] = []
+        listener = stack.enter_context(closing(Listener(database)))
+        listener.subscribe("one", heard.append, lambda: heard.append("listening"))
+        wait_until(lambda: heard == ["listening"])
+        for _ in range(2):
+            assert database.run("SELECT pg_notify('one', 'said')", {})
+        wait_until(lambda: heard == ["listening", "said", "said"])
 
 
 def test_a_server_that_is_away_is_an_error_and_so_is_a_bad_statement(database: Database) -> None:
