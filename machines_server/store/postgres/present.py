@@ -26,6 +26,9 @@ from machines_server.store.values import Leader
 
 MIN_LOOK_INTERVAL_S, MAX_LOOK_INTERVAL_S = 0.1, 5.0
 """The most pause between two looks, after an announcement and without one."""
+DEAF_SHARE = 0.1
+"""The pause without announcements, as behind a pooler, is that share of a poll interval: a host whose poller
+has died is polled again shortly before what is known of it is too old."""
 LOOKING_SHARE = 0.3
 """How much of the time may be spent looking while announcements come one after the other."""
 RETRY_S = 1.0
@@ -162,7 +165,7 @@ class PostgresPresent:
     def _is_due(self) -> bool:
         looked_s = time.monotonic() - self._looked_at
         if self._read == self._announced:
-            return looked_s >= self._look_interval_s
+            return looked_s >= self._look_interval_s * (1.0 if self._listener.is_listening() else DEAF_SHARE)
         pause_s = min(MIN_LOOK_INTERVAL_S, self._look_took_s / LOOKING_SHARE, self._look_interval_s)
         return looked_s >= pause_s
 
