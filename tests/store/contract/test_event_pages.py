@@ -26,7 +26,7 @@ TYPES = st.sampled_from([(), ("machine_added",), ("machine_added", "machine_remo
 
 every_store = pytest.mark.parametrize("kind", STORES, ids=lambda kind: kind.__name__)
 few_examples = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
