@@ -16,6 +16,17 @@ SHARED = "host_facts", "log_limit", "request_signing", "tls_files"
 """What both of them import."""
 
 ANYTHING = {""}
+_OF_A_DATABASE = {
+    "core",
+    "errors",
+    "failure_log",
+    "store.api",
+    "store.batches",
+    "store.lease_limits",
+    "store.migration_files",
+    "store.sql",
+    "store.values",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "errors": {"core"},
@@ -33,29 +44,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store.lease_limits": {"core", "errors", "store.values"},
     "store.migration_files": {"errors"},
     "store.batches": {"core", "errors", "failure_log", "store.values"},
-    "store.sql": {"core"},
-    "store.sqlite": {
-        "core",
-        "errors",
-        "failure_log",
-        "store.api",
-        "store.batches",
-        "store.lease_limits",
-        "store.migration_files",
-        "store.sql",
-        "store.values",
-    },
-    "store.postgres": {
-        "core",
-        "errors",
-        "failure_log",
-        "store.api",
-        "store.batches",
-        "store.lease_limits",
-        "store.migration_files",
-        "store.sql",
-        "store.values",
-    },
+    "store.sql": {"core", "store.values"},
+    "store.sqlite": _OF_A_DATABASE,
+    "store.postgres": _OF_A_DATABASE,
     "store.promql": {"core", "errors", "failure_log", "store.values"},
     "copying": {
         "core",
@@ -110,7 +101,7 @@ LIBRARIES: dict[str, set[str]] = {
     "store.lease_limits": set(),
     "store.migration_files": set(),
     "store.batches": set(),
-    "store.sql": {"orjson"},
+    "store.sql": {"msgspec", "orjson"},
     "store.promql": {"cramjam", "msgspec", "pycurl"},
     "store.sqlite": {"msgspec", "orjson"},
     "store.postgres": {"msgspec", "orjson", "psycopg", "psycopg_pool"},

@@ -7,8 +7,8 @@ import msgspec
 
 from machines_server.core.identity import Identity, identity
 from machines_server.core.past.events import Uptime
-from machines_server.core.sample import HostSample
 from machines_server.store.postgres.database import Connection
+from machines_server.store.sql.latest import decode_host
 
 _LAST_STATUSES = """
 SELECT machine.id, last.type FROM machine JOIN shard ON shard.id = shard_id
@@ -20,8 +20,6 @@ WHERE machine.site = %s AND number = ANY(%s) AND removed_at_ms IS NULL"""
 _HOSTS_OF_SHARDS = """
 SELECT machine_id, url, answered_at_ms, host FROM latest JOIN shard ON shard.id = shard_id
 WHERE site = %s AND number = ANY(%s) AND host IS NOT NULL AND answered_at_ms IS NOT NULL"""
-
-_host = msgspec.json.Decoder(HostSample).decode
 
 
 class PostgresBefore:
@@ -39,7 +37,7 @@ class PostgresBefore:
         self._uptimes, self._identities = {}, {}
         for machine, url, at_ms, text in connection.execute(_HOSTS_OF_SHARDS, (site, numbers)):
             with suppress(msgspec.MsgspecError):
-                host = _host(text)
+                host = decode_host(text)
                 self._identities[machine] = identity(url, at_ms / 1000, host)
                 if host.uptime_s is not None:
                     self._uptimes[machine] = Uptime(at_ms / 1000, host.uptime_s)

@@ -1,6 +1,5 @@
 """The rows of leases, and the statements that read and write them in their caller's transaction."""
 
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from machines_server.core.routing.leases import Lease, Warmth
 from machines_server.errors import DamagedStoreError
 from machines_server.store.lease_limits import KEEP_RELEASED_S
 from machines_server.store.postgres.database import Connection, Row
+from machines_server.store.sql.lease_values import lease_values
 from machines_server.store.values import LeaseRequest
 
 KEEP_RELEASED_MS = round(1000 * KEEP_RELEASED_S)
@@ -218,31 +218,12 @@ def insert_lease(
     connection: Connection, site: str, parts: Sequence[str], request: LeaseRequest, candidate: Candidate
 ) -> RowsRead:
     """Write a lease on a candidate and return its row; none if there is a lease with the same key."""
-    machine, load = candidate.state.machine, candidate.load
     values = {
-        "id": secrets.token_urlsafe(12),
+        **lease_values(request, candidate),
+        **_ttl(request.ttl_s),
         "site": site,
         "parts": list(parts),
-        "machine": machine.name,
-        "hostname": machine.hostname,
-        "port": machine.port,
-        "url": machine.url,
-        "credential": machine.credential,
-        "model": candidate.model,
-        "digest": candidate.digest,
-        "warmth": candidate.warmth,
         "is_warm": bool(candidate.is_warm),
-        "shares": orjson.dumps([list(share) for share in candidate.shares]).decode(),
-        "holder": request.holder,
-        "address": request.address,
-        **_ttl(request.ttl_s),
-        "load_s": load.load_s if load else None,
-        "size_bytes": load.needs_bytes if load else None,
-        "is_learned": candidate.warmth is not Warmth.COLD,
-        "is_exclusive": request.is_exclusive,
-        "key": request.key,
-        "request_digest": None if request.key is None else request.digest,
-        "agent": request.agent,
     }
     return read_rows(connection.execute(_INSERT_LEASE, values).fetchall())
 

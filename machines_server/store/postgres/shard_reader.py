@@ -10,20 +10,17 @@ import msgspec
 
 from machines_server.core.host_services import PolledService
 from machines_server.core.sample import (
-    HostSample,
     Library,
-    LoadedModel,
     ModelSize,
-    RuntimeState,
-    State,
     StoredModel,
 )
 from machines_server.core.snapshot import Latest
 from machines_server.store.postgres.database import Connection
 from machines_server.store.sql.host_services import status_named
+from machines_server.store.sql.latest import latest_of
 
 _LATEST = """
-SELECT latest.shard_id, key, endpoint, latest.revision, host, models, url, state, reason,
+SELECT latest.shard_id, key, endpoint, host, models, url, state, reason,
     polled_at_ms - %(shift)s, answered_at_ms - %(shift)s, clock_ahead_s, up_since_ms - %(shift)s, hint
 FROM unnest(%(ids)s::int[], %(revisions)s::bigint[]) AS known (id, revision)
 JOIN latest ON latest.shard_id = known.id AND latest.revision > known.revision
@@ -46,10 +43,7 @@ SELECT shard_id, key, host_service.name, url, status, reason,
 FROM host_service JOIN machine ON machine.id = machine_id WHERE shard_id = ANY(%(ids)s)"""
 _KEYS_OF_SHARDS = "SELECT shard_id, key FROM machine WHERE removed_at_ms IS NULL AND shard_id = ANY(%(ids)s)"
 
-_host = msgspec.json.Decoder(HostSample).decode
-_models = msgspec.json.Decoder(tuple[LoadedModel, ...]).decode
 _stored_models = msgspec.json.Decoder(tuple[StoredModel, ...]).decode
-_STATES = {str(state): state for state in State}
 
 
 @dataclass(slots=True)
@@ -77,9 +71,9 @@ def read_latest(connection: Connection, shards: Iterable[Shard], shift_ms: int) 
         "revisions": [shard.revision for shard in by_id.values()],
         "shift": shift_ms,
     }
-    for shard_id, key, endpoint, _, host, models, *poll in connection.execute(_LATEST, values):
+    for shard_id, key, endpoint, *row in connection.execute(_LATEST, values):
         latest = by_id[shard_id].latest
-        latest[key] = {**latest.get(key, {}), endpoint: _typed(_answer(host, models), *poll)}
+        latest[key] = {**latest.get(key, {}), endpoint: latest_of(*row)}
 
 
 def read_rare(connection: Connection, shards: Iterable[Shard], shift_ms: int) -> None:
@@ -129,27 +123,3 @@ def _libraries(rows: Iterable[Any], before: Mapping[str, Library]) -> dict[str, 
         is_same = known == library and known is not None and known.has_listed == has_listed
         libraries[key] = known if is_same and known is not None else library
     return libraries
-
-
-def _answer(host: str | None, models: str | None) -> RuntimeState | None:
-    if host is None and models is None:
-        return None
-    return RuntimeState(None if host is None else _host(host), None if models is None else _models(models))
-
-
-def _typed(
-    answer: RuntimeState | None,
-    url: str,
-    state: str,
-    reason: str | None,
-    polled_at_ms: int,
-    answered_at_ms: int | None,
-    clock_ahead_s: float | None,
-    up_since_ms: int | None,
-    hint: str | None,
-) -> Latest:
-    answered_at = None if answered_at_ms is None else answered_at_ms / 1000
-    up_since = None if up_since_ms is None else up_since_ms / 1000
-    return Latest(
-        url, _STATES[state], reason, polled_at_ms / 1000, answered_at, answer, clock_ahead_s, up_since, hint
-    )

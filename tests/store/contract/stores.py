@@ -139,7 +139,7 @@ class PostgresStores:
         listener, background = self._open(Listener(database)), self._open(Background(database))
         return PostgresLeases(database, self.site, listener, background)
 
-    def election(self, folder: Path | None = None) -> LeaderElection:  # noqa: ARG002
+    def election(self, folder: Path | None = None) -> LeaderElection:  # noqa: ARG002  the protocol names it
         pytest.skip("pollers of several servers divide the machines instead")
 
     def requests(self) -> SharedRequests:

@@ -4,7 +4,6 @@ The end of a lease is stored twice: by the wall clock, and by the clock of this 
 latter applies until the host is restarted.
 """
 
-import secrets
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from machines_server.store.lease_limits import (
     too_many_in_all,
     too_many_of_holder,
 )
+from machines_server.store.sql.lease_values import lease_values
 from machines_server.store.values import LeaseRequest
 
 _LEFT_MS = "iif(boot = :boot, ends_boot_ms - :boot_ms, ends_at_ms - :now_ms)"
@@ -108,31 +108,9 @@ def refuse_too_many(connection: sqlite3.Connection, request: LeaseRequest) -> No
 
 def insert_lease(connection: sqlite3.Connection, request: LeaseRequest, candidate: Candidate) -> Lease:
     """Write a lease on a candidate and return it."""
-    machine, lease, load = candidate.state.machine, secrets.token_urlsafe(12), candidate.load
-    shares = orjson.dumps([list(share) for share in candidate.shares]).decode()
-    values = {
-        "id": lease,
-        "machine": machine.name,
-        "hostname": machine.hostname,
-        "port": machine.port,
-        "url": machine.url,
-        "credential": machine.credential,
-        "model": candidate.model,
-        "digest": candidate.digest,
-        "warmth": candidate.warmth,
-        "shares": shares,
-        "holder": request.holder,
-        "address": request.address,
-        "load_s": load.load_s if load else None,
-        "size_bytes": load.needs_bytes if load else None,
-        "is_learned": candidate.warmth is not Warmth.COLD,
-        "is_exclusive": request.is_exclusive,
-        "key": request.key,
-        "agent": request.agent,
-        "request_digest": None if request.key is None else request.digest,
-    }
+    values = lease_values(request, candidate)
     connection.execute(_INSERT, {**_now(), **_ttl(request.ttl_s), **values})
-    return lease_by_id(connection, lease)
+    return lease_by_id(connection, values["id"])
 
 
 def renew_lease(connection: sqlite3.Connection, lease: str, ttl_s: float) -> Lease:

@@ -8,8 +8,9 @@ import msgspec
 
 from machines_server.core.identity import Identity, identity
 from machines_server.core.past.events import Uptime
-from machines_server.core.sample import THOUSANDTHS, HostSample
+from machines_server.core.sample import THOUSANDTHS
 from machines_server.core.status import Status
+from machines_server.store.sql.latest import decode_host
 
 _HOSTS = """
 SELECT machine_id, url, answered_at_ms / 1000.0, host FROM latest WHERE host IS NOT NULL"""
@@ -19,8 +20,6 @@ ORDER BY at_ms DESC, id DESC LIMIT 1"""
 _LAST_UPTIME = """
 SELECT at_ms, uptime_s FROM sample WHERE machine_id = ? AND uptime_s IS NOT NULL
 ORDER BY at_ms DESC LIMIT 1"""
-
-_host = msgspec.json.Decoder(HostSample).decode
 
 
 class SqliteBefore:
@@ -33,7 +32,7 @@ class SqliteBefore:
         """The identity of each host that was ever reported; damaged rows are skipped."""
         for machine, url, at, text in self._connection.execute(_HOSTS):
             with suppress(msgspec.MsgspecError, TypeError):
-                yield machine, identity(str(url), float(at), _host(text))
+                yield machine, identity(str(url), float(at), decode_host(text))
 
     def status(self, machine: int) -> str | None:
         """The type of the latest event that tells a status."""

@@ -14,17 +14,14 @@ import msgspec
 from machines_server.core.host_services import PolledService
 from machines_server.core.sample import (
     Cycle,
-    HostSample,
     Library,
-    LoadedModel,
     ModelSize,
-    RuntimeState,
-    State,
     StoredModel,
 )
 from machines_server.core.snapshot import Latest, Snapshot
 from machines_server.core.times import checked_time
 from machines_server.store.sql.host_services import by_machine
+from machines_server.store.sql.latest import latest_of
 from machines_server.store.sqlite.connection import BUSY_TIMEOUT_MS, inode, may_stay_open, open_reader
 from machines_server.store.sqlite.failures import decoding, store_errors
 from machines_server.store.sqlite.telemetry.host_services import read_services
@@ -56,14 +53,11 @@ _CHANGE_MARKS = (_LATEST_MARK, _CYCLE, _LIBRARIES_MARK, _MODEL_SIZES_MARK, _HELD
 
 T = TypeVar("T")
 
-_host = msgspec.json.Decoder(HostSample).decode
-_models = msgspec.json.Decoder(tuple[LoadedModel, ...]).decode
 _stored_models = msgspec.json.Decoder(tuple[StoredModel, ...]).decode
 _library = partial(msgspec.convert, type=tuple[str, str, float, str, int, int])
 _size = partial(msgspec.convert, type=tuple[str, str | None, int | None, int, int | None, float, str | None])
 _held_row = partial(msgspec.convert, type=tuple[str, str, float, float | None])
 """A damaged row may hold anything; `msgspec.ValidationError` is a ValueError."""
-_STATE_BY_NAME = {str(state): state for state in State}
 
 
 @dataclass(slots=True)
@@ -142,11 +136,11 @@ class LatestReader:
         (rows,) = connection.execute("SELECT count(*) FROM latest").fetchone()
         known = self._known
         for _ in range(2):
-            for name, endpoint, revision, host, models, *poll in connection.execute(
+            for name, endpoint, revision, *row in connection.execute(
                 _LATEST_SINCE, (known.revision,)
             ).fetchall():
                 key = name.casefold()
-                latest = {endpoint: _typed(_answer(host, models), *poll)}
+                latest = {endpoint: latest_of(*row)}
                 known.latest[key] = {**known.latest.get(key, {}), **latest}
                 known.revision = max(known.revision, revision)
             if sum(len(polls) for polls in known.latest.values()) == rows:
@@ -251,28 +245,3 @@ def _held(connection: sqlite3.Connection) -> tuple[_Times, _Times]:
 def _cycle(connection: sqlite3.Connection) -> Cycle | None:
     row = connection.execute(_CYCLE).fetchone()
     return Cycle(checked_time(row[0]), checked_time(row[1]), float(row[2]), float(row[3])) if row else None
-
-
-def _answer(host: str | None, models: str | None) -> RuntimeState | None:
-    if host is None and models is None:
-        return None
-    return RuntimeState(None if host is None else _host(host), None if models is None else _models(models))
-
-
-def _typed(
-    answer: RuntimeState | None,
-    url: str,
-    state: str,
-    reason: str | None,
-    polled_at_ms: int,
-    answered_at_ms: int | None,
-    clock_ahead_s: float | None,
-    up_since_ms: int | None,
-    hint: str | None,
-) -> Latest:
-    answered_at = None if answered_at_ms is None else checked_time(answered_at_ms / 1000)
-    up_since = None if up_since_ms is None else checked_time(up_since_ms / 1000)
-    polled_at = checked_time(polled_at_ms / 1000)
-    return Latest(
-        url, _STATE_BY_NAME[state], reason, polled_at, answered_at, answer, clock_ahead_s, up_since, hint
-    )
