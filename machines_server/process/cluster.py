@@ -5,7 +5,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -94,10 +94,9 @@ class Cluster:
         )
         trace = cycle_tracing()
 
-        @contextmanager
-        def trace_cycle(machines: int) -> Iterator[None]:
-            with keeper.cycle(), trace(machines):
-                yield
+        def trace_cycle(machines: int) -> AbstractContextManager[object]:
+            keeper.begin_cycle()
+            return trace(machines)
 
         return PollingStores(
             OwnShare(registry, keeper).current,

@@ -9,8 +9,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import orjson
@@ -164,12 +163,10 @@ class ShardKeeper:
         """Why the database cannot be written."""
         return self._obstacle
 
-    @contextmanager
-    def cycle(self) -> Iterator[None]:
-        """Tell that a cycle has begun; its end is told by what it writes."""
+    def begin_cycle(self) -> None:
+        """Tell that a cycle begins; its end is told by what it writes."""
         self._has_begun = True
         self._wake.set()
-        yield
 
     def rest(self, seconds: float) -> None:
         """Leave all shards to others for a while: hosts that they reach cannot be reached from here."""
