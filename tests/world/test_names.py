@@ -107,10 +107,17 @@ def test_a_name_that_moves_to_another_host_is_online_in_the_next_cycle_and_the_c
         with hosts.open("r+") as file:  # the one that is mounted
             file.write(f"{new.address} gpu1.moving\n")
         old.stop()
-        wait_for_status(server, "gpu1", "offline")
+        wait_until(lambda: "host_changed" in _event_types(server))
         wait_for_status(server, "gpu1", "online")
         told = server.get("/api/events?machine=gpu1").json()["events"]
-    assert [event["type"] for event in reversed(told)] == [
-        *("machine_added", "online", "offline", "online", "host_changed")
-    ]
+    types = [event["type"] for event in reversed(told)]
+    # A cycle between the two steps above finds the new host at once; any other finds the old one gone first.
+    assert types in (
+        ["machine_added", "online", "host_changed"],
+        ["machine_added", "online", "offline", "online", "host_changed"],
+    )
     assert (told[0]["hostname_before"], told[0]["hostname"]) == ("alpha", "beta")
+
+
+def _event_types(server: RunningServer) -> list[str]:
+    return [event["type"] for event in server.get("/api/events?machine=gpu1").json()["events"]]

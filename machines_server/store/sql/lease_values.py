@@ -14,7 +14,7 @@ def lease_values(request: LeaseRequest, candidate: Candidate) -> dict[str, Any]:
     """What a lease on a candidate has beside its times; `key` is that of the request."""
     machine, load = candidate.state.machine, candidate.load
     return {
-        "id": secrets.token_urlsafe(12),
+        "id": secrets.token_hex(12),  # a dash in front would be an option on a command line
         "machine": machine.name,
         "hostname": machine.hostname,
         "port": machine.port,

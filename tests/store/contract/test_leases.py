@@ -40,6 +40,12 @@ def test_a_lease_is_read_by_every_process_as_it_was_made(leases: Leases, other_l
     assert abs(read.ends_at - time.time() - 60) < 15
 
 
+def test_the_id_of_a_lease_is_no_option_of_a_command(leases: Leases) -> None:
+    ids = {reserve(leases).id for _ in range(100)}
+    assert len(ids) == 100
+    assert all(id.isalnum() for id in ids)
+
+
 def test_a_lease_ends_without_anybody_ending_it(leases: Leases) -> None:
     lease = reserve(leases, ttl_s=0.2)
     wait_until(lambda: not leases.read().leases)
