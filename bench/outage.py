@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
@@ -142,7 +142,10 @@ class _NumberedHost(ThreadingHTTPServer):
         with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
             while not self._ended.wait(0.02):
                 connection.request("GET", f"/api/machines/{self.name}")
-                machine: dict[str, Any] = json.loads(connection.getresponse().read())
+                try:
+                    machine: dict[str, Any] = json.loads(connection.getresponse().read())
+                except RemoteDisconnected:  # idle for too long, as when the whole machine stood still
+                    continue
                 models = machine["ollama"]["models"]
                 number = models[0]["size_bytes"] if models else machine["telemetry"].get("uptime_s", 0)
                 self._seen.setdefault(number, time.monotonic())
