@@ -98,7 +98,8 @@ class Fleet:
             for library in self.libraries.values()
             if key in library.by_key
         }
-        for state, model in self._holders_by_key.get(key, ()):
+        for name, model in self._holders_by_key.get(key, {}).items():
+            state = self._by_name[name.casefold()]
             library = self.library_of(state)
             if library is None or key not in library.by_key:
                 loaded = loaded_versions(state.models, library)
@@ -147,19 +148,16 @@ class Fleet:
             )
         )
 
-    def holders(self, key: str, versions: Set[Version]) -> dict[str, LoadedModel]:
-        """The model as listed by each machine that has it in memory, by name of machine.
+    def held_model(self, state: MachineState, key: str, versions: Set[Version]) -> LoadedModel | None:
+        """The model as that machine lists it in memory.
 
         It may be listed under its own name or another name of one of its `versions`.
         """
-        same_version = {
-            state.machine.name: model
-            for version in versions
-            for state, model in self._by_version.get(version, ())
-        }
-        return same_version | {
-            state.machine.name: model for state, model in self._holders_by_key.get(key, ())
-        }
+        name = state.machine.name
+        if found := self._holders_by_key.get(key, {}).get(name):
+            return found
+        listed = (self._by_version.get(version, {}).get(name) for version in versions)
+        return next((model for model in listed if model), None)
 
     @property
     def next_poll_s(self) -> float | None:
@@ -207,19 +205,20 @@ class Fleet:
         return by_part
 
     @cached_property
-    def _holders_by_key(self) -> dict[str, list[tuple[MachineState, LoadedModel]]]:
-        holders: dict[str, list[tuple[MachineState, LoadedModel]]] = {}
+    def _holders_by_key(self) -> dict[str, dict[str, LoadedModel]]:
+        """Each model by its key and by the name of the machine that has it in memory."""
+        holders: dict[str, dict[str, LoadedModel]] = {}
         for state in self.states:
             for model in state.models:
-                holders.setdefault(model_key(model.model), []).append((state, model))
+                holders.setdefault(model_key(model.model), {})[state.machine.name] = model
         return holders
 
     @cached_property
-    def _by_version(self) -> dict[Version, list[tuple[MachineState, LoadedModel]]]:
-        holders: dict[Version, list[tuple[MachineState, LoadedModel]]] = {}
+    def _by_version(self) -> dict[Version, dict[str, LoadedModel]]:
+        holders: dict[Version, dict[str, LoadedModel]] = {}
         for state in self.states:
             for model, version in loaded_versions(state.models, self.library_of(state)):
-                holders.setdefault(version, []).append((state, model))
+                holders.setdefault(version, {})[state.machine.name] = model
         return holders
 
 

@@ -111,10 +111,7 @@ class _Ranker:
         self._context = fleet, leases, load_times, now
         self._key = model_key(question.model)
         versions = fleet.versions(self._key)
-        self._holders, self._cloud_proxies = (
-            fleet.holders(self._key, versions),
-            fleet.cloud_proxies(self._key),
-        )
+        self._versions, self._cloud_proxies = versions, fleet.cloud_proxies(self._key)
         self._cold = ColdEvaluation(question, self._key, versions, fleet, load_times)
         self._promised = PromisedMemory(leases, fleet)
         self.basis = (
@@ -180,7 +177,7 @@ class _Ranker:
             return placement.lacks_room(question.beside) or self._without_model(placement)
         if state.machine.name in self._cloud_proxies:
             return self._cloud_proxy(placement)
-        model = self._holders.get(state.machine.name)
+        model = self._fleet.held_model(state, self._key, self._versions)
         return self._not_loaded(placement) if model is None else self._loaded(placement, model)
 
     def _loaded(self, placement: Placement, model: LoadedModel) -> Candidate | Rejection:
