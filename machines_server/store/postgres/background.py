@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Hashable
 
 from machines_server.errors import StoreError
@@ -11,6 +12,8 @@ MAX_WAITING = 1000
 """How many writes wait at most; later ones are dropped."""
 GATHER_S = 0.01
 """How long writes are gathered for one transaction."""
+PAUSE_AFTER_WRITE_S = 0.05
+"""How long after one transaction the next begins at the earliest."""
 _LONGEST_WRITE_S = 2.0
 
 log = logging.getLogger(__name__)
@@ -56,17 +59,19 @@ class Background:
             thread.join(_LONGEST_WRITE_S)
 
     def _run(self) -> None:
+        next_at = float("-inf")
         while True:
             with self._changed:
                 while not self._waiting and not self._is_closed:
                     self._changed.wait()
-                if not self._is_closed:
-                    self._changed.wait(GATHER_S)
+                next_at = max(next_at, time.monotonic() + GATHER_S)
+                while not self._is_closed and (wait_s := next_at - time.monotonic()) > 0:
+                    self._changed.wait(wait_s)
                 writes, self._waiting = self._waiting, {}
                 if not writes and self._is_closed:
                     return
             try:
-                with self._database.transaction(_LONGEST_WRITE_S) as connection:
+                with self._database.transaction(_LONGEST_WRITE_S, pipelined=True) as connection:
                     connection.execute("SET LOCAL synchronous_commit = off")
                     for write in writes.values():
                         write(connection)
@@ -74,3 +79,4 @@ class Background:
                 log.debug("dropped %d writes: %s", len(writes), error)
             except Exception:
                 log.exception("dropped %d writes", len(writes))
+            next_at = time.monotonic() + PAUSE_AFTER_WRITE_S

@@ -4,7 +4,7 @@ import select
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -40,6 +40,8 @@ _SERVER_SIDE = (
     " SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2"
 )
 """For a server that a role or a cut line would keep waiting for hours; a pooler keeps no such settings."""
+
+_CAN_ROLL_BACK = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR
 
 Row = tuple[Any, ...]
 
@@ -78,29 +80,28 @@ class Database:
         return conninfo.make_conninfo("", **{**_LINE, **given})
 
     @contextmanager
-    def transaction(self, deadline_s: float = DEADLINE_S) -> Iterator[Connection]:
+    def transaction(self, deadline_s: float = DEADLINE_S, *, pipelined: bool = False) -> Iterator[Connection]:
         """A transaction, committed when the block ends and rolled back if it raises; raises StoreError.
 
-        When an error hides whether it was committed, that is unknown to the caller, too.
+        When an error hides whether it was committed, that is unknown to the caller, too. If `pipelined`, a
+        statement does not wait for those before it: its rows and count are known, and its error is raised,
+        once the rows of it or of a later one are fetched, or else when the block ends.
         """
-        with store_errors():
-            connection = self._begun(deadline_s)
-            try:
-                with self._deadlines.within(connection, deadline_s):
-                    try:
+        with store_errors(), self._connected(begins=not pipelined) as connection:
+            with self._deadlines.within(connection, deadline_s):
+                try:
+                    with _pipelined(connection) if pipelined else nullcontext():
                         yield connection
-                    except BaseException:
-                        if connection.info.transaction_status != pq.TransactionStatus.UNKNOWN:
-                            connection.execute("ROLLBACK")
-                        raise
-                    connection.execute("COMMIT")
-                if connection.is_unreplicated:
-                    connection.close()
-                    raise UnreachableStoreError(
-                        "PostgreSQL: its standby does not answer, so nothing can be promised"
-                    )
-            finally:
-                self._pool_of_connections().putconn(connection)
+                        connection.execute("COMMIT")
+                except BaseException:
+                    if connection.info.transaction_status in _CAN_ROLL_BACK:
+                        connection.execute("ROLLBACK")
+                    raise
+            if connection.is_unreplicated:
+                connection.close()
+                raise UnreachableStoreError(
+                    "PostgreSQL: its standby does not answer, so nothing can be promised"
+                )
 
     def run(
         self, statement: LiteralString, values: Mapping[str, Any], deadline_s: float = DEADLINE_S
@@ -109,19 +110,8 @@ class Database:
 
         For what needs no standby: it does not look for one that does not answer.
         """
-        with store_errors():
-            pool = self._pool_of_connections()
-            for _ in range(self._most + 1):
-                connection = self._connection_of(pool)
-                try:
-                    if _has_ended(connection):
-                        connection.close()
-                        continue
-                    with self._deadlines.within(connection, deadline_s):
-                        return connection.execute(statement, values).fetchall()
-                finally:
-                    pool.putconn(connection)
-        raise UnreachableStoreError("PostgreSQL cannot be reached: it ends every connection")
+        with store_errors(), self._connected() as connection, self._deadlines.within(connection, deadline_s):
+            return connection.execute(statement, values).fetchall()
 
     def close(self) -> None:
         """Close all connections; the next call opens others."""
@@ -141,23 +131,30 @@ class Database:
                 raise
             return connection
 
-    def _begun(self, deadline_s: float) -> Connection:
-        """A connection that has begun a transaction; those that broke while nobody used them are replaced."""
+    @contextmanager
+    def _connected(self, *, begins: bool = False) -> Iterator[Connection]:
+        """A connection of the pool that, if wanted, has begun a transaction.
+
+        Those that broke while nobody used them are replaced. One that breaks at this moment is only noticed
+        where a transaction begins.
+        """
         pool = self._pool_of_connections()
         for _ in range(self._most + 1):
             connection = self._connection_of(pool)
             try:
-                with self._deadlines.within(connection, deadline_s):
-                    connection.execute("BEGIN")
-            except psycopg.OperationalError:
+                if not _has_ended(connection) and (not begins or self._has_begun(connection)):
+                    yield connection
+                    return
                 connection.close()
+            finally:
                 pool.putconn(connection)
-            except BaseException:
-                pool.putconn(connection)
-                raise
-            else:
-                return connection
         raise UnreachableStoreError("PostgreSQL cannot be reached: it ends every connection")
+
+    def _has_begun(self, connection: Connection) -> bool:
+        with suppress(psycopg.OperationalError), self._deadlines.within(connection, DEADLINE_S):
+            connection.execute("BEGIN")
+            return True
+        return False
 
     def _connection_of(self, pool: ConnectionPool[Connection]) -> Connection:
         if time.monotonic() - self._away_since < AWAY_S:
@@ -194,13 +191,21 @@ def wait_for_no_standby(connection: Connection) -> None:
     connection.execute("SET LOCAL synchronous_commit = local")
 
 
+@contextmanager
+def _pipelined(connection: Connection) -> Iterator[None]:
+    with connection.pipeline():
+        connection.execute("BEGIN")
+        yield
+
+
 def _has_ended(connection: Connection) -> bool:
     """Whether the server, or something between, has ended a connection that nobody used; asks nothing."""
     poll = select.poll()  # select() takes no file number over 1,023, and a poller has more
     poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
-        with suppress(psycopg.OperationalError):
-            connection.pgconn.consume_input()
+    with suppress(psycopg.OperationalError):
+        for _ in range(2):  # first the reason, then the end
+            if poll.poll(0):
+                connection.pgconn.consume_input()
     return connection.pgconn.status != pq.ConnStatus.OK
 
 

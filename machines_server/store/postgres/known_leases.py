@@ -3,6 +3,7 @@
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
@@ -15,7 +16,14 @@ from machines_server.store.lease_limits import MAX_SNAPSHOT_AGE_S
 from machines_server.store.postgres.clock import DatabaseClock
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.lease_ends import read_load_times
-from machines_server.store.postgres.lease_rows import LeaseRow, RowsRead, all_rows, changed_rows
+from machines_server.store.postgres.lease_rows import (
+    HostRead,
+    LeaseRow,
+    RowsRead,
+    all_rows,
+    changed_rows,
+    server_of,
+)
 from machines_server.store.postgres.listener import Listener
 from machines_server.store.values import LeaseSnapshot
 
@@ -39,6 +47,7 @@ class KnownLeases:
         self._rows: dict[str, LeaseRow] = {}
         self._held, self._released = dict[str, Lease](), dict[str, Lease]()
         """The same as leases, made anew when `_until` has come."""
+        self._by_holder = Counter[str]()
         self._unlearned: dict[str, LeaseRow] = {}
         self._ended = set[str]()
         """Rows whose time is up, until somebody has swept them."""
@@ -78,9 +87,9 @@ class KnownLeases:
         """What to announce once something has changed of which this object knows."""
         return f"{self._me} {self._site}"
 
-    def count(self) -> int:
-        """How many leases are held, as far as this process knows."""
-        return len(self._held)
+    def count(self, holder: str | None = None) -> int:
+        """How many leases are held, or held by that holder, as far as this process knows."""
+        return len(self._held) if holder is None else self._by_holder[holder]
 
     def look_soon(self) -> None:
         """Have the next snapshot look: this process has changed something, or has not heard of changes."""
@@ -94,11 +103,30 @@ class KnownLeases:
             else:
                 self._is_told = True
 
-    def as_leases(self, read: RowsRead) -> LeaseSnapshot:
-        """Rows that were just read as leases."""
-        leases = [one for row in read.rows if (one := row.lease(read.now_ms, self._clock.ahead_s))]
-        held = tuple(one for one in leases if one.released_at is None)
-        return LeaseSnapshot(held, _last_released(leases), self._load_times)
+    @property
+    def seen(self) -> str | None:
+        """What the last look has seen, so that its rows need not be read again; None before the first."""
+        return self._seen
+
+    def on_host(self, read: HostRead, seen: str | None) -> LeaseSnapshot | None:
+        """The leases on a host, of which only those not yet `seen` were read; None if that is not enough."""
+        if seen is not None and server_of(seen) != read.changed.server:
+            return None
+        now_ms, ahead_s = read.changed.now_ms, self._clock.ahead_s
+        changed = {row.id: row for row in read.changed.rows}
+        held: list[Lease] = []
+        released: list[Lease] = []
+        with self._lock:
+            for lease_id in read.ids:
+                row = changed.get(lease_id)
+                lease = None if row else self._held.get(lease_id)
+                if row is None and (row := self._rows.get(lease_id)) is None:
+                    return None
+                if lease is None or row.ends_at_ms <= now_ms:
+                    lease = row.lease(now_ms, ahead_s)
+                if lease is not None:
+                    (held if lease.released_at is None else released).append(lease)
+        return LeaseSnapshot(tuple(held), _last_released(released), self._load_times)
 
     def lease(self, read: RowsRead) -> Lease | None:
         """The only row that was just read as a lease."""
@@ -146,7 +174,7 @@ class KnownLeases:
 
     def _read(self, began_at: float) -> tuple[bool, RowsRead, Sequence[LoadTime]]:
         """Whether all rows were read, those that were, and all load times."""
-        with self._database.transaction() as connection:
+        with self._database.transaction(pipelined=True) as connection:
             if self._seen is not None and began_at - self._looked_at < READ_ALL_S:
                 read, has_loads = changed_rows(connection, self._site, self._seen)
                 if read.server == self._server:
@@ -162,7 +190,9 @@ class KnownLeases:
         for row in rows:
             self._is_current = False
             self._ended.discard(row.id)
-            for known in (self._rows, self._held, self._released, self._unlearned):
+            if before := self._held.pop(row.id, None):
+                self._by_holder[before.holder] -= 1
+            for known in (self._rows, self._released, self._unlearned):
                 known.pop(row.id, None)
             if row.is_gone:
                 continue
@@ -173,7 +203,11 @@ class KnownLeases:
             if (lease := row.lease(now_ms, self._clock.ahead_s)) is None:
                 continue
             heappush(self._changes, (row.until_ms if has_ended else row.ends_at_ms, row.id))
-            (self._held if lease.released_at is None else self._released)[row.id] = lease
+            if lease.released_at is None:
+                self._held[row.id] = lease
+                self._by_holder[lease.holder] += 1
+            else:
+                self._released[row.id] = lease
             if not row.is_learned:
                 self._unlearned[row.id] = row
             self._until = min(self._until, time.monotonic() + MAX_SNAPSHOT_AGE_S)
@@ -181,7 +215,7 @@ class KnownLeases:
     def _replace(self, rows: Mapping[str, LeaseRow]) -> None:
         """Know only these rows."""
         self._rows, self._held, self._released, self._unlearned = {}, {}, {}, {}
-        self._ended, self._changes, self._until = set(), [], inf
+        self._ended, self._changes, self._until, self._by_holder = set(), [], inf, Counter()
         self._take(rows.values())
 
     def _current(self) -> LeaseSnapshot:

@@ -1,6 +1,6 @@
 """The rows of leases, and the statements that read and write them in their caller's transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,31 +16,22 @@ from machines_server.store.values import LeaseRequest
 
 KEEP_RELEASED_MS = round(1000 * KEEP_RELEASED_S)
 _WARMTH_OF = {str(warmth): warmth for warmth in Warmth}
-_LEASE_COLUMNS = (
-    "id, machine, hostname, port, url, credential, model, digest, warmth, shares, holder, ttl_s,"
-    " created_at_ms, ends_at_ms, load_s, is_exclusive, released_at_ms, agent, parts, size_bytes, is_learned,"
-    " gone_at_ms IS NOT NULL"
+_LEASE_FIELDS = (
+    *("id", "machine", "hostname", "port", "url", "credential", "model", "digest", "warmth", "shares"),
+    *("holder", "ttl_s", "created_at_ms", "ends_at_ms", "load_s", "is_exclusive", "released_at_ms", "agent"),
+    *("parts", "size_bytes", "is_learned"),
 )
+_LEASE_COLUMNS = f"{', '.join(_LEASE_FIELDS)}, gone_at_ms IS NOT NULL"
 """The fields of a LeaseRow, in its order."""
 _NOW_MS = "(SELECT now_ms())"
 IS_IN_FORCE = f"released_at_ms IS NULL AND gone_at_ms IS NULL AND ends_at_ms > {_NOW_MS}"
-_LOCK = """
-SELECT FROM lease_lock WHERE site = %(site)s AND part = ANY(%(parts)s) ORDER BY part FOR UPDATE"""
 _LEASE_HEAD = (
     "SELECT now_ms(), pg_current_snapshot() || ' ' || extract(epoch FROM pg_postmaster_start_time())"
 )
-_ON_PARTS = f"""
-SELECT head.*, found.* FROM ({_LEASE_HEAD}) AS head LEFT JOIN (
-    SELECT here.* FROM (
-        SELECT DISTINCT promised.lease FROM unnest(%(parts)s::text[]) AS wanted (part), LATERAL (
-            SELECT lease FROM lease_part WHERE part = wanted.part AND site = %(site)s OFFSET 0
-        ) AS promised
-    ) AS ids, LATERAL (
-        SELECT {_LEASE_COLUMNS} FROM lease
-        WHERE id = ids.lease AND gone_at_ms IS NULL AND ends_at_ms + {KEEP_RELEASED_MS} > {_NOW_MS} OFFSET 0
-    ) AS here
-) AS found ON true"""
-"""Lateral, since a database that has no statistics yet would read all leases for each part."""
+_LOCK_HOST = f"""
+SELECT at_ms, seen_now, is_locked, lease_id, {", ".join(f"(unseen).{name}" for name in _LEASE_FIELDS)},
+    (unseen).gone_at_ms IS NOT NULL
+FROM lock_host(%(site)s, %(parts)s, %(seen)s::pg_snapshot)"""
 _CHANGED = """
 site = %(site)s AND changed_in >= pg_snapshot_xmin(%(seen)s::pg_snapshot)
 AND NOT pg_visible_in_snapshot(changed_in, %(seen)s::pg_snapshot)"""
@@ -137,22 +128,29 @@ class RowsRead(NamedTuple):
     @property
     def server(self) -> str:
         """What tells the server from one that takes its place."""
-        return self.seen.partition(" ")[2]
+        return server_of(self.seen)
 
 
-def lock_host(connection: Connection, site: str, parts: Sequence[str]) -> RowsRead | None:
-    """Lock the parts of a host, and read the leases that promise something on them, in one round trip.
+class HostRead(NamedTuple):
+    """The ids of the leases on a host, and the rows of those that were written since an earlier look."""
 
-    None if a part has no row to be locked: `add_parts` in another transaction, since waiting for somebody
-    else's new row while holding locks might never end.
+    ids: Sequence[str]
+    changed: RowsRead
+
+
+def lock_host(connection: Connection, site: str, parts: Sequence[str], seen: str | None) -> HostRead | None:
+    """Lock the parts of a host, and read the leases that promise something on them.
+
+    `seen` is that of an earlier look, whose rows need not be read again; None to read all rows. Returns None
+    if a part has no row to be locked: `add_parts` in another transaction, since waiting for somebody else's
+    new row while holding locks might never end.
     """
-    values = {"site": site, "parts": list(parts)}
-    with connection.pipeline():
-        keep_all(connection)
-        locked = connection.execute(_LOCK, values)
-        # A statement of its own, so that it sees all that was written until the locks were free.
-        read = connection.execute(_ON_PARTS, values)
-    return read_rows(read.fetchall()) if locked.rowcount == len(parts) else None
+    values = {"site": site, "parts": list(parts), "seen": None if seen is None else _snapshot(seen)}
+    rows = connection.execute(_LOCK_HOST, values).fetchall()
+    if not rows[0][2]:
+        return None
+    ids = [row[3] for row in rows if row[3] is not None]
+    return HostRead(ids, read_rows([(*row[:2], *row[4:]) for row in rows]))
 
 
 def keep_all(connection: Connection) -> None:
@@ -178,10 +176,9 @@ def all_rows(connection: Connection, site: str) -> RowsRead:
 
 def changed_rows(connection: Connection, site: str, seen: str) -> tuple[RowsRead, bool]:
     """The rows that were written since, and whether load times were, too."""
-    values = {"site": site, "seen": seen.partition(" ")[0]}
-    with connection.pipeline():
-        rows = connection.execute(_select(_CHANGED), values)
-        loads = connection.execute(f"SELECT EXISTS (SELECT FROM load_time WHERE {_CHANGED})", values)
+    values = {"site": site, "seen": _snapshot(seen)}
+    rows = connection.execute(_select(_CHANGED), values)
+    loads = connection.execute(f"SELECT EXISTS (SELECT FROM load_time WHERE {_CHANGED})", values)
     ((has_loads,),) = loads.fetchall()
     return read_rows(rows.fetchall()), bool(has_loads)
 
@@ -216,8 +213,11 @@ def row_by_id(connection: Connection, site: str, lease: str, *, locks: bool = Fa
 
 def insert_lease(
     connection: Connection, site: str, parts: Sequence[str], request: LeaseRequest, candidate: Candidate
-) -> RowsRead:
-    """Write a lease on a candidate and return its row; none if there is a lease with the same key."""
+) -> Callable[[], RowsRead]:
+    """Write a lease on a candidate; in a pipelined transaction nobody waits for it before the commit.
+
+    Returns what reads its row, which is not there if there is a lease with the same key.
+    """
     values = {
         **lease_values(request, candidate),
         **_ttl(request.ttl_s),
@@ -225,7 +225,8 @@ def insert_lease(
         "parts": list(parts),
         "is_warm": bool(candidate.is_warm),
     }
-    return read_rows(connection.execute(_INSERT_LEASE, values).fetchall())
+    written = connection.execute(_INSERT_LEASE, values)
+    return lambda: read_rows(written.fetchall())
 
 
 def renew_lease(connection: Connection, lease: str, ttl_s: float) -> RowsRead:
@@ -261,6 +262,16 @@ def _select(condition: str) -> str:
     return f"""
     SELECT head.*, found.* FROM ({_LEASE_HEAD}) AS head
     LEFT JOIN (SELECT {_LEASE_COLUMNS} FROM lease WHERE {condition}) AS found ON true"""
+
+
+def server_of(seen: str) -> str:
+    """What tells the server that was seen from one that takes its place."""
+    return seen.partition(" ")[2]
+
+
+def _snapshot(seen: str) -> str:
+    """The transactions of a look, without what tells servers apart."""
+    return seen.partition(" ")[0]
 
 
 def _ttl(ttl_s: float) -> dict[str, float]:

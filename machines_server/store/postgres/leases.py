@@ -8,7 +8,7 @@ from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.fleet import Fleet, loaded_in_s
 from machines_server.core.routing.leases import Lease
 from machines_server.core.state import MachineState
-from machines_server.errors import LockedError, NoMachineError, UnknownLeaseError
+from machines_server.errors import DamagedStoreError, LockedError, NoMachineError, UnknownLeaseError
 from machines_server.store.api import Chooser
 from machines_server.store.lease_limits import (
     MAX_LEASES,
@@ -80,7 +80,7 @@ class PostgresLeases:
         while True:
             if request.key is not None and (earlier := self._with_key(request, request.key)):
                 return earlier
-            self._refuse_too_many(request, known)
+            self._refuse_too_many(request)
             try:
                 candidates = chooser.candidates(known)
             except NoMachineError:
@@ -101,7 +101,7 @@ class PostgresLeases:
             found = lease_rows.row_by_id(connection, self._site, lease)
             parts = found.rows[0].parts if found.rows else ()
             # With its host locked: nobody else may be promised what it was about to lose.
-            if not found.rows or lease_rows.lock_host(connection, self._site, parts) is None:
+            if not found.rows or lease_rows.lock_host(connection, self._site, parts, None) is None:
                 raise UnknownLeaseError(lease)
             current = self._known.lease(lease_rows.row_by_id(connection, self._site, lease))
             if current is None:
@@ -131,7 +131,7 @@ class PostgresLeases:
     def _writing(self) -> Iterator[tuple[Connection, int]]:
         """A transaction, and how often this process had looked before it."""
         looks = self._known.looks
-        with self._breaker.trying(), self._database.transaction() as connection:
+        with self._breaker.trying(), self._database.transaction(pipelined=True) as connection:
             lease_rows.keep_all(connection)
             yield connection, looks
 
@@ -179,18 +179,21 @@ class PostgresLeases:
         refuse_another_request(request, digest, read.rows[0].agent)
         return self._known.lease(read)
 
-    def _refuse_too_many(self, request: LeaseRequest, known: LeaseSnapshot) -> None:
+    def _refuse_too_many(self, request: LeaseRequest) -> None:
         """Raise TooManyError if the leases of the holder, or of all holders, have reached their limit."""
-        if len(known.leases) + _UNCERTAIN < MAX_LEASES_PER_HOLDER:
-            return
-        with self._database.transaction() as connection:
-            self._refuse_by_count(connection, request, len(known.leases))
+        if self._near_limits(request):
+            with self._database.transaction() as connection:
+                self._refuse_by_count(connection, request)
 
-    def _refuse_by_count(self, connection: Connection, request: LeaseRequest, known: int) -> None:
+    def _near_limits(self, request: LeaseRequest) -> list[tuple[LeaseRequest | None, int]]:
+        """Whose leases may have reached a limit, and which: a holder's, and those of all."""
+        of_holder = self._known.count(request.holder) + _UNCERTAIN >= MAX_LEASES_PER_HOLDER
+        of_all = self._known.count() + _UNCERTAIN >= MAX_LEASES
+        return [(request, MAX_LEASES_PER_HOLDER)] * of_holder + [(None, MAX_LEASES)] * of_all
+
+    def _refuse_by_count(self, connection: Connection, request: LeaseRequest) -> None:
         """Count the leases; near a limit, one after the other of those who grant some."""
-        counted = [(request, MAX_LEASES_PER_HOLDER)] if known + _UNCERTAIN >= MAX_LEASES_PER_HOLDER else []
-        of_all = [(None, MAX_LEASES)] if known + _UNCERTAIN >= MAX_LEASES else []
-        for whose, limit in (*counted, *of_all):
+        for whose, limit in self._near_limits(request):
             count, wait_s = lease_ends.count_held(connection, self._site, whose)
             if limit - _UNCERTAIN <= count < limit:
                 lease_ends.wait_for_turn(connection, self._site)
@@ -223,20 +226,30 @@ class PostgresLeases:
         parts: Sequence[str],
         others: Sequence[Candidate],
     ) -> Lease | None:
-        looks = self._known.looks
-        with self._breaker.trying(), self._database.transaction() as connection:
-            read = lease_rows.lock_host(connection, self._site, parts)
-            if read is None:
+        with self._writing() as (connection, looks):
+            on_host = self._lock_host(connection, parts)
+            if on_host is None:
                 raise _UnlockedError
-            found = chooser.again(candidate, self._known.as_leases(read))
+            found = chooser.again(candidate, on_host)
             if found is None or (others and _rank(found) > _rank(others[0])):
                 raise _NotGrantedError
-            self._refuse_by_count(connection, request, self._known.count())
-            read = lease_rows.insert_lease(connection, self._site, parts, request, found)
-            if not read.rows:
-                raise _NotGrantedError
+            self._refuse_by_count(connection, request)
+            inserted = lease_rows.insert_lease(connection, self._site, parts, request, found)
+        read = inserted()
+        if not read.rows:
+            raise _NotGrantedError
         self._note("granted", 1)
         return self._written(read, looks)
+
+    def _lock_host(self, connection: Connection, parts: Sequence[str]) -> LeaseSnapshot | None:
+        """Lock the parts of a host and return its leases; None if not all parts have a row to be locked."""
+        for seen in (self._known.seen, None):
+            read = lease_rows.lock_host(connection, self._site, parts, seen)
+            if read is None:
+                return None
+            if (on_host := self._known.on_host(read, seen)) is not None:
+                return on_host
+        raise DamagedStoreError("PostgreSQL: a lease on a host has no row")
 
 
 def _rank(candidate: Candidate) -> tuple[object, int]:

@@ -43,7 +43,7 @@ def test_a_lease_is_read_by_every_process_as_it_was_made(leases: Leases, other_l
 def test_the_id_of_a_lease_is_no_option_of_a_command(leases: Leases) -> None:
     ids = {reserve(leases).id for _ in range(100)}
     assert len(ids) == 100
-    assert all(id.isalnum() for id in ids)
+    assert all(one.isalnum() for one in ids)
 
 
 def test_a_lease_ends_without_anybody_ending_it(leases: Leases) -> None:

@@ -86,6 +86,18 @@ def test_who_knows_of_no_fit_machine_looks_once_more(url: str, opened: ExitStack
     assert reserve(other, min_free_vram_gb=8).machine == "one"
 
 
+def test_a_lease_that_another_server_has_renewed_is_still_held_where_it_seems_to_have_ended(
+    url: str, opened: ExitStack
+) -> None:
+    one, other = leases_at(url, opened), leases_at(url, opened, hears=False)
+    lease = reserve(one, min_free_vram_gb=8, ttl_s=0.5)
+    assert other.read().leases
+    one.renew(WARM, lease.id, 60, lambda _: None)
+    wait_until(lambda: not other.read().leases or other.read().leases[0].ends_in_s > 1)
+    with pytest.raises(NoMachineError):
+        reserve(other, min_free_vram_gb=8)
+
+
 def test_one_key_is_one_lease_also_if_two_servers_get_it_at_once(url: str, opened: ExitStack) -> None:
     servers = [leases_at(url, opened) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
