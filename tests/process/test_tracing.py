@@ -1,10 +1,13 @@
 """What an agent's trace shows of the server, and that nothing is imported where nobody asks for traces."""
 
 import gzip
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -15,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from machines_client import Client
 from machines_server.process.tracing import wants_traces
 from tests.fakes import FakeFleet, machine_yaml, wait_until
+from tests.readme import page
 from tests.running import RunningServer, clean_environment, wait_for_status
 
 MODEL = "phi3:mini"
@@ -107,6 +111,24 @@ def test_an_agents_trace_shows_which_machine_was_advised_and_why(
         assert (missed["trace"] == trace, missed["error.type"]) == (False, "no_machine")
         wait_until(lambda: [one for one in collector.named("poll cycle") if one["machines.polled"] == 1])
     assert collector.services == {"machines-server"}
+
+
+def test_the_commands_of_the_page_install_and_send_traces(tmp_path: Path, collector: Collector) -> None:
+    (text,) = re.findall(r"```sh\n(.*?)```", page("tracing.md"), re.DOTALL)
+    install, serve = (shlex.split(line) for line in text.splitlines())
+    assert install[:2] == ["pip", "install"]
+    (extra,) = re.findall(r"^machines-server\[(.*)\]$", install[2])
+    required = [
+        one
+        for one in metadata.requires("machines-server") or ()
+        if f"extra == '{extra}'" in one.replace('"', "'")
+    ]
+    assert any(one.startswith("opentelemetry-sdk") for one in required)
+    name, value = serve[0].split("=", 1)
+    assert (value, serve[1:]) == ("http://127.0.0.1:4318", ["machines-server", "serve"])
+    with RunningServer(tmp_path, **{name: collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}) as server:
+        server.get("/health")
+        wait_until(lambda: collector.named("GET /health"))
 
 
 @pytest.mark.parametrize(
