@@ -43,13 +43,14 @@ def run(command: str, server: RunningServer | None = None, folder: Path = ROOT) 
     """What a command of the page prints."""
     text = command.replace(SHOWN, server.url) if server else command
     words = ["sh", "-c", text.replace("curl ", "curl --fail --silent --show-error ")]
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60, check=True).stdout
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
 
 
 def command_of(program: str) -> str:
     tool(program)
-    (line,) = (line for line in COMMANDS.splitlines() if line.startswith(f"{program} "))
-    return line
+    (line,) = [line for line in COMMANDS.splitlines() if line.startswith(f"{program} ")]
+    return str(line)
 
 
 def test_what_is_asked_of_the_server_is_answered(tmp_path: Path, fakes: FakeFleet) -> None:

@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 
 from tests.ports import free_port
-from tests.running import clean_environment
+from tests.running import RunningServer, clean_environment
 
 Process = subprocess.Popen[bytes]
 CALL = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "list_machines"}}
@@ -98,3 +98,20 @@ def test_a_server_that_is_down_is_an_error_of_the_tool() -> None:
         assert "Traceback" not in result["content"][0]["text"]
         end_input(process)
         assert process.wait(60) == 0
+
+
+def test_requests_that_came_before_the_end_of_the_input_are_answered(open_server: RunningServer) -> None:
+    greeted = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 9}}
+    calls = [CALL | {"id": number} for number in range(2, 8)]
+    with started(server=open_server.url) as process:
+        for message in (greeted, *calls, CALL | {"id": 9}, cancelled):
+            send(process, message)
+        end_input(process)
+        assert process.stdout is not None
+        answers = [json.loads(line) for line in process.stdout]
+        assert process.wait(60) == 0
+    assert {one["id"] for one in answers} - {9} == set(range(1, 8))
+    assert all(
+        "machines" in one["result"]["structuredContent"] for one in answers if one["id"] in range(2, 8)
+    )
