@@ -58,6 +58,7 @@ def test_a_lease_is_released_after_a_question(leased: RunningServer, look: Look)
     assert leased.get("/api/leases").json()["total"] == 1
     release(page, "Release it")
     expect(page.locator("main")).to_contain_text("No leases.")
+    expect(page.locator("main")).to_contain_text("pick MODEL --lease -- COMMAND")
     assert leased.get("/api/leases").json()["total"] == 0
 
 

@@ -11,10 +11,10 @@ import { CPU, DISK, makeGauges, makeGpus, RAM } from "../shared/meters.js";
 import { makeServices } from "./services.js";
 
 const SIDECAR_BY_STATUS = {
-  online: "",
-  degraded: "does not answer; ",
-  offline: "does not answer; ",
-  unknown: "state unknown; ",
+  online: "ok",
+  degraded: "does not answer",
+  offline: "does not answer",
+  unknown: "state unknown",
 };
 const MODEL_HEADINGS = ["Model", "Size", "In VRAM", "Processor", "Context", "Keep-alive"];
 
@@ -198,7 +198,7 @@ function sidecarText(machine, now) {
   const { status, sampled_at: sampledAt } = machine;
   const hint = sidecarHint(machine);
   const sample = sampledAt ? ["latest sample ", timeElement(sampledAt, now)] : "no sample yet";
-  return [SIDECAR_BY_STATUS[status], hint && `${hint}; `, sample];
+  return [h("b", null, SIDECAR_BY_STATUS[status]), hint && `: ${hint}`, "; ", sample];
 }
 
 const ollamaText = ({ ollama: { state, message } }) => [

@@ -16,6 +16,15 @@ await loadStyles("leases.css");
 export function open(main) {
   const expired = h("p", { class: "quiet" });
   const message = h("p", { class: "empty", role: "status" });
+  const hint = h(
+    "p",
+    { class: "empty quiet", hidden: true },
+    "A lease reserves a machine's memory for a job. Take one with ",
+    h("code", null, "machines-server pick MODEL --lease -- COMMAND"),
+    ", or with ",
+    h("code", null, "POST /api/leases"),
+    ".",
+  );
   const failure = h("p", { class: "failure", role: "alert" });
   const rows = h("tbody");
   const table = scrollable(
@@ -25,7 +34,9 @@ export function open(main) {
   );
   const dialog = makeReleaseDialog(release);
   const released = new Set(); // which the list may still have for a moment
-  main.append(h("div", { class: "leases" }, h("h1", null, "Leases"), expired, failure, message, table, dialog.root));
+  main.append(
+    h("div", { class: "leases" }, h("h1", null, "Leases"), expired, failure, message, hint, table, dialog.root),
+  );
 
   async function release({ lease, machine }) {
     setText(failure, "");
@@ -45,6 +56,7 @@ export function open(main) {
     setText(message, messageText(isKnown, leases.length));
     setText(expired, isKnown ? expiredText(state.expiredLeases) : "");
     table.hidden = leases.length === 0;
+    hint.hidden = !isKnown || leases.length > 0;
     renderList(
       rows,
       leases,
