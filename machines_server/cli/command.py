@@ -26,7 +26,7 @@ class NarrowHelpFormatter(click.HelpFormatter):
         super().__init__(indent_increment, width, max_width)
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Write a list of definitions, with more than half of the width for what is defined."""
+        """Write a list of definitions, giving the terms more than half of the width."""
         super().write_dl(rows, min(col_max, self.width // 2 - col_spacing), col_spacing)
 
 
@@ -51,7 +51,7 @@ class Command(click.Command):
 
 
 class CommandGroup(click.Group):
-    """A command with commands of its own; its help ends with examples."""
+    """A command with subcommands; its help ends with examples."""
 
     context_class = HelpContext
 
@@ -82,7 +82,7 @@ def summary(one: click.Command) -> str:
 
 
 def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
-    """Write a section of examples; what is to be typed stays on one line."""
+    """Write a section of examples; commands to type stay on one line."""
     if not examples:
         return
     with formatter.section("Examples"):

@@ -1,4 +1,4 @@
-"""Completion in bash, zsh and fish: the command that prints the scripts, and what they ask."""
+"""Completion in bash, zsh and fish: the command that prints the scripts, and the answers to them."""
 
 import os
 import shlex
@@ -26,7 +26,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 class _Bash(ShellComplete):
-    """Completes what has been typed as a whole: bash takes `llama3.1:70b` for three words."""
+    """Completes from the whole typed line: bash splits `llama3.1:70b` into three words."""
 
     name = "bash"
     source_template = _BASH
@@ -42,7 +42,7 @@ class _Bash(ShellComplete):
         return words[1:-1], words[-1]
 
     def format_completion(self, item: CompletionItem[str]) -> str:
-        """A completion without what stands before the last colon, which bash has as another word."""
+        """A completion without the part up to the last colon, which bash treats as separate words."""
         before, colon, _ = self._typed_word.rpartition(":")
         return f"{item.type},{item.value.removeprefix(before + colon)}"
 
@@ -62,14 +62,14 @@ def register() -> None:
 @command(
     "completion",
     examples=[
-        ('eval "$(machines-server completion bash)"', "Use it in this bash; in ~/.bashrc, in every one"),
+        ('eval "$(machines-server completion bash)"', "Enable it in this bash; in ~/.bashrc, in every bash"),
         (
             "machines-server completion zsh >~/.zfunc/_machines-server",
-            "Use it in zsh, with ~/.zfunc in fpath",
+            "Enable it in zsh, with ~/.zfunc in fpath",
         ),
         (
             "machines-server completion fish >~/.config/fish/completions/machines-server.fish",
-            "Use it in fish",
+            "Enable it in fish",
         ),
     ],
 )

@@ -12,7 +12,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def complete_machine_values(values: Callable[[dict[str, Any]], Iterable[str]]) -> Completer:
-    """Complete to what a function finds in the machines' files."""
+    """Complete to the values that a function finds in the machines' files."""
     return _completer(
         "/api/machines", lambda body: (v for machine in body["machines"] for v in values(machine))
     )
@@ -20,7 +20,7 @@ def complete_machine_values(values: Callable[[dict[str, Any]], Iterable[str]]) -
 
 def _completer(path: str, names: Callable[[dict[str, Any]], Iterable[str]]) -> Completer:
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-        """The known names that begin as what has been typed."""
+        """The known names that begin with the typed text."""
         try:
             body = Client(context.params.get("server"), timeout_s=_TIMEOUT_S, retries=0).ask(path)
             found = sorted({name for name in names(body) if name.startswith(incomplete)})

@@ -1,4 +1,4 @@
-"""The command that moves the past of a server to where several servers keep theirs."""
+"""The command that copies the history of a single server into a cluster: copy."""
 
 import sys
 import time
@@ -18,17 +18,17 @@ from machines_server.errors import SettingsError, StoreError
 if TYPE_CHECKING:  # it needs libraries that only servers of a cluster have
     from machines_server.copying.copy import Copied
 
-_AGAIN = "What is copied stays copied: run the same command again to go on."
+_AGAIN = "What has been copied stays: run the same command again to continue."
 _LINE_EVERY_S, _REDRAW_EVERY_S = 5.0, 0.2
 
 
 @command(
     "copy",
     examples=[
-        ("machines-server copy --to-cluster", "Move the past of this host's stopped server into a cluster"),
+        ("machines-server copy --to-cluster", "Copy this host's stopped server into a cluster"),
         (
             "machines-server copy --to-cluster --from /backup/telemetry.db",
-            "The same from a backup, while the server runs",
+            "Copy it from a backup, while the server runs",
         ),
     ],
 )
@@ -47,14 +47,14 @@ _LINE_EVERY_S, _REDRAW_EVERY_S = 5.0, 0.2
 @click.option("--since", type=Moment(), help=f"Leave out measurements from before: {HELP}")
 @as_json
 def copy(*, to_cluster: bool, source: Path | None, since: str | None, as_json: bool) -> None:
-    """Copy the past of one server into a cluster.
+    """Copy the history of one server into a cluster.
 
-    Measurements, events, models in memory and when hosts were polled are copied; the database is only read.
-    It can be interrupted and repeated: what is there is not copied again. Start the servers of the cluster
-    when it is done.
+    Measurements, events, models in memory and the times of polls are copied; the database is only read. The
+    command can be interrupted and repeated: nothing is copied twice. Start the servers of the cluster when it
+    is done.
     """
     if not to_cluster:
-        raise click.UsageError("say where to: --to-cluster")
+        raise click.UsageError("say where to copy to: --to-cluster")
     settings = read_settings()
     if settings.database_url is None or settings.remote_write_url is None:
         raise SettingsError(
@@ -101,16 +101,16 @@ def copy(*, to_cluster: bool, source: Path | None, since: str | None, as_json: b
 
 def _summary(path: Path, copied: "Copied", seconds: float) -> list[str]:
     if not copied.rows and not copied.samples:
-        return [f"all of {path} is there already"]
+        return [f"all of {path} has been copied already"]
     counts = f"{copied.machines:,} machines, {copied.rows:,} rows and {copied.samples:,} samples"
     lines = [f"copied {path}: {counts} in {seconds:,.0f} s"]
     if copied.left_out:
-        lines.append(f"{copied.left_out:,} rollups were left out: no samples can have made them")
+        lines.append(f"{copied.left_out:,} rollups were left out: no samples could have produced them")
     return lines
 
 
 class _ProgressLine:
-    """Tells on standard error how far it has come: on a terminal in one line that is written anew."""
+    """Reports progress on standard error: on a terminal, in one line that is rewritten."""
 
     def __init__(self) -> None:
         self._stream = sys.stderr
@@ -121,11 +121,11 @@ class _ProgressLine:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken."""
+        """How long the copying has taken."""
         return time.monotonic() - self._began_at
 
     def show(self, copied: "Copied") -> None:
-        """Tell it, unless that was just done."""
+        """Show the progress, unless it was shown just now."""
         now = time.monotonic()
         if now - self._told_at < (_REDRAW_EVERY_S if self._is_terminal else _LINE_EVERY_S):
             return
@@ -148,7 +148,7 @@ class _ProgressLine:
         return f"{(copied.rows - rows) / spent_s:,.0f} rows/s"
 
     def end(self) -> None:
-        """Let what follows begin on a line of its own."""
+        """Make the next output begin on a new line."""
         if self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()

@@ -14,7 +14,7 @@ from machines_server.store.sqlite.migrate import migrate as migrate_database
 
 _OTHER_BACKUPS = (
     "several servers share a database, so there is no file to copy: back up PostgreSQL with pg_basebackup or"
-    " pg_dump, and the history with what its engine has for it (VictoriaMetrics: /snapshot/create and"
+    " pg_dump, and the history with the engine's own tools (VictoriaMetrics: /snapshot/create and"
     " vmbackup; Prometheus: /api/v1/admin/tsdb/snapshot)"
 )
 
@@ -47,7 +47,7 @@ def backup(file: Path, *, as_json: bool) -> None:
     """Copy the database to FILE, even while it is in use.
 
     Where several servers share PostgreSQL, back that up with pg_basebackup or pg_dump instead, and the
-    history with what its engine has for it.
+    history with the engine's own tools.
     """
     settings = settings_for_writing()
     if settings.is_cluster:

@@ -65,7 +65,7 @@ def examine(environ: Mapping[str, str]) -> list[Check]:
 
 
 def _own_stores(settings: Settings) -> tuple[Registry, list[Check]]:
-    """The machine files, and what is found of a server that keeps everything in files of this host."""
+    """The machine files, and the findings about a server that keeps everything in files of this host."""
     with closing(LatestReader(settings.telemetry_db)) as store:
         registry = RegistryFiles(settings.dir, recall=store.last_good).current(0.0)
     checks = [*_sqlite(), *_contained("data folder", _data_folder(settings))]
@@ -73,7 +73,7 @@ def _own_stores(settings: Settings) -> tuple[Registry, list[Check]]:
 
 
 def _shared_stores(settings: Settings) -> tuple[Registry, list[Check]]:
-    """The machine files, and what is found of the stores of several servers."""
+    """The machine files, and the findings about the stores of several servers."""
     try:
         check_packages()
     except SettingsError as error:
@@ -107,7 +107,7 @@ def _contained(what: str, checks: Iterator[Check]) -> Iterator[Check]:
 
 
 def _own_folder(folder: Path) -> Iterator[Check]:
-    """Who can read the data folder, and whether it can be written; nothing if both is well."""
+    """Who can read the data folder, and whether it can be written; nothing if all is well."""
     what = "data folder"
     if not folder.exists():
         yield Check(what, "warning", f"{folder} does not exist yet", "`machines-server serve` creates it")

@@ -1,4 +1,4 @@
-"""Checks what several servers share, and says how to fix each fault; imported only where they do."""
+"""Checks what the servers of a cluster share, and says how to fix each fault; imported only in clusters."""
 
 import stat
 import threading
@@ -30,7 +30,7 @@ from machines_server.store.promql.engine import shown
 from machines_server.store.promql.probe import RECENT, ProbeError, count_recent, try_writing
 
 DEADLINE_OF_CHECKS_S = 5.0
-"""How long the database and the engine may take to answer, all together."""
+"""How long the database and the engine may take to answer, in total."""
 MAX_CLOCK_DIFFERENCE_S = 1.0
 
 
@@ -49,7 +49,7 @@ class SharedFindings(NamedTuple):
 
 
 def examine_shared(settings: Settings) -> SharedFindings:
-    """Ask the database and the engine; whatever does not answer in time is a finding."""
+    """Check the database and the engine; each that does not answer in time is a finding."""
     secrets = [
         *_password(settings.database_password_file),
         *_credential("MACHINES_REMOTE_WRITE_CREDENTIAL_FILE", settings.remote_write_credential_file),
@@ -77,7 +77,7 @@ def check_same_files(pollers: Sequence[PollerFacts], registry: Registry) -> Iter
 
 
 def _at_once(jobs: Sequence[tuple[str, Callable[[], SharedFindings]]]) -> Sequence[SharedFindings]:
-    """What the jobs find, each in a thread, which is left alone if it takes too long."""
+    """The findings of the jobs, each run in a thread, which is abandoned if it takes too long."""
     found: dict[int, SharedFindings] = {}
 
     def run(number: int, job: Callable[[], SharedFindings]) -> None:
@@ -92,7 +92,7 @@ def _at_once(jobs: Sequence[tuple[str, Callable[[], SharedFindings]]]) -> Sequen
     for thread in threads:
         thread.join(max(until - time.monotonic(), 0))
     late = f"no answer within {DEADLINE_OF_CHECKS_S:g} s"
-    hint = "see whether a firewall or a name server swallows what is sent"
+    hint = "check whether a firewall or a name server drops the requests"
     return [
         found.get(number) or SharedFindings([Check(what, "error", late, hint)])
         for number, (what, _) in enumerate(jobs)
@@ -105,7 +105,7 @@ def _database(settings: Settings) -> SharedFindings:
         try:
             connection = database.connect()
         except StoreError as error:
-            hint = "start it, or see MACHINES_DATABASE_URL, its password file and pg_hba.conf"
+            hint = "start it, or check MACHINES_DATABASE_URL, its password file and pg_hba.conf"
             return SharedFindings([Check("database", "error", str(error), hint)])
         try:
             facts = server_facts(connection)
@@ -127,11 +127,11 @@ def _server(facts: ServerFacts) -> Iterator[Check]:
     if facts.is_primary:
         yield Check("database", "ok", f"{version}, the primary")
     else:
-        hint = "let MACHINES_DATABASE_URL lead to the primary; it may name all hosts"
+        hint = "point MACHINES_DATABASE_URL at the primary; it may name all hosts"
         yield Check("database", "error", f"{version}, a standby, which cannot be written", hint)
     if facts.is_pooled:
         finding = (
-            "it is behind a pooler, so that servers do not hear of each other, and look once an interval"
+            "it is behind a pooler: servers get no announcements, and look for news ten times an interval"
         )
         yield Check("database", "warning", finding, "connect without a pooler, unless you need one")
 
@@ -150,8 +150,8 @@ def _standbys(facts: ServerFacts) -> Iterator[Check]:
         advice = "set synchronous_standby_names on the primary, as docs/cluster.md shows"
         yield Check(what, "warning", finding, advice)
     elif any(one.is_synchronous is None for one in facts.standbys):
-        finding = f"leases wait for '{waits_for}'; this role may not see whether that is connected"
-        yield Check(what, "ok", finding, "GRANT pg_read_all_stats to the role, to have it checked")
+        finding = f"leases wait for '{waits_for}'; this role may not see whether it is connected"
+        yield Check(what, "ok", finding, "GRANT pg_read_all_stats to the role to enable this check")
     elif synchronous := [printable(one.name) for one in facts.standbys if one.is_synchronous]:
         yield Check(what, "ok", f"{clip_list(synchronous)} synchronous, of {len(facts.standbys)}")
     else:
@@ -217,8 +217,8 @@ def _query(settings: Settings) -> SharedFindings:
     if machines:
         finding = f"{shown(url)} answers, and has samples of {machines} machines"
         return SharedFindings([Check("history", "ok", finding)])
-    finding = f"{shown(url)} answers, but has no sample of the site {settings.site} of the last {RECENT}"
-    hint = "if machines are polled, let MACHINES_REMOTE_WRITE_URL and MACHINES_QUERY_URL lead to one engine"
+    finding = f"{shown(url)} answers, but has no sample of the site {settings.site} from the last {RECENT}"
+    hint = "if machines are polled, point MACHINES_REMOTE_WRITE_URL and MACHINES_QUERY_URL at one engine"
     return SharedFindings([Check("history", "warning", finding, hint)])
 
 
@@ -238,7 +238,7 @@ def _credential(setting: str, file: Path | None) -> Iterator[Check]:
 
 
 def _private(setting: str, file: Path | None, check: Callable[[bytes], None]) -> Iterator[Check]:
-    """Check a file with a secret, which `check` reads and nobody else may."""
+    """Check a file with a secret: `check` must accept its content, and no other user may access it."""
     if file is None:
         return
     try:

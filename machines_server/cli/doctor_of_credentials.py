@@ -41,7 +41,7 @@ def check_authorities(folder: Path | None, now: float) -> Iterator[Check]:
 def _check(
     folder: Path | None, kind: Kind, what: str, check: Callable[[bytes, str], Iterator[Check]]
 ) -> Iterator[Check]:
-    """Check a folder, and with `check` the content of each of its files; without a folder, nothing."""
+    """Check a folder, and each of its files with `check`; do nothing without a folder."""
     if folder is None:
         return
     try:

@@ -42,7 +42,7 @@ def _check_folder(folder: Path) -> Iterator[Check]:
     unusable = [one.name for one in files if not _is_usable(one)]
     if unusable:
         finding = f"no agent can sign with {_listed(unusable)}: no usable ssh-ed25519 public key or name"
-        yield Check(what, "warning", finding, "put there what `machines-server keygen` writes")
+        yield Check(what, "warning", finding, "replace it with a key that `machines-server keygen` writes")
     else:
         yield Check(what, "ok" if files else "warning", f"{len(files)} in {folder}")
 
@@ -90,7 +90,7 @@ def check_certificate(settings: Settings, now: float) -> Iterator[Check]:
 
 
 def check_clock(what: str, ahead_s: float | None) -> Iterator[Check]:
-    """Check the clock of a host that is that many seconds ahead of this one's, if it is known."""
+    """Check the clock of a host that is so many seconds ahead of this one's, if that is known."""
     if ahead_s is not None and abs(ahead_s) > SIGNATURE_AHEAD_S / 2:
         off = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} this host's"
         yield Check(what, "warning", f"its clock is {off}", "set both clocks with NTP; signatures need that")

@@ -18,7 +18,7 @@ _VERDICTS: dict[str, Verdict] = {"online": "ok", "degraded": "warning", "unknown
 
 
 def examine_server(url: str) -> list[Check]:
-    """Ask a server about itself, its machine files and its machines."""
+    """Check a running server, its machine files and its machines through its API."""
     client = client_of(url, retries=RETRIES)
     try:
         return [*_server(url, client.ready()), *_fleet(client.infrastructure())]

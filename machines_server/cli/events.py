@@ -74,7 +74,7 @@ def events(server: str, *, as_json: bool, follow: bool, **options: Any) -> None:
 
 
 def _following(client: Client, question: dict[str, Any], after: int) -> Iterator[Mapping[str, Any]]:
-    """The events after an id, without end; says once on standard error when the server goes away."""
+    """The events after an id, without end; reports on standard error when the server is away."""
     is_away = False
     while True:
         sys.stdout.flush()
@@ -89,8 +89,8 @@ def _following(client: Client, question: dict[str, Any], after: int) -> Iterator
         if is_away:
             echo("machines-server: the server answers again", err=True)
             is_away = False
-        if (page.body.get("newest", after) or 0) < after:  # an older server does not say it
-            echo("machines-server: the server has a new database; going on with its first event", err=True)
+        if (page.body.get("newest", after) or 0) < after:  # an older server does not report it
+            echo("machines-server: the server has a new database; continuing with its first event", err=True)
             after = 0
         for event in sorted(page.events, key=lambda one: one.id):
             after = max(after, event.id)

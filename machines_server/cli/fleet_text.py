@@ -1,4 +1,4 @@
-"""What several commands say of machines and models."""
+"""What several commands say about machines and models."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ MODEL_COLUMNS = (
     Column("CONTEXT", right=True),
     Column("UNTIL", "cut"),
 )
-"""As `ollama ps` has them."""
+"""The columns of `ollama ps`."""
 
 
 def status_span(status: str) -> Span:
@@ -38,7 +38,7 @@ def reason_and_hint(machine: Mapping[str, Any]) -> tuple[str, str]:
     reason, message = machine["status_reason"] or "", machine["ollama"]["message"] or ""
     has_sidecar = (machine.get("network") or {}).get("sidecar") is not False
     if machine["status"] == "offline" and machine["ollama"]["state"] == "busy" and has_sidecar:
-        return reason, ""  # the whole host keeps silent, so its Ollama is not just loading a model
+        return reason, ""  # the whole host is silent, so its Ollama is not just loading a model
     known = reason.rpartition(_OLLAMA)[2]
     if message and reason and message.startswith(known):
         return reason, message.removeprefix(known).removeprefix(":").strip()

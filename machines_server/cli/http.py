@@ -24,7 +24,7 @@ from machines_server.errors import BadRequestError, ServerError
 
 REQUEST_TIMEOUT_S = 30.0
 RETRIES = 1
-"""Fewer than the client's own, so that who is at a shell soon knows that nothing answers."""
+"""Fewer than the client's own, so that a person at a shell soon learns that nothing answers."""
 _LIST_PATH = "GET /api/machines"
 """What the server's messages advise, which is a command here."""
 
@@ -71,7 +71,7 @@ def client_of(server: str | None, **options: Any) -> Client:
 
 @cache
 def _passphrase() -> str:
-    """What is typed; asked for once."""
+    """The passphrase that the user types; asked for once."""
     typed: str = click.prompt("Passphrase of the private key", hide_input=True, err=True)
     return typed
 
@@ -116,7 +116,7 @@ def unexpected_answers() -> Iterator[None]:
 
 
 def listed(server: str, what: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A list of the server; empty, with the reason on standard error, if it cannot be had."""
+    """A list from the server; empty, with the reason on standard error, if it cannot be fetched."""
     try:
         found: list[dict[str, Any]] = ask(server, f"/api/{what}", parameters)[what]
     except ServerError as error:

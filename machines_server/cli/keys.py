@@ -47,7 +47,7 @@ def keygen(agent: str, folder: Path, *, is_protected: bool) -> None:
     private, public = make_pair(agent, passphrase)
     _write(private_path, private, 0o600)
     _write(public_path, public, 0o644)
-    echo(f"{private_path}: the path for MACHINES_PRIVATE_KEY, beside MACHINES_AGENT_ID={agent}")
+    echo(f"{private_path}: the path for MACHINES_PRIVATE_KEY, together with MACHINES_AGENT_ID={agent}")
     echo(f"{public_path}: the public key; copy it to the server's AUTH_KEYS_DIR")
 
 
@@ -56,7 +56,7 @@ def keygen(agent: str, folder: Path, *, is_protected: bool) -> None:
     examples=[
         (
             "machines-server sign GET /api/leases | curl -H @- http://127.0.0.1:3038/api/leases",
-            "Ask with curl",
+            "Send it with curl",
         ),
         ("machines-server sign POST /api/leases @lease.json", "Sign a request whose body is in a file"),
     ],
@@ -74,9 +74,9 @@ def keygen(agent: str, folder: Path, *, is_protected: bool) -> None:
 def sign(method: str, path: str, body: str | None, signature_version: int) -> None:
     """Print the headers that sign one request, for curl.
 
-    MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY say who signs. PATH has the query, and is spelled as it will be
-    sent; BODY is the body, @FILE the file that holds it, and @- standard input. The headers hold for five
-    minutes and one request.
+    MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY say who signs. PATH includes the query, spelled as it will be
+    sent; BODY is the body, @FILE the file that holds it, and @- standard input. The headers are valid for one
+    request within five minutes.
     """
     if not path.startswith("/"):
         raise BadRequestError(f"PATH must begin with /, as /api/leases does, and not be {path}")

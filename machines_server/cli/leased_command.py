@@ -11,10 +11,10 @@ from machines_server.cli.output import echo
 from machines_server.client import Lease
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
-"""The exit statuses that shells have for a command that cannot be run."""
+"""The exit statuses of shells for a command that cannot be run."""
 _OF_A_SIGNAL = 128
 _LOOK_S = 0.5
-"""How often to look whether the lease is lost."""
+"""How often to check whether the lease is lost."""
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SENT_BY_TERMINAL = 0x80
 """SI_KERNEL of siginfo_t: the terminal has sent the signal to the command as well."""
@@ -29,11 +29,11 @@ def missing_status(program: str) -> int:
 
 
 def run_leased(words: Sequence[str], lease: Lease, *, kill_on_loss: bool) -> int:
-    """Run a command to its end, release the lease, and return the exit status as shells have it.
+    """Run a command to its end, release the lease, and return the exit status as shells report it.
 
     SIGINT, SIGTERM and SIGHUP are passed to the command. Only for the main thread.
     """
-    logging.getLogger("machines_client").setLevel(logging.ERROR)  # losses are told below
+    logging.getLogger("machines_client").setLevel(logging.ERROR)  # losses are reported below
     # A signal that this process ignores, as after nohup, stays ignored by both.
     forwarded = {one for one in _PASSED_ON if signal.getsignal(one) is not signal.SIG_IGN}
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -60,7 +60,7 @@ _SORT_KEYS: dict[str, Callable[[dict[str, Any], Mapping[str, float]], Any]] = {
             "machines-server list --free 16 --sort free",
             "Find a GPU with 16 GiB free, the one with the most first",
         ),
-        ("machines-server list --json | jq -r .[].name", "Get the names alone"),
+        ("machines-server list --json | jq -r .[].name", "Get only the names"),
     ],
 )
 @click.option(
@@ -164,7 +164,7 @@ def _row(machine: dict[str, Any], leased: Mapping[str, float]) -> list[Span]:
 
 
 def _suggestions(machines: Sequence[dict[str, Any]], wanted_tags: Sequence[str], roles: Sequence[str]) -> str:
-    """Values that may have been meant by tags and roles that no machine has."""
+    """Values close to the requested tags and roles that no machine has."""
     known_tags = sorted({tag for machine in machines for tag in tags(machine)})
     known_roles = sorted({str(machine["role"]) for machine in machines})
     found = []

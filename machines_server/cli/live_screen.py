@@ -1,4 +1,4 @@
-"""A screen that is redrawn in place while a thread asks for what it shows."""
+"""A screen that is redrawn in place while a thread fetches its content."""
 
 import os
 import select
@@ -51,7 +51,7 @@ _KEYS: Mapping[bytes, Key] = {
     b"\x1b[6~": Key.PAGE_DOWN,
     b" ": Key.PAGE_DOWN,
 }
-"""By what a terminal sends; nothing means that it is gone."""
+"""Keys by what a terminal sends; nothing means that it is gone."""
 
 
 class LiveScreen(Generic[T]):
@@ -106,7 +106,7 @@ class LiveScreen(Generic[T]):
         return columns or 80, lines or 24
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Show lines that fit the terminal, in place of what was there."""
+        """Show lines that fit the terminal, replacing the previous ones."""
         coloured = has_colours()
         text = "\n".join(f"{rendered(line, coloured=coloured)}{_END_OF_LINE}" for line in lines)
         write_to_terminal(f"{_HOME}{text}{_END_OF_SCREEN}")
@@ -132,7 +132,7 @@ class LiveScreen(Generic[T]):
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        """Give the terminal back while Ctrl-Z stops this process, and take it again when it goes on."""
+        """Give the terminal back while Ctrl-Z stops this process, and take it again when it resumes."""
         self._leave()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

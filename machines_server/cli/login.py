@@ -36,7 +36,7 @@ def login(server: str) -> None:
 def logout(server: str, *, is_all: bool) -> None:
     """End all sessions of browsers, and all links that have not been used."""
     if not is_all:
-        raise BadRequestError("say --all: the sessions of everybody end together")
+        raise BadRequestError("add --all: sessions can only be ended all together")
     with client_errors():
         client_of(server, retries=RETRIES).end_sessions()
     echo("All sessions have ended.")

@@ -22,7 +22,7 @@ from machines_server.mcp.api import INSTALL, SDK, ApiReply, ApiRequest, AskApi
 )
 @server_option
 def mcp(server: str) -> None:
-    """Offer tools to an agent by the Model Context Protocol, over standard input and output.
+    """Offer tools to an agent through the Model Context Protocol, over standard input and output.
 
     An agent's configuration names this command. It asks the server over HTTP, and signs if
     MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY are set.
@@ -55,7 +55,7 @@ def asking(client: Client) -> AskApi:
 
 
 def _replied(request: Request, timeout_s: float) -> Flow[Reply]:
-    """Whatever the server replies: an error is what a tool returns."""
+    """Whatever the server replies, errors included: a tool returns them."""
     reply: Reply = yield Send(request, timeout_s)
     return reply
 

@@ -25,7 +25,7 @@ _STYLES: Mapping[Style, dict[str, Any]] = {
 
 
 def echo(*lines: str, err: bool = False) -> None:
-    """Print lines for people, escaping each character that would act on a terminal."""
+    """Print lines for people, escaping each character that would control a terminal."""
     for line in lines:
         click.echo(printable(line), file=sys.stderr if err else sys.stdout)
 
@@ -46,7 +46,7 @@ def rendered(line: Line, *, coloured: bool) -> str:
 
 
 def write_to_terminal(text: str) -> None:
-    """Write to standard output as it is, with the characters that act on a terminal."""
+    """Write to standard output as it is, including characters that control a terminal."""
     click.echo(text, file=sys.stdout, nl=False, color=True)
     sys.stdout.flush()
 

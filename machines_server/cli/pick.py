@@ -19,7 +19,7 @@ from machines_server.client import DEFAULT_URL, Client, NoMachine
 from machines_server.errors import ServerError
 
 _COLD_PARAMETER = "cold=true"
-"""What the server's messages advise, which is an option here."""
+"""What the server's messages recommend; here it is the option --cold."""
 _CANDIDATES = (
     Column("CANDIDATE", "cut"),
     Column("MODEL"),
@@ -34,7 +34,7 @@ _READINESS = {
     "loading": "loading",
     "cold": "not in memory",
 }
-"""What the page calls each warmth."""
+"""The page's words for each warmth."""
 _REJECTIONS = (Column("REJECTED", "cut"), Column("CODE"), Column("WHY", "below"))
 
 
@@ -164,7 +164,7 @@ def _check_usage(
 
 @contextmanager
 def _misses(*, as_json: bool, explain: bool) -> Iterator[None]:
-    """Turn a miss into ServerError, after what was asked for has been printed."""
+    """Turn a miss into ServerError, after printing the rejections if they were requested."""
     try:
         yield
     except NoMachine as error:

@@ -54,7 +54,7 @@ def serve() -> None:
     examples=[("machines-server poll", "Poll for a server that runs with MACHINES_POLLER=off")],
 )
 def poll() -> None:
-    """Run the poller alone, beside a server that runs with MACHINES_POLLER=off.
+    """Run only the poller, for a server that runs with MACHINES_POLLER=off.
 
     It needs the same settings as the server.
     """
@@ -70,7 +70,7 @@ def poll() -> None:
 
 
 def _run_gunicorn() -> None:
-    """Become gunicorn, which starts itself anew with these arguments on SIGUSR2."""
+    """Become gunicorn, which re-executes itself with these arguments on SIGUSR2."""
     from gunicorn import __main__ as program
     from gunicorn.app.wsgiapp import run
 

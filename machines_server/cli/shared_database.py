@@ -1,4 +1,4 @@
-"""The database that several servers share, for commands; its library is imported only where there is one."""
+"""The database that several servers share, for commands; its library is imported only in clusters."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,17 +17,17 @@ MISSING = (
 
 
 def check_packages() -> None:
-    """Raise SettingsError unless the packages are installed that several servers need."""
+    """Raise SettingsError unless the packages that several servers need are installed."""
     try:
         for name in ("cramjam", "psycopg", "psycopg_pool"):
             import_module(name)
-    except ImportError:  # also of psycopg, if it finds no libpq
+    except ImportError:  # psycopg raises it, too, if it finds no libpq
         raise SettingsError(MISSING) from None
 
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator["Database"]:
-    """The database of the settings; nothing is asked yet."""
+    """The database of the settings; no connection is made yet."""
     check_packages()
     from machines_server.store.postgres.database import Database
 

@@ -1,4 +1,4 @@
-"""A running server with a fleet of which something is wrong in every way, for tests that only read."""
+"""A running server with a fleet that has every kind of fault, for tests that only read."""
 
 from collections.abc import Iterator
 

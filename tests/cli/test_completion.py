@@ -1,4 +1,4 @@
-"""Completion, as shells ask for it."""
+"""Completion, as shells request it."""
 
 import os
 import socket

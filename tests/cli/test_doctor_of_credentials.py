@@ -1,4 +1,4 @@
-"""What `doctor` says of the folders of credentials and authorities, and of certificates that do not fit."""
+"""What `doctor` says about the folders of credentials and authorities, and about mismatched certificates."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What doctor says of keys, of the server's own certificate, and of clocks."""
+"""What `doctor` says about keys, the server's own certificate, and clocks."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What commands say of machines, from the API's answer about one."""
+"""What commands say about machines, from the API's answer about one."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Terminals without UTF-8, and readers that are gone: characters are replaced, nobody sees a traceback."""
+"""Terminals without UTF-8, and readers that have gone: characters are replaced, nobody sees a traceback."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The past of one server, copied into a cluster: the same answers, also after interruptions."""
+"""The past of one server, copied into a cluster: the same answers, even after interruptions."""
 
 import os
 import shutil
@@ -208,7 +208,7 @@ def test_a_later_copy_of_a_running_server_adds_what_is_new(
     cluster.copy(first)
     cluster.copy(last)
     assert_same(cluster, last)
-    assert cluster.copy(last) == f"all of {last} is there already\n"
+    assert cluster.copy(last) == f"all of {last} has been copied already\n"
 
 
 def test_what_the_cluster_knows_of_a_machine_stays(of_victoria: Cluster, source: Path) -> None:
@@ -253,7 +253,7 @@ def test_two_processes_cannot_copy_the_same_rows(of_victoria: Cluster) -> None:
         progress.advance(connection, "events", before, Reached(500, {"a": 1}))
     assert progress.begun("events") == Reached(500, {"a": 1})
     with (
-        pytest.raises(StoreError, match="another process copies"),
+        pytest.raises(StoreError, match="another process is copying"),
         of_victoria.database.transaction() as connection,
     ):
         progress.advance(connection, "events", before, Reached(500, {}))
@@ -265,12 +265,12 @@ def test_after_ctrl_c_the_command_goes_on_and_ends(of_victoria: Cluster, source:
     started.send_signal(signal.SIGINT)
     assert started.wait(60) == 130
     log = (of_victoria.folder / "copy.log").read_text()
-    assert log == "Interrupted. What is copied stays copied: run the same command again to go on.\n"
+    assert log == "Interrupted. What has been copied stays: run the same command again to continue.\n"
     done = in_terminal(of_victoria.settings, "copy", "--to-cluster", "--from", str(source))
     assert done.returncode == 0, done.text
     assert "\rmeasurements: " in done.text
     assert " samples/s" in done.text
-    assert of_victoria.copy(source) == f"all of {source} is there already\n"
+    assert of_victoria.copy(source) == f"all of {source} has been copied already\n"
     assert of_victoria.copy(source, "--json") == '{"machines": 2, "rows": 0, "samples": 0, "left_out": 0}\n'
 
 
@@ -303,7 +303,7 @@ def test_an_engine_that_forgets_what_it_takes_is_noticed(tmp_path: Path, postgre
         closing(PromqlSeries(engine.url, site="lab")) as series,
     ):
         to = Destination(cluster.database, "lab", engine.write_url, Access, series)
-        with pytest.raises(StoreError, match="does not answer with them: let it keep them for longer"):
+        with pytest.raises(StoreError, match="does not return them: make it keep them for longer"):
             copy_past(path, to, lambda _: None, check_s=1)
         assert copy_past(path, to, lambda _: None, since=END - DAY).samples == 2
         engine.flush()

@@ -1,4 +1,4 @@
-"""What `doctor` says of the stores of several servers, and what it advises."""
+"""What `doctor` says about the stores of several servers, and what it advises."""
 
 import json
 import re
@@ -130,8 +130,8 @@ def test_what_is_away_is_told_and_nothing_waits_for_ever(servers: Servers, fakes
     ("body", "finding"),
     [
         (http(b"{}", status="500 Oops"), "answers a query with HTTP status 500"),
-        (http(b'{"status": "success"}'), "answers a query with something else than Prometheus does"),
-        (http(b"<html>"), "answers a query with something else than Prometheus does"),
+        (http(b'{"status": "success"}'), "does not answer a query as Prometheus does"),
+        (http(b"<html>"), "does not answer a query as Prometheus does"),
     ],
 )
 def test_an_engine_that_is_none_is_told(
@@ -152,8 +152,8 @@ def test_an_engine_that_gets_no_samples_is_told(servers: Servers) -> None:
         (check["verdict"], check["finding"] or "", check["hint"] or "")
         for check in examined(servers, 0, MACHINES_SITE="nobody")["history"]
     ][1]
-    assert (verdict, "lead to one engine" in hint) == ("warning", True)
-    assert finding.endswith("has no sample of the site nobody of the last 10m")
+    assert (verdict, "at one engine" in hint) == ("warning", True)
+    assert finding.endswith("has no sample of the site nobody from the last 10m")
 
 
 def test_files_of_secrets_are_checked(servers: Servers, tmp_path: Path) -> None:
@@ -212,8 +212,8 @@ def test_a_standby_that_leases_do_not_wait_for_is_a_loud_warning(
     execute(primary, "GRANT ALL ON ALL TABLES IN SCHEMA public TO plain")
     as_plain = servers.database_url.replace("postgres@", "plain@")
     _, finding, hint = only(examined(servers, 1, MACHINES_DATABASE_URL=as_plain), "standbys")
-    assert finding == f"leases wait for '{STANDBY}'; this role may not see whether that is connected"
-    assert hint == "GRANT pg_read_all_stats to the role, to have it checked"
+    assert finding == f"leases wait for '{STANDBY}'; this role may not see whether it is connected"
+    assert hint == "GRANT pg_read_all_stats to the role to enable this check"
 
     execute(primary, "ALTER SYSTEM SET synchronous_standby_names = 'another'")
     execute(primary, "SELECT pg_reload_conf()")

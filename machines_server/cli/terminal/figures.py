@@ -59,12 +59,12 @@ def moment(rfc3339: str) -> datetime:
 
 
 def clock(rfc3339: str) -> str:
-    """A time of the API as local time of day, such as `14:03:07`; a text that is no time stays as it is."""
+    """A time of the API as local time of day, such as `14:03:07`; other texts are returned unchanged."""
     return _formatted(rfc3339, "%H:%M:%S")
 
 
 def date_time(rfc3339: str) -> str:
-    """A time of the API as local date and time; a text that is no time stays as it is."""
+    """A time of the API as local date and time; other texts are returned unchanged."""
     return _formatted(rfc3339, "%Y-%m-%d %H:%M:%S")
 
 
