@@ -1,4 +1,4 @@
-"""What the server asks of a store; `store.sqlite` implements it, and `process.compose` chooses it.
+"""The interfaces of a store; `store.sqlite` implements them, and `process.compose` chooses one.
 
 These rules hold for every protocol below:
 
@@ -100,9 +100,9 @@ class Past(Protocol):
         """
 
     def statuses(self, machine: str | None, from_s: float, to_s: float) -> Iterator[StatusChange]:
-        """The changes of status of a machine, or of one machine after the other if it is None.
+        """The changes of status of a machine, or of all machines, one after the other, if it is None.
 
-        Those of a machine come oldest first, beginning with the status it had at `from_s`. Rows are read
+        Changes of a machine come oldest first, beginning with the status it had at `from_s`. Rows are read
         lazily, so iterating may raise errors.
         """
 
@@ -110,7 +110,7 @@ class Past(Protocol):
         """The periods in which this server polled without a break, oldest first."""
 
     def residency(self, from_s: float, to_s: float) -> list[Residency]:
-        """The models that are or were in memory, and for how long within [from_s, to_s).
+        """The models that are or were in memory, and how long within [from_s, to_s).
 
         Beyond 10,000, a store may leave out those seen least recently.
         """
@@ -131,40 +131,40 @@ class Sink(Protocol):
     """
 
     def put(self, item: Update) -> None:
-        """Queue an update to be written; never blocks, never raises."""
+        """Queue an update for writing; never blocks, never raises."""
 
     def backlog(self) -> Backlog:
-        """What waits to be written."""
+        """The updates that wait to be written."""
 
     def close(self) -> bool:
         """Write what is left and stop; returns False if that takes too long, and may then be called again."""
 
 
 OpenSink = Callable[[Callable[[str | None], None]], Sink]
-"""Opens a sink; its argument is called with what is wrong with the store, and with None once that is over."""
+"""Opens a sink; its argument is called with each fault of the store, and with None once that is over."""
 
 
 class PollerRequests(Protocol):
-    """What any process asks of the one that polls; failed writes are dropped, and nothing raises."""
+    """Requests of any process to the one that polls; failed writes are dropped, and nothing raises."""
 
     def look_for(self, model: str) -> None:
-        """Ask for the machines that have a model on disk; a repetition is ignored until it is taken."""
+        """Request a search for a model on disks; repetitions are ignored until the request is taken."""
 
     def poll_soon(self, machines: Iterable[str]) -> None:
-        """Ask for machines to be polled before the next cycle; a repetition is ignored until it is taken."""
+        """Request early polls of machines; repetitions are ignored until the request is taken."""
 
     def is_empty(self) -> bool:
-        """Return whether nothing is asked; cheap enough to call several times a second."""
+        """Return whether there are no requests; cheap enough to call several times a second."""
 
     def take(self) -> Requested:
-        """Remove and return what was asked; models by `core.model_names.canonical`."""
+        """Remove and return the requests; models by `core.model_names.canonical`."""
 
 
 class Opinions(Protocol):
     """Questions among the pollers of several servers, by the case-folded names of machines."""
 
     def ask(self, machines: Sequence[str]) -> int | None:
-        """Ask the others whether they reach machines; None if there are no others."""
+        """Ask the other pollers whether they reach machines; None if there are no others."""
 
     def answer_to(self, question: int) -> Collection[str] | None:
         """The machines that another poller has reached; None while none has answered."""
@@ -177,13 +177,13 @@ class Opinions(Protocol):
 
 
 class PollerCountsBoard(Protocol):
-    """Tells processes what the one that polls has counted; nothing raises."""
+    """Shares the counts of the process that polls; nothing raises."""
 
     def read(self) -> PollerCounts | None:
         """The latest counts, or None if there are none."""
 
     def write(self, counts: PollerCounts) -> None:
-        """Replace the counts; only the process that polls may."""
+        """Replace the counts; only the process that polls may call this."""
 
 
 class StoreMeter(Protocol):
@@ -197,7 +197,7 @@ class StoreMeter(Protocol):
 
 
 class AdviceBoard(Protocol):
-    """Tells processes what others advise; what is lost does no harm, and nothing raises."""
+    """Shares advice among processes; losing some does no harm, and nothing raises."""
 
     def add(self, advice: Advice) -> None:
         """Tell the other processes; those on this host know within milliseconds."""
@@ -242,7 +242,7 @@ class LeaderElection(PollerWatch, Protocol):
 
 
 class Chooser(Protocol):
-    """Chooses the machine of a new lease by the leases that are known."""
+    """Chooses the machine of a new lease in view of the known leases."""
 
     def candidates(self, known: LeaseSnapshot) -> Sequence[Candidate]:
         """The fit machines in view of all leases, the best first; raises if there is none."""
@@ -265,7 +265,7 @@ class Leases(Protocol):
         """How many leases expired in the last ten minutes without being released."""
 
     def expire(self, fleet: Fleet) -> None:
-        """End the leases whose time is up, which every other call that writes does as well."""
+        """End the leases whose time is up; every other writing call does so as well."""
 
     def reserve(self, fleet: Fleet, request: LeaseRequest, chooser: Chooser) -> Lease:
         """Grant a lease on the best candidate; no lease on its host changes in between.
@@ -292,9 +292,9 @@ class Leases(Protocol):
 
 
 class Nonces(Protocol):
-    """The numbers of signed requests, each of which all processes together accept once.
+    """The nonces of signed requests, each of which all processes together accept once.
 
-    A number is remembered for longer than a signature is valid. Calls take some 30 us unless the store
+    A nonce is remembered for longer than a signature is valid. Calls take some 30 us unless the store
     `blocks`; they raise StoreError.
     """
 
@@ -302,7 +302,7 @@ class Nonces(Protocol):
     """Whether calls take so long that an event loop must not wait for them; then threads may share it."""
 
     def use(self, nonce: bytes) -> bool:
-        """Record a number; returns False if it has been recorded before."""
+        """Record a nonce; returns False if it has been recorded before."""
 
     def since(self) -> float:
         """When recording began, in epoch seconds: older signatures may have been used before."""
@@ -312,13 +312,13 @@ class Nonces(Protocol):
 
 
 class SessionSecret(Protocol):
-    """What signs the links and sessions of people in a browser: 32 bytes, the same for all processes."""
+    """The key that signs links and browser sessions: 32 bytes, the same for all processes."""
 
     def current(self) -> bytes:
-        """The secret, made if there is none; raises StoreError."""
+        """The secret, created if there is none; raises StoreError."""
 
     def at_once(self) -> bytes | None:
-        """The secret as far as it can be told without blocking; else None. Never raises."""
+        """The secret if it is known without blocking; else None. Never raises."""
 
     def replace(self) -> None:
-        """Make another secret; raises StoreError."""
+        """Create a new secret; raises StoreError."""

@@ -1,4 +1,4 @@
-"""A thread that writes what the poller learned, in small batches; each database says how.
+"""A thread that writes what the poller learned, in small batches; subclasses write to one database.
 
 It is not the poller's thread, so that a slow disk or a locked database never makes a host look slow.
 """
@@ -19,7 +19,7 @@ from machines_server.failure_log import logger_of_failures
 from machines_server.store.values import Update
 
 BATCH_PAUSE_S, MAX_BATCH_DELAY_S = 0.03, 0.15
-"""A batch is written when nothing has come for BATCH_PAUSE_S, or when its first item has waited for
+"""A batch is written when nothing has arrived for BATCH_PAUSE_S, or when its first item has waited for
 MAX_BATCH_DELAY_S: writing while answers arrive slows both down, by a tenth of the CPU that it takes to poll
 1,000 hosts."""
 WRITE_RETRY_S = 1.0
@@ -57,11 +57,11 @@ class BatchThread(ABC):
         self._pending: list[Update] = []
         self._lost = self._dropped = 0
         self._waiting_since: float | None = None
-        """When the oldest item that is not written came, by the monotonic clock."""
+        """When the oldest unwritten item arrived, by the monotonic clock."""
         self._waited_s = 0.0
         """How long the oldest item of the last batch had waited when it was written."""
         self._registry: Registry | None = None
-        """The last one that was written."""
+        """The last cycle that was written."""
         self._fault: str | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -86,11 +86,11 @@ class BatchThread(ABC):
 
     @property
     def unwritten(self) -> int:
-        """How many items the thread has taken that are not in the database yet."""
+        """How many items the thread has taken but not yet written."""
         return len(self._pending)
 
     def backlog(self) -> Backlog:
-        """What waits to be written, and for how long."""
+        """The items that wait to be written, and for how long."""
         since = self._waiting_since
         waiting_s = 0.0 if since is None else time.monotonic() - since
         return Backlog(self.queued + self.unwritten, max(self._waited_s, waiting_s), self._dropped)
@@ -116,16 +116,16 @@ class BatchThread(ABC):
         """Turns errors of the database into StoreError."""
 
     def _maintain(self) -> None:  # noqa: B027  not every database needs it
-        """Do what else is due, until something comes."""
+        """Do other work that is due, until an item arrives."""
 
     def _let_go(self) -> None:  # noqa: B027  not every database needs it
-        """Close what may be broken: the next write opens it again."""
+        """Close connections that may be broken: the next write reopens them."""
 
     def _has_written(self) -> None:  # noqa: B027  not every database needs it
         """Note that everything succeeded."""
 
     def _explained(self, error: StoreError) -> str:
-        """What is wrong, for people."""
+        """A sentence for people about a fault."""
         return str(error)
 
     def _run(self) -> None:
@@ -137,7 +137,7 @@ class BatchThread(ABC):
             self._guarded()
             if self._fault:
                 self._closing.wait(WRITE_RETRY_S)
-                self._something.set()  # try again, even if no more items have come
+                self._something.set()  # try again, even if no more items have arrived
         self._guarded()
         if self._pending:
             log.error("%d polled items are lost: %s", len(self._pending), self._fault)

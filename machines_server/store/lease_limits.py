@@ -1,4 +1,4 @@
-"""What every store's leases have in common: how many there may be, and how long ended ones are kept."""
+"""Limits on the leases of every store: how many there may be, and how long ended ones are kept."""
 
 from collections.abc import Sequence
 
@@ -18,13 +18,13 @@ MAX_SNAPSHOT_AGE_S = 1.0
 
 
 def too_many_of_holder(request: LeaseRequest, count: int, wait_s: float) -> TooManyError:
-    """The error for a holder who has so many leases, the first of which ends in `wait_s`."""
+    """The error for a holder at the limit, whose first lease ends in `wait_s`."""
     holder = quoted(request.holder) if request.holder else f"{request.address}, which names no holder,"
     return _too_many(f"{holder} has", count, wait_s)
 
 
 def too_many_in_all(count: int, wait_s: float) -> TooManyError:
-    """The error for so many leases of all holders, the first of which ends in `wait_s`."""
+    """The error if all holders together are at the limit and the first lease ends in `wait_s`."""
     return _too_many("All agents have", count, wait_s)
 
 

@@ -1,4 +1,4 @@
-"""The numbered SQL files that build a database, and whether it was built by them."""
+"""The numbered SQL files that build a database, and checks that they did."""
 
 import hashlib
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def migrations_in(folder: Traversable) -> list[Migration]:
 
 
 def check_applied(applied: Sequence[tuple[int, str, str]], known: Sequence[Migration]) -> int:
-    """How many migrations were applied; raises MigrationError unless they are the first known ones.
+    """How many migrations were applied; raises MigrationError unless they are the first of the known ones.
 
     `applied` has the version, name and checksum of each, in order.
     """

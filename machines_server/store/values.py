@@ -1,4 +1,4 @@
-"""The values that a store takes and returns, beside those of `core`; they are the same for every store."""
+"""The values that a store takes and returns, besides those of `core`; they are the same for every store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,14 +114,14 @@ class LeaseSnapshot:
 
 
 class StoreSizes(NamedTuple):
-    """Bytes of each database by name, and of its log of writes; what does not exist is absent."""
+    """Bytes of each database by name, and of its log of writes; missing ones are absent."""
 
     databases: Mapping[str, int]
     logs: Mapping[str, int]
 
 
 class Requested(NamedTuple):
-    """What is asked of the poller: the keys of models to look for, and the names of machines to poll soon."""
+    """Requests to the poller: the keys of models to look for, and the names of machines to poll soon."""
 
     models: frozenset[str] = frozenset()
     machines: tuple[str, ...] = ()
@@ -140,4 +140,4 @@ class LeaseRequest(NamedTuple):
     digest: bytes | None = None
     is_exclusive: bool = False
     agent: str | None = None
-    """Who signed the request."""
+    """The agent that signed the request."""

@@ -1,4 +1,4 @@
-"""Leases as a test reserves them."""
+"""Helpers to reserve leases in tests."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -9,7 +9,7 @@ from machines_server.errors import StoreError
 from machines_server.store.postgres.database import Connection, Database
 
 MAX_WAITING = 1000
-"""How many writes wait at most; later ones are dropped."""
+"""The most writes that may wait; later ones are dropped."""
 GATHER_S = 0.01
 """How long writes are gathered for one transaction."""
 PAUSE_AFTER_WRITE_S = 0.05
@@ -21,7 +21,7 @@ Write = Callable[[Connection], object]
 
 
 class Background:
-    """Writes soon, several at once and in their order; what cannot be written is dropped."""
+    """Writes soon, several together and in order; what cannot be written is dropped."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,7 +31,7 @@ class Background:
         self._is_closed = False
 
     def do(self, key: Hashable, write: Write) -> None:
-        """Have something written unless the same, by its key, waits already; never blocks, never raises."""
+        """Queue a write unless one with the same key is waiting; never blocks, never raises."""
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
                 return
@@ -43,15 +43,15 @@ class Background:
             self._changed.notify()
 
     def announce(self, channel: str, payload: str) -> None:
-        """Have other processes hear something on a channel.
+        """Announce something on a channel to other processes.
 
-        Not in the transactions that change something: those that announce end one after the other, each of
+        Not in the transactions that make changes: those that announce commit one after the other, each of
         them once it is on all disks.
         """
         self.do((channel, payload), lambda on: on.execute("SELECT pg_notify(%s, %s)", (channel, payload)))
 
     def close(self) -> None:
-        """Write what waits and stop; the next write starts it again."""
+        """Write what is waiting and stop; the next write restarts the thread."""
         with self._changed:
             thread, self._thread, self._is_closed = self._thread, None, True
             self._changed.notify()

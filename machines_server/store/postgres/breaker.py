@@ -1,4 +1,4 @@
-"""Keeps a process from trying in vain what a database cannot do now: it is away, or its standby is."""
+"""Keeps a process from trying in vain while a database, or its standby, is away."""
 
 import threading
 import time
@@ -12,10 +12,10 @@ PAUSE_S = 0.5
 
 
 class Breaker:
-    """After a failure lets one thread at a time try, until one succeeds; the others fail at once.
+    """After a failure, lets one thread at a time try until one succeeds; the others fail at once.
 
-    A commit that waits for a standby holds its connection to the server, even when nobody waits for it any
-    more: many of them would leave no connection to anybody.
+    A commit that waits for a standby keeps its connection to the server, even after its caller has given up:
+    many of them would leave no connection for anybody.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Breaker:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Run the block, or raise UnreachableStoreError as the one before did."""
+        """Run the block, or raise UnreachableStoreError like the last attempt."""
         fault = self._fault
         if fault is None:
             with self._noting():

@@ -1,4 +1,4 @@
-"""The database's clock, by which all servers of a cluster go.
+"""The database's clock, which all servers of a cluster go by.
 
 Each server works by its own clock; the times that it writes and reads are shifted by the difference.
 """
@@ -15,7 +15,7 @@ from machines_server.core.sample import Cycle, Library, PollResult, SameLibrary,
 from machines_server.store.values import Update
 
 MAX_DIFFERENCE_S = 0.25
-"""A smaller difference counts as none, and so does a smaller change of it."""
+"""Smaller differences, and smaller changes of the difference, are ignored."""
 _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
@@ -33,7 +33,7 @@ class DatabaseClock:
         return self.note(now_ms / 1000, before, after)
 
     def note(self, now: float, before: float, after: float) -> bool:
-        """Note what the database's clock showed between two moments of ours."""
+        """Note what the database's clock showed between two moments of our clock."""
         ahead_s = now - (before + after) / 2
         if abs(ahead_s) <= MAX_DIFFERENCE_S:
             ahead_s = 0.0
@@ -44,7 +44,7 @@ class DatabaseClock:
         return True
 
     def to_write(self, item: Update) -> Update:
-        """An item with the times of the database's clock."""
+        """The item with its times converted to the database's clock."""
         ahead_s = self.ahead_s
         if not ahead_s:
             return item

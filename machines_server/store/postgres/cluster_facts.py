@@ -1,4 +1,4 @@
-"""What an operator must know of the database that several servers share."""
+"""What an operator must know about the database that several servers share."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ _LAST_GOOD_OF_ALL = "SELECT file, declared FROM machine WHERE site = %s AND remo
 
 
 class Standby(NamedTuple):
-    """A standby that receives now what is written; `is_synchronous` is None if that may not be seen."""
+    """A connected standby; `is_synchronous` is None if this role may not see that."""
 
     name: str
     is_synchronous: bool | None
@@ -38,7 +38,7 @@ class ServerFacts(NamedTuple):
     synchronous_names: str
     """Which standbys transactions wait for, as `synchronous_standby_names` says."""
     clock_ahead_s: float
-    """How far its clock is ahead of this host's, as far as that matters."""
+    """How far its clock is ahead of this host's; small differences count as none."""
 
 
 class PollerFacts(NamedTuple):

@@ -34,12 +34,12 @@ _LINE: dict[str, Any] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 3000,
 }
-"""What a URL need not say: only a primary will do, and a cut line is noticed within seconds."""
+"""Defaults that a URL may override: only a primary will do, and a cut line is noticed within seconds."""
 _SERVER_SIDE = (
     "SET statement_timeout = '10s'; SET lock_timeout = '3s'; SET idle_in_transaction_session_timeout = '10s';"
     " SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2"
 )
-"""For a server that a role or a cut line would keep waiting for hours; a pooler keeps no such settings."""
+"""Sent to the server, which would otherwise wait for hours on a cut line; a pooler keeps no such settings."""
 
 _CAN_ROLL_BACK = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR
 
@@ -47,19 +47,19 @@ Row = tuple[Any, ...]
 
 
 class Connection(psycopg.Connection[Row]):
-    """A connection that knows whether it goes through a pooler, and what was not replicated."""
+    """A connection that knows whether it is pooled, and whether a commit was not replicated."""
 
     is_pooled = False
-    """Whether a pooler such as PgBouncer stands between: then no state outlives a transaction."""
+    """Whether it goes through a pooler such as PgBouncer: then no state outlives a transaction."""
     is_unreplicated = False
-    """Whether a transaction was committed only on this server although it should be on a standby, too."""
+    """Whether a transaction was committed only on this server although it should be on a standby as well."""
 
 
 class Database:
     """A pool of connections, opened by the first call; for several threads, not for several processes."""
 
     def __init__(self, url: str, password_file: Path | None = None, *, most: int = 8) -> None:
-        """At most so many connections; the password is read anew for each."""
+        """Opens at most `most` connections; the password is read anew for each."""
         self._url, self._password_file, self._most = url, password_file, most
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
@@ -83,7 +83,7 @@ class Database:
     def transaction(self, deadline_s: float = DEADLINE_S, *, pipelined: bool = False) -> Iterator[Connection]:
         """A transaction, committed when the block ends and rolled back if it raises; raises StoreError.
 
-        When an error hides whether it was committed, that is unknown to the caller, too. If `pipelined`, a
+        After an error, the caller may not know whether it was committed. If `pipelined`, a
         statement does not wait for those before it: its rows and count are known, and its error is raised,
         once the rows of it or of a later one are fetched, or else when the block ends.
         """
@@ -100,7 +100,7 @@ class Database:
             if connection.is_unreplicated:
                 connection.close()
                 raise UnreachableStoreError(
-                    "PostgreSQL: its standby does not answer, so nothing can be promised"
+                    "PostgreSQL: its standby does not answer, so no leases can be granted"
                 )
 
     def run(
@@ -108,7 +108,7 @@ class Database:
     ) -> list[Row]:
         """Run one statement, in one round trip, and return its rows; raises StoreError.
 
-        For what needs no standby: it does not look for one that does not answer.
+        For statements that need no standby: it does not check for one that does not answer.
         """
         with store_errors(), self._connected() as connection, self._deadlines.within(connection, deadline_s):
             return connection.execute(statement, values).fetchall()
@@ -121,7 +121,7 @@ class Database:
             pool.close(timeout=1.0)
 
     def connect(self) -> Connection:
-        """A connection of its own, outside of the pool; raises StoreError."""
+        """A separate connection outside of the pool; raises StoreError."""
         with store_errors():
             connection = Connection.connect(self.connection_info(), autocommit=True)
             try:
@@ -186,7 +186,7 @@ class Database:
 def wait_for_no_standby(connection: Connection) -> None:
     """Let the transaction end when it is on the disk of this server.
 
-    For what the next cycle writes again: while a standby is away, machines are polled all the same.
+    For data that the next cycle writes again: machines are polled even while a standby is away.
     """
     connection.execute("SET LOCAL synchronous_commit = local")
 
@@ -199,8 +199,8 @@ def _pipelined(connection: Connection) -> Iterator[None]:
 
 
 def _has_ended(connection: Connection) -> bool:
-    """Whether the server, or something between, has ended a connection that nobody used; asks nothing."""
-    poll = select.poll()  # select() takes no file number over 1,023, and a poller has more
+    """Whether the server, or something in between, has ended an idle connection; sends nothing."""
+    poll = select.poll()  # select() accepts no file descriptor above 1,023, and a poller has more
     poll.register(connection.fileno(), select.POLLIN)
     with suppress(psycopg.OperationalError):
         for _ in range(2):  # first the reason, then the end
@@ -221,7 +221,7 @@ def _prepare(connection: Connection) -> None:
         connection.execute(_SERVER_SIDE)
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
-        # A warning (01000) that comes with a COMMIT: it waited in vain for a standby.
+        # A warning (01000) on COMMIT: it waited in vain for a standby.
         if notice.sqlstate == "01000":
             connection.is_unreplicated = True
 

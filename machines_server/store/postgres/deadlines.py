@@ -1,4 +1,4 @@
-"""Ends connections whose transaction takes too long, also where the network or the server does not answer."""
+"""Ends connections whose transaction takes too long, even if the network or the server does not answer."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ _LATENESS_S = 0.1
 class Deadlines:
     """Watches the transactions of one process.
 
-    A cancelled statement is no way out: a COMMIT that waits for a standby would end as if it had succeeded.
+    Cancelling the statement would not do: a COMMIT that waits for a standby would end as if it had succeeded.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Deadlines:
 
     @contextmanager
     def within(self, connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
-        """Cut the connection if the block takes longer; whatever it waits for then fails."""
+        """Cut the connection if the block takes longer, so that whatever it waits for fails."""
         key = object()
         with self._changed:
             self._watched[key] = time.monotonic() + seconds, connection

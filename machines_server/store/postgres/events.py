@@ -13,7 +13,7 @@ SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::int[], %s::text[], %s::text
 class PostgresEvents:
     """Implements EventTable; nothing is written before `write`.
 
-    The ids of events are in the order of transactions, so whoever takes some lets others wait until the end.
+    Ids of events follow the order of transactions, so taking some makes other writers wait until the end.
     """
 
     def __init__(self, connection: Connection) -> None:

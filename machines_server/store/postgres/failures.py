@@ -11,7 +11,7 @@ from machines_server.core.text import printable
 from machines_server.errors import LockedError, StoreError, UnreachableStoreError
 
 ITEM_ERRORS = (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError)
-"""What one bad value causes; other errors concern the whole database."""
+"""Errors that one bad value causes; others concern the whole database."""
 _SLOW = errors.QueryCanceled, errors.LockNotAvailable, errors.DeadlockDetected
 _AWAY = (
     psycopg.OperationalError,
@@ -37,7 +37,7 @@ def store_errors() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of a message, which has neither the password nor what a host has sent."""
+    """The first line of a message, which contains neither the password nor text from a host."""
     lines = str(error).strip().splitlines()
     reason = printable(lines[0])[:_MAX_REASON_CHARACTERS] if lines else type(error).__name__
     code = getattr(error, "sqlstate", None)

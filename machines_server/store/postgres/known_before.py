@@ -1,4 +1,4 @@
-"""What the database tells of the machines of some shards from before this process polled them."""
+"""What the database knows about machines from before this process polled them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -23,7 +23,7 @@ WHERE site = %s AND number = ANY(%s) AND host IS NOT NULL AND answered_at_ms IS 
 
 
 class PostgresBefore:
-    """Implements KnownBefore; reads all at once, since each answer would take a round trip."""
+    """Implements KnownBefore; reads everything at once to save round trips."""
 
     def __init__(self) -> None:
         self._statuses: Mapping[int, str] = {}
@@ -31,7 +31,7 @@ class PostgresBefore:
         self._identities: dict[int, Identity] = {}
 
     def read_back(self, connection: Connection, site: str, shards: Mapping[int, int]) -> None:
-        """Read what is known of the machines of these shards."""
+        """Read what is known about the machines of these shards."""
         numbers = list(shards)
         self._statuses = dict(connection.execute(_LAST_STATUSES, (site, numbers)).fetchall())
         self._uptimes, self._identities = {}, {}
@@ -43,11 +43,11 @@ class PostgresBefore:
                     self._uptimes[machine] = Uptime(at_ms / 1000, host.uptime_s)
 
     def identities(self) -> Iterator[tuple[int, Identity]]:
-        """The identity of each host that was reported."""
+        """The last reported identity of each host."""
         return iter(self._identities.items())
 
     def status(self, machine: int) -> str | None:
-        """The type of the latest event that tells a status."""
+        """The type of the latest event about a status."""
         return self._statuses.get(machine)
 
     def uptime(self, machine: int) -> Uptime | None:

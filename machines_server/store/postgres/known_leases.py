@@ -28,13 +28,13 @@ from machines_server.store.postgres.listener import Listener
 from machines_server.store.values import LeaseSnapshot
 
 LEASES_CHANNEL = "machines_leases"
-"""Where changes are announced; the payload is the site, and before it the process that knows of them."""
+"""The channel of changes; the payload is the process that made them, and the site."""
 READ_ALL_S = 60.0
-"""How old a look may be for the next to read only changes, since rows that are over are kept for longer."""
+"""After a look this recent, the next reads only changes; ended rows are kept for longer than that."""
 REST = 20
-"""How many times as long as a look takes the next one is put off, while many changes are announced."""
+"""While many changes are announced, the pause between looks, as a multiple of the time that a look takes."""
 _SAME_FAULT_S = 0.2
-"""How long a call fails as the one before did, without asking."""
+"""How long calls repeat the last failure without asking."""
 
 
 class KnownLeases:
@@ -46,13 +46,13 @@ class KnownLeases:
         self._lock = threading.Lock()
         self._rows: dict[str, LeaseRow] = {}
         self._held, self._released = dict[str, Lease](), dict[str, Lease]()
-        """The same as leases, made anew when `_until` has come."""
+        """The rows as leases, converted again at `_until`."""
         self._by_holder = Counter[str]()
         self._unlearned: dict[str, LeaseRow] = {}
         self._ended = set[str]()
-        """Rows whose time is up, until somebody has swept them."""
+        """Rows whose time is up but that nobody has swept yet."""
         self._changes: list[tuple[int, str]] = []
-        """When leases end, the first first; some are renewed before."""
+        """When leases end, the earliest first; some may be renewed before that."""
         self._load_times: Sequence[LoadTime] = ()
         self._seen: str | None = None
         self._server = ""
@@ -63,7 +63,7 @@ class KnownLeases:
         self._snapshot, self._is_current, self._until = LeaseSnapshot(), True, inf
         self._versions = count(1)
         self.looks = 0
-        """How often it has looked."""
+        """How many times it has looked."""
 
     def snapshot(self) -> LeaseSnapshot:
         """The leases, at most a second old, and soon after changes are announced; raises StoreError."""
@@ -84,7 +84,7 @@ class KnownLeases:
 
     @property
     def announcement(self) -> str:
-        """What to announce once something has changed of which this object knows."""
+        """The payload that announces a change that this object knows."""
         return f"{self._me} {self._site}"
 
     def count(self, holder: str | None = None) -> int:
@@ -92,11 +92,11 @@ class KnownLeases:
         return len(self._held) if holder is None else self._by_holder[holder]
 
     def look_soon(self) -> None:
-        """Have the next snapshot look: this process has changed something, or has not heard of changes."""
+        """Make the next snapshot look: this process has changed something, or may have missed changes."""
         self._is_told, self._look_again_at = True, -inf
 
     def note(self, read: RowsRead, looks: int) -> None:
-        """Note rows that this process has written, unless it has looked more often than `looks` since."""
+        """Note rows that this process has written, unless it has looked again since `looks`."""
         with self._lock:
             if self.looks == looks:
                 self._take(read.rows)
@@ -129,11 +129,11 @@ class KnownLeases:
         return LeaseSnapshot(tuple(held), _last_released(released), self._load_times)
 
     def lease(self, read: RowsRead) -> Lease | None:
-        """The only row that was just read as a lease."""
+        """The only row that was just read, as a lease."""
         return read.rows[0].lease(read.now_ms, self._clock.ahead_s) if read.rows else None
 
     def unlearned(self) -> Iterator[tuple[LeaseRow, Lease]]:
-        """The leases whose load times are not known yet, ended ones included."""
+        """The leases, including ended ones, whose load times are not known yet."""
         with self._lock:
             rows, now_ms = list(self._unlearned.values()), self._now_ms()
         for row in rows:
@@ -141,11 +141,11 @@ class KnownLeases:
                 yield row, lease
 
     def has_ended(self) -> bool:
-        """Whether there are leases whose time is up, and that nobody has swept."""
+        """Whether there are leases whose time is up and that nobody has swept."""
         return bool(self._ended)
 
     def _look(self, arrived_at: float) -> None:
-        """Read what has changed since the last look; who waited while one failed fails as well."""
+        """Read what has changed since the last look; callers who waited while one failed fail as well."""
         if self._fault and arrived_at - self._fault[0] < _SAME_FAULT_S:
             raise type(self._fault[1])(str(self._fault[1]))
         if not self._is_subscribed:
@@ -159,7 +159,7 @@ class KnownLeases:
             raise
         self._fault = None
         self._clock.note(read.now_ms / 1000, began, time.time())
-        # As if the time had been told when it was asked for: no lease seems to last longer than it does.
+        # As if the time had been read when it was requested: no lease seems to last longer than it does.
         self._database_ahead_ms = read.now_ms - 1000 * began_at
         self._seen, self._server, self._looked_at = read.seen, read.server, began_at
         now = time.monotonic()
@@ -173,19 +173,19 @@ class KnownLeases:
         self._take(read.rows)
 
     def _read(self, began_at: float) -> tuple[bool, RowsRead, Sequence[LoadTime]]:
-        """Whether all rows were read, those that were, and all load times."""
+        """Returns whether all rows were read, the rows, and all load times."""
         with self._database.transaction(pipelined=True) as connection:
             if self._seen is not None and began_at - self._looked_at < READ_ALL_S:
                 read, has_loads = changed_rows(connection, self._site, self._seen)
                 if read.server == self._server:
                     times = read_load_times(connection, self._site) if has_loads else self._load_times
                     return False, read, times
-            # First what may change while the rest is read: what is read twice does no harm.
+            # First what may change while the rest is read: reading a row twice does no harm.
             read = all_rows(connection, self._site)
             return True, read, read_load_times(connection, self._site)
 
     def _take(self, rows: Iterable[LeaseRow]) -> None:
-        """Know these rows, instead of what was known of them."""
+        """Replace what was known about these rows."""
         now_ms = self._now_ms()
         for row in rows:
             self._is_current = False
@@ -213,7 +213,7 @@ class KnownLeases:
             self._until = min(self._until, time.monotonic() + MAX_SNAPSHOT_AGE_S)
 
     def _replace(self, rows: Mapping[str, LeaseRow]) -> None:
-        """Know only these rows."""
+        """Replace all known rows."""
         self._rows, self._held, self._released, self._unlearned = {}, {}, {}, {}
         self._ended, self._changes, self._until, self._by_holder = set(), [], inf, Counter()
         self._take(rows.values())
@@ -245,9 +245,9 @@ class KnownLeases:
 
 
 def _last_released(leases: Iterable[Lease]) -> tuple[Lease, ...]:
-    """Of the released leases the last of each warmth on each model of a machine.
+    """Of the released leases, the last of each warmth for each model of a machine.
 
-    One stands for the load, and a cold one tells when it began.
+    One of them represents the load, and a cold one tells when it began.
     """
     last: dict[tuple[str, str, Warmth], Lease] = {}
     for lease in sorted(leases, key=lambda lease: lease.released_at or 0.0):

@@ -53,7 +53,7 @@ class LatestRow(NamedTuple):
 
 
 class LatestRows:
-    """Collects the rows of a transaction; of an endpoint at most one at a time."""
+    """Collects the rows of a transaction, at most one of each endpoint at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -61,7 +61,7 @@ class LatestRows:
         self._is_made = self._has_written = False
 
     def add(self, row: LatestRow) -> None:
-        """Add a row, which is written after those that came before it."""
+        """Add a row, to be written after earlier ones."""
         key = row.machine_id, row.endpoint
         if key in self._rows:
             self.write()

@@ -1,4 +1,4 @@
-"""What follows when leases end: they are swept and counted, and what their loads teach is kept."""
+"""Work after leases have ended: sweep and count them, and record load times."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from machines_server.store.postgres.lease_rows import IS_IN_FORCE, KEEP_RELEASED
 from machines_server.store.values import LeaseRequest
 
 KEEP_GONE_MS = 120_000
-"""How long a row is kept that promises nothing, so that every reader sees it go."""
+"""How long a row that promises nothing is kept, so that every reader sees it go."""
 _COUNT_EXPIRED_MS = round(1000 * COUNT_EXPIRED_S)
 _MOST_SWEPT = 1000
 _SWEEP = f"""
@@ -81,15 +81,15 @@ def count_expired(connection: Connection, site: str) -> int:
 
 
 def wait_for_turn(connection: Connection, site: str) -> None:
-    """Let those who count the leases of a site follow each other, until the transaction ends.
+    """Make transactions that count the leases of a site take turns, until this one ends.
 
-    Nothing that others wait for is locked after it.
+    After this call, lock nothing that others wait for.
     """
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"leases {site}",))
 
 
 def count_held(connection: Connection, site: str, request: LeaseRequest | None) -> tuple[int, float]:
-    """How many leases the holder of a request has, or all have, and in how many seconds the first ends."""
+    """How many leases the holder of a request, or everyone, has, and in how many seconds the first ends."""
     sql, values = _COUNT_HELD, {"site": site}
     if request is not None:
         sql, values = sql + _OF_HOLDER_AT, values | {"holder": request.holder, "address": request.address}

@@ -35,7 +35,7 @@ FROM lock_host(%(site)s, %(parts)s, %(seen)s::pg_snapshot)"""
 _CHANGED = """
 site = %(site)s AND changed_in >= pg_snapshot_xmin(%(seen)s::pg_snapshot)
 AND NOT pg_visible_in_snapshot(changed_in, %(seen)s::pg_snapshot)"""
-"""What was written by transactions whose rows could not be seen before."""
+"""Rows of transactions that were not visible before."""
 _WITH_KEY = "site = %(site)s AND idempotency_key = %(key)s"
 _INSERT_LEASE = f"""
 WITH new AS (
@@ -95,12 +95,12 @@ class LeaseRow(NamedTuple):
 
     @property
     def until_ms(self) -> int:
-        """When it ceases to promise anything: a model that had to be loaded may be seen a little later."""
+        """When it stops promising anything: a model that had to be loaded may be seen a little later."""
         may_be_unseen = self.released_at_ms is None and not self.warmth.is_in_memory
         return self.ends_at_ms + KEEP_RELEASED_MS if may_be_unseen else self.ends_at_ms
 
     def lease(self, now_ms: float, ahead_s: float) -> Lease | None:
-        """The lease now, its times by a clock that the database's is ahead of; None once it is over."""
+        """The lease now, with times by our clock, which is behind the database's; None once it is over."""
         if self.is_gone or self.until_ms <= now_ms:
             return None
         released_at_ms, ends_at_ms = self.released_at_ms, self.ends_at_ms
@@ -119,7 +119,7 @@ class LeaseRow(NamedTuple):
 
 
 class RowsRead(NamedTuple):
-    """Rows, the database's time, and what it could see: its transactions, and which server it was."""
+    """Rows, the database's time, the transactions that were visible, and the server's identity."""
 
     now_ms: int
     seen: str
@@ -154,7 +154,7 @@ def lock_host(connection: Connection, site: str, parts: Sequence[str], seen: str
 
 
 def keep_all(connection: Connection) -> None:
-    """Have the transaction end only when it is on the disk, and on the standbys that the server waits for.
+    """Make the commit wait for the disk, and for the standbys that the server waits for.
 
     That is PostgreSQL's default, but a role or a database may have another one.
     """
@@ -162,7 +162,7 @@ def keep_all(connection: Connection) -> None:
 
 
 def add_parts(connection: Connection, site: str, parts: Iterable[str]) -> None:
-    """Add rows to be locked."""
+    """Add rows to lock."""
     connection.execute(
         "INSERT INTO lease_lock SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING", (site, sorted(parts))
     )
@@ -195,7 +195,7 @@ def row_with_key(connection: Connection, site: str, key: str) -> tuple[RowsRead,
 
 
 def forget_key(connection: Connection, site: str, key: str) -> None:
-    """Let the key of a lease that has ended be used again."""
+    """Free the key of a lease that has ended."""
     connection.execute(
         f"UPDATE lease SET idempotency_key = NULL WHERE {_WITH_KEY} AND NOT ({IS_IN_FORCE})",
         {"site": site, "key": key},
@@ -203,7 +203,7 @@ def forget_key(connection: Connection, site: str, key: str) -> None:
 
 
 def row_by_id(connection: Connection, site: str, lease: str, *, locks: bool = False) -> RowsRead:
-    """The row of a lease that is in force, if there is one; it can be locked until the transaction ends."""
+    """The row of a lease in force, if there is one; with `locks`, locked until the transaction ends."""
     condition = f"site = %(site)s AND id = %(id)s AND {IS_IN_FORCE}"
     sql = f"SELECT now_ms(), '', {_LEASE_COLUMNS} FROM lease WHERE {condition}"
     if locks:
@@ -230,7 +230,7 @@ def insert_lease(
 
 
 def renew_lease(connection: Connection, lease: str, ttl_s: float) -> RowsRead:
-    """Let a lease that is in force end `ttl_s` from now, and return its row."""
+    """Make a lease in force end `ttl_s` from now, and return its row."""
     return read_rows(connection.execute(_RENEW_LEASE, {"id": lease, **_ttl(ttl_s)}).fetchall())
 
 
@@ -241,7 +241,7 @@ def end_lease(connection: Connection, site: str, row: LeaseRow, *, is_loaded: bo
 
 
 def read_rows(rows: Iterable[Sequence[Any] | Row]) -> RowsRead:
-    """What a statement has read; each row begins with the time and what could be seen."""
+    """The result of a statement whose rows begin with the time and what was visible."""
     now_ms, seen, leases = 0, "", []
     for now_ms, seen, *columns in rows:  # noqa: B007  the same in all of them
         if columns[0] is not None:
@@ -254,11 +254,11 @@ def _lease_row(columns: Sequence[Any]) -> LeaseRow:
         shares = tuple(Share(*share) for share in orjson.loads(columns[9]))
         return LeaseRow._make((*columns[:8], _WARMTH_OF[columns[8]], shares, *columns[10:]))
     except (ValueError, TypeError, KeyError) as error:
-        raise DamagedStoreError("PostgreSQL: a lease in it is damaged") from error
+        raise DamagedStoreError("PostgreSQL: a stored lease is damaged") from error
 
 
 def _select(condition: str) -> str:
-    """Some rows, each after the time and what can be seen; if there are none, one row with only these."""
+    """A query for rows, each after the time and what is visible; without any, one row with only these."""
     return f"""
     SELECT head.*, found.* FROM ({_LEASE_HEAD}) AS head
     LEFT JOIN (SELECT {_LEASE_COLUMNS} FROM lease WHERE {condition}) AS found ON true"""

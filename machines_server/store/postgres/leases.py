@@ -1,4 +1,4 @@
-"""Leases in PostgreSQL, for several servers: ranked anywhere, and checked again where they are granted."""
+"""Leases in PostgreSQL, for several servers: ranked by any server, checked again when granted."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,11 +29,11 @@ from machines_server.store.values import LeaseRequest, LeaseSnapshot
 MAX_TRIES = 6
 """How many candidates are tried before the machines are ranked anew."""
 MAX_PASSED = 3
-"""How many of them are passed over because others took them meanwhile, so that the next is better."""
+"""How many of them may be passed over because others took them meanwhile and the next is better."""
 SWEEP_INTERVAL_S = 1.0
-"""How often a process sweeps leases whose time is up, at most."""
+"""The minimum interval at which a process sweeps leases whose time is up."""
 _UNCERTAIN = 500
-"""How many leases others may grant before a process knows of them: so near a limit the database counts."""
+"""How many leases others may grant before a process knows: this close to a limit, the database counts."""
 
 
 class _NotGrantedError(Exception):
@@ -55,7 +55,7 @@ class PostgresLeases:
         background: Background,
         note: Callable[[str, int], object] = lambda _what, number: number,
     ) -> None:
-        """`note` is told of leases that were `granted` or have `expired`, and how many, once it is so."""
+        """`note` is called after leases were `granted` or have `expired`, with how many."""
         self._database, self._site, self._background, self._note = database, site, background, note
         self._known = KnownLeases(database, site, listener)
         self._breaker, self._swept_at = Breaker(), float("-inf")
@@ -74,7 +74,7 @@ class PostgresLeases:
         self._before_writing(fleet)
 
     def reserve(self, fleet: Fleet, request: LeaseRequest, chooser: Chooser) -> Lease:
-        """Grant a lease on the best candidate that is fit once nothing on its host can change."""
+        """Grant a lease on the best candidate that is still fit once its host is locked."""
         known, is_fresh = self._before_writing(fleet), False
         until = time.monotonic() + DEADLINE_S
         while True:
@@ -91,7 +91,7 @@ class PostgresLeases:
             if lease:
                 return lease
             if time.monotonic() > until:
-                raise LockedError("PostgreSQL: other servers took every machine that was chosen")
+                raise LockedError("PostgreSQL: other servers took every chosen machine")
             known, is_fresh = self._known.look(), True
 
     def renew(self, fleet: Fleet, lease: str, ttl_s: float | None, check: Callable[[Lease], None]) -> Lease:
@@ -125,24 +125,24 @@ class PostgresLeases:
         return released
 
     def close(self) -> None:
-        """Nothing is open that is not shared."""
+        """Nothing to close: everything is shared."""
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Connection, int]]:
-        """A transaction, and how often this process had looked before it."""
+        """A transaction, and how many times this process had looked before it."""
         looks = self._known.looks
         with self._breaker.trying(), self._database.transaction(pipelined=True) as connection:
             lease_rows.keep_all(connection)
             yield connection, looks
 
     def _written(self, read: RowsRead, looks: int) -> Lease | None:
-        """The lease in a row that was written and committed, which others are told of."""
+        """The lease in a row that was written and committed; announces it."""
         self._known.note(read, looks)
         self._background.announce(LEASES_CHANNEL, self._known.announcement)
         return self._known.lease(read)
 
     def _before_writing(self, fleet: Fleet) -> LeaseSnapshot:
-        """Learn from loads that have finished, and sweep what has ended; returns all leases."""
+        """Learn from finished loads, and sweep ended leases; returns all leases."""
         known = self._known.snapshot()
         loads = [
             (row, load_s)
@@ -204,7 +204,7 @@ class PostgresLeases:
     def _granted_one(
         self, fleet: Fleet, request: LeaseRequest, chooser: Chooser, candidates: Sequence[Candidate]
     ) -> Lease | None:
-        """A lease on the first of these that is fit, each tried in a transaction of its own."""
+        """A lease on the first fit candidate, each tried in its own transaction."""
         for place, candidate in enumerate(candidates[:MAX_TRIES]):
             others = candidates[place + 1 :] if place < MAX_PASSED else ()
             parts = _parts(candidate.state, fleet)
@@ -253,14 +253,14 @@ class PostgresLeases:
 
 
 def _rank(candidate: Candidate) -> tuple[object, int]:
-    """What is compared of candidates that were chosen by different knowledge, least first."""
+    """The order of candidates that were ranked in view of different leases."""
     return candidate.preference, candidate.leases
 
 
 def _parts(state: MachineState, fleet: Fleet) -> Sequence[str]:
     """What a lease on a machine locks: the parts of its host, and all machines on it by name.
 
-    So nobody is granted the same memory by another version of a machine file, or while a GPU is unknown.
+    So no memory is granted twice, even with different versions of a machine file or an unknown GPU.
     """
     machines = (state, *fleet.others_on_host(state))
     return sorted({*state.parts, *(f"machine {one.machine.name.casefold()}" for one in machines)})

@@ -1,7 +1,7 @@
 """Hears what other processes announce through PostgreSQL, in one thread of each process.
 
-What is announced while the line is broken is lost. Who must know it looks again after each new connection,
-and now and then while there is none.
+Announcements made while the connection is broken are lost. Subscribers that need them must look again after
+each new connection, and now and then while there is none.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from machines_server.store.postgres.database import Connection, Database
 from machines_server.store.postgres.deadlines import Deadlines
 
 HEARTBEAT_S = 1.0
-"""After so long a silence the server is asked whether it is there."""
+"""After this much silence, the server is asked whether it is there."""
 SILENCE_S = 3.0
 """How long it may take to answer."""
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 1.0
 _RETRY_POOLED_S = 60.0
-"""Behind a pooler that forwards no announcements, which somebody may replace."""
+"""The retry interval behind a pooler, which forwards no announcements but may be replaced."""
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class _Subscriber(NamedTuple):
 
 
 class Listener:
-    """Calls those who subscribed to a channel, in a thread that the first of them starts."""
+    """Calls the subscribers of channels, in a thread that the first of them starts."""
 
     def __init__(self, database: Database) -> None:
         self._database, self._deadlines = database, Deadlines()
@@ -55,7 +55,7 @@ class Listener:
     ) -> None:
         """Call `on_notify` with the payload of each announcement on a channel; both must be quick.
 
-        `on_reconnect` is called once listening has begun, the first time as well as after each failure, since
+        `on_reconnect` is called when listening has begun, the first time and after each failure, since
         announcements before may be lost. Neither is called in the caller's thread.
         """
         with self._lock:
@@ -76,7 +76,7 @@ class Listener:
         return time.monotonic() - self._heard_at < HEARTBEAT_S + SILENCE_S
 
     def close(self) -> None:
-        """Stop listening and forget all subscribers; the next that subscribes starts it again."""
+        """Stop listening and forget all subscribers; the next subscription restarts it."""
         with self._lock:
             thread, self._thread, self._subscribers = self._thread, None, ()
             wake, self._wake = self._wake, None
@@ -109,7 +109,7 @@ class Listener:
                 wait_s = min(2 * wait_s, _LAST_RETRY_S)
 
     def _listen(self, connection: Connection, is_closed: threading.Event, woken: socket.socket) -> None:
-        """Listen until the connection breaks, or nobody wants to know any more."""
+        """Listen until the connection breaks or there are no subscribers."""
         connection.add_notify_handler(lambda notify: self._tell(notify.channel, notify.payload))
         known: tuple[_Subscriber, ...] = ()
         while not is_closed.is_set():
@@ -127,8 +127,8 @@ class Listener:
             self._hear(connection, woken)
 
     def _hear(self, connection: Connection, woken: socket.socket) -> None:
-        """Hear until it has been silent for a while, or somebody subscribes."""
-        poll = select.poll()  # select() takes no file number over 1,023, and a poller has more
+        """Listen until there has been silence for a while, or somebody subscribes."""
+        poll = select.poll()  # select() accepts no file descriptor above 1,023, and a poller has more
         for line in connection.fileno(), woken.fileno():
             poll.register(line, select.POLLIN)
         while True:

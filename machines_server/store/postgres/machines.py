@@ -35,7 +35,7 @@ _REMOVE = (
 
 @dataclass(frozen=True, slots=True)
 class KnownRow:
-    """A machine whose file is there: its id, the number of its shard, and its last good version."""
+    """A declared machine: its id, the number of its shard, and its last good version."""
 
     id: int
     name: str
@@ -128,7 +128,7 @@ class MachineRows:
 
 
 def _text(machine: Machine) -> str:
-    """What a machine file declares, as JSON."""
+    """The declared keys of a machine file, as JSON."""
     texts = (f"{orjson.dumps(key).decode()}: {value}" for key, value in machine.declared_json.items())
     return f"{{{', '.join(texts)}}}"
 

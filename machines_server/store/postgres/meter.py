@@ -12,7 +12,7 @@ class PostgresMeter:
         self._database = database
 
     def sizes(self) -> StoreSizes:
-        """The size of the database; nothing if it cannot be asked."""
+        """The size of the database; empty if it cannot be read."""
         try:
             with self._database.transaction() as connection:
                 ((size,),) = connection.execute("SELECT pg_database_size(current_database())").fetchall()

@@ -1,4 +1,4 @@
-"""Migrating the database of several servers, by one of them at a time."""
+"""Migrates the database of several servers, one server at a time."""
 
 from importlib.resources import files
 
@@ -7,7 +7,7 @@ from machines_server.store.migration_files import Migration, check_applied, migr
 from machines_server.store.postgres.database import Connection, Database
 
 _TURN = "SELECT pg_advisory_xact_lock(7203571, 1)"
-"""Ends with the transaction, whatever becomes of the process."""
+"""A lock that ends with the transaction, whatever becomes of the process."""
 _TABLE_OF_MIGRATIONS = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,
@@ -66,7 +66,7 @@ def _applied(connection: Connection, known: list[Migration]) -> int:
     if "schema_migrations" not in tables:
         if tables:
             raise MigrationError(
-                "the database has tables of something else; give machines-server one of its own"
+                "the database has tables of another program; give machines-server its own database"
             )
         return 0
     rows = connection.execute(

@@ -1,4 +1,4 @@
-"""The numbers of signed requests in PostgreSQL, in tables that are empty after a crash or a failover."""
+"""The nonces of signed requests in PostgreSQL, in tables that are empty after a crash or a failover."""
 
 import time
 
@@ -7,7 +7,7 @@ from machines_server.store.postgres.clock import DatabaseClock
 from machines_server.store.postgres.database import Database
 
 KEEP_NONCES_MS = 400_000
-"""Numbers are kept for one to two such periods; a signature is valid for 360 s at most."""
+"""Nonces are kept for one to two such periods; a signature is valid for 360 s at most."""
 _LONGEST_USE_S = 2.0
 
 
@@ -22,11 +22,11 @@ class PostgresNonces:
         self._since_ms: int | None = None
 
     def use(self, nonce: bytes) -> bool:
-        """Record a number; returns False if it has been recorded before."""
+        """Record a nonce; returns False if it has been recorded before."""
         known_ms, is_new, since_ms = self._since_ms, *self._ask(nonce)
         if known_ms not in (None, since_ms):
             raise UnreachableStoreError(
-                "PostgreSQL has lost which signatures were used; sign another request"
+                "PostgreSQL has lost the list of used signatures; sign the request again"
             )
         return is_new
 
@@ -38,7 +38,7 @@ class PostgresNonces:
         return since_ms / 1000 - self._clock.ahead_s
 
     def close(self) -> None:
-        """Nothing is open that is not shared."""
+        """Nothing to close: everything is shared."""
 
     def _ask(self, nonce: bytes | None) -> tuple[bool, int]:
         values = {"nonce": nonce, "period_ms": self._period_ms}

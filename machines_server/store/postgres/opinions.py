@@ -1,4 +1,4 @@
-"""Questions among pollers: whether another one reaches machines that the asker does not."""
+"""Questions among pollers: does another one reach machines that the asker does not?"""
 
 from collections.abc import Callable, Collection, Sequence
 

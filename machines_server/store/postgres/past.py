@@ -1,6 +1,6 @@
 """Reads the past of a site.
 
-Events, status and models come from PostgreSQL, measurements from an engine that is made for them.
+Events, status and models come from PostgreSQL, measurements from a time-series engine.
 """
 
 import time
@@ -115,7 +115,7 @@ class PostgresPast:
     def series(
         self, wanted: Sequence[SeriesKey], from_s: int, to_s: int, step_s: int
     ) -> list[list[tuple[int, Fold]]]:
-        """The buckets of each key that have values; series have a machine's name as it was then spelled."""
+        """The buckets of each key that have values; series have the machine's name as spelled at the time."""
         keys = list({key.machine.casefold() for key in wanted})
         with self._reading() as connection:
             names: dict[str, list[str]] = dict(connection.execute(_SPELLINGS, (self._site, keys)).fetchall())
@@ -222,7 +222,7 @@ class PostgresPast:
 
 
 def _merged(series: Sequence[list[tuple[int, Fold]]]) -> list[tuple[int, Fold]]:
-    """The buckets of several series of one machine as one."""
+    """The merged buckets of several series of one machine."""
     if len(series) == 1:
         return series[0]
     folds: dict[int, list[Fold]] = {}
@@ -232,7 +232,7 @@ def _merged(series: Sequence[list[tuple[int, Fold]]]) -> list[tuple[int, Fold]]:
 
 
 def _following(connection: Connection, event: int, values: dict[str, Any]) -> str:
-    """The condition for the events that follow one when the newest come first; shortens the span.
+    """The condition for the events that follow one in newest-first order; shortens the span.
 
     If that event was deleted, its id alone says which ones were written earlier.
     """

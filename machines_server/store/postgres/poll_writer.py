@@ -1,4 +1,4 @@
-"""Writes what a poller learned, as far as it still holds the shards of the machines."""
+"""Writes what a poller learned about machines whose shards it still holds."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
@@ -32,13 +32,13 @@ from machines_server.store.sql.stays import Stays
 from machines_server.store.values import Update
 
 POLLS_CHANNEL = "machines_polls"
-"""On which the shards are announced that have new rows, as `SITE NUMBER,NUMBER,...`."""
+"""The channel that announces shards with new rows, as `SITE NUMBER,NUMBER,...`."""
 _FENCE = """
 SELECT shard.number, id, revision + 1, rare_revision + 1
 FROM shard JOIN unnest(%s::int[], %s::bigint[]) AS held (number, epoch)
     ON shard.number = held.number AND shard.epoch = held.epoch
 WHERE site = %s AND owner = %s ORDER BY id FOR UPDATE OF shard"""
-"""Keeps anybody else from taking these shards before the transaction ends."""
+"""Keeps others from taking these shards before the transaction ends."""
 _RAISE = """
 UPDATE shard SET revision = revision + (id = ANY(%(polled)s))::int,
     rare_revision = rare_revision + (id = ANY(%(rare)s))::int
@@ -90,7 +90,7 @@ class PollerId(NamedTuple):
 
 
 class _Fenced(NamedTuple):
-    """A shard that nobody takes before the transaction ends: its id, and the revisions of new rows."""
+    """A shard that nobody can take before the transaction ends: its id, and the revisions of new rows."""
 
     id: int
     revision: int
@@ -108,11 +108,11 @@ class Written(NamedTuple):
 class PollWriter:
     """Writes on one connection, for one thread.
 
-    What it remembers only mirrors the database: of the shards that the last registry says are held.
+    Its memory only mirrors the database, for the shards held as of the last registry.
     """
 
     def __init__(self, connection: Connection, poller: PollerId, max_gap_s: float) -> None:
-        """`max_gap_s`: after a longer gap, nothing that was seen before is taken to have continued."""
+        """`max_gap_s`: across a longer gap, nothing is assumed to have continued."""
         self._connection, self._site, self._poller = connection, poller.site, poller.id
         self._max_gap_ms = round(max_gap_s * 1000)
         self._held: Mapping[int, int] = {}
@@ -163,7 +163,7 @@ class PollWriter:
         return self._written
 
     def read_back(self) -> None:
-        """Read again what is remembered, after a transaction that was not committed."""
+        """Reload the memory after a transaction that was not committed."""
         self._latest.clear()
         self._event_table.clear()
         self._read_back(self._held)
@@ -185,14 +185,14 @@ class PollWriter:
         self._texts = {}
 
     def _fence(self, items: Iterable[Update]) -> None:
-        """Lock the shards of all that is to be written; forget those that others have taken."""
+        """Lock the shards of everything to be written; forget those that others have taken."""
         wanted: set[int] = set()
         for item in items:
             if isinstance(item, Cycle):
                 wanted |= self._held.keys()
             elif isinstance(item, Registry):
-                wanted |= self._held.keys()  # at once, since whoever locks shards does so in one order
-                break  # what follows may be of other shards
+                wanted |= self._held.keys()  # all at once, since everyone locks shards in the same order
+                break  # the following items may be of other shards
             else:
                 wanted.add(shard_of(item.machine))
         self._lock(wanted & self._held.keys())

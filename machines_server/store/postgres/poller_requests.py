@@ -1,4 +1,4 @@
-"""What servers ask of those that poll: all of them look for a model, and one polls a machine soon."""
+"""Requests to pollers: all of them look for a model, and one polls a machine soon."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ REQUESTS_CHANNEL = "machines_requests"
 KEEP_REQUESTS_S = 30.0
 """How long a request waits for pollers."""
 LOOK_S, LOOK_UNTOLD_S = 5.0, 1.0
-"""How often a poller looks for requests that it was not told of, and how often if it is told of none."""
+"""How often a poller looks for missed requests, and how often if it gets no announcements."""
 MAX_REQUESTED = 1000
 """How many requests of a site are kept, the latest."""
 _OF_MODEL, _OF_MACHINE = "model", "machine"
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class SharedRequests:
-    """Implements PollerRequests for one site; to look and take is for the thread of a poller."""
+    """Implements PollerRequests for one site; only the thread of a poller may look and take."""
 
     def __init__(
         self,
@@ -55,29 +55,29 @@ class SharedRequests:
         self._listener, self._background, self._is_mine = listener, background, is_mine
         self._is_subscribed, self._is_told, self._look_at = False, True, 0.0
         self._models: dict[str, int] = {}
-        """The numbers of the requests for models that are asked or were taken."""
+        """The numbers of the requests for models that are open or were taken."""
         self._taken: dict[str, int] = {}
         self._machines: dict[str, int] = {}
 
     def look_for(self, model: str) -> None:
-        """Ask for the machines that have a model on disk, unless no model can have that name."""
+        """Request a search for a model on disks, unless no model can have that name."""
         key = canonical(model)
         if key is not None:
             self._ask(_OF_MODEL, key)
 
     def poll_soon(self, machines: Iterable[str]) -> None:
-        """Ask for machines to be polled before the next cycle."""
+        """Request that machines be polled before the next cycle."""
         for machine in machines:
             self._ask(_OF_MACHINE, machine)
 
     def is_empty(self) -> bool:
-        """Whether nothing is asked, as far as this process was told; it looks now and then."""
+        """Whether there are no requests, as far as announced; looks now and then."""
         if self._is_told or time.monotonic() >= self._look_at:
             self._look()
         return not self._machines and self._models.items() <= self._taken.items()
 
     def take(self) -> Requested:
-        """Return what was asked since the last call: models of all pollers, machines of this one."""
+        """Return the requests since the last call: models for all pollers, machines of this one."""
         self._look()
         models = {model for model, number in self._models.items() if self._taken.get(model) != number}
         self._taken = self._models

@@ -1,6 +1,6 @@
 """Reads the present that the pollers of all servers of a site have written.
 
-What has changed is announced, and looked for once in a poll interval, since announcements can be lost.
+Changes are announced, but also looked for once per poll interval, since announcements can be lost.
 """
 
 import threading
@@ -25,14 +25,14 @@ from machines_server.store.sql.host_services import by_machine
 from machines_server.store.values import Leader
 
 MIN_LOOK_INTERVAL_S, MAX_LOOK_INTERVAL_S = 0.1, 5.0
-"""The most pause between two looks, after an announcement and without one."""
+"""The longest pause between two looks, after an announcement and without one."""
 DEAF_SHARE = 0.1
-"""The pause without announcements, as behind a pooler, is that share of a poll interval: a host whose poller
-has died is polled again shortly before what is known of it is too old."""
+"""The pause when no announcements arrive, as behind a pooler, as a share of the poll interval: a host whose
+poller has died is polled again only shortly before what is known about it expires."""
 LOOKING_SHARE = 0.3
-"""How much of the time may be spent looking while announcements come one after the other."""
+"""The share of time that may be spent looking while announcements keep arriving."""
 RETRY_S = 1.0
-"""How long a failure is repeated before the database is asked again."""
+"""How long a failure is repeated before the database is tried again."""
 _EVERY_REVISION = "SELECT id, revision, rare_revision FROM shard WHERE site = %s"
 _POLLERS_OF_SITE = """
 SELECT server, pid, since_ms - %(shift)s, files, faults, cycle_started_at_ms - %(shift)s,
@@ -75,7 +75,7 @@ class PostgresPresent:
         self._looked_at = self._failed_at = float("-inf")
         self._fault, self._look_took_s = "", 0.0
         self._announced = self._read = 0
-        """How many announcements have come, and how many of them the latest look has seen."""
+        """How many announcements have arrived, and how many of them the latest look has covered."""
         self._generation = 0
         self._is_subscribed = self._is_reading = False
 
@@ -89,7 +89,7 @@ class PostgresPresent:
         return None if self._fault or self._is_due() else self._generation
 
     def snapshot(self) -> Snapshot:
-        """Everything that is known; raises StoreError."""
+        """Everything known about the present; raises StoreError."""
         with self._lock:
             if self._is_due():
                 self._look()
@@ -131,7 +131,7 @@ class PostgresPresent:
         return self._pollers
 
     def leader(self) -> Leader | None:
-        """All pollers that take part, as if they were one; None if there are none."""
+        """All pollers that take part, combined as one; None if there are none."""
         there = [one for one in self._pollers if one.is_there]
         if not there or self._fault:
             return None
@@ -180,7 +180,7 @@ class PostgresPresent:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 self._read_changes(connection)
         except BaseException as error:
-            if self._is_reading:  # what was partly read is not valid
+            if self._is_reading:  # what was read only in part is not valid
                 self._shards = {}
             if isinstance(error, StoreError):
                 self._fault = str(error)

@@ -77,7 +77,7 @@ class PostgresServices:
 
 
 def own_services(connection: Connection, site: str, server: str, shift_ms: int = 0) -> list[ServiceRow]:
-    """The services of the host of a server, with times less `shift_ms`."""
+    """The services of the host of a server, with times reduced by `shift_ms`."""
     return [
         ServiceRow(OWN_HOST, name, PolledService(url, status_named(status), reason, since), told)
         for name, url, status, reason, since, told in connection.execute(_OWN_ROWS, (shift_ms, site, server))

@@ -12,7 +12,7 @@ from machines_server.store.postgres.listener import Listener
 SESSIONS_CHANNEL = "machines_sessions"
 """Where a new secret is announced; the payload is the site."""
 MAX_SECRET_AGE_S = 10.0
-"""How long sessions that were ended elsewhere may go on if that is not heard of."""
+"""How long sessions that were ended elsewhere may continue if the announcement is lost."""
 _SECRET_BYTES = 32
 _REPLACE = """
 INSERT INTO session_secret VALUES (%s, %s) ON CONFLICT (site) DO UPDATE SET secret = EXCLUDED.secret"""
@@ -30,7 +30,7 @@ class SharedSecret:
         self._read_at = float("-inf")
 
     def current(self) -> bytes:
-        """The secret, made if there is none; raises StoreError."""
+        """The secret, created if there is none; raises StoreError."""
         secret = self._secret
         if secret is not None and not self._is_due():
             return secret
@@ -38,13 +38,13 @@ class SharedSecret:
             return self._read(connection)
 
     def at_once(self) -> bytes | None:
-        """The secret that is known, which is read again in the background."""
+        """The known secret, which is reread in the background."""
         if self._is_due():
             self._background.do(("secret", id(self)), self._read)
         return self._secret
 
     def replace(self) -> None:
-        """Make another secret; raises StoreError."""
+        """Create a new secret; raises StoreError."""
         with self._database.transaction() as connection:
             connection.execute(_REPLACE, (self._site, secrets.token_bytes(_SECRET_BYTES)))
             self._read(connection)

@@ -1,4 +1,4 @@
-"""Reads the present of single shards; each statement takes the ids of shards and a shift of times in ms."""
+"""Reads the present of single shards; each statement takes shard ids and a shift of times in ms."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -48,7 +48,7 @@ _stored_models = msgspec.json.Decoder(tuple[StoredModel, ...]).decode
 
 @dataclass(slots=True)
 class Shard:
-    """What is known of the machines of one shard, by their case-folded names."""
+    """What is known about the machines of one shard, by their case-folded names."""
 
     id: int
     revision: int = -1
@@ -77,7 +77,7 @@ def read_latest(connection: Connection, shards: Iterable[Shard], shift_ms: int) 
 
 
 def read_rare(connection: Connection, shards: Iterable[Shard], shift_ms: int) -> None:
-    """Read anew what changes rarely, and forget the polls of machines that were removed."""
+    """Reread what changes rarely, and forget the polls of machines that were removed."""
     by_id = {shard.id: shard for shard in shards}
     if not by_id:
         return

@@ -1,8 +1,8 @@
-"""Which shards this process polls, agreed upon with the pollers of other servers through the database.
+"""Which shards this process polls, as agreed with the pollers of other servers through the database.
 
 A shard has an owner, an epoch and an end, in one row. The owner renews the end when a cycle begins and when
-one has been written, so that a poller that hangs, too, loses its shards. Whoever takes or gives a shard
-raises the epoch, which each write of a poll checks.
+one has been written, so that even a poller that hangs loses its shards. Taking or giving a shard raises its
+epoch, which every write of a poll checks.
 """
 
 import logging
@@ -21,7 +21,7 @@ from machines_server.store.postgres.migrate import known_migrations, migrate, re
 from machines_server.store.values import Leader
 
 HOLD_LOCKS_BRIEFLY = "SET LOCAL idle_in_transaction_session_timeout = '2s'"
-"""The database ends the transaction of a poller that is frozen while it holds locks."""
+"""The database ends the transaction of a poller that freezes while it holds locks."""
 _MIN_LOOK_S, _MAX_LOOK_S = 0.05, 1.0
 _FORGET_AFTER_MS = 3_600_000
 _MAKE_SHARDS = """
@@ -38,7 +38,7 @@ UPDATE poller SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) WHERE i
 _RENEW_SHARDS = """
 WITH held AS (SELECT id FROM shard WHERE site = %s AND owner = %s ORDER BY id FOR UPDATE)
 UPDATE shard SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) FROM held WHERE shard.id = held.id"""
-"""Whoever locks several shards does so in the order of their ids."""
+"""Several shards are always locked in the order of their ids."""
 _LIVE_POLLERS = (
     "SELECT id, rests_until_ms > now_ms() FROM poller WHERE site = %s AND expires_at_ms > now_ms()"
 )
@@ -51,7 +51,7 @@ WITH free AS (
     FOR UPDATE SKIP LOCKED)
 UPDATE shard SET owner = %s, epoch = epoch + 1, expires_at_ms = now_ms() + %s
 FROM free WHERE shard.id = free.id RETURNING number, epoch"""
-"""One that somebody is writing is taken the next time, so that nobody waits for a poller that is frozen."""
+"""A shard that somebody is writing is taken next time, so that nobody waits for a frozen poller."""
 _GIVE_SHARDS = """
 WITH held AS (
     SELECT id FROM shard WHERE site = %s AND number = ANY(%s) AND owner = %s ORDER BY id FOR UPDATE)
@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 
 
 class Member(NamedTuple):
-    """How a poller presents itself to others: its site, server, rhythm, and the hash of its machine files."""
+    """How a poller presents itself to others: site, server, intervals, and the hash of its machine files."""
 
     site: str
     server: str
@@ -74,7 +74,7 @@ class Member(NamedTuple):
 class ShardKeeper:
     """Takes and gives shards in a thread of its own; implements LeaderElection.
 
-    Every poller leads, if only where it holds shards.
+    Every poller leads, though only for the shards that it holds.
     """
 
     def __init__(self, database: Database, member: Member) -> None:
@@ -128,11 +128,11 @@ class ShardKeeper:
         self._faults = dict(faults)
 
     def note(self, part: str, fault: str | None) -> None:
-        """Note a fault of something else, or that it is over."""
+        """Note another fault, or that it is over."""
         self._other_faults[part] = fault
 
     def other_folder(self) -> str | None:
-        """None: servers of a site tell each other the hash of their files instead."""
+        """None: servers of a site share the hash of their files instead."""
         return None
 
     def release(self) -> None:
@@ -148,7 +148,7 @@ class ShardKeeper:
                 connection.execute(_GIVE_SHARDS, (self._member.site, list(self._held), self.id))
                 connection.execute(_LEAVE_SITE, (self.id, _FORGET_AFTER_MS))
         except StoreError as error:
-            log.warning("the shards of this poller are not given up, and run out: %s", error)
+            log.warning("the shards of this poller could not be given up, and will expire: %s", error)
         self._held = {}
 
     def leader(self) -> Leader | None:
@@ -164,12 +164,12 @@ class ShardKeeper:
         return self._obstacle
 
     def begin_cycle(self) -> None:
-        """Tell that a cycle begins; its end is told by what it writes."""
+        """Note that a cycle begins; its end shows in what it writes."""
         self._has_begun = True
         self._wake.set()
 
     def rest(self, seconds: float) -> None:
-        """Leave all shards to others for a while: hosts that they reach cannot be reached from here."""
+        """Leave all shards to others for a while, since they reach hosts that this process cannot."""
         self._rests_ms = round(seconds * 1000)
         self._wake.set()
 
@@ -192,7 +192,7 @@ class ShardKeeper:
                     log.warning("shards cannot be renewed: %s", error)
                 was_told = True
             except Exception:
-                log.exception("looking at shards failed")
+                log.exception("checking the shards failed")
 
     def _join(self, connection: Connection) -> None:
         member = self._member
@@ -214,14 +214,14 @@ class ShardKeeper:
         return round(1000 * start_lease_s(self._member.interval_s, self._member.timeout_s))
 
     def _look(self) -> None:
-        """Renew what is held, and take and give what others have come or gone for."""
+        """Renew the shards held, and take or give shards as other pollers come and go."""
         site, renews, rests_ms = self._member.site, self._has_begun, self._rests_ms
         self._has_begun, self._rests_ms = False, 0
         with self._database.transaction() as connection:
             wait_for_no_standby(connection)
             refuse_newer(connection, self._known_migrations)
             connection.execute(HOLD_LOCKS_BRIEFLY)
-            if renews:  # shards first, as whoever writes polls does
+            if renews:  # shards first, in the same order as writers of polls
                 connection.execute(_RENEW_SHARDS, (site, self.id, self._lease_ms()))
                 if connection.execute(_RENEW_POLLER, (self._lease_ms(), self.id)).rowcount == 0:
                     self._join(connection)

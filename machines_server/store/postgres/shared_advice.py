@@ -1,4 +1,4 @@
-"""Advice to load a model, which the processes of a site tell each other by announcements.
+"""Advice to load a model, which the processes of a site share through announcements.
 
 Nothing depends on it: advice that is lost only makes two callers more likely to go to one machine.
 """
@@ -17,13 +17,13 @@ from machines_server.store.postgres.listener import Listener
 
 ADVICE_CHANNEL = "machines_advice"
 MAX_KEPT = 1000
-"""How many advices of other processes are remembered, the latest."""
+"""How many of the latest pieces of advice from other processes are remembered."""
 _MAX_PAYLOAD_BYTES = 7000
 """PostgreSQL announces no more than 7,999 bytes."""
 
 
 class AnnouncedAdvice:
-    """Implements AdviceBoard; without announcements, as behind some poolers, nobody is told."""
+    """Implements AdviceBoard; without announcements, as behind some poolers, nothing is shared."""
 
     def __init__(self, site: str, listener: Listener, background: Background) -> None:
         self._site, self._listener, self._background = site, listener, background
@@ -39,7 +39,7 @@ class AnnouncedAdvice:
             self._background.announce(ADVICE_CHANNEL, told.decode())
 
     def others(self) -> Sequence[Advice]:
-        """The latest that other processes have advised for each machine and model; never raises."""
+        """The latest advice of other processes for each machine and model; never raises."""
         if not self._is_subscribed:
             self._subscribe()
         return self._others
@@ -51,7 +51,7 @@ class AnnouncedAdvice:
                 self._listener.subscribe(ADVICE_CHANNEL, self._hear, lambda: None)
 
     def _hear(self, told: str) -> None:
-        """Keep an advice with the time by this server's clock."""
+        """Keep advice with its time by this server's clock."""
         site, process, machine, model, loads_s = orjson.loads(told)
         if site != self._site or process == self._me:
             return

@@ -18,20 +18,20 @@ from machines_server.store.postgres.shards import HOLD_LOCKS_BRIEFLY
 from machines_server.store.values import Update
 
 MAX_BATCH = 3000
-"""How many items one transaction writes: while it lasts, nobody can take the shards of a poller that died."""
+"""The most items in one transaction: while it lasts, nobody can take the shards of a poller that died."""
 
 
 class Measurements(Protocol):
-    """Takes what is measured, for a history that is kept elsewhere; nothing blocks or raises."""
+    """Takes measurements for a history that is kept elsewhere; nothing blocks or raises."""
 
     def put(self, sample: Sample, site: str = "") -> None:
-        """Keep what a sample has measured."""
+        """Keep the measurements of a sample."""
 
     def remove(self, machine: str, at: float) -> None:
         """End the series of a machine that was removed."""
 
     def forget(self, machine: str) -> None:
-        """Forget a machine that others poll, without ending its series."""
+        """Forget a machine that others now poll, without ending its series."""
 
 
 class PostgresSink(BatchThread):
@@ -66,7 +66,7 @@ class PostgresSink(BatchThread):
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect()
             if not self._connection.is_pooled:
-                # Of the session: when it ends, its temporary table is dropped, which must not wait either.
+                # For the session: when it ends, its temporary table is dropped, which must not wait either.
                 self._connection.execute("SET synchronous_commit = local")
             self._writer = PollWriter(self._connection, self._poller, self._max_gap_s)
             if self._registry is not None:
@@ -90,7 +90,7 @@ class PostgresSink(BatchThread):
                     connection.execute("ROLLBACK")
                     self._writer.read_back()
                 raise
-            # Not in the transaction: those that announce would end one after the other.
+            # Not in the transaction: transactions that announce commit one after the other.
             if self._writer.news:
                 connection.execute("SELECT pg_notify(%s, %s)", (POLLS_CHANNEL, self._writer.news))
         if self._measurements is not None:

@@ -1,1 +1,1 @@
-"""History in an engine that takes Prometheus' remote write and answers PromQL; for cluster mode alone."""
+"""History in an engine that takes Prometheus remote write and answers PromQL; only for clusters."""

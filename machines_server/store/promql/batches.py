@@ -1,4 +1,4 @@
-"""Samples that wait to be sent: within limits, the oldest are dropped first."""
+"""Samples that wait to be sent, within limits: the oldest are dropped first."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from machines_server.store.promql.message import compressed, series_of
 
 BATCH_SAMPLES = 10_000
-"""How many samples a request has at most, unless one machine alone has more."""
+"""The most samples in a request, unless a single machine has more."""
 FULL = "full"
 """Why samples are dropped when there is no room for newer ones."""
 MAX_HALVINGS = 40
@@ -25,7 +25,7 @@ class QueueLimits(NamedTuple):
 class Halvings:
     """How many more times refused batches may be halved.
 
-    What is accepted earns more: one bad sample among many costs a dozen, and gains as many good parts. If all
+    Accepted batches earn more: one bad sample among many costs a dozen, and yields as many good parts. If all
     is bad, it soon costs no more than one request for each batch.
     """
 
@@ -44,7 +44,7 @@ class Batch:
     samples: int
 
     def halves(self, allowed: Halvings) -> tuple["Batch", "Batch"] | None:
-        """Both halves, since an engine may refuse a batch for a few of its samples; None if it is over."""
+        """Both halves, since an engine may refuse a batch for a few of its samples; None if none are left."""
         if self.samples < 2 or allowed.left <= 0:
             return None
         allowed.left -= 1
@@ -55,7 +55,7 @@ class Batch:
 
 
 class Batches:
-    """The batches that wait, and the one that is being filled; whoever uses it holds a lock."""
+    """The waiting batches, and the one being filled; callers hold a lock."""
 
     def __init__(self, limits: QueueLimits, batch_samples: int = BATCH_SAMPLES) -> None:
         self._limits, self._batch_samples = limits, batch_samples
@@ -91,7 +91,7 @@ class Batches:
             self.close_batch()
 
     def close_batch(self) -> None:
-        """Let what was added be sent."""
+        """Close the current batch, so that it can be sent."""
         if self._in_parts:
             batch = Batch(compressed(b"".join(self.parts)), self._in_parts)
             self.parts.clear()
@@ -109,7 +109,7 @@ class Batches:
         return batch
 
     def put_back(self, *batches: Batch) -> None:
-        """Let batches that were taken wait again, before all others."""
+        """Put taken batches back, before all others."""
         for batch in reversed(batches):
             self._add(batch)
             self._waiting.appendleft(batch)

@@ -14,7 +14,7 @@ from machines_server.core.reasons import Reason
 from machines_server.core.text import printable
 
 GetAccess = Callable[[], Access]
-"""What requests need now; raises NoAccessError."""
+"""Returns what requests need now; raises NoAccessError."""
 _CONNECT_S = 5.0
 _REASON_OF_CODE: Mapping[int, Reason] = {
     pycurl.E_COULDNT_RESOLVE_HOST: Reason("its name cannot be resolved"),
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     is_cut: bool
-    """The body was longer than what is accepted; only its beginning is there."""
+    """Whether the body was too long, so that only its beginning is there."""
     retry_after_s: float | None
 
 
@@ -73,14 +73,14 @@ class Engine:
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         curl.setopt(pycurl.USERAGENT, "machines-server")
-        curl.setopt(pycurl.PROXY, "")  # one of the environment is not for this
+        curl.setopt(pycurl.PROXY, "")  # a proxy of the environment is not for this
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.TCP_KEEPALIVE, 1)
         curl.setopt(pycurl.WRITEFUNCTION, self._receive)
         curl.setopt(pycurl.HEADERFUNCTION, self._note_header)
         curl.setopt(pycurl.NOPROGRESS, 0)
         curl.setopt(pycurl.XFERINFOFUNCTION, lambda *_: int(is_stopping()))
-        authorities = ssl.get_default_verify_paths()  # libcurl may look elsewhere for the system's
+        authorities = ssl.get_default_verify_paths()  # libcurl may look for the system's elsewhere
         if authorities.cafile is not None:
             curl.setopt(pycurl.CAINFO, authorities.cafile)
         if authorities.capath is not None:

@@ -12,13 +12,13 @@ from machines_server.store.promql.names import series_name
 from machines_server.store.values import SeriesKey
 
 PART = "machines_part"
-"""The label that tells which metric and which part of a fold a series is."""
+"""The label that tells which metric, and which part of its fold, a series is."""
 MAX_QUERY_BYTES = 14_000
-"""VictoriaMetrics takes 16 KiB by default."""
+"""VictoriaMetrics accepts 16 KiB by default."""
 _MAX_MATCHERS_BYTES = 2000
 _FOLDS = {"n": "count", "s": "sum", "l": "min", "h": "max"}
 PART_LETTERS = "".join(_FOLDS)
-"""Of count, sum, minimum and maximum; the number of the metric follows."""
+"""The prefixes for count, sum, minimum and maximum; the number of the metric follows."""
 _REGEX_CHARACTERS = frozenset("\\.+*?()|[]{}^$")
 
 
@@ -34,7 +34,7 @@ def queries(
 ) -> Iterator[Query]:
     """The queries for some keys; each is evaluated `offset_s` before the end of its buckets.
 
-    `site` is that of the machines; None is any.
+    `site` is that of the machines; None means any.
     """
     texts, metrics, size = list[str](), list[Metric](), 0
     for metric, matchers in _selections(wanted, site):
@@ -58,7 +58,7 @@ def quoted_label(value: str) -> str:
 
 
 def matcher(label: str, values: Sequence[str]) -> str:
-    """What matches the series whose label has one of these values."""
+    """A matcher for the series whose label has one of these values."""
     if len(values) == 1:
         return f"{label}={quoted_label(values[0])}"
     return f"{label}=~{quoted_label('|'.join(map(_literally, values)))}"
@@ -70,7 +70,7 @@ def _literally(text: str) -> str:
 
 
 def _selections(wanted: Sequence[SeriesKey], site: str | None) -> Iterator[tuple[Metric, str]]:
-    """The metrics, each with matchers for some of the keys that want it."""
+    """The metrics, each with matchers for some of the keys that need it."""
     by_metric: dict[Metric, list[SeriesKey]] = {}
     for key in dict.fromkeys(wanted):
         by_metric.setdefault(key.metric, []).append(key)
@@ -87,7 +87,7 @@ def _selections(wanted: Sequence[SeriesKey], site: str | None) -> Iterator[tuple
 
 
 def _matchers(keys: Sequence[SeriesKey], site: str | None) -> str:
-    """Matchers for these keys; those for several GPUs may match series that nobody asked for."""
+    """Matchers for these keys; those for several GPUs may also match unrequested series."""
     found = [matcher("machine", list(dict.fromkeys(key.machine for key in keys)))]
     if keys[0].metric.is_gpu:
         found.append(matcher("gpu", list(dict.fromkeys(key.gpu or "" for key in keys))))

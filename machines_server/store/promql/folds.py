@@ -1,4 +1,4 @@
-"""Makes folds of what an engine answers; it is checked, since others run the engine."""
+"""Makes folds from an engine's answers, which are checked, since others run the engine."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,7 +17,7 @@ _OF_SCRAPES = frozenset({"job", "instance"})
 
 
 class OddAnswerError(Exception):
-    """The answer is not to the question."""
+    """The answer does not fit the question."""
 
 
 class FoundSeries(msgspec.Struct):
@@ -28,7 +28,7 @@ class FoundSeries(msgspec.Struct):
 
 
 class Buckets(msgspec.Struct, frozen=True):
-    """The buckets that were asked for: [from_s, to_s) in steps, each evaluated `offset_s` before its end."""
+    """The requested buckets: [from_s, to_s) in steps, each evaluated `offset_s` before its end."""
 
     from_s: int
     to_s: int
@@ -49,7 +49,7 @@ def folds_of(
 ) -> Mapping[SeriesKey, Points]:
     """The points of each key, oldest first; several series of one key are merged. Raises OddAnswerError.
 
-    Labels beside those of the key are ignored: a machine may have moved to another site.
+    Labels besides those of the key are ignored: a machine may have moved to another site.
     """
     parts: dict[tuple[int, frozenset[tuple[str, str]]], dict[str, _Values]] = {}
     for one in found:
@@ -79,7 +79,7 @@ def _points(by_letter: Mapping[str, _Values], scale: int, buckets: Buckets) -> P
             for at, number in counts.items()
             if all(at in part for part in others)
         ]
-    except (ValueError, OverflowError):  # no number, or none that is finite
+    except (ValueError, OverflowError):  # not a number, or not finite
         raise OddAnswerError from None
     return sorted(found)
 

@@ -1,7 +1,7 @@
 """Messages of Prometheus' remote write, version 1, as protocol buffers.
 
 A WriteRequest is a sequence of TimeSeries, so messages are joined by joining their bytes. What a poller sends
-has one sample in each series. See https://prometheus.io/docs/specs/prw/remote_write_spec/.
+has one sample per series. See https://prometheus.io/docs/specs/prw/remote_write_spec/.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,11 +18,11 @@ _VALUE, _STAMP = b"\x09", 0x10
 _STAMP_BYTES, _SAMPLE_BYTES = 7, 16
 _SAMPLE_HEAD = _SAMPLE + bytes([_SAMPLE_BYTES]) + _VALUE
 _STALE = pack("<Q", 0x7FF0000000000002)
-"""The NaN that ends a series. As a float of Python it might lose bits."""
+"""The NaN that ends a series; a Python float might lose some of its bits."""
 
 
 def label(name: str, value: str) -> bytes:
-    """One label; nothing for an empty value, which the protocol takes for no label.
+    """One label; nothing for an empty value, which the protocol treats as no label.
 
     Those of a series are joined in the order of their names.
     """
@@ -32,9 +32,9 @@ def label(name: str, value: str) -> bytes:
 
 
 class Rows:
-    """Series that get their samples together: a template, with a place for each value and stamp.
+    """Series that get their samples together: a template with a place for each value and timestamp.
 
-    To format it takes a third of the time of joining parts, since it is one piece of memory.
+    Formatting it takes a third of the time of joining parts, since it is one piece of memory.
     """
 
     def __init__(self, labels: Sequence[bytes]) -> None:
@@ -52,13 +52,13 @@ class Rows:
 
 @cache
 def _samples(number: int) -> tuple[Callable[..., bytes], Callable[[bytes], tuple[bytes, ...]]]:
-    """What writes so many values with stamps, and what cuts them apart."""
+    """Functions that pack so many values with timestamps, and split them."""
     sizes = Struct("<" + f"d{_STAMP_BYTES}s" * number), Struct(f"{8 + _STAMP_BYTES}s" * number)
     return sizes[0].pack, sizes[1].unpack
 
 
 class Stamps:
-    """Moments at which samples are, in order, each from FIRST_STAMP_MS until END_OF_STAMPS_MS."""
+    """The times of samples, in order, each from FIRST_STAMP_MS until END_OF_STAMPS_MS."""
 
     def __init__(self, at_ms: Iterable[int]) -> None:
         self._stamps = [_stamp(one) for one in at_ms]
@@ -67,7 +67,7 @@ class Stamps:
         return len(self._stamps)
 
     def each(self, values: Iterable[float | None]) -> tuple[bytes, int]:
-        """The samples of a series, and how many they are: a value for each moment, None for no sample."""
+        """The samples of a series, and their number: a value for each moment, None for no sample."""
         samples = [
             _SAMPLE_HEAD + pack("<d", value) + stamp
             for value, stamp in zip(values, self._stamps, strict=True)
@@ -99,7 +99,7 @@ def compressed(message: bytes) -> bytes:
 
 
 def series_of(body: bytes) -> list[bytes]:
-    """The series of a body that `compressed` has made; joined again, they are the message."""
+    """The series of a body that `compressed` has made; joined, they are the message."""
     return list(_fields(bytes(cramjam.snappy.decompress_raw(body))))
 
 
@@ -125,7 +125,7 @@ def _head(labels: bytes) -> bytes:
 
 def _stamp(at_ms: int) -> bytes:
     if not FIRST_STAMP_MS <= at_ms < END_OF_STAMPS_MS:
-        raise ValueError(f"{at_ms} ms is no time of a sample")
+        raise ValueError(f"{at_ms} ms cannot be the time of a sample")
     return bytes(
         (
             _STAMP,

@@ -1,6 +1,6 @@
-"""What the series of the history are called, and how their values are kept.
+"""The names of the series of the history, and how their values are kept.
 
-A name that `/metrics` has as well means the same there, as `machines_up` and `machines_ram_used_bytes` do.
+Names that `/metrics` also has, such as `machines_up` and `machines_ram_used_bytes`, mean the same there.
 What is scraped has the labels `job` and `instance`, which these series never have.
 """
 
@@ -12,7 +12,7 @@ GPU_INFO = "machines_gpu_info"
 VRAM_OF_MODEL = "machines_model_vram_bytes"
 
 FIRST_STAMP_MS, END_OF_STAMPS_MS = 2**35, 2**42
-"""From 1971 until 2109; within it, stamps have the same length in messages."""
+"""From 1971 until 2109; in this range, timestamps have the same length in messages."""
 STAMP_STEP_MS = 10
 
 
@@ -22,12 +22,12 @@ def series_name(metric: Metric) -> str:
 
 
 def stored_per_value(metric: Metric) -> int:
-    """What a value of the series is multiplied by to get the integer of a Fold."""
+    """The factor from a value of the series to the integer of a Fold."""
     return THOUSANDTHS if metric.stored_per_unit == THOUSANDTHS else 1
 
 
 def stamp_ms(at: float) -> int:
-    """The stamp of a sample of `at` (epoch seconds): whole hundredths of a second, in milliseconds.
+    """The timestamp of a sample at `at` (epoch seconds): whole hundredths of a second, in milliseconds.
 
     So no sample lies in the last millisecond of a bucket, where queries end. It is rounded down, since
     otherwise a sample at the end of a bucket would fall into the next one.

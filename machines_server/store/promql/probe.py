@@ -1,4 +1,4 @@
-"""Tries whether an engine takes samples and answers queries, without leaving anything in it."""
+"""Tests whether an engine takes samples and answers queries, without leaving anything in it."""
 
 from urllib.parse import urlencode
 
@@ -45,7 +45,7 @@ def try_writing(url: str, access: GetAccess = Access, timeout_s: float = PROBE_T
 
 
 def count_recent(url: str, site: str, access: GetAccess = Access, timeout_s: float = PROBE_TIMEOUT_S) -> int:
-    """How many machines of a site have samples of the last RECENT; raises ProbeError."""
+    """How many machines of a site have samples from the last RECENT; raises ProbeError."""
     up = f"{series_name(METRICS['up'])}{{{matcher('site', [site])}}}"
     form = {"query": f"count(count_over_time({up}[{RECENT}])) or vector(0)", "nocache": "1"}
     answer = _ask(
@@ -59,7 +59,7 @@ def count_recent(url: str, site: str, access: GetAccess = Access, timeout_s: flo
         )
         return int(float(count))
     except (msgspec.MsgspecError, ValueError, OverflowError):
-        raise ProbeError("answers a query with something else than Prometheus does") from None
+        raise ProbeError("does not answer a query as Prometheus does") from None
 
 
 def _ask(url: str, headers: tuple[str, ...], access: GetAccess, body: bytes, timeout_s: float) -> Answer:
@@ -69,6 +69,6 @@ def _ask(url: str, headers: tuple[str, ...], access: GetAccess, body: bytes, tim
     except EngineAwayError as error:
         raise ProbeError(f"does not answer: {error}") from None
     except NoAccessError as error:
-        raise ProbeError(f"cannot be asked: its credential is {error.reason.text}") from None
+        raise ProbeError(f"cannot be queried: its credential is {error.reason.text}") from None
     finally:
         engine.close()

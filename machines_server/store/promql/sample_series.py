@@ -1,4 +1,4 @@
-"""Which series a sample makes, and when a series ends."""
+"""Which series a sample belongs to, and when a series ends."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -53,8 +53,8 @@ _card = attrgetter("uuid", "index", "model")
 
 _Value = int | float | None
 _Shape = tuple[tuple[tuple[str, int, str | None], ...] | None, tuple[str, ...] | None, tuple[int, ...]]
-"""What decides which series a sample has: its GPUs (UUID, index, model) and its models, both None where
-nobody answered, and the places of values that are unknown. A plain tuple, since each sample makes one."""
+"""Determines the series of a sample: its GPUs (UUID, index, model) and its models, both None if there was no
+answer, and the places of unknown values. A plain tuple, since each sample makes one."""
 
 
 @cache
@@ -74,7 +74,7 @@ class _Plan:
 
 @dataclass(slots=True)
 class _Machine:
-    """What was sent of one machine."""
+    """What was sent about one machine."""
 
     name: str
     site: str
@@ -83,7 +83,7 @@ class _Machine:
     plan: _Plan | None = None
     plans: dict[_Shape, _Plan] = field(default_factory=dict)
     labels: dict[tuple[str, ...], bytes] = field(default_factory=dict)
-    """The labels of each series that was ever sent, by what tells it apart."""
+    """The labels of each series that was ever sent, by what identifies it."""
     own: frozenset[bytes] = frozenset()
     of_host: frozenset[bytes] = frozenset()
     of_models: frozenset[bytes] = frozenset()
@@ -92,7 +92,7 @@ class _Machine:
     _site: bytes = field(init=False, repr=False)
     hour: int = 0
     new: int = 0
-    """How many series with names of the host's choice were added within that hour."""
+    """How many series with names chosen by the host were added within that hour."""
     plan_again_ms: int = END_OF_STAMPS_MS
     """When series that were left out may be added."""
 
@@ -113,7 +113,7 @@ class SampleSeries:
     """Makes the messages of samples; for one thread at a time.
 
     What a host or its model server no longer reports when it answers has ended: a GPU, a model, a value.
-    Of what did not answer nothing is known, so nothing ends.
+    If it did not answer, nothing is known, so nothing ends.
     """
 
     def __init__(self) -> None:
@@ -122,9 +122,9 @@ class SampleSeries:
         """How many series were left out because a machine added too many within an hour."""
 
     def add(self, parts: list[bytes], sample: Sample, site: str = "") -> int:
-        """Append the message of a sample; returns how many samples its series have in all.
+        """Append the message of a sample; returns how many samples its series have in total.
 
-        There are none if the machine has already sent some with that stamp.
+        There are none if the machine already has samples with that timestamp.
         """
         at_ms = stamp_ms(sample.at)
         if not FIRST_STAMP_MS <= at_ms < END_OF_STAMPS_MS - STAMP_STEP_MS:
@@ -161,11 +161,11 @@ class SampleSeries:
         return len(left)
 
     def forget(self, machine: str) -> None:
-        """Forget a machine that somebody else polls from now on; its series go on."""
+        """Forget a machine that another poller now polls; its series go on."""
         self._machines.pop(machine, None)
 
     def _change(self, machine: _Machine, shape: _Shape, at_ms: int) -> tuple[_Plan, list[bytes]]:
-        """Follow a change of what a machine reports; returns also the series that have ended."""
+        """Follow a change in what a machine reports; also returns the series that have ended."""
         plan = machine.plans.get(shape)
         if plan is None:
             if len(machine.plans) >= _MAX_SHAPES:
@@ -225,7 +225,7 @@ class SampleSeries:
 
 
 def _read(sample: Sample) -> tuple[_Shape, list[_Value]]:
-    """What a sample tells, in the order of `_keys`."""
+    """The values of a sample, in the order of `_keys`."""
     up, poll_s, models = 0, 0.0, None
     for result in sample.results.values():
         if result.state is State.OK:
@@ -253,14 +253,14 @@ def _read(sample: Sample) -> tuple[_Shape, list[_Value]]:
 
 
 def _to_thousandths(values: Iterable[_Value]) -> list[_Value]:
-    """The values as they come back from a store that keeps thousandths."""
+    """The values as a store that keeps thousandths would return them."""
     return [
         one if type(one) is int or one is None else round(one * THOUSANDTHS) / THOUSANDTHS for one in values
     ]
 
 
 def _keys(shape: _Shape) -> Iterator[tuple[str | None, tuple[str, ...]]]:
-    """For each value, who answered with it (None: this server), and the name and labels of its series."""
+    """For each value, its source (None: this server), and the name and labels of its series."""
     cards, models, _ = shape
     yield from ((None, (name,)) for name in _OWN_NAMES)
     if cards is not None:
@@ -273,7 +273,7 @@ def _keys(shape: _Shape) -> Iterator[tuple[str | None, tuple[str, ...]]]:
 
 
 def _add_models(found: dict[str, int | None], models: Iterable[LoadedModel]) -> dict[str, int | None]:
-    """Add the GPU memory of each model, of several with one name the sum; None is unknown."""
+    """Add the GPU memory of each model, summed if several have one name; None is unknown."""
     for one in models:
         before, more = found.get(one.model, 0), one.size_vram_bytes
         found[one.model] = None if before is None or more is None else before + more

@@ -28,8 +28,8 @@ QUERY_HEADERS = (
     "Cache-Control: no-store",
 )
 _OPTIONS = {
-    "nocache": "1",  # else VictoriaMetrics moves the buckets to multiples of their length since 1970
-    "deny_partial_response": "1",  # for VictoriaMetrics as a cluster
+    "nocache": "1",  # otherwise VictoriaMetrics aligns the buckets to multiples of their length since 1970
+    "deny_partial_response": "1",  # for a VictoriaMetrics cluster
     "partial_response": "false",  # for Thanos
     "dedup": "true",
 }
@@ -60,7 +60,7 @@ _decode = msgspec.json.Decoder(_Found).decode
 
 
 class PromqlSeries:
-    """Asks an engine for folds; thread-safe. Keys must spell machines as their samples did."""
+    """Queries an engine for folds; thread-safe. Keys must spell machines as their samples did."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class PromqlSeries:
     ) -> None:
         """`url` is the part before /api/v1/query_range, such as http://127.0.0.1:8428.
 
-        `site` is that of the machines; None is any.
+        `site` is that of the machines; None means any.
         """
         self._site = site
         self._url, self._where = f"{url.rstrip('/')}/api/v1/query_range", shown(url.rstrip("/"))
@@ -162,7 +162,7 @@ class PromqlSeries:
         raise self._odd(f"it answers with HTTP status {answer.status}")
 
     def _odd(self, what: str) -> StoreError:
-        return StoreError(f"The history engine at {self._where} is of no use: {what}.")
+        return StoreError(f"The history engine at {self._where} gave no usable answer: {what}.")
 
     @contextmanager
     def _connection(self) -> Iterator[Engine]:

@@ -1,4 +1,4 @@
-"""What an engine's answer to a request with samples means."""
+"""Interprets an engine's answer to a request with samples."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Verdict(NamedTuple):
 
 
 _OF_NO_SAMPLE = frozenset({401, 403, 404, 405, 407, 408, 425, 429})
-"""Statuses below 500 that say something of the request, of the credential or of the load."""
+"""Statuses below 500 that concern the request, the credential or the load."""
 _WORDS_OF_REFUSALS = (
     (b"duplicate sample", "duplicate"),
     (b"out of order", "out_of_order"),
@@ -38,7 +38,7 @@ _SEARCHED_BYTES = 4096
 def verdict_of(status: int, body: bytes) -> Verdict:
     """What an answer means.
 
-    Of an error beyond 500 only the text tells whether the engine will ever take the samples: Prometheus with
+    From status 500 on, only the text tells whether the engine will ever take the samples: Prometheus with
     an out-of-order window answers samples before that window with 500 and "too old sample".
     """
     if 200 <= status < 300:

@@ -1,4 +1,4 @@
-"""Sends the samples of a poller to an engine by Prometheus' remote write."""
+"""Sends the samples of a poller to an engine through Prometheus remote write."""
 
 import random
 import threading
@@ -20,7 +20,7 @@ LINGER_S = 0.3
 WRITE_TIMEOUT_S = 15.0
 FIRST_PAUSE_S, MAX_PAUSE_S, MAX_RETRY_AFTER_S = 0.5, 30.0, 120.0
 SUSPECT_AFTER_S = 60.0
-"""After so long of errors of the engine a later batch is tried: the first one may be what is wrong."""
+"""After this long of errors from the engine, a later batch is tried: the first one may be the cause."""
 KEEP_FAULT_S = 60.0
 _MAX_ANSWER_BYTES = 2**16
 WRITE_HEADERS = (
@@ -35,7 +35,7 @@ log = logger_of_failures(__name__)
 
 
 class WriterCounts(NamedTuple):
-    """Samples that wait, with their bytes, that were sent, and that were dropped, by reason."""
+    """Samples that wait, with their bytes, those sent, and those dropped, by reason."""
 
     waiting: int
     waiting_bytes: int
@@ -84,19 +84,19 @@ class HistoryWriter:
         self._add(lambda parts: self._series.remove(parts, machine, at))
 
     def forget(self, machine: str) -> None:
-        """Forget a machine that another poller polls from now on, without ending its series."""
+        """Forget a machine that another poller now polls, without ending its series."""
         with self._changed:
             self._series.forget(machine)
 
     def counts(self) -> WriterCounts:
-        """What waits, and what has become of the rest."""
+        """The samples that wait, and what has become of the rest."""
         with self._changed:
             batches = self._batches
             waiting = batches.samples + self._in_flight
             return WriterCounts(waiting, batches.bytes, self._sent, batches.dropped, self._series.left_out)
 
     def fault(self) -> str | None:
-        """What is wrong with writing the history, in a sentence; None if nothing is."""
+        """What is wrong with writing the history, in a sentence; None if nothing is wrong."""
         with self._changed:
             if self._failure is not None:
                 waiting = self._batches.samples + self._in_flight
@@ -107,7 +107,7 @@ class HistoryWriter:
             return None
 
     def close(self, within_s: float = 4.0) -> bool:
-        """Send what waits and stop; returns False if something is left, which is lost."""
+        """Send waiting samples and stop; returns False if some are left, which are lost."""
         deadline = time.monotonic() + within_s
         with self._changed:
             self._stop_at = deadline
@@ -120,7 +120,7 @@ class HistoryWriter:
             return not self._batches.samples and not self._in_flight
 
     def _add(self, append: Callable[[list[bytes]], int]) -> None:
-        """Queue what `append` appends, and returns the number of."""
+        """Queue the samples that `append` appends; it returns their number."""
         with self._changed:
             if self._is_closing:
                 return
@@ -129,7 +129,7 @@ class HistoryWriter:
             try:
                 samples = append(parts)
             except Exception:
-                log.exception("a sample could not be made a part of the history")
+                log.exception("a sample could not be added to the history")
                 del parts[number:]
                 return
             if samples:
@@ -220,7 +220,7 @@ class HistoryWriter:
                 self._batches.put_back(batch)
                 return
             if self._failure is not None:
-                log.info("the history is written again")
+                log.info("the history can be written again")
             self._failure, self._failed_times = None, 0
             if verdict.fate is Fate.ACCEPTED:
                 self._sent += batch.samples
@@ -237,13 +237,13 @@ class HistoryWriter:
         self._refused, self._refused_at = f"{text} ({reason})", time.monotonic()
 
     def _is_suspect(self) -> bool:
-        """Return whether the first batch has failed for so long that it may be what is wrong."""
+        """Return whether the first batch has failed for so long that it may be the cause."""
         return len(self._batches) > 1 and time.monotonic() - self._failing_since >= self._suspect_after_s
 
     def _try_later_one(self, engine: Engine) -> None:
         """Send the second batch; if the engine takes it, the first one has a last chance.
 
-        It could not be sent later in any case: some engines refuse what is older than what they have.
+        It could not be sent later anyway: some engines refuse samples older than those they have.
         """
         with self._changed:
             second = self._take(1)
@@ -263,7 +263,7 @@ class HistoryWriter:
         self._settle(first, verdict, text)
 
     def _pause(self, wanted_s: float | None) -> None:
-        """Wait before the next try, longer each time and never for the same time as others."""
+        """Wait before the next try, longer each time, with jitter."""
         longest_s = min(FIRST_PAUSE_S * 2 ** min(self._failed_times - 1, 20), self._max_pause_s)
         pause_s = longest_s * random.uniform(0.5, 1)  # noqa: S311  nothing depends on nobody guessing it
         if wanted_s is not None:

@@ -8,7 +8,7 @@ from machines_server.core.past.events import Event
 
 
 class EventTable(Protocol):
-    """Where events are written."""
+    """The table to which events are written."""
 
     def add(self, machine: int, event: Event) -> None:
         """Write an event of the machine with that id."""

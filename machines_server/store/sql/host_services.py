@@ -1,4 +1,4 @@
-"""Writes the state of services on hosts when it changes, and the events of it."""
+"""Writes changes in the state of services on hosts, and their events."""
 
 import logging
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class ServiceRow(NamedTuple):
-    """A service of a machine (its case-folded name), and the last status that an event told, if any."""
+    """A service of a machine (its case-folded name), and the last status that an event reported, if any."""
 
     machine: str
     name: str
@@ -25,13 +25,13 @@ class ServiceRow(NamedTuple):
 
 
 class ServiceTable(Protocol):
-    """The table of services, within the transactions of who writes."""
+    """The table of services, used within the writer's transactions."""
 
     def read(self) -> list[ServiceRow]:
         """All rows."""
 
     def set(self, row: ServiceRow) -> None:
-        """Write a row; one that was told of nothing keeps what it was told before."""
+        """Write a row; without a reported status, it keeps the previous one."""
 
     def delete(self, machine: str, name: str) -> None:
         """Delete a row."""
@@ -85,7 +85,7 @@ class ServiceRows:
     def keep_declared(self, registry: Registry) -> None:
         """Delete the services that no machine declares any more.
 
-        The first call marks the others as unknown: what was seen before says nothing of the present.
+        The first call marks the others as unknown: earlier observations say nothing about the present.
         """
         if not self._are_of_this_process:
             self._table.forget_statuses(registry.loaded_at)
@@ -111,5 +111,5 @@ def by_machine(rows: Iterable[ServiceRow]) -> dict[str, dict[str, PolledService]
 
 
 def status_named(text: str) -> ServiceStatus:
-    """A status that a database keeps; one that is none is unknown."""
+    """A status from a database; an invalid one is unknown."""
     return _STATUS_BY_NAME.get(text, ServiceStatus.UNKNOWN)

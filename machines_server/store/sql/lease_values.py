@@ -11,7 +11,7 @@ from machines_server.store.values import LeaseRequest
 
 
 def lease_values(request: LeaseRequest, candidate: Candidate) -> dict[str, Any]:
-    """What a lease on a candidate has beside its times; `key` is that of the request."""
+    """The columns of a lease on a candidate except its times; `key` is that of the request."""
     machine, load = candidate.state.machine, candidate.load
     return {
         "id": secrets.token_hex(12),  # a dash in front would be an option on a command line

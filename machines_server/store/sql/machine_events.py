@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class KnownBefore(Protocol):
-    """What a database tells of machines from before this process wrote to it, by their ids."""
+    """What a database knows about machines from before this process wrote to it, by their ids."""
 
     def identities(self) -> Iterable[tuple[int, Identity]]:
         """The identity of each host that was ever reported."""
 
     def status(self, machine: int) -> str | None:
-        """The type of the latest event that tells a status."""
+        """The type of the latest event about a status."""
 
     def uptime(self, machine: int) -> Uptime | None:
         """The latest time since its start that the host has reported."""
@@ -38,7 +38,7 @@ class KnownBefore(Protocol):
 
 @dataclass(slots=True)
 class _Last:
-    """What was known of a machine after its latest sample, and when that was."""
+    """What was known about a machine after its latest sample, and when that was."""
 
     status: Status | None
     uptime: Uptime | None
@@ -48,7 +48,7 @@ class _Last:
     answered: frozenset[str] | None = None
     """The endpoints that answered, by kind; None before the first sample of this process."""
     outcomes: Mapping[str, tuple[State, str | None]] = field(default_factory=dict)
-    """State and reason of each poll: the same ones give the same status."""
+    """State and reason of each poll; equal ones give the same status."""
     identity: Identity | None = None
 
 
@@ -92,7 +92,7 @@ class MachineEvents:
                 last.status, last.outcomes = Status.UNKNOWN, {}
 
     def _add_status(self, machine: int, sample: Sample, last: _Last) -> None:
-        """Add an event for a new status; only log an endpoint that changes without one."""
+        """Add an event for a new status; if an endpoint changes without one, only log that."""
         answered = frozenset(kind for kind, result in sample.results.items() if result.state is State.OK)
         if event := status_event(last.status, sample):
             self._add(machine, sample, event)
@@ -103,7 +103,7 @@ class MachineEvents:
         last.answered = answered
 
     def _add_host_change(self, machine: int, now: Identity, sample: Sample, last: _Last) -> None:
-        """Add an event for another host under the same name, whose later start is then no reboot."""
+        """Add an event for another host under the same name; its later start is then not a reboot."""
         before = last.identity
         last.identity = now if before is None else followed(before, now)
         change = before and host_event(sample.at, before, now)

@@ -1,4 +1,4 @@
-"""What statements that SQLite and PostgreSQL both understand are executed on.
+"""The interface on which statements that SQLite and PostgreSQL share are executed.
 
 Parameters are `?`, or `:name` with a mapping, and no statement has these characters for anything else.
 """

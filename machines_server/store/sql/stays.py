@@ -1,4 +1,4 @@
-"""Stays of models in memory: one row from when a model was first listed until it was last listed."""
+"""Stays of models in memory: one row for the time from the first to the last listing of a model."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ class Stays:
     ) -> None:
         """`budget` limits how many stays may begin.
 
-        `is_added_later` tells, by its id, whether somebody else adds a stay to the totals.
+        `is_added_later` returns whether the stay with an id is added to the totals by somebody else.
         """
         self._connection, self._events, self._max_gap_ms, self._budget = (
             connection,
@@ -90,7 +90,7 @@ class Stays:
             if self._begin(machine, model, at_ms, absent_ms):
                 self._events.add(machine, loaded_event(at, model))
         if abs(at_ms - seen_ms) > self._max_gap_ms:
-            # The model is there again, or still: no event, but nobody knows what happened in between.
+            # The model is there again, or still: no event, since what happened in between is unknown.
             for model, (number, began_ms) in tuple(held.items()):
                 if began_ms != at_ms:
                     del held[model]

@@ -1,6 +1,6 @@
-"""The numbers of signed requests, in a file of their own that all workers share.
+"""The nonces of signed requests, in a separate file that all workers share.
 
-It is written without fsync. After a crash of the system numbers may be missing, so it is begun anew after
+It is written without fsync. After a crash of the system nonces may be missing, so it is begun anew after
 each start of the system, and signatures that are older than that are refused.
 """
 
@@ -18,9 +18,9 @@ from machines_server.store.sqlite.failures import error_code, store_errors
 from machines_server.store.sqlite.own_files import make_file
 
 PERIOD_S = 400.0
-"""Numbers are kept for one to two periods; a signature is valid for 360 s at most."""
+"""Nonces are kept for one to two periods; a signature is valid for 360 s at most."""
 _BUSY_TIMEOUT_MS = 250
-"""How long to wait for another worker, in the event loop; not at all while the one before waited in vain."""
+"""How long to wait for another worker, in the event loop; not at all after a wait in vain."""
 _CHECK_INTERVAL_S = 0.5
 """How often to check that the file is still the one at its path."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -50,7 +50,7 @@ class NonceStore:
         self._is_blocked = False
 
     def use(self, nonce: bytes) -> bool:
-        """Record a number; returns False if it has been recorded before."""
+        """Record a nonce; returns False if it has been recorded before."""
         try:
             connection = self._current()
             if (period := int(self._monotonic() // PERIOD_S)) > self._period:
@@ -133,7 +133,7 @@ class NonceStore:
         self._since, self._period = state
 
     def _begin_period(self, connection: sqlite3.Connection, period: int) -> None:
-        """Forget the numbers of the period before the last, unless another worker has done so."""
+        """Forget the nonces of the period before the last, unless another worker has done so."""
         with transaction(connection):
             (latest,) = connection.execute("SELECT period FROM state").fetchone()
             if period > latest:
@@ -144,7 +144,7 @@ class NonceStore:
         self._period = max(period, latest)
 
     def _discard(self) -> None:
-        """Delete a damaged file: with the next one, signatures from before are refused."""
+        """Delete a damaged file; the next one refuses older signatures."""
         self.close()
         for suffix in ("", "-wal", "-shm"):
             with suppress(OSError):
@@ -161,7 +161,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _boot() -> str:
-    """Which start of the system this is; where nothing tells, which start of this server."""
+    """Identifies the current boot of the system or, if that is unknown, the start of this server."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:

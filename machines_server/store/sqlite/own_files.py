@@ -35,7 +35,7 @@ def claim(folder: Path) -> None:
 
 
 def open_to_others(folder: Path) -> Iterator[Path]:
-    """The data folder and the server's files in it, as far as other users may open them."""
+    """The data folder and those of the server's files in it that other users may open."""
     paths = [folder, *(path for pattern in _OUR_FILES for path in sorted(folder.glob(pattern)))]
     for path in paths:
         with suppress(OSError):  # it does not exist

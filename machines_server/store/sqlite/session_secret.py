@@ -1,4 +1,4 @@
-"""The secret of sessions in a file of one server."""
+"""The secret of sessions, in a file of one server."""
 
 import os
 import secrets
@@ -12,7 +12,7 @@ _Signature = tuple[int, int]
 
 
 class SecretFile:
-    """Implements SessionSecret; read again when its file is another one."""
+    """Implements SessionSecret; rereads the file when it was replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -20,7 +20,7 @@ class SecretFile:
         self._read: _Signature | None = None
 
     def current(self) -> bytes:
-        """The secret, made if there is none; raises StoreError."""
+        """The secret, created if there is none; raises StoreError."""
         found = self._signature()
         if found is None:
             self._write(replaces=False)
@@ -36,14 +36,14 @@ class SecretFile:
         return self._secret
 
     def at_once(self) -> bytes | None:
-        """The secret; None if there is none that can be used."""
+        """The secret; None if there is no usable one."""
         try:
             return self.current()
         except StoreError:
             return None
 
     def replace(self) -> None:
-        """Make another secret; raises StoreError."""
+        """Create a new secret; raises StoreError."""
         self._write(replaces=True)
 
     def _signature(self) -> _Signature | None:

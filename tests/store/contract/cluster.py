@@ -1,4 +1,4 @@
-"""What a test of PostgreSQL needs that does not divide machines among pollers."""
+"""Helpers for tests of PostgreSQL that do not divide machines among pollers."""
 
 from collections.abc import Callable
 from dataclasses import replace

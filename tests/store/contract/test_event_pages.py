@@ -1,4 +1,4 @@
-"""Paging through events while others are written: none is lost, and none comes twice."""
+"""Paging through events while others are written: none is lost or repeated."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing

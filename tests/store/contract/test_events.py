@@ -1,4 +1,4 @@
-"""What a store makes of successive polls: events, which say what happened and are told once."""
+"""Events that a store derives from successive polls: each says what happened, once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -145,7 +145,7 @@ def test_a_machine_that_we_could_not_ask_is_unknown_after_the_gap(write: Write, 
     write(REGISTRY, *up_for(10, 1.0), *cycles)
     assert kinds(past)[-1] == "unknown"
     assert told(past, "unknown") == [
-        ("unknown", {"before": "online", "reason": "this server could not ask it"})
+        ("unknown", {"before": "online", "reason": "this server could not poll it"})
     ]
     assert past.events([], ["unknown"], 0, 1e11, 1).events[0].at - START > 10 + MAX_GAP_S
 

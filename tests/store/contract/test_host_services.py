@@ -1,4 +1,4 @@
-"""What a store makes of polls of services: the present, and events of those that come and go."""
+"""What a store derives from polls of services: their present state, and events of changes."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Leases: what ends and what keeps them, what is learned from them, and that one is decided at a time."""
+"""Leases: what ends and what keeps them, what is learned from them; only one is decided at a time."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The past of one machine: exact at any scale, told apart by metric, machine and GPU, and kept for good."""
+"""The past of one machine: exact at any scale, separate by metric, machine and GPU, and kept for good."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress

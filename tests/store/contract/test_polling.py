@@ -1,4 +1,4 @@
-"""Who polls: one process at a time, and another as soon as that one is dead; and what it is asked for."""
+"""Who polls: one process at a time, and another as soon as that one is dead; and requests to it."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What is put into a sink is seen by everybody, at once or as soon as the store can be written again."""
+"""Everybody sees what is put into a sink, at once or as soon as the store can be written again."""
 
 from contextlib import ExitStack, suppress
 from functools import partial

@@ -1,4 +1,4 @@
-"""A primary and a standby: no lease that was granted is lost, and none is granted that could be."""
+"""A primary and a standby: no granted lease is lost, and none is granted that could be lost."""
 
 import signal
 import threading

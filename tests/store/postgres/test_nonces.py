@@ -1,4 +1,4 @@
-"""The numbers of signed requests in PostgreSQL: once among all servers, and none from before a crash."""
+"""The nonces of signed requests in PostgreSQL: once among all servers, and none from before a crash."""
 
 import os
 from collections.abc import Iterator
@@ -107,7 +107,7 @@ def refuses(store: PostgresNonces) -> bool:
     try:
         store.use(os.urandom(16))
     except StoreError as error:
-        return "which signatures were used" in str(error)
+        return "list of used signatures" in str(error)
     return False
 
 

@@ -1,4 +1,4 @@
-"""Signed requests to several servers: each counts once, and nobody else waits while that is found out."""
+"""Signed requests to several servers: each counts once, and nobody else waits while that is checked."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What docs/cluster.md tells operators of an engine works."""
+"""What docs/cluster.md tells operators about engines works."""
 
 import re
 import shlex

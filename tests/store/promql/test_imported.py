@@ -1,4 +1,4 @@
-"""A server that is no part of a cluster imports nothing of this, and needs none of its packages."""
+"""A server outside a cluster imports none of this, and needs none of its packages."""
 
 import subprocess
 import sys

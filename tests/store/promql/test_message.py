@@ -103,5 +103,5 @@ def test_a_label_without_a_value_is_left_out_and_a_lone_surrogate_is_escaped() -
 
 @pytest.mark.parametrize("at_ms", [0, -1, FIRST_STAMP_MS - 1, END_OF_STAMPS_MS])
 def test_a_stamp_of_another_length_is_refused(at_ms: int) -> None:
-    with pytest.raises(ValueError, match="is no time of a sample"):
+    with pytest.raises(ValueError, match="cannot be the time of a sample"):
         Rows([label("a", "b")]).message([1.0], at_ms)

@@ -223,9 +223,9 @@ def test_a_new_credential_takes_effect_and_no_message_shows_one(engine: FakeEngi
 
 def test_a_credential_that_cannot_be_read_is_told(engine: FakeEngine) -> None:
     def access() -> Access:
-        raise NoAccessError(Reason("not asked, since the credential a cannot be used: it is empty"), "", "")
+        raise NoAccessError(Reason("skipped, since the credential a cannot be used: it is empty"), "", "")
 
-    with pytest.raises(StoreError, match="not asked, since the credential a cannot be used"):
+    with pytest.raises(StoreError, match="skipped, since the credential a cannot be used"):
         ask(engine, access=access)
 
 

@@ -1,4 +1,4 @@
-"""Real engines are tried without leaving anything in them."""
+"""Real engines are tested without leaving anything in them."""
 
 import time
 from pathlib import Path

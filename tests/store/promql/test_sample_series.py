@@ -1,4 +1,4 @@
-"""Which series a sample makes, with which values, and when they end."""
+"""Which series a sample belongs to, with which values, and when they end."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What is put arrives in order, waits within limits while it cannot, and blocks nothing for ever."""
+"""What is put arrives in order, waits within limits while it cannot, and never blocks anything forever."""
 
 import logging
 import threading
@@ -273,7 +273,7 @@ def test_a_credential_that_cannot_be_read_keeps_samples_waiting(engine: FakeEngi
 
     def access() -> Access:
         if not is_there.is_set():
-            raise NoAccessError(Reason("not asked, since there is no such file"), "", "")
+            raise NoAccessError(Reason("skipped, since there is no such file"), "", "")
         return Access("Bearer a")
 
     writer = make(access=access)
@@ -338,7 +338,7 @@ def test_a_sample_that_is_no_sample_costs_only_itself(
     put(writer, 2)
     assert writer.close()
     assert stamps(engine.accepted) == [AT, AT + 2]
-    assert "a sample could not be made a part of the history" in caplog.text
+    assert "a sample could not be added to the history" in caplog.text
 
 
 def test_nothing_is_started_until_something_is_put(make: Make) -> None:

@@ -1,4 +1,4 @@
-"""The numbers of signed requests: once among all processes, whatever happens to the file."""
+"""The nonces of signed requests: once among all processes, whatever happens to the file."""
 
 import multiprocessing
 import os

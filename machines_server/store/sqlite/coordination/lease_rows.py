@@ -114,7 +114,7 @@ def insert_lease(connection: sqlite3.Connection, request: LeaseRequest, candidat
 
 
 def renew_lease(connection: sqlite3.Connection, lease: str, ttl_s: float) -> Lease:
-    """Let a lease end `ttl_s` from now, and return it."""
+    """Make a lease end `ttl_s` from now, and return it."""
     connection.execute(
         "UPDATE lease SET ttl_s = :ttl_s, boot = :boot, ends_at_ms = :now_ms + :ttl_ms,"
         " ends_boot_ms = :boot_ms + :ttl_ms WHERE id = :id",
@@ -161,9 +161,9 @@ def delete_expired(connection: sqlite3.Connection) -> int:
 
 
 def _keep_last_released(connection: sqlite3.Connection) -> None:
-    """Delete the released leases but the last of each warmth on each model of a machine.
+    """Delete the released leases except the last of each warmth for each model of a machine.
 
-    One stands for the load, and a cold one tells when it began.
+    One of them represents the load, and a cold one tells when it began.
     """
     connection.execute(
         "DELETE FROM lease WHERE released_at_ms IS NOT NULL AND id NOT IN ("
@@ -173,7 +173,7 @@ def _keep_last_released(connection: sqlite3.Connection) -> None:
 
 
 def discard_mistimed_loads(connection: sqlite3.Connection) -> None:
-    """Let nothing be learned from cold leases during which the wall clock was set, since it times loads."""
+    """Learn nothing from cold leases during which the wall clock was set, since it times loads."""
     connection.execute(
         "UPDATE lease SET is_learned = 1 WHERE NOT is_learned"
         f" AND abs(ends_at_ms - :now_ms - {_LEFT_MS}) >= 1000",

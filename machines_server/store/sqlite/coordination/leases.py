@@ -34,7 +34,7 @@ class LeaseStore:
     """Reads and writes leases on one connection; implements Leases."""
 
     def __init__(self, path: Path, note: Callable[[str, int], object] = lambda _what, number: number) -> None:
-        """`note` is told of leases that were `granted` or have `expired`, and how many, once it is so."""
+        """`note` is called after leases were `granted` or have `expired`, with how many."""
         self._path, self._note = path, note
         self._database = CoordinationDatabase(path)
         self._cached = _Cached()

@@ -1,6 +1,6 @@
-"""What the workers that answer ask of the one that polls: to look for a model, or to poll a machine soon.
+"""Requests of the answering workers to the polling one: to look for a model, or to poll a machine soon.
 
-The file exists only while something is asked, so checking for it costs one call of stat().
+The file exists only while there are requests, so checking for them costs one call of stat().
 """
 
 import logging
@@ -26,17 +26,17 @@ class PollerRequests:
         self._path = path
 
     def look_for(self, model: str) -> None:
-        """Ask for the machines that have a model on disk, unless no model can have that name."""
+        """Request a search for a model on disks, unless no model can have that name."""
         key = canonical(model)
         if key is not None:
             self._add(_MODEL, [key])
 
     def poll_soon(self, machines: Iterable[str]) -> None:
-        """Ask for machines to be polled before the next cycle."""
+        """Request that machines be polled before the next cycle."""
         self._add(_MACHINE, machines)
 
     def _add(self, kind: str, words: Iterable[str]) -> None:
-        """Add what the file does not hold; how often something is done is up to the poller."""
+        """Add requests that the file lacks; how often they are served is up to the poller."""
         lines = dict.fromkeys(f"{kind} {word}\n".encode() for word in words)
         if not lines:
             return
@@ -48,7 +48,7 @@ class PollerRequests:
             make_file(self._path)
             with self._path.open("ab", buffering=0) as file:
                 file.write(b"".join(new))
-        except OSError as error:  # the request is answered all the same
+        except OSError as error:  # the request is answered anyway
             log.debug("%s: %s", self._path.name, error)
 
     def _content(self) -> bytes:
@@ -59,11 +59,11 @@ class PollerRequests:
             return b""
 
     def is_empty(self) -> bool:
-        """Whether nothing is asked."""
+        """Whether there are no requests."""
         return not os.path.exists(self._path)  # noqa: PTH110  called several times a second, and cheaper
 
     def take(self) -> Requested:
-        """Remove and return what was asked since the last call."""
+        """Remove and return the requests since the last call."""
         taken = self._path.with_name(f"{self._path.name}.taken")
         content = b""
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Advice to load a model, which the processes that answer tell each other through a file.
+"""Advice to load a model, which the answering processes share through a file.
 
 Nothing depends on it: a line that is lost only makes two callers more likely to go to one machine.
 """
@@ -19,15 +19,15 @@ from machines_server.store.sqlite.own_files import make_file
 MAX_FILE_BYTES = 2**16
 """A file that has grown larger is emptied."""
 KEEP_S = 600.0
-"""How long an advice is kept at most; it counts as long as loading takes."""
+"""How long advice is kept at most; it counts as long as loading takes."""
 MAX_OTHERS = 1000
-"""How many advices of other processes are remembered, the latest."""
+"""How many of the latest pieces of advice from other processes are remembered."""
 
 log = logging.getLogger(__name__)
 
 
 class SharedAdvice:
-    """A file with one advice a line: process, machine, model, time and seconds; implements AdviceBoard."""
+    """A file with advice on each line: process, machine, model, time, seconds; implements AdviceBoard."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
@@ -45,11 +45,11 @@ class SharedAdvice:
                 if file.tell() > MAX_FILE_BYTES:
                     file.truncate(0)
                 file.write(line)
-        except OSError as error:  # the advice is given all the same
+        except OSError as error:  # the advice is given anyway
             log.debug("%s: %s", self._path.name, error)
 
     def others(self) -> Sequence[Advice]:
-        """The latest that other processes have advised for each machine and model; never raises."""
+        """The latest advice of other processes for each machine and model; never raises."""
         try:
             status = os.stat(self._path)  # noqa: PTH116  called for every question, and twice as fast
         except OSError:
@@ -70,7 +70,7 @@ class SharedAdvice:
         except OSError as error:
             log.debug("%s: %s", self._path.name, error)
             return
-        # A line that is being written is read with the rest of it.
+        # A line that is still being written is read once it is complete.
         content = content[: content.rfind(b"\n") + 1]
         self._seen, self._read_bytes = (inode, size_bytes), self._read_bytes + len(content)
         if read := list(filter(None, map(_advice, content.splitlines()))):

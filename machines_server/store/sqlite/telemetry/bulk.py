@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 _BATCH_SIZES = (64, 8, 1)
-"""Rows of one statement; there are few sizes, so that each statement is prepared once and kept."""
+"""Rows per statement; there are few sizes, so that each statement is prepared once and kept."""
 
 
 class Bulk:
@@ -25,7 +25,7 @@ class Bulk:
         self._rows: list[Sequence[Any]] = []
 
     def add(self, row: Sequence[Any]) -> None:
-        """Add a row, which is inserted after those that came before it."""
+        """Add a row, to be inserted after earlier ones."""
         self._rows.append(row)
 
     def insert(self, connection: sqlite3.Connection) -> None:

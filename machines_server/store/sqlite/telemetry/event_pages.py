@@ -61,7 +61,7 @@ def read_events(
 def _following(
     connection: Connection, event: int, span_ms: tuple[int, int]
 ) -> tuple[str, list[Any], tuple[int, int]]:
-    """The condition, its values and the span for the events that follow one when the newest come first.
+    """The condition, its values and the span for the events that follow one in newest-first order.
 
     If that event was deleted, its id alone says which ones were written earlier.
     """

@@ -1,4 +1,4 @@
-"""What the database tells of machines from before the process that writes to it was started."""
+"""What the database knows about machines from before the writing process was started."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class SqliteBefore:
                 yield machine, identity(str(url), float(at), decode_host(text))
 
     def status(self, machine: int) -> str | None:
-        """The type of the latest event that tells a status."""
+        """The type of the latest event about a status."""
         row = self._connection.execute(_LAST_STATUS, (machine, *Status)).fetchone()
         return None if row is None else str(row[0])
 

@@ -210,7 +210,7 @@ class LatestReader:
                 yield self._connection
                 is_done = True
             finally:
-                if not is_done:  # what was partly read is not valid
+                if not is_done:  # what was read only in part is not valid
                     self._known = _Known()
                 if not is_done or not may_stay_open(self._path):
                     self._connection.close()
@@ -233,7 +233,7 @@ _Times = dict[str, dict[str, float]]
 
 
 def _held(connection: sqlite3.Connection) -> tuple[_Times, _Times]:
-    """When each loaded model was first listed, and when it last was not, as far as that is known."""
+    """When each loaded model was first listed, and when it was last not listed, if known."""
     since, absent = _Times(), _Times()
     for machine, model, since_at, absent_at in map(_held_row, connection.execute(_HELD)):
         since.setdefault(machine.casefold(), {})[model] = checked_time(since_at)

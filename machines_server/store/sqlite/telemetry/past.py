@@ -21,7 +21,7 @@ KEEP_FAULT_S = 60.0
 MAX_POLL_SPANS = 100_000
 MAX_RESIDENCIES = 10_000
 MAX_STATUS_CHANGES = 500_000
-"""Of all machines together; adding them up takes a second or two."""
+"""Limits on all machines together; adding these up takes a second or two."""
 
 _MACHINE_ID = "SELECT id FROM machine WHERE name = ?"
 _IS_DECLARED = "added_at_ms < :to AND (removed_at_ms IS NULL OR removed_at_ms >= :from)"

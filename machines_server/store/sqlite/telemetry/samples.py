@@ -69,12 +69,12 @@ _Models = tuple[LoadedModel, ...]
 class SampleWriter:
     """Writes what the poller learned; one instance, on the writing connection, used by one thread.
 
-    What it remembers (ids of rows, models in memory) only mirrors the database, and is read again after a
-    failed write.
+    Its memory (ids of rows, models in memory) only mirrors the database, and is reloaded after a failed
+    write.
     """
 
     def __init__(self, connection: sqlite3.Connection, max_gap_s: float, rollups: Rollups) -> None:
-        """`max_gap_s`: after a longer gap, nothing that was seen before is taken to have continued."""
+        """`max_gap_s`: across a longer gap, nothing is assumed to have continued."""
         self._connection, self._rollups = connection, rollups
         self._max_gap_ms, self._revision = round(max_gap_s * 1000), 0
         self._latest = Bulk(_SET_LATEST, 12, _REPLACE_LATEST)

@@ -1,4 +1,4 @@
-"""The thread that writes to `telemetry.db`, and looks after the file."""
+"""The thread that writes to `telemetry.db` and looks after the file."""
 
 import sqlite3
 import time
@@ -34,7 +34,7 @@ _ITEM_ERRORS = (
     sqlite3.InterfaceError,
     sqlite3.ProgrammingError,
 )
-"""What SQLite raises for one bad value; its other errors concern the whole file."""
+"""Errors that SQLite raises for one bad value; its others concern the whole file."""
 
 log = logger_of_failures(__name__)
 

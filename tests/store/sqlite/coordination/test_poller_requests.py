@@ -1,4 +1,4 @@
-"""The file that tells the poller what is wanted: private, bounded, and not needed."""
+"""The file with requests to the poller: private, bounded, and not essential."""
 
 from pathlib import Path
 

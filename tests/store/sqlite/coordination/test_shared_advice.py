@@ -1,4 +1,4 @@
-"""Processes tell each other what they advised through a file that nothing depends on."""
+"""Processes share their advice through a file that nothing depends on."""
 
 import subprocess
 import sys

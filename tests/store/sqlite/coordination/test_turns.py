@@ -1,4 +1,4 @@
-"""Whose turn it is: in order, one at a time, and nobody waits for ever."""
+"""Whose turn it is: in order, one at a time, and nobody waits forever."""
 
 import fcntl
 import subprocess

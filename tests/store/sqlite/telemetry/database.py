@@ -1,4 +1,4 @@
-"""A telemetry database with one machine, and all that writes and reads it."""
+"""A telemetry database with one machine, and everything that writes and reads it."""
 
 from pathlib import Path
 from typing import Any

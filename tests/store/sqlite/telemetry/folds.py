@@ -1,4 +1,4 @@
-"""Rollups beside what the samples make them."""
+"""Rollups, compared with what the samples give."""
 
 import sqlite3
 from typing import Any

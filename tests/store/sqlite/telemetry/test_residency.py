@@ -1,4 +1,4 @@
-"""How long models were held is added up as their stays end, and any range is answered as from all stays."""
+"""Stays of models are added up as they end, and the answer for any range is as if computed from all stays."""
 
 import sqlite3
 import time

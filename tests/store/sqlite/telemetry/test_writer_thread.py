@@ -1,4 +1,4 @@
-"""The thread that writes: whatever the database does, nothing is lost without a word."""
+"""The thread that writes: whatever the database does, nothing is lost silently."""
 
 import sqlite3
 from contextlib import closing
