@@ -190,7 +190,7 @@ class AsyncClient:
         await self.aclose()
 
     async def run(self, flow: Flow[T]) -> T:
-        """The result of a flow, each of whose steps is done here."""
+        """The result of a flow, whose steps are performed here."""
         try:
             step = next(flow)
             while True:

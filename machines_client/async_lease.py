@@ -20,8 +20,8 @@ log = logging.getLogger("machines_client")
 class AsyncLease(LeaseState):
     """A leased machine, renewed by a task until `release()` or the end of an `async with` block.
 
-    It has the attributes of a Lease. `on_lost` may be a coroutine function. If nobody has the object any
-    more, or the event loop ends, it is no longer renewed.
+    It has the attributes of a Lease. `on_lost` may be a coroutine function. Once nothing refers to the
+    object, or the event loop ends, it is no longer renewed.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class AsyncLease(LeaseState):
         self._keeper = asyncio.create_task(_renew(keeper, self._usual_pause_s), name=f"lease {self.id}")
 
     async def check(self, *, ask: bool = False) -> None:
-        """Raise LeaseLost if the lease no longer holds, also if it was released.
+        """Raise LeaseLost if the lease no longer holds, even if you released it.
 
         `ask` asks the server now, which renews the lease.
         """
@@ -51,7 +51,7 @@ class AsyncLease(LeaseState):
             return
         self.stop_renewing()
         if asyncio.current_task() is not self._keeper:  # which calls the callback, and that may release
-            if not self._is_told:  # otherwise the callback comes to its end
+            if not self._is_told:  # otherwise the callback finishes
                 self._keeper.cancel()
             await asyncio.wait([self._keeper])
         await self._client.run(self._releasing(self._session))
@@ -91,7 +91,7 @@ class AsyncLease(LeaseState):
 async def _renew(
     keeper: weakref.WeakMethod[Callable[[], Coroutine[Any, Any, float | None]]], pause_s: float | None
 ) -> None:
-    """Renew a lease until it has ended or nobody has it any more."""
+    """Renew a lease until it has ended or nothing refers to it."""
     while pause_s is not None:
         await asyncio.sleep(pause_s)
         keep = keeper()

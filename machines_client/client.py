@@ -63,10 +63,10 @@ class Client:
     ) -> None:
         """`url` is a URL or `host:port`, by default MACHINES_URL, or else http://127.0.0.1:3038.
 
-        `timeout_s` limits each answer, with the `retries` of what may be repeated, and without what the
-        server is asked to wait (`wait_s`). The pauses between them are so long that a restart of the server
-        is survived. With `stale_s`, questions that only read get the last known answer
-        while the server is away, if it is at most that many seconds old; its `age_s` is then above 0.
+        `timeout_s` limits each answer, including the `retries` of requests that may be repeated, but not the
+        time that the server is asked to wait (`wait_s`). The pauses between them are long enough to survive a
+        restart of the server. With `stale_s`, questions that only read get the last known answer while the
+        server is away, if it is at most that many seconds old; its `age_s` is then above 0.
 
         Requests are signed if there is an `agent` and its `private_key`, a file as ssh-keygen writes it; by
         default MACHINES_AGENT_ID, MACHINES_PRIVATE_KEY and MACHINES_KEY_PASSPHRASE. Raises ClientError if the
@@ -181,9 +181,9 @@ class Client:
         """Events as they happen, oldest first, without end; `after` or `from_` begins in the past.
 
         The server is asked every `wait_s` seconds at least, by default 30, and answers as soon as there is an
-        event. Raises ServerUnreachable if it is away for longer than a restart takes; the `id` of the last
-        event is then where to go on. If the server has lost that event, it has a new database, and its first
-        event is the next.
+        event. Raises ServerUnreachable if it is away for longer than a restart takes; resume with the `id` of
+        the last event then. If the server has lost that event, it has a new database, and its first event is
+        the next.
 
         >>> next(client.follow(after=0, machine="workstation", type="online")).type
         'online'
@@ -198,7 +198,7 @@ class Client:
             time.sleep(following.pause_s(page, time.monotonic() - began))
 
     def run(self, flow: Flow[T]) -> T:
-        """The result of a flow, each of whose steps is done here."""
+        """The result of a flow, whose steps are performed here."""
         try:
             step = next(flow)
             while True:

@@ -23,8 +23,8 @@ def keyed(key: str, default: Any = MISSING) -> Any:
 class Answer:
     """An answer of the server, or a part of one.
 
-    Every key of the JSON is an attribute of the same name, only `from` is `from_`. Those of optional keys are
-    None or empty if the key is absent.
+    Every key of the JSON is an attribute of the same name, except that `from` is `from_`. Those of optional
+    keys are None or empty if the key is absent.
     """
 
     body: Mapping[str, Any] = field(repr=False, compare=False)

@@ -21,16 +21,16 @@ from dataclasses import dataclass
 from typing import Any
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that would act on a terminal or forge lines of a log."""
+"""Characters that would control a terminal or forge lines of a log."""
 
 
 def printable(text: str) -> str:
-    r"""Escape each character that would act on a terminal, for example as `\x1b`."""
+    r"""Escape each character that would control a terminal, for example as `\x1b`."""
     return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class ClientError(RuntimeError):
-    """Base class: the server could not be reached, or did not give the answer asked for."""
+    """Base class: the server could not be reached, or did not give the requested answer."""
 
     retry_after_s: float | None = None
     """Seconds after which the same request may succeed; None if the server does not say."""
@@ -52,7 +52,7 @@ class ServerUnreachable(ClientError):
 
 
 class ServerUnavailable(ClientError):
-    """The server, or a proxy before it, cannot answer at present: status 502, 503 or 504."""
+    """The server, or a proxy in front of it, cannot answer at present: status 502, 503 or 504."""
 
 
 class TooMany(ClientError):
@@ -68,7 +68,7 @@ class BadRequest(ClientError):
 
 
 class Unauthorized(ClientError):
-    """The server takes signed requests only: status 401; `reason` is its code, such as `unknown_agent`."""
+    """The server accepts only signed requests: status 401; `reason` is its code, such as `unknown_agent`."""
 
     def __init__(self, message: str, reason: str | None = None) -> None:
         super().__init__(message)

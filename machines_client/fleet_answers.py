@@ -25,7 +25,7 @@ class DeclaredMachine(Answer):
     network: Mapping[str, Any] = field(repr=False)
 
     def __getattr__(self, key: str) -> Any:
-        """A key of the file beside those above."""
+        """A key of the file besides those above."""
         try:
             # Not self.body: a copy that is being made has none yet.
             return self.__dict__["body"][key]

@@ -1,7 +1,7 @@
 """What a client does for a question, written once for both clients.
 
 A flow is a generator: it yields the steps that need a network or a clock, and its client does them, waiting
-with a thread or in an event loop, and sends it what came of each. It returns the answer.
+in a thread or an event loop, and sends back each result. It returns the answer.
 """
 
 import os
@@ -36,7 +36,7 @@ _random = SystemRandom()
 
 
 class Send(NamedTuple):
-    """Send a request, within `timeout_s` seconds to the end of its reply; comes to a Reply."""
+    """Send a request, within `timeout_s` seconds to the end of its reply; results in a Reply."""
 
     request: Request
     timeout_s: float
@@ -49,7 +49,7 @@ class Pause(NamedTuple):
 
 
 class Connect(NamedTuple):
-    """Open a connection and close it; comes to why that failed, or None."""
+    """Open a connection and close it; results in why that failed, or None."""
 
     hostname: str
     port: int
@@ -79,7 +79,7 @@ class Session:
         stale_s: float | None,
         key: tuple[str | None, str | os.PathLike[str] | None, str | None] = (None, None, None),
     ) -> "Session":
-        """As the constructors of clients take it; raises TypeError, ValueError or ClientError.
+        """A session from a client's arguments; raises TypeError, ValueError or ClientError.
 
         `key` is the agent, its private key and passphrase.
         """
@@ -103,7 +103,7 @@ class Session:
 
 
 Question = Callable[Concatenate[Session, P], Flow[T]]
-"""A question that both clients can ask: a function with a flow."""
+"""A question that both clients can ask: a function that returns a flow."""
 
 
 class Content(NamedTuple):
@@ -118,7 +118,7 @@ def fetch(session: Session, request: Request) -> Flow[Content]:
     if session.last_answers is None or not request.is_kept:
         return Content((yield from _delivered(session, request, _FIRST_PAUSE_IF_REFUSED_S)))
     question = request.waiting(0).target
-    # Whoever can have an old answer does not wait for a restart.
+    # A caller that accepts an old answer does not wait for a restart.
     has_old = session.last_answers.has(question, time.monotonic())
     try:
         content = yield from _delivered(
@@ -190,10 +190,10 @@ def _pause_before_retry(error: ClientError, usual_s: float, left_s: float) -> fl
 
 
 def _jittered(seconds: float) -> float:
-    """A little more, by chance, so that clients that were refused together do not return together."""
+    """A little more, at random, so that clients that were refused together do not return together."""
     return seconds * _random.uniform(1.0, 1.5)
 
 
 def get(path: str, query: Mapping[str, Any] | None = None, **more: Any) -> Request:
-    """A question that only reads, so that it may be repeated and its last known answer be kept."""
+    """A question that only reads: it may be repeated, and its last known answer kept."""
     return Request("GET", path, query or {}, **{"is_repeatable": True, "is_kept": True, **more})

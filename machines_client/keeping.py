@@ -1,4 +1,4 @@
-"""What both kinds of leases share: what is known of a lease, and how it is kept."""
+"""What both kinds of leases share: what is known about a lease, and how it is kept."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from machines_client.routing import Reserved, release, renew
 _RENEWALS = 3
 """How many times a lease is renewed within its duration."""
 _RENEW_AT_LEAST_EVERY_S = 10.0
-"""So that a loss is known soon, however long the lease lasts."""
+"""The longest time between renewals, so that a loss is known soon."""
 _RENEW_RETRY_S = 0.5
 
 log = logging.getLogger("machines_client")
@@ -28,9 +28,9 @@ class LostCallback(Protocol):
 
 
 class LeaseState:
-    """A leased machine: what the server has said of the lease, and whether it still holds.
+    """A leased machine: what the server has said about the lease, and whether it still holds.
 
-    If it is dropped before it was released, nobody renews it any more and it ends by itself.
+    If it is dropped without being released, it is no longer renewed and ends by itself.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class LeaseState:
     ) -> None:
         granted, granted_at = reserved
         self.id = granted.lease
-        """What the server calls the lease."""
+        """The server's id of the lease."""
         self.machine = Machine(
             name=granted.machine,
             hostname=granted.hostname,
@@ -89,7 +89,7 @@ class LeaseState:
         return f"<{type(self).__name__} {self.id} of {self.model} on {self.name} at {self.url}, {state}>"
 
     def stop_renewing(self) -> None:
-        """Renew the lease no more, so that it ends by itself after `ttl_s` at the latest."""
+        """Stop renewing the lease, so that it ends by itself after `ttl_s` at the latest."""
         self._is_released = True
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
@@ -97,11 +97,11 @@ class LeaseState:
         if getattr(self, "_is_released", True) or self._lost or self._process != os.getpid():
             return
         self.stop_renewing()
-        said = f"the lease {self.id} on {self.name} was dropped without release(): it is not renewed any more"
+        said = f"the lease {self.id} on {self.name} was dropped without release(): it is no longer renewed"
         _warn(said, ResourceWarning, source=self, stacklevel=2)
 
     def _lose(self, lost: LeaseLost, *, at_release: bool = False) -> None:
-        # A renewal that is under way meanwhile fails because of the release.
+        # A renewal under way at the time fails because of the release.
         if self._lost is None and (at_release or not self._is_released):
             self._lost = lost
             log.warning("%s", lost)
@@ -113,7 +113,7 @@ class LeaseState:
             raise LeaseLost(f"the lease on {self.name} was released here")
 
     def _untold(self) -> LeaseLost | None:
-        """The loss, if the callback has not been told of it."""
+        """The loss, if the callback has not been called for it."""
         if self._is_told:
             return None
         self._is_told = self._lost is not None
@@ -137,7 +137,7 @@ class LeaseState:
         self._held, self._until = held, max(self._until, began + self.ttl_s)
 
     def _keeping(self) -> Flow[float | None]:
-        """Renew the lease; comes to how many seconds to pause before the next time, None if it has ended."""
+        """Renew the lease; results in the seconds to pause before the next time, None if it has ended."""
         if self._is_released or self.lost:
             return None
         try:

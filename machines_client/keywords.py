@@ -1,4 +1,4 @@
-"""What to say of a keyword that does not exist."""
+"""The error for a keyword that does not exist."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _ELSEWHERE = {
     "stale_s": "it is an argument of Client",
     "timeout": "timeout_s is an argument of Client",
 }
-"""Keywords that other questions have."""
+"""Keywords of other questions."""
 _MEANT = {
     "since": "from_",
     "start": "from_",
@@ -24,7 +24,7 @@ _MEANT = {
     "context_length": "min_context",
     "ttl": "ttl_s",
 }
-"""What is meant by words that are not spelled alike."""
+"""The keywords meant by words that are spelled differently."""
 
 
 def unknown_keyword(keyword: str, known: Iterable[str]) -> TypeError:

@@ -20,7 +20,7 @@ class LastAnswers:
         self._kept: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     def keep(self, target: str, content: bytes, now: float) -> None:
-        """Keep an answer in place of the one before; the oldest are dropped beyond a limit."""
+        """Keep an answer in place of the previous one; the oldest are dropped beyond a limit."""
         with self._lock:
             self._kept[target] = content, now
             self._kept.move_to_end(target)

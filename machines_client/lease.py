@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from machines_client.client import Client
 
 _AT_EXIT_S = 2.0
-"""The longest that a program waits at its end until its leases are released."""
+"""How long a program waits at most, when it ends, for its leases to be released."""
 
 log = logging.getLogger("machines_client")
 
@@ -30,7 +30,7 @@ log = logging.getLogger("machines_client")
 class Lease(LeaseState):
     """A leased machine, renewed in the background until `release()` or the end of a `with` block.
 
-    If nobody has the object any more, it is no longer renewed; if the program ends, it is released.
+    Once nothing refers to the object, it is no longer renewed; when the program ends, it is released.
 
     The block raises LeaseLost at its end if the lease was lost meanwhile, unless the lease was taken with
     `raise_if_lost=False`.
@@ -60,7 +60,7 @@ class Lease(LeaseState):
         _held().add(self)
 
     def check(self, *, ask: bool = False) -> None:
-        """Raise LeaseLost if the lease no longer holds, also if it was released.
+        """Raise LeaseLost if the lease no longer holds, even if you released it.
 
         `ask` asks the server now, which renews the lease.
         """
@@ -80,13 +80,13 @@ class Lease(LeaseState):
         self._tell()
 
     def release_at_exit(self, timeout_s: float) -> None:
-        """End the lease if it still holds and was taken in this process, since the process ends."""
+        """End the lease if it still holds and was taken in this process, which is ending."""
         if not self._is_released and self._lost is None and self._process == os.getpid():
             self.stop_renewing()
             self._client.run(self._releasing(replace(self._session, timeout_s=timeout_s)))
 
     def stop_renewing(self) -> None:
-        """Renew the lease no more, so that it ends by itself after `ttl_s` at the latest."""
+        """Stop renewing the lease, so that it ends by itself after `ttl_s` at the latest."""
         super().stop_renewing()
         self._ended.set()
 
@@ -117,7 +117,7 @@ class Lease(LeaseState):
 def _renew(
     keeper: weakref.WeakMethod[Callable[[], float | None]], ended: threading.Event, pause_s: float | None
 ) -> None:
-    """Renew a lease until it has ended or nobody has it any more."""
+    """Renew a lease until it has ended or nothing refers to it."""
     while pause_s is not None and not ended.wait(pause_s):
         keep = keeper()
         pause_s = keep() if keep else None
@@ -126,10 +126,10 @@ def _renew(
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Let no signal reach the threads that are started meanwhile.
+    """Keep signals from threads that are started meanwhile.
 
-    A program that blocks a signal in its own threads, to wait for it, would else be interrupted or ended by
-    it, since the kernel chooses any thread that takes it.
+    A program that blocks a signal in its own threads, to wait for it, would otherwise be interrupted or ended
+    by it, since the kernel chooses any thread that takes it.
     """
     if sys.platform == "win32":
         yield
@@ -143,14 +143,14 @@ def _signals_blocked() -> Iterator[None]:
 
 @cache
 def _held() -> weakref.WeakSet[Lease]:
-    """The leases of this program, which are released at its end."""
+    """The leases of this program, which are released when it ends."""
     held = weakref.WeakSet[Lease]()
     atexit.register(_release_all, held)
     return held
 
 
 def _release_all(held: weakref.WeakSet[Lease]) -> None:
-    """Release the leases that are left when the program ends, or let them expire if that takes too long."""
+    """Release the remaining leases when the program ends, or let them expire if that takes too long."""
     ends = time.monotonic() + _AT_EXIT_S
     for lease in list(held):
         if (left_s := ends - time.monotonic()) > 0:

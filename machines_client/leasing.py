@@ -1,4 +1,4 @@
-"""For which functions `leased` can take a lease: those whose work is done when their call has ended."""
+"""Checks which functions `leased` can decorate: those whose work is done when their call returns."""
 
 import inspect
 from collections.abc import Callable
@@ -25,12 +25,12 @@ def check_coroutine_function(function: object) -> None:
     # Another decorator may have made it a function that returns a coroutine.
     if not _is(inspect.iscoroutinefunction, inspect.unwrap(function)):  # type: ignore[arg-type]  # it is callable
         raise TypeError(
-            f"{name} is no coroutine function: use Client().leased, or `async with client.lease(...)`"
+            f"{name} is not a coroutine function: use Client().leased, or `async with client.lease(...)`"
         )
 
 
 def _name_without_generators(function: object) -> str:
-    """The name of a function; raises TypeError for one that goes on when its call has ended."""
+    """The name of a function; raises TypeError for one whose work goes on after its call has returned."""
     if not callable(function):
         raise TypeError(f"leased decorates a function, not {function!r}")
     name = getattr(function, "__qualname__", None) or repr(function)

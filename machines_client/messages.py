@@ -44,9 +44,9 @@ class Request:
     is_repeatable: bool = False
     """Whether sending it twice does no harm."""
     is_kept: bool = False
-    """Whether its last known answer is of use when the server is away."""
+    """Whether its last known answer is useful while the server is away."""
     good: tuple[int, ...] = ()
-    """Statuses beside 2xx that are answers and not errors."""
+    """Statuses besides 2xx that are answers, not errors."""
 
     def waiting(self, wait_s: float) -> Self:
         """The same request with another time to wait."""
@@ -79,7 +79,7 @@ class Request:
 
 
 class Reply(NamedTuple):
-    """What came back; the names of the headers are in lower case."""
+    """A reply; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -184,7 +184,7 @@ def _text_or_none(value: object) -> str | None:
 
 
 def _foreign_refusal(request: Request, status: int, url: str, retry_after_s: float | None) -> ClientError:
-    """The error for one that a machines-server does not give: another server does, or a proxy before it."""
+    """The error for a status that no machines-server sends: it comes from another server, or a proxy."""
     said = f"{url} answers {request.path} with HTTP status {status}"
     if status == 429:
         return TooMany(said, retry_after_s)

@@ -1,4 +1,4 @@
-"""How a question looks as a method, for `help()` and editors."""
+"""Makes a question look like a method, for `help()` and editors."""
 
 import functools
 import inspect

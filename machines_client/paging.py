@@ -1,4 +1,4 @@
-"""How to go through more events than one answer has."""
+"""Goes through more events than one answer has."""
 
 import logging
 
@@ -26,7 +26,7 @@ class Pages:
         return sorted(page.events, key=lambda event: event.id) if self._is_forward else list(page.events)
 
     def turn(self, page: Events) -> bool:
-        """Return whether there is a page after this one, for which `question` asks then."""
+        """Return whether there is a page after this one; `question` then asks for it."""
         if not page.truncated or page.next is None:
             return False
         self.question["after" if self._is_forward else "before"] = page.next
@@ -34,7 +34,7 @@ class Pages:
 
 
 class Following:
-    """Goes on to later and later events: `question` asks for the next ones."""
+    """Follows events as they happen: `question` asks for the next ones."""
 
     def __init__(self, options: EventOptions) -> None:
         for name in ("to", "before"):
@@ -47,7 +47,7 @@ class Following:
 
     @property
     def newest(self) -> EventOptions | None:
-        """The question for the newest event, after which to begin; None if the caller has said where."""
+        """The question for the newest event, after which to begin; None if the caller says where to begin."""
         if self.question.get("after") is not None:
             return None
         return {**self.question, "limit": 1, "wait_s": None}
@@ -57,12 +57,12 @@ class Following:
         self.question["after"] = page.newest or max((event.id for event in page.events), default=0)
 
     def events(self, page: Events) -> list[Event]:
-        """The events of a page, oldest first; `question` asks for later ones then."""
+        """The events of a page, oldest first; `question` then asks for later ones."""
         events, after = sorted(page.events, key=lambda event: event.id), int(self.question.get("after") or 0)
         if events:
             self.question["after"] = events[-1].id
-        elif (page.body.get("newest", after) or 0) < after:  # an older server does not say it
-            log.warning("the server has a new database, without event %s: going on with its first", after)
+        elif (page.body.get("newest", after) or 0) < after:  # an older server does not report it
+            log.warning("the server has a new database, without event %s: continuing with its first", after)
             self.question["after"] = 0
         return events
 

@@ -63,7 +63,7 @@ class SeriesOptions(RangeOptions, total=False):
 
 
 class EventOptions(RangeOptions, total=False):
-    """Which events, and where to go on: `after` and `before` take an id or the `next` of a page."""
+    """Which events, and where to continue: `after` and `before` take an id or the `next` of a page."""
 
     machine: Texts | None
     type: Texts | None
@@ -77,7 +77,7 @@ NEEDS_MODEL = "A lease needs the name of a model, such as llama3.1:70b."
 
 Value = str | int | float | bool | list[str]
 Check = Callable[[str, Any], Value]
-"""Makes a keyword's value one of HTTP; raises TypeError or BadRequest."""
+"""Converts a keyword's value to HTTP; raises TypeError or BadRequest."""
 
 
 def _wrong(name: str, expected: str, value: object) -> TypeError:
@@ -212,9 +212,9 @@ EVENTS: dict[str, Check] = {
 def parameters(
     table: Mapping[str, Check], given: Mapping[str, object], beside: Iterable[str] = ()
 ) -> dict[str, Value]:
-    """What keywords mean in HTTP; raises TypeError for one that the table lacks or a value of a wrong type.
+    """Keywords as HTTP parameters; raises TypeError for an unknown one or a value of a wrong type.
 
-    Those that are None are left out. `beside` names what else the caller takes, for the error.
+    Those that are None are left out. `beside` names the caller's other keywords, for the error.
     """
     checked: dict[str, Value] = {}
     for keyword, value in given.items():

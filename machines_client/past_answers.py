@@ -66,7 +66,7 @@ class Histories(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Event(Answer):
-    """Something that happened to a machine; what its `type` does not have is None.
+    """Something that happened to a machine; attributes that its `type` lacks are None.
 
     `reason` says why a status changed from `before`, why another host is there, or why a `service` at that
     `port` and `path` does not answer. A model has `model` to
@@ -106,7 +106,7 @@ class Event(Answer):
 class Events(Answer):
     """One page of events.
 
-    If it is `truncated`, the same question goes on with `next` as `before`, or as `after` if that was given.
+    If it is `truncated`, repeat the question with `next` as `before`, or as `after` if that was given.
     `newest` is the highest id of all events; if it is lower than `after`, the server has a new database.
     """
 

@@ -105,7 +105,7 @@ def histories(
 def events(session: Session, **options: Unpack[p.EventOptions]) -> Flow[Events]:
     """A page of events, newest first, or with `after` the next ones, oldest first.
 
-    `wait_s` waits up to 60 s for one to happen. `every_event` and `follow` turn the pages by themselves.
+    `wait_s` waits up to 60 s for one to happen. `every_event` and `follow` fetch all pages by themselves.
 
     >>> client.events(machine="workstation", type=["online", "offline"], limit=1).events[0].type
     'online'
@@ -126,7 +126,7 @@ def availability(session: Session, name: str, **between: Unpack[p.RangeOptions])
 
 
 def availabilities(session: Session, **between: Unpack[p.RangeOptions]) -> Flow[FleetAvailability]:
-    """How long each machine had each status, and how often it was offline, the most often first.
+    """How long each machine had each status, and how often it was offline, the least reliable first.
 
     >>> sorted(one.machine for one in client.availabilities().machines)
     ['laptop', 'workstation']

@@ -31,7 +31,7 @@ class KeptLease(Protocol):
     id: str
 
     def stop_renewing(self) -> None:
-        """Renew it no more, since somebody has released it, or is about to."""
+        """Stop renewing it, since somebody has released it or is about to."""
 
 
 AnyLease = str | HeldLease | KeptLease
@@ -46,7 +46,7 @@ class Reserved(NamedTuple):
 
 
 def route(session: Session, model: str | None = None, **options: Unpack[p.RouteOptions]) -> Flow[Pick]:
-    """The server's advice as it is, for a model or by the constraints alone; raises NoMachine.
+    """The server's own advice, for a model or by the constraints alone; raises NoMachine.
 
     >>> [candidate.name for candidate in client.route(min_free_vram_gb=8).candidates]
     ['workstation', 'laptop']
@@ -118,7 +118,7 @@ def release(session: Session, lease: AnyLease) -> Flow[HeldLease]:
 
 
 def check_lease(model: str, options: p.LeaseOptions) -> dict[str, p.Value]:
-    """The question for a lease that is kept; raises TypeError or BadRequest if it cannot be asked."""
+    """Check the question for a kept lease; raises TypeError or BadRequest if it cannot be asked."""
     return _lease_question(model, options, beside=("connect_timeout_s", "on_lost", "raise_if_lost"))
 
 
@@ -192,7 +192,7 @@ def _none_connected(
     failed = {one.name for one in unconnected}
     others = [one for one in rejected if one.name not in failed]
     reasons = "; ".join(f"{one.name}: {one.reason}" for one in unconnected)
-    return NoMachine(f"No machine that is fit can be reached: {reasons}.", [*unconnected, *others], body)
+    return NoMachine(f"No fit machine can be reached: {reasons}.", [*unconnected, *others], body)
 
 
 def _texts(value: p.Value | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""A caller's trace, of which the server's work becomes a part."""
+"""Passes on the caller's trace, so that the server's work becomes part of it."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Why a server cannot be reached, in words of ours, whichever library found out."""
+"""Why a server cannot be reached, in our words, whichever library found out."""
 
 import socket
 import ssl
@@ -15,7 +15,7 @@ def unreachable(url: str, error: Exception) -> ServerUnreachable:
 
 
 def too_late(url: str, timeout_s: float) -> ServerUnreachable:
-    """The ServerUnreachable if the answer did not come to its end in time."""
+    """The ServerUnreachable if the answer was not complete in time."""
     return ServerUnreachable(f"{url} cannot be reached: no whole answer within {timeout_s:.1f} s")
 
 
@@ -24,15 +24,15 @@ def _reason(causes: list[BaseException]) -> str:
         if isinstance(one, ssl.SSLError):
             return f"no TLS connection ({one.reason or one})"
         if isinstance(one, socket.gaierror):
-            return f"its name is not known ({one.strerror})"
+            return f"its name is unknown ({one.strerror})"
         if isinstance(one, ConnectionRefusedError):
             return "nothing answers there"
     system = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), None)
-    return system or "the connection ended before an answer came, or what answers there is no HTTP server"
+    return system or "the connection ended before an answer came, or no HTTP server answers there"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that led to it."""
+    """An error and all its causes."""
     yield error
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:

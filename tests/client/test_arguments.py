@@ -1,4 +1,4 @@
-"""What is no parameter of HTTP is checked as well, before anything is sent."""
+"""Arguments that are not parameters of HTTP are checked as well, before anything is sent."""
 
 import math
 from collections.abc import Callable

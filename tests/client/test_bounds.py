@@ -1,4 +1,4 @@
-"""What a server that nobody vouches for can do to the client and the command line: little."""
+"""What an untrusted server can do to the client and the command line: little."""
 
 import asyncio
 import gzip

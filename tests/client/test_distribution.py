@@ -1,4 +1,4 @@
-"""machines-client as a distribution of its own, built from the checkout and installed elsewhere."""
+"""machines-client as a separate distribution, built from the checkout and installed elsewhere."""
 
 import shutil
 import subprocess

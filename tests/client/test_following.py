@@ -1,4 +1,4 @@
-"""Events page by page, and as they happen, also if the server is restarted or has a new database."""
+"""Events page by page, and as they happen, even if the server is restarted or has a new database."""
 
 import asyncio
 import logging

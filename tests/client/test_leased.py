@@ -1,4 +1,4 @@
-"""What takes a lease for each of its calls, and what cannot; and `with` where `async with` is meant."""
+"""What can take a lease for each of its calls, and what cannot; and `with` where `async with` is meant."""
 
 import asyncio
 import functools
@@ -54,7 +54,7 @@ def test_what_goes_on_after_its_call_is_refused(function: Any, said: str) -> Non
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (sync, r"sync is no coroutine function: use Client\(\)\.leased"),
+        (sync, r"sync is not a coroutine function: use Client\(\)\.leased"),
         (functools.partial(sync), r"use Client\(\)\.leased"),
         (generator, r"generator is a generator: use `with client\.lease"),
         (asynchronous_generator, r"asynchronous_generator is an asynchronous generator: use `async with"),

@@ -1,4 +1,4 @@
-"""A lease that no longer holds: who is told, when, and how."""
+"""A lease that no longer holds: who learns of it, when, and how."""
 
 import logging
 import subprocess

@@ -1,4 +1,4 @@
-"""What is asked again, when, and for how long."""
+"""Which requests are repeated, when, and for how long."""
 
 import asyncio
 from collections.abc import Callable

@@ -105,7 +105,7 @@ ASK = [ask, lambda url: asyncio.run(ask_in_a_loop(url))]
     ("scheme", "content", "reason"),
     [
         ("http", b"", "the connection ended before an answer came"),
-        ("http", b"SSH-2.0-Server\r\n", "what answers there is no HTTP server"),
+        ("http", b"SSH-2.0-Server\r\n", "no HTTP server answers there"),
         ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "no TLS connection"),
     ],
 )
@@ -120,6 +120,6 @@ def test_a_server_that_is_not_there_and_a_name_that_is_not_known_are_told_apart(
     with pytest.raises(ServerUnreachable, match="nothing answers there") as caught:
         ask(f"127.0.0.1:{free_port()}")
     assert caught.value.is_refused
-    with pytest.raises(ServerUnreachable, match="its name is not known") as caught:
+    with pytest.raises(ServerUnreachable, match="its name is unknown") as caught:
         ask("no-such-host.invalid:1")
     assert not caught.value.is_refused
