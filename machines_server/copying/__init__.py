@@ -1,1 +1,1 @@
-"""Copying the past of a server that has kept everything in a file to where several servers keep theirs."""
+"""Copies the history of a single server, which keeps everything in a file, into a cluster."""

@@ -1,4 +1,4 @@
-"""Copies all of the past of a source; it can be interrupted at any time and repeated."""
+"""Copies the whole history of a source; may be interrupted at any time and repeated."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ from machines_server.store.promql.series import PromqlSeries
 
 
 class Destination(NamedTuple):
-    """Where several servers of a site keep their past."""
+    """Where the servers of a site keep their history."""
 
     database: Database
     site: str
     write_url: str
     access: GetAccess
     series: PromqlSeries
-    """Answers with what was written to `write_url`."""
+    """The URL that answers queries about what was written to `write_url`."""
 
 
 @dataclass(slots=True)
 class Copied:
-    """What was copied so far, and what is being copied."""
+    """What has been copied so far, and what is being copied."""
 
     part: str = "machines"
     share: float = 0.0
-    """How much of this part is there, from 0 to 1."""
+    """How much of this part has been copied, from 0 to 1."""
     machines: int = 0
     rows: int = 0
     samples: int = 0
     left_out: int = 0
-    """How many rollups were left out since no samples can have made them."""
+    """How many rollups were left out because no samples could have produced them."""
 
 
 def copy_past(
@@ -49,13 +49,13 @@ def copy_past(
     since: float = 0.0,
     check_s: float = ANSWER_WITHIN_S,
 ) -> Copied:
-    """Copy what has not been copied yet; raises StoreError. `told` is told often how far that has come.
+    """Copy what has not been copied yet; raises StoreError. `told` is called often with the progress.
 
     Measurements from before `since` (epoch seconds) are left out. `check_s` is how long the engine may take
-    until it answers with the first of them.
+    until its answers include the first of them.
     """
     with open_source(path) as source:
-        to.database.connect().close()  # a pool would log what one line tells
+        to.database.connect().close()  # a pool would log what a single message says
         migrate(to.database)
         return _Copy(source, to, told).run(since, check_s)
 

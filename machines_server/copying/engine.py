@@ -1,4 +1,4 @@
-"""Sends measurements to the engine, which must take each request before the next one is sent."""
+"""Sends measurements to the engine, which must accept each request before the next is sent."""
 
 import time
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from machines_server.store.promql.writer import (
 )
 
 GIVE_UP_S = 120.0
-"""For how long the engine may be away."""
+"""How long the engine may be away."""
 _MAX_ANSWER_BYTES = 2**16
 _OF_TIME = {
     "out_of_order": "it has newer samples of the same series",
     "too_old": "they are older than it accepts",
-    "duplicate": "it has other samples of the same time",
+    "duplicate": "it has other samples for the same time",
 }
 _WAY_OUT = (
     "copy the past before the servers of the cluster are started, or let the engine take older samples"
@@ -37,13 +37,13 @@ class EngineWriter:
     def __init__(
         self, url: str, access: GetAccess, told: Callable[[int], None], *, give_up_s: float = GIVE_UP_S
     ) -> None:
-        """`told` is told how many samples the engine has taken."""
+        """`told` is called with the number of samples that the engine has taken."""
         self._engine = Engine(url, WRITE_HEADERS, access, _MAX_ANSWER_BYTES)
         self._where, self._told, self._give_up_s = shown(url), told, give_up_s
         self._parts, self._samples = list[bytes](), 0
 
     def add(self, labels: bytes, samples: bytes, number: int) -> None:
-        """Send samples of one series, or let them wait until there are more."""
+        """Send samples of one series, or keep them until there are more."""
         if number:
             self._parts.append(series_with(labels, samples))
             self._samples += number
@@ -51,7 +51,7 @@ class EngineWriter:
                 self.flush()
 
     def flush(self) -> None:
-        """Send what waits; raises StoreError if the engine does not take it."""
+        """Send waiting samples; raises StoreError if the engine does not take them."""
         if not self._parts:
             return
         self._send(compressed(b"".join(self._parts)))

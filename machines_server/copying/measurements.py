@@ -1,8 +1,8 @@
-"""Copies measurements: each sample where there are some, and before them samples that have the same folds.
+"""Copies measurements: samples where they are kept, and before those, samples with the same folds as rollups.
 
 A rollup of n samples becomes n samples with its sum, minimum and maximum, side by side at the beginning of
-its minute or hour. So whatever has whole rollups is exact, and a finer question finds gaps rather than a
-course that nobody has measured.
+its minute or hour. So queries for whole rollups are exact, and finer ones find gaps rather than values that
+nobody measured.
 """
 
 import time
@@ -32,19 +32,19 @@ from machines_server.store.values import SeriesKey
 
 MEASUREMENTS = "measurements"
 KEPT_ANYWHERE_S = 14 * 86_400
-"""Every engine keeps samples for longer."""
+"""A time for which every engine keeps samples."""
 ANSWER_WITHIN_S = 40.0
-"""How long an engine may take until it answers with what it has taken."""
+"""How long an engine may take until its answers include accepted samples."""
 _LOOK_EVERY_S = 3.0
 _UP = METRICS["up"]
 _FOLD_COLUMNS = ("n", "sum", "min", "max")
 _MAX_KEPT_RUNS = 20
 _Labels = Sequence[bytes]
-"""Of the series of each metric, in order."""
+"""The labels of the series of each metric, in order."""
 
 
 class MeasurementCopy:
-    """Copies slice by slice, oldest first, all machines together: engines refuse what is much older."""
+    """Copies slice by slice, oldest first, all machines together: engines refuse much older samples."""
 
     def __init__(
         self,
@@ -56,15 +56,15 @@ class MeasurementCopy:
         told: Callable[[float], None],
         check_s: float = ANSWER_WITHIN_S,
     ) -> None:
-        """`told` is told how much is copied, from 0 to 1."""
+        """`told` is called with the share that is copied, from 0 to 1."""
         self._source, self._database, self._engine, self._series = source, database, engine, series
         self._progress, self._told, self._check_s = progress, told, check_s
         self._runs: dict[int, Stamps] = {}
         self.left_out = 0
-        """How many folds are none of any values, as those of a damaged row."""
+        """How many folds no values can have, as in damaged rows."""
 
     def copy(self, targets: Targets, site: str, since_ms: int) -> None:
-        """Copy all that has not been copied, from a time on."""
+        """Copy everything not copied yet, from a time on."""
         bounds = self._source.bounds_ms()
         if bounds is None:
             return
@@ -104,27 +104,27 @@ class MeasurementCopy:
             self._told((reached.until - bounds[0]) / (end_ms - bounds[0]))
 
     def _check(self, part: Slice, targets: Targets) -> None:
-        """Raise StoreError if the engine takes what it does not keep."""
+        """Raise StoreError if the engine takes samples but does not keep them."""
         if part.to_ms / 1000 > time.time() - KEPT_ANYWHERE_S:
             return
         from_s, to_s = part.from_ms // 1000, -(-part.to_ms // 1000)
         keys = [SeriesKey(target.name, _UP) for target in targets.values()]
         until = time.monotonic() + self._check_s
         while time.monotonic() < until:
-            time.sleep(_LOOK_EVERY_S)  # it remembers for a while what it did not find
+            time.sleep(_LOOK_EVERY_S)  # it caches for a while that it did not find them
             if any(self._series.series(keys, from_s, to_s, to_s - from_s)):
                 return
         day = datetime.fromtimestamp(from_s, UTC).date()
         raise StoreError(
-            f"the history engine takes samples of {day} and does not answer with them: let it keep them for"
+            f"the history engine takes samples of {day} but does not return them: make it keep them for"
             " longer (VictoriaMetrics: -retentionPeriod), check MACHINES_QUERY_URL, or leave older ones"
             " out with --since"
         )
 
     def _start_ms(self, first_ms: int, until_ms: int) -> int:
-        """Where to go on: a little earlier, since the last samples of a running server come in any order.
+        """Where to continue: a little earlier, since the last samples of a running server come in any order.
 
-        What is sent again is the same, unless it was a sample that is only in a rollup now.
+        Samples that are sent again are the same, unless only a rollup of them is left.
         """
         earlier_ms = (until_ms - 1) // 1000 // SLICE_S * SLICE_S * 1000
         start_ms = max(earlier_ms, min(until_ms, self._source.raw_from_ms()))
@@ -141,7 +141,7 @@ class MeasurementCopy:
         rows, at_ms, last_ms = list[tuple[Any, ...]](), list[int](), 0
         for row in self._source.measured(metrics, key, part, columns):
             stamp_ms = max(row[0] // STAMP_STEP_MS * STAMP_STEP_MS, last_ms + STAMP_STEP_MS)
-            if stamp_ms // 1000 == row[0] // 1000:  # it stays in its bucket
+            if stamp_ms // 1000 == row[0] // 1000:  # the time stays in its bucket
                 rows.append(row)
                 at_ms.append(stamp_ms)
                 last_ms = stamp_ms
@@ -183,6 +183,6 @@ class MeasurementCopy:
 
 
 def _labels(metric: Metric, machine: str, site: str, gpu: str = "") -> bytes:
-    """The labels of a series, sorted, as those of samples that are polled."""
+    """The labels of a series, sorted like those of polled samples."""
     names = {"__name__": series_name(metric), "gpu": gpu, "machine": machine, "site": site}
     return b"".join(label(name, value) for name, value in names.items())

@@ -1,4 +1,4 @@
-"""How far a source has been copied, kept where it is copied to."""
+"""How far a source has been copied, kept in the destination."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ UPDATE copied SET until = %s, detail = %s WHERE site = %s AND source = %s AND pa
 
 
 class Reached(NamedTuple):
-    """Ids up to this one, or times (ms) before this one, and what else must be known to go on."""
+    """Ids up to this one, or times (ms) before this one, and what else is needed to continue."""
 
     until: int
     detail: dict[str, Any]
@@ -46,4 +46,4 @@ class Progress:
             before.until,
         )
         if connection.execute(_ADVANCE_PROGRESS, values).rowcount != 1:
-            raise StoreError("another process copies the same database; let it finish")
+            raise StoreError("another process is copying the same database; let it finish")

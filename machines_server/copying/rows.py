@@ -13,7 +13,7 @@ from machines_server.store.sql.residency import add_stay
 ROWS_AT_ONCE = 500
 _BATCH_DEADLINE_S = 60.0
 _SPANS_OF = "copied"
-"""Stands for the poller in periods of polling that were copied."""
+"""Represents the poller in copied periods of polling."""
 _ADD_SHARDS = """
 INSERT INTO shard (site, number) SELECT %s, generate_series(0, %s) ON CONFLICT DO NOTHING"""
 _RAISE_SHARDS = """
@@ -27,7 +27,7 @@ ON CONFLICT (site, key) DO UPDATE SET added_at_ms = least(machine.added_at_ms, e
     names = CASE WHEN excluded.name = ANY(machine.names) THEN machine.names
         ELSE machine.names || excluded.name END
 RETURNING id, name, xmax = 0"""
-"""Whether it is new stands last: no other transaction has ever written a new row."""
+"""The last column says whether the row is new: no other transaction has ever written it."""
 _COPY_GPU = """
 INSERT INTO gpu (machine_id, uuid, position, model, memory_kind, first_seen_at_ms)
 VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"""
@@ -85,16 +85,16 @@ _SOURCE_POLLING = "SELECT id, ended_at_ms, started_at_ms FROM poll_span WHERE id
 
 
 class Target(NamedTuple):
-    """A machine in PostgreSQL: its id, and its name as it is spelled there."""
+    """A machine in PostgreSQL: its id, and its name as spelled there."""
 
     id: int
     name: str
 
 
 Targets = Mapping[int, Target]
-"""By the id that each machine has in the source."""
+"""Machines by their ids in the source."""
 Told = Callable[[int], None]
-"""Is told how many rows were copied."""
+"""Called with the number of copied rows."""
 
 
 class RowCopy:
@@ -105,7 +105,7 @@ class RowCopy:
         self._progress, self._told = progress, told
 
     def machines(self) -> Targets:
-        """Copy machines, removed ones included; one that is known there stays as it is."""
+        """Copy machines, including removed ones; those already known there stay unchanged."""
         rows, targets, new = self._source.rows(_SOURCE_MACHINES), dict[int, Target](), 0
         with self._database.transaction(_BATCH_DEADLINE_S) as connection:
             connection.execute(_ADD_SHARDS, (self._site, SHARDS - 1))
@@ -128,7 +128,7 @@ class RowCopy:
         return targets
 
     def of_machines(self, targets: Targets) -> None:
-        """Copy GPUs, what models took in memory, and what is on disks; whatever is newer there stays."""
+        """Copy GPUs, sizes of models in memory, and models on disks; newer values there stay."""
         gpus = [
             (targets[machine].id, kept_text(uuid), position, kept_text(model), kind, first_ms)
             for machine, uuid, position, model, kind, first_ms in self._source.rows(_SOURCE_GPUS)
@@ -136,7 +136,7 @@ class RowCopy:
         sizes = [
             (targets[machine].id, kept_text(model), kept_text(digest), *rest)
             for machine, model, digest, *rest in self._source.rows(_SOURCE_SIZES)
-            if machine in targets  # of earlier versions it is unknown whose they are
+            if machine in targets  # earlier versions did not record whose they are
         ]
         libraries = [
             (kept_text(url), asked_ms, bool(has_listed), kept_text(models), targets[machine].id)
@@ -151,7 +151,7 @@ class RowCopy:
                 self._told(cursor.rowcount)
 
     def stays(self, targets: Targets) -> None:
-        """Copy stays, and add them to the totals; one that goes on is ended when it was last seen."""
+        """Copy stays, and add them to the totals; an open one ends when it was last seen."""
         reached = self._progress.begun("stays")
         reached = self._extend_stays(targets, reached)
         while rows := self._source.rows(_NEXT_STAYS, reached.until, ROWS_AT_ONCE):
@@ -170,7 +170,7 @@ class RowCopy:
             self._told(len(rows))
 
     def _extend_stays(self, targets: Targets, reached: Reached) -> Reached:
-        """Copy how much longer those stays lasted that went on when they were copied before."""
+        """Extend copied stays that were still open at the previous copy."""
         if not reached.detail:
             return reached
         held = dict[str, Any]()
@@ -223,5 +223,5 @@ class RowCopy:
 
 
 def kept_text(text: Any) -> Any:
-    """A text that PostgreSQL keeps: hosts choose some, and it takes no NUL."""
+    """A text that PostgreSQL accepts: hosts choose some texts, and it takes no NUL."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(text, str) else text

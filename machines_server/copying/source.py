@@ -1,4 +1,4 @@
-"""Reads the `telemetry.db` that is copied, as it is at one moment."""
+"""Reads the `telemetry.db` to copy, as of one moment."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from machines_server.store.sqlite.failures import store_errors
 from machines_server.store.sqlite.migrate import pending
 
 SLICE_S = 600
-"""How much of the past is copied at a time, for all machines; an hour of what is kept by the hour."""
+"""How much of the past is copied at a time, for all machines; of hourly rollups, an hour."""
 _CACHE_KIB, _HOUR_TIER_S = 16_384, TIER_STEPS_S[HOUR]
 _FIRST_MIGRATION = "SELECT applied_at FROM schema_migrations ORDER BY version LIMIT 1"
 _FIRST_MACHINE = "SELECT lower(name), added_at_ms FROM machine ORDER BY id LIMIT 1"
@@ -49,11 +49,11 @@ class Source:
         self._floors_ms = {tier: 1000 * floors.get(tier, 0) for tier in TIERS}
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a statement finds."""
+        """The rows of a statement."""
         return self._connection.execute(statement, values).fetchall()
 
     def identity(self) -> str:
-        """What tells this database from those of other servers, whatever is added to or deleted from it."""
+        """Identifies this database among those of other servers, whatever is added to it or deleted."""
         first = *self.rows(_FIRST_MIGRATION), *self.rows(_FIRST_MACHINE)
         return hashlib.sha256(repr(first).encode()).hexdigest()[:32]
 
@@ -76,14 +76,14 @@ class Source:
         return (min(firsts), next(ends)) if firsts else None
 
     def counts(self) -> Mapping[str, int]:
-        """How many rows of what grows with time there are, beside measurements."""
+        """The numbers of rows in the tables that grow with time, besides measurements."""
         tables = {"stays": "model_span", "events": "event", "polling": "poll_span"}
         return {part: self.rows(f"SELECT count(*) FROM {table}")[0][0] for part, table in tables.items()}
 
     def slices(self, from_ms: int, to_ms: int) -> Iterator[Slice]:
         """The slices of a range that have measurements, oldest first.
 
-        None has two tiers: what is deleted ends at full hours.
+        None has two tiers: deletions end at full hours.
         """
         at_ms = from_ms
         while at_ms < to_ms:
@@ -112,15 +112,15 @@ class Source:
         )
 
     def _first_ten_minutes_s(self, before_s: int) -> int:
-        """From which hour on there are ten minutes, `before_s` if there are none.
+        """The hour from which on there are ten-minute rollups, `before_s` if there are none.
 
-        A version that did not make them has left hours only.
+        A version that did not make them has left only hourly ones.
         """
         ((first,),) = self.rows("SELECT min(at_s) FROM sample_10m")
         return before_s if first is None else int(first) // _HOUR_TIER_S * _HOUR_TIER_S
 
     def raw_from_ms(self) -> int:
-        """From when on each sample is there."""
+        """The time from which on all samples are kept."""
         return self._floors_ms[RAW]
 
     def _tier_at(self, at_ms: int) -> tuple[str, int]:
@@ -133,7 +133,7 @@ class Source:
         raise AssertionError(at_ms)  # there is always a last tier
 
     def _first_from(self, tier: str, at_ms: int, end_ms: int) -> int | None:
-        """When the first row in a range begins."""
+        """The time of the first row in a range."""
         table, at, unit = _table("sample", tier)
         sql = (
             f"SELECT {at} FROM {table} WHERE machine_id = ? AND {at} >= ? AND {at} < ? ORDER BY {at} LIMIT 1"
@@ -148,7 +148,7 @@ class Source:
 
 
 def _table(name: str, tier: str) -> tuple[str, str, int]:
-    """The table of a tier, its column of times, and how many ms a unit of them is."""
+    """The table of a tier, its column of times, and their unit in ms."""
     return (name, "at_ms", 1) if tier == RAW else (f"{name}_{tier}", "at_s", 1000)
 
 

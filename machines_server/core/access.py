@@ -1,4 +1,4 @@
-"""What requests to an endpoint need beside its URL; `credentials/` reads it from files."""
+"""What requests to an endpoint need besides its URL; `credentials/` reads it from files."""
 
 from typing import NamedTuple
 

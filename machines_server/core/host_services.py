@@ -1,4 +1,4 @@
-"""Other services on hosts, of which is polled only whether they answer."""
+"""Other services on hosts; polls only check whether they answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from machines_server.core.status import NOT_YET
 OWN_HOST = ""
 """The name that stands for the server's own host, which no machine has."""
 FIRST_FAILURE_STATUS = 500
-"""A service that answers with a lower HTTP status is active: it may want a login, or not know the path."""
+"""A service that answers with a lower HTTP status is active: it may require a login, or not know the path."""
 
 
 class ServiceStatus(StrEnum):
@@ -35,7 +35,7 @@ class ServiceResult:
 
 
 class PolledService(NamedTuple):
-    """What polls have shown of a service at a URL, and since when (epoch seconds)."""
+    """What polls have shown about a service at a URL, and since when (epoch seconds)."""
 
     url: str
     status: ServiceStatus

@@ -15,7 +15,7 @@ from machines_server.core.sample import HostSample
 from machines_server.core.text import clip
 
 BOOT_TOLERANCE_S = 60.0
-"""By how much the time at which a host was started may seem to change."""
+"""How far the start time of a host may appear to shift."""
 _MAX_LISTED_CARDS = 8
 _CONTAINER_ID_DIGITS = (12, 64)
 """The lengths of container ids, which are hexadecimal; the host name of a container is often its id."""

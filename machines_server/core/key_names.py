@@ -21,7 +21,7 @@ _TOKEN_COUNT_WORDS = re.compile(
 
 
 def closest_key(key: str, known: Iterable[str]) -> str | None:
-    """The known key that `key` is probably meant to be; None if it is known, or like none of them."""
+    """The known key that `key` was probably meant to be; None if it is known, or resembles none."""
     if key in known:
         return None
     words = _words(key)

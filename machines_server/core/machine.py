@@ -93,15 +93,15 @@ class Machine:
     declared: Mapping[str, Any]
     declared_json: Mapping[str, str]
     gpus: tuple[int | str, ...] | None = None
-    """The cards that its Ollama uses, by index or UUID; None is all."""
+    """The cards that its Ollama uses, by index or UUID; None means all."""
     reserve_vram_bytes: int = 0
     """The memory to keep free on each card for its owner."""
     max_loaded_models: int | None = None
     """How many models its Ollama holds at a time; None if unknown."""
     max_leases: int | None = None
-    """How many leases it may have at a time; None is any number."""
+    """How many leases it may have at a time; None means any number."""
     services: tuple[HostService, ...] = ()
-    """What else is polled on its host."""
+    """Other services polled on its host."""
     sidecar: Endpoint | None = field(init=False, repr=False)
     """The endpoint that reports on its host."""
     model_server: Endpoint | None = field(init=False, repr=False)
@@ -145,7 +145,7 @@ class Registry:
     """All machines, sorted by name, and the problems of all files; compared by identity.
 
     If not `is_whole`, the folder could not be read, and missing machines have not been removed. A registry
-    with `shards` has only the machines of these, each with the epoch in which this process holds it.
+    with `shards` has only their machines, each shard with the epoch in which this process holds it.
     """
 
     machines: tuple[Machine, ...] = ()
@@ -185,7 +185,7 @@ class Registry:
 
 
 def to_poll_at_once(old: Registry, new: Registry) -> Iterable[Machine]:
-    """Machines of `new` that `old` does not have, or has at another address or with another credential."""
+    """Machines of `new` that `old` lacks, or has at another address or with another credential."""
     for machine in new:
         known = old.get(machine.name)
         if known is None or known.endpoints != machine.endpoints:

@@ -8,13 +8,13 @@ from machines_server.core.sample import GIB, GpuSample, HostSample
 _NONE_RESERVED: Mapping[str, int] = {}
 RAM = "ram"
 RECLAIMABLE = "reclaimable"
-"""The memory of models that could be evicted, on whichever GPU it is."""
+"""The memory of models that could be evicted, on any GPU."""
 
 
 class Share(NamedTuple):
     """A part of the memory that a lease promises: `of` is the UUID of a GPU, RAM, or RECLAIMABLE.
 
-    What a model takes is promised until it is loaded; what was asked for beside it, `until_end` of the lease.
+    What a model takes is promised until it is loaded; what was requested besides, `until_end` of the lease.
     """
 
     of: str
@@ -23,7 +23,7 @@ class Share(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """The GiB that must be free beside a model: on one GPU, and of the RAM."""
+    """The GiB that must be free in addition to a model: on one GPU, and of RAM."""
 
     vram_gb: float = 0.0
     ram_gb: float = 0.0

@@ -21,7 +21,7 @@ class HistoryBacklog:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits to be written: items, and for how many seconds the oldest of the last batch has waited.
+    """Items that wait to be written, and for how many seconds the oldest of the last batch had waited.
 
     `dropped` counts the items that were dropped since there were too many, since the sink was opened.
     """
@@ -40,7 +40,7 @@ class PollerCounts:
     cycles_s: float = 0.0
     """The durations of all cycles together, in seconds."""
     cycles: Sequence[int] = (0,) * (len(CYCLE_BOUNDS_S) + 1)
-    """How many cycles took up to each of CYCLE_BOUNDS_S but longer than the one before; the last: longer."""
+    """How many cycles took up to each of CYCLE_BOUNDS_S, but more than the previous one; the last: longer."""
     polls: Mapping[str, int] = field(default_factory=dict)
     """By kind of endpoint."""
     failures: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Why an endpoint has no usable answer: a sentence for people, and a code for decisions.
+"""Why an endpoint gave no usable answer: a sentence for people, and a code for decisions.
 
 Hints are chosen by the code, so nothing that a host sends can choose one.
 """

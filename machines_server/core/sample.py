@@ -5,7 +5,7 @@ store and the metrics of the history follow from them. CONTRIBUTING.md lists wha
 value that may be `int | float` is kept as the host sent it: 61 does not become 61.0.
 
 Classes whose instances are made at each poll are not frozen, because making a frozen one takes twice as long.
-Nothing may change them all the same.
+Treat them as immutable all the same.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class State(StrEnum):
     BUSY = "busy"  # it accepted the connection but did not answer in time, as Ollama does while it loads
     UNREACHABLE = "unreachable"
     ERROR = "error"  # it answered, but not with what was requested
-    UNASKED = "unasked"  # this server could not ask it for lack of a credential, which says nothing of it
+    UNASKED = "unasked"  # this server could not poll it for lack of a credential, which says nothing about it
 
 
 def metric(unit: str, about: str, *, most: float | None = None) -> Any:
@@ -46,7 +46,7 @@ class GpuSample:
     memory_kind: str
     vram_total_bytes: int = metric("bytes", "GPU memory in all")
     vram_used_bytes: int = metric("bytes", "GPU memory in use")
-    vram_free_bytes: int = metric("bytes", "GPU memory that can be had")
+    vram_free_bytes: int = metric("bytes", "free GPU memory")
     utilisation: int | float | None = metric(
         "percent", "share of the time in which the GPU computed", most=100
     )
@@ -56,7 +56,7 @@ class GpuSample:
 
 @dataclass(frozen=True, slots=True)
 class GpuUnreadable:
-    """One GPU that is there and could not be read."""
+    """One GPU that exists but could not be read."""
 
     index: int | None
     uuid: str | None
@@ -79,9 +79,9 @@ class HostSample:
     load_15m: int | float | None = metric("processes", "load average over 15 minutes")
     ram_used_bytes: int | None = metric("bytes", "memory in use")
     ram_total_bytes: int | None = metric("bytes", "memory in all")
-    ram_available_bytes: int | None = metric("bytes", "memory that new work can have without swapping")
+    ram_available_bytes: int | None = metric("bytes", "memory that new work can take without swapping")
     disk_used_bytes: int | None = metric("bytes", "the file system that holds the host's data: in use")
-    disk_total_bytes: int | None = metric("bytes", "the same in all")
+    disk_total_bytes: int | None = metric("bytes", "the file system that holds the host's data: total size")
     disk_available_bytes: int | None = metric("bytes", "what a user can still write there")
     uptime_s: int | float | None = metric("seconds", "time since the host was started")
     gpu: tuple[GpuSample, ...] = ()
@@ -134,7 +134,7 @@ class StoredModel:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The models that one machine can be asked for; `at` is when its Ollama was asked, in epoch seconds."""
+    """The models that one machine can serve; `at` is when its Ollama was asked, in epoch seconds."""
 
     machine: str
     url: str
@@ -190,7 +190,7 @@ class ModelSize:
 
 @dataclass(slots=True)
 class RuntimeState:
-    """What an endpoint answered. What its kind never reports is None; an empty tuple is no model."""
+    """What an endpoint answered. What its kind never reports is None; an empty tuple means no models."""
 
     host: HostSample | None = None
     models: tuple[LoadedModel, ...] | None = None
@@ -226,7 +226,7 @@ class PollResult:
 
 @dataclass(slots=True)
 class Sample:
-    """What one cycle learned of one machine: the result of each of its endpoints, by kind."""
+    """What one cycle learned about one machine: the result of each of its endpoints, by kind."""
 
     machine: str
     results: Mapping[str, PollResult]

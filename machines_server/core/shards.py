@@ -1,8 +1,8 @@
 """How the machines of a site are divided among the pollers of several servers.
 
-A machine belongs to one of SHARDS shards for ever. The poller that should poll a shard follows from the ids
-of those that are there (rendezvous hashing, Thaler and Ravishankar 1996), so that all of them come to the
-same result, and that one that comes or leaves moves only its own share.
+A machine belongs to one of SHARDS shards forever. Which poller should poll a shard follows from the ids of
+the pollers present (rendezvous hashing, Thaler and Ravishankar 1996), so that all of them reach the same
+result, and a poller that joins or leaves moves only its own share.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ from machines_server.core.machine import Registry
 
 SHARDS = 256
 LOOK_INTERVALS = 0.15
-"""How often a poller looks at shards and pollers, in poll intervals."""
+"""How often a poller checks shards and pollers, in poll intervals."""
 LEASE_INTERVALS = 1.5
 """How long a poller keeps its shards after a cycle has ended, in poll intervals."""
 

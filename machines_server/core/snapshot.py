@@ -19,7 +19,7 @@ class Latest(NamedTuple):
     answer: RuntimeState | None
     clock_ahead_s: float | None = None
     up_since: float | None = None
-    """Since when every poll was answered or found it busy; None if unknown."""
+    """The time since which every poll was answered or found it busy; None if unknown."""
     hint: str | None = None
 
 

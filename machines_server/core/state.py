@@ -41,7 +41,7 @@ class MachineState:
     ollama_hint: str | None = None
     """How to fix the failure of its model server."""
     up_since: float | None = None
-    """Since when no poll has found its model server down."""
+    """The time since which no poll has found its model server down."""
     used_vram: bool = False
     """Whether the last model that it loaded took GPU memory."""
     services: tuple[LiveService, ...] = ()
@@ -54,7 +54,7 @@ class MachineState:
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
-        """What identifies its host: the URLs of its endpoints, and the UUIDs of its cards."""
+        """Identifiers of its host: the URLs of its endpoints, and the UUIDs of its cards."""
         cards = (gpu.uuid for gpu in self.host.gpu) if self.host else ()
         return (*(endpoint.url for endpoint in self.machine.endpoints.values()), *cards)
 

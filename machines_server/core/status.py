@@ -8,7 +8,7 @@ from machines_server.core.machine import Endpoint
 from machines_server.core.sample import Cycle, State
 from machines_server.core.times import rfc3339
 
-NOT_YET, NOT_ASKED = "not polled yet", "this server could not ask it"
+NOT_YET, NOT_ASKED = "not polled yet", "this server could not poll it"
 
 BUSY_GRACE_S = 60.0
 """How long the last model list of a busy model server stays valid."""
@@ -82,7 +82,7 @@ def judge(
     """The status of a machine that has the `declared` endpoints.
 
     `seen` has, by kind, the latest poll of each endpoint that is recent enough to count. `poller_fault` says
-    why nobody polls, if nobody does; `before` has the kinds that were polled at any time. An endpoint that is
+    why nobody polls, if nobody does; `before` has the kinds that were ever polled. An endpoint that is
     busy did not answer.
     """
     if poller_fault:
@@ -115,7 +115,7 @@ def _why_waiting(waiting: Collection[str], before: Container[str]) -> str:
 
 
 def _join_reasons(reasons: Iterable[tuple[str, str]]) -> str:
-    """The reasons of kinds in one sentence, which says the same reason of several kinds once."""
+    """The reasons of kinds in one sentence, which states a shared reason only once."""
     kinds_by_reason: dict[str, list[str]] = {}
     for kind, reason in reasons:
         kinds_by_reason.setdefault(reason, []).append(kind)

@@ -37,7 +37,7 @@ def one_line(text: str, most: int) -> str:
 
 
 def spreadsheet_cell(text: str) -> str:
-    """The text for a cell of a CSV file, so that no spreadsheet takes it for a formula."""
+    """The text for a cell of a CSV file, such that no spreadsheet treats it as a formula."""
     return printable(f"'{text}" if text.startswith(_FORMULA) else text)
 
 

@@ -1,4 +1,4 @@
-"""Counts polls, failures and cycles, going on from what another process has counted."""
+"""Counts polls, failures and cycles, continuing from the counts of another process."""
 
 import threading
 from bisect import bisect_left
@@ -15,7 +15,7 @@ class PollCounting:
     """Counts in any thread."""
 
     def __init__(self, before: PollerCounts) -> None:
-        """Go on from the counts of `before`."""
+        """Continue from the counts of `before`."""
         self._lock = threading.Lock()
         self._cycles, self._cycles_s = list(before.cycles), before.cycles_s
         self._polls = dict(before.polls)
@@ -42,7 +42,7 @@ class PollCounting:
             self._cycles_s += took_s
 
     def counts(self, at: float, backlog: Backlog, shards: int | None = None) -> PollerCounts:
-        """The counts at `at` (epoch seconds), with what waits to be written and the number of shards."""
+        """The counts at `at` (epoch seconds), with the backlog of writes and the number of shards."""
         with self._lock:
             return PollerCounts(
                 at,

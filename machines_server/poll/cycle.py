@@ -1,4 +1,4 @@
-"""One poll cycle: ask every endpoint of every machine, and turn each answer or failure into a result."""
+"""One poll cycle: poll every endpoint of every machine, and turn each answer or failure into a result."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ _STATE_AFTER = {
 
 @dataclass(frozen=True, slots=True)
 class OwnFault:
-    """This server could not ask an endpoint, which is no fault of the host."""
+    """This server could not poll an endpoint, through no fault of the host."""
 
     machine: str
     endpoint: Endpoint
@@ -50,7 +50,7 @@ Polled = PollResult | Sample | ServiceResult | OwnFault
 class AnswerReader:
     """Reads the answers of all endpoints by kind, one at a time; keep one instance for all polls.
 
-    Threads share it, since an answer is compared with the previous one, whichever of them that reached.
+    Threads share it, since an answer is compared with the previous one, whichever thread received that.
     """
 
     def __init__(self, kinds: Kinds = KINDS) -> None:
@@ -68,7 +68,7 @@ class AnswerReader:
         return self._kinds[endpoint.kind].needs_date
 
     def is_signed(self, endpoint: Endpoint) -> bool:
-        """Return whether it may take signed requests only."""
+        """Return whether it may require signed requests."""
         return self._kinds[endpoint.kind].is_signed
 
     def read(self, endpoint: Endpoint, url: str, body: bytes) -> Reading:
@@ -125,9 +125,9 @@ def poll_all(
 ) -> Iterator[Polled | None]:
     """Yield results as they arrive, a Sample when a machine is complete, and None while waiting.
 
-    An endpoint whose credential cannot be used is not asked. If nothing else of its machine answers, there is
-    no Sample: nothing is known of the machine. `needs_clocks` asks all endpoints for their time, and not only
-    those whose answers depend on it.
+    An endpoint whose credential cannot be used is not polled. If nothing else of its machine answers, there
+    is no Sample: nothing is known about the machine. `needs_clocks` reads the clocks of all endpoints, not
+    only of those whose answers depend on it.
     """
     machines = tuple(machines)
     services = _services(machines, own_services)
@@ -164,7 +164,7 @@ def poll_all(
 def _services(
     machines: Iterable[Machine], own_services: Iterable[HostService]
 ) -> dict[Target, list[tuple[str, HostService]]]:
-    """What else to request, with the names of the machines that it is on."""
+    """The services to request, by target, with the names of their machines."""
     services: dict[Target, list[tuple[str, HostService]]] = {}
     found = [(machine.name, service) for machine in machines for service in machine.services]
     for name, service in [*found, *((OWN_HOST, service) for service in own_services)]:
@@ -207,7 +207,7 @@ def poll_into(
 ) -> list[OwnFault] | None:
     """Put what `poll_all` yields into a sink; `note` sees each result first.
 
-    Returns the endpoints that this server could not ask, or None if it was stopped before the end.
+    Returns the endpoints that this server could not poll, or None if it was stopped before the end.
     """
     faults = []
     for one in polled:

@@ -123,7 +123,7 @@ class LibraryPoller:
                     yield self._library(name, servers[name], fetched)
 
     def _target(self, server: Endpoint) -> Target | None:
-        """Where to ask for the list; None if its credential cannot be used, which each cycle reports."""
+        """The target of the list; None if its credential cannot be used, which each cycle reports."""
         try:
             access = self._access(server) if server.needs_access else None
         except NoAccessError:

@@ -16,9 +16,9 @@ class Failure(Enum):
 
     UNREACHABLE = "no connection"
     SILENT = "a connection, but no complete answer in time"
-    BAD_ANSWER = "an answer that is not the one asked for"
-    OWN = "this server could not ask, so nothing is known of the host"
-    UNEQUIPPED = "this server lacks what it needs to ask this host, and may well ask others"
+    BAD_ANSWER = "an unexpected answer"
+    OWN = "this server could not ask, so nothing is known about the host"
+    UNEQUIPPED = "this server lacks what it needs to ask this host, but may be able to ask others"
 
 
 UNREADABLE = Reason("this server failed to read its answer; its log says why")
@@ -26,7 +26,7 @@ NOT_SET_UP = Reason("this server could not set up a request; its log says why")
 NOT_READ_IN_TIME = Reason("this server did not run in time to read the answer")
 TOO_MANY_NAMES = Reason("this server was looking up too many other names")
 _NO_AUTHORITIES = Reason(
-    "not asked, since this server has no authorities to trust: install ca-certificates, or set SSL_CERT_FILE"
+    "skipped, since this server has no authorities to trust: install ca-certificates, or set SSL_CERT_FILE"
 )
 _TOO_LARGE = Reason(f"answer larger than {MAX_POLL_ANSWER_BYTES // 2**20} MiB", reasons.TOO_LARGE)
 _ENDLESS_HEADERS = Reason("headers without end", reasons.ENDLESS_HEADERS)
@@ -82,7 +82,7 @@ def failure_of(transfer: Transfer, code: int, timeout_s: float, *, stalled: bool
         return Failure.BAD_ANSWER, _ENDLESS_HEADERS
     if code == pycurl.E_RECV_ERROR and not number:  # libcurl did not understand what it received
         return Failure.BAD_ANSWER, reasons.NO_HTTP
-    if code == pycurl.E_SSL_CACERT:  # which has the value of E_PEER_FAILED_VERIFICATION
+    if code == pycurl.E_SSL_CACERT:  # it has the value of E_PEER_FAILED_VERIFICATION
         verdict = curl.getinfo(pycurl.SSL_VERIFYRESULT)
         return Failure.BAD_ANSWER, _CERTIFICATE.get(verdict, reasons.NOT_TRUSTED)
     # Not libcurl's own message, which may contain bytes from the host.

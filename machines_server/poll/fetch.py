@@ -1,4 +1,4 @@
-"""Fetches many targets at once in one thread: each yields a body, or the reason why there is none, in time.
+"""Fetches many targets at once in one thread: each yields, in time, a body or the reason why there is none.
 
 It drives libcurl's multi interface with `socket_action` and epoll. That takes a tenth of the CPU of a thread
 pool with requests, and offers what safety needs: a deadline for the whole request, a limit on the body, no
@@ -57,9 +57,9 @@ class Fetched:
     date: bytes | None = None
     """The Date header of the answer."""
     remark: str | None = None
-    """What an operator should know of a good answer."""
+    """What an operator should know about a good answer."""
     status: int | None = None
-    """The HTTP status of an answer that is not usable, if it had come that far."""
+    """The HTTP status of an unusable answer, if it got that far."""
 
     @property
     def url(self) -> str:
@@ -184,7 +184,7 @@ class Fetcher:
             if events & (select.EPOLLERR | select.EPOLLHUP):
                 mask |= pycurl.CSELECT_ERR
             shard = next((one for one in self._shards if fd in one.fds), None)
-            if shard is not None:  # else it rests, or an earlier event has closed it
+            if shard is not None:  # otherwise it is idle, or an earlier event has closed it
                 shard.multi.socket_action(fd, mask)
                 shard.touched = True
             else:
@@ -204,7 +204,7 @@ class Fetcher:
     def _now(self) -> float:
         """The time; records whether this process was stopped or starved since the last tick.
 
-        Then answers may be unread although their deadlines have passed.
+        In that case, answers may be unread although their deadlines have passed.
         """
         now = time.monotonic()
         self._stalled |= now - self._ticked_at - self._waited_s > self._stall_s
@@ -228,7 +228,7 @@ class Fetcher:
                 failure, reason = explained
                 yield Fetched(transfer.target, waited_s, failure=failure, reason=reason)
             else:
-                self._resolver.ask(transfer.host)  # at first there may have been too many look-ups
+                self._resolver.ask(transfer.host)  # there may have been too many look-ups at first
                 self._unresolved.append((transfer, since))
 
     def _may_start(self, transfer: Transfer, waited_s: float) -> bool:

@@ -1,4 +1,4 @@
-"""What an answer says of a service: only whether there is one."""
+"""What an answer says about a service: only whether there is one."""
 
 from machines_server.core.host_services import FIRST_FAILURE_STATUS, ServiceResult, ServiceStatus
 from machines_server.core.machine import HostService

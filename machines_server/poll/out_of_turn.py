@@ -1,4 +1,4 @@
-"""Which machines to poll before their turn, because somebody waits for what they say."""
+"""Which machines to poll before their turn, because somebody waits for their answers."""
 
 import threading
 import time
@@ -9,11 +9,11 @@ AGAIN_S = 0.5
 MAX_OUT_OF_TURN = 20
 """How many machines are polled together; the others follow."""
 MAX_WAITING = 1000
-"""Of more machines the rest is polled in its turn."""
+"""Machines beyond this number are polled in their turn."""
 
 
 class OutOfTurn:
-    """The machines that are to be polled soon, those asked for first come first; thread-safe."""
+    """The machines to poll soon, first come, first served; thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
@@ -21,7 +21,7 @@ class OutOfTurn:
         self._polled_at: dict[str, float] = {}
 
     def add(self, machines: Iterable[str]) -> None:
-        """Note machines that are to be polled; one that waits already keeps its place."""
+        """Add machines to poll; one that is already waiting keeps its place."""
         with self._lock:
             for name in machines:
                 if len(self._waiting) < MAX_WAITING:

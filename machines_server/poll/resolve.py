@@ -81,7 +81,7 @@ class Resolver:
         return self._names[host].error
 
     def own_fault(self, host: str) -> str | None:
-        """Why this server could not look `host` up, which is no fault of the host."""
+        """Why this server could not look `host` up, through no fault of the host."""
         return self._names[host].own_fault
 
     def looks_up(self, host: str) -> bool:

@@ -31,7 +31,7 @@ from machines_server.runtimes.kinds import KINDS
 from machines_server.store.api import LeaderElection, OpenSink, PollerCountsBoard, PollerRequests, Sink
 
 TICK_S = 0.25
-"""How often a process that stands by tries the lock, and the leader checks lock and clocks."""
+"""How often a process on standby tries the lock, and the leader checks lock and clocks."""
 NEW_MACHINES_CHECK_S = 1.0
 """How often the leader checks for new machines, which are polled at once."""
 POLL_RETRY_S = 1.0
@@ -44,7 +44,7 @@ _ALWAYS_DUE = datetime(1, 1, 2, tzinfo=UTC)
 wait nor count as missed."""
 
 TraceCycle = Callable[[int], AbstractContextManager[object]]
-"""Is told of each cycle, and of how many machines are polled in it."""
+"""Called for each cycle, with the number of machines polled in it."""
 
 log = logger_of_failures(__name__)
 

@@ -1,4 +1,4 @@
-"""Asks another poller before machines are called offline that this one suddenly cannot reach."""
+"""Asks another poller before reporting machines as offline that this one suddenly cannot reach."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ log = logger_of_failures(__name__)
 
 @dataclass(slots=True)
 class _Doubt:
-    """The updates of machines that are held back, by name, until when, and the question about them."""
+    """The updates held back, by name of the machine, until when, and the question about these machines."""
 
     updates: dict[str, list[Update]] = field(default_factory=dict)
     until: float = 0.0
@@ -37,9 +37,9 @@ class _Doubt:
 
 
 class DoubtingSink:
-    """Holds back that most machines of a shard are gone, until another poller says so; implements Sink.
+    """Holds back updates if most machines of a shard are gone, until another poller agrees; implements Sink.
 
-    If that one reaches them, this poller's own network is at fault: nothing is written, and it rests.
+    If the other one reaches them, this poller's network is at fault: nothing is written, and it rests.
     """
 
     def __init__(
@@ -50,20 +50,20 @@ class DoubtingSink:
         reaches: Callable[[Collection[str]], Collection[str]],
         on_own_fault: Callable[[str | None], None],
     ) -> None:
-        """`reaches` asks machines and returns those that answer.
+        """`reaches` polls machines and returns those that answer.
 
-        `on_own_fault` is told that others reach what this poller does not, and None once that is over.
+        `on_own_fault` is called when others reach what this poller does not, and with None once that is over.
         """
         self._sink, self._opinions, self._interval_s = sink, opinions, interval_s
         self._reaches, self._on_own_fault = reaches, on_own_fault
         self._lock = threading.Lock()
         self._missed: dict[str, list[Update]] = {}
-        """What has been learned since the last sample of machines that an endpoint missed."""
+        """Updates since the last sample of machines with an endpoint that did not answer."""
         self._gone: dict[str, list[Update]] = {}
-        """What has been learned of machines that nothing of answers any more."""
+        """Updates of machines of which no endpoint answers any more."""
         self._polled: set[str] = set()
         self._down: set[str] = set()
-        """The machines of which it is known that they are gone."""
+        """The machines that are known to be gone."""
         self._doubt = _Doubt()
         self._fault_until: float | None = None
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -71,7 +71,7 @@ class DoubtingSink:
         self._thread.start()
 
     def put(self, item: Update) -> None:
-        """Queue an update to be written, or hold it back."""
+        """Queue an update for writing, or hold it back."""
         with self._lock:
             match item:
                 case PollResult():
@@ -88,11 +88,11 @@ class DoubtingSink:
                     self._sink.put(item)
 
     def backlog(self) -> Backlog:
-        """What waits to be written."""
+        """The updates that wait to be written."""
         return self._sink.backlog()
 
     def close(self) -> bool:
-        """Write what is left and stop; what is in doubt is not written."""
+        """Write what is left and stop; doubtful updates are not written."""
         self._stop.set()
         self._wake.set()
         self._thread.join(1.0)
@@ -146,7 +146,7 @@ class DoubtingSink:
             self._on_own_fault(None)
 
     def _settle(self, held: Mapping[str, list[Update]], reached: Collection[str]) -> None:
-        """Write what others do not reach either; drop the rest."""
+        """Write updates of machines that others do not reach either; drop the rest."""
         for name, updates in held.items():
             if name in reached:
                 self._gone.pop(name, None)
@@ -167,7 +167,7 @@ class DoubtingSink:
             self._sink.put(update)
 
     def _forget_others(self, registry: Registry) -> None:
-        """Forget the machines that this process does not poll any more."""
+        """Forget the machines that this process no longer polls."""
         ours = {machine.name.casefold() for machine in registry}
         self._down &= ours
         for held in self._missed, self._gone, self._doubt.updates:
@@ -187,7 +187,7 @@ class DoubtingSink:
                 log.exception("asking for second opinions failed")
 
     def _look(self) -> None:
-        """Tell others what this process reaches, and hear what they tell."""
+        """Answer questions of others, and read their answers."""
         for question, machines in self._opinions.take_questions():
             self._opinions.answer(question, sorted(self._reaches(machines)))
         doubt = self._doubt
@@ -210,7 +210,7 @@ class DoubtingSink:
 def machines_that_answer(
     machines: Sequence[Machine], timeout_s: float, access: AccessOf, sign: Sign | None
 ) -> set[str]:
-    """Ask machines once, on new connections; returns the case-folded names of those that answer."""
+    """Poll machines once, on new connections; returns the case-folded names of those that answer."""
     with closing(Fetcher(timeout_s, sign=sign)) as fetcher:
         return {
             one.machine.casefold()

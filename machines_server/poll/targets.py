@@ -1,4 +1,4 @@
-"""What is requested: a URL, and what requests to it need."""
+"""The target of a request: a URL, and what requests to it need."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
@@ -9,7 +9,7 @@ from machines_server.core.reasons import Reason
 from machines_server.errors import NoAccessError
 
 AccessOf = Callable[[Endpoint], Access]
-"""What requests to an endpoint need; raises NoAccessError."""
+"""Returns what requests to an endpoint need; raises NoAccessError."""
 
 
 class Target(NamedTuple):
@@ -29,6 +29,6 @@ class Sign(Protocol):
 
 
 def no_access(endpoint: Endpoint) -> Access:
-    """Find nothing for any endpoint, where no file can be read."""
+    """Refuse every endpoint, since no files can be read here."""
     key = "network.credential" if endpoint.credential else "network.ca"
-    raise NoAccessError(Reason("not asked: its files are not read here"), "", key)
+    raise NoAccessError(Reason("skipped: its files are not read here"), "", key)

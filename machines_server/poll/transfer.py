@@ -38,7 +38,7 @@ class Shard:
         self.due = float("inf")
         self.touched = False
         self.fds: dict[int, int] = {}
-        """The sockets that libcurl waits for, and for which events."""
+        """The sockets that libcurl waits for, and the events."""
         self._resting: dict[int, int] = {}
         """Other sockets that are still registered; see `_watch`."""
         self.transfers: dict[pycurl.Curl, Transfer] = {}
@@ -103,7 +103,7 @@ class Transfer:
         *,
         needs_date: bool,
     ) -> None:
-        """`trusted` are the authorities for targets without some of their own."""
+        """`trusted` are the authorities for targets without their own."""
         self.target, self.url, self.shard = target, target.url, shard
         parts = urlsplit(self.url)
         self.host = parts.hostname or ""

@@ -1,4 +1,4 @@
-"""Puts together the check of signatures; imported only where it is on, since its libraries are large."""
+"""Assembles the check of signatures; imported only where it is on, since its libraries are large."""
 
 import logging
 from collections.abc import Callable
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def authentication(settings: Settings, counts: Counts) -> Callable[[Application], Application]:
-    """Return what wraps an application in the check of signatures."""
+    """Return a function that wraps an application in the check of signatures."""
     enforces = settings.auth_mode == "enforce"
     note = _log_refusal if enforces else ObserveLog(settings.auth_observe_log).add
 
@@ -61,7 +61,7 @@ def make_sessions(settings: Settings) -> Sessions:
 
 
 def _token(settings: Settings) -> Callable[[str], bool]:
-    """What tells whether an Authorization header has the token of Prometheus."""
+    """A function that returns whether an Authorization header has the token of Prometheus."""
     if settings.metrics_token_file is None:
         return lambda _: False
     return TokenFile(
@@ -71,8 +71,8 @@ def _token(settings: Settings) -> Callable[[str], bool]:
 
 def _authenticator(settings: Settings) -> Authenticator:
     nonces = _nonces(settings)
-    with suppress(StoreError):  # each request that needs it says so
-        nonces.since()  # begins recording now, since signatures that are older are refused
+    with suppress(StoreError):  # each request that needs it reports the fault
+        nonces.since()  # starts recording now, since older signatures are refused
     if settings.auth_keys_dir:
         return KeyFolder(settings.auth_keys_dir, nonces)
     return KeyServer(settings.key_server_url or "", settings.auth_verify_timeout, nonces)

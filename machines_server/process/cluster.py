@@ -1,4 +1,4 @@
-"""The stores of a process of several servers that share databases; imported only where there are some."""
+"""The stores of a server in a cluster; imported only in clusters."""
 
 import hashlib
 import logging
@@ -46,11 +46,11 @@ from machines_server.store.promql.writer import HistoryWriter
 from machines_server.store.values import Retention, Update
 
 DIFFERENT_S = 10.0
-"""How long the machine files of two servers may differ."""
+"""How long the machine files of two servers may differ without a warning."""
 
 
 class Cluster:
-    """What the parts of one process share; opens nothing until one of them is used."""
+    """Shared by the parts of one process; opens nothing until one of them is used."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -114,11 +114,11 @@ class Cluster:
         )
 
     def nonces(self) -> PostgresNonces:
-        """The numbers of signed requests."""
+        """The nonces of signed requests."""
         return PostgresNonces(self.database)
 
     def session_secret(self) -> SharedSecret:
-        """What sessions in browsers depend on."""
+        """The secret on which browser sessions depend."""
         secret = SharedSecret(self.database, self._settings.site, self.listener, self.background)
         with suppress(StoreError):  # until it is known, nobody is signed in
             secret.current()
@@ -180,17 +180,17 @@ class SinkWithHistory:
     def __init__(
         self, sink: PostgresSink, history: HistoryWriter, on_fault: Callable[[str | None], None]
     ) -> None:
-        """`on_fault` is told of faults of the past once in each cycle."""
+        """`on_fault` is called with the fault of the history once in each cycle."""
         self._sink, self._history, self._on_fault = sink, history, on_fault
 
     def put(self, item: Update) -> None:
-        """Queue an update to be written."""
+        """Queue an update for writing."""
         self._sink.put(item)
         if isinstance(item, Cycle):
             self._on_fault(self._history.fault())
 
     def backlog(self) -> Backlog:
-        """What waits to be written."""
+        """The updates that wait to be written."""
         counts = self._history.counts()
         history = HistoryBacklog(counts.waiting, counts.sent, counts.dropped)
         return replace(self._sink.backlog(), history=history)
@@ -206,10 +206,10 @@ class FilesOfOthers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since: dict[tuple[str, str, str], float] = {}
-        """Since when both hashes have been seen together, by them and the name of the other server."""
+        """When both hashes were first seen together, by hashes and name of the other server."""
 
     def problems(self, registry: Registry, pollers: Iterable[SeenPoller]) -> Iterator[Problem]:
-        """A warning for each server whose files have differed for a while: a change reaches all soon."""
+        """A warning for each server whose files have differed for a while: changes reach all servers soon."""
         own, now = files_hash(registry), self._clock()
         others = {(own, poller.files, poller.server) for poller in pollers if poller.is_there}
         seen = {key: self._since.get(key, now) for key in others if key[1] != own}
@@ -239,7 +239,7 @@ def files_hash(registry: Registry) -> str:
 
 
 def credential_in(file: Path | None) -> Callable[[], Access]:
-    """What returns the content of a credential file, read anew each time; it raises NoAccessError."""
+    """A function that returns the content of a credential file, read anew each time; raises NoAccessError."""
 
     def access() -> Access:
         if file is None:
@@ -255,17 +255,17 @@ def credential_in(file: Path | None) -> Callable[[], Access]:
 
 
 def server_name() -> str:
-    """How this server is called by others."""
+    """The name of this server for others."""
     return socket.gethostname()
 
 
 def kept_elsewhere() -> Retention:
-    """The engine of the past keeps samples as they came; for how long is its own setting."""
+    """The retention in a cluster: the engine keeps raw samples, for as long as its own setting says."""
     forever_s = 100 * 365 * 86_400.0
     return Retention(raw_s=forever_s, minute_s=forever_s, hour_s=forever_s)
 
 
 @cache
 def cluster_of(settings: Settings) -> Cluster:
-    """The one of this process."""
+    """The Cluster of this process."""
     return Cluster(settings)

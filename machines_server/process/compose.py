@@ -158,7 +158,7 @@ def make_app(settings: Settings, services: Services | None = None) -> "Flask":
 
 
 class Answering(NamedTuple):
-    """What answers the requests of a worker, and who waits for an answer."""
+    """The application of a worker, and the requests that wait for an answer."""
 
     application: "Application"
     room: "WaitingRoom"

@@ -49,7 +49,7 @@ def warnings_for(
             "can read everything and take leases; listen on 127.0.0.1, or restrict access with a firewall"
         )
     if euid == 0:
-        warnings.append("Running as root, which is never needed: run the server as a user of its own")
+        warnings.append("Running as root, which is never needed: run the server as a dedicated user")
     # Several servers keep no database in their data folders.
     kind = None if settings.is_cluster else file_system_of(os.path.realpath(settings.data_dir), mounts)
     if kind is not None and kind.removeprefix("fuse.") in _NETWORK_KINDS:

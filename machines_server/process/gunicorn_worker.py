@@ -23,10 +23,10 @@ _SPARE_FILES = 256
 _HEARTBEAT_S = 1.0
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _SWITCH_S = 0.0005
-"""How long a thread that builds something may keep one that answers waiting; Python's default is 5 ms.
+"""How long a thread that builds something may keep an answering one waiting; Python's default is 5 ms.
 With it the p99 of advice about 1,000 machines, asked back to back, went from 11 to 7 ms."""
 _ANSWERING_S = 0.05
-"""Time for those who wait to be answered, also where the worker ends at once."""
+"""Time to answer waiting requests, even if the worker ends at once."""
 
 
 class Heartbeat:
@@ -82,7 +82,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         self._ended = asyncio.Event()
 
     def init_signals(self) -> None:
-        """Let a signal end this worker while it starts: a loop that does not run yet may lose it."""
+        """Let a signal end this worker while it starts: an event loop that is not running yet may lose it."""
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -165,7 +165,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def end_new_workers_at_once() -> None:
-    """Have a signal that reaches a new worker end it; call it once, in the main process.
+    """Make a signal that reaches a new worker end it; call this once, in the main process.
 
     Until a worker has handlers of its own it has those of the main process, which only queue a signal, and a
     server that is stopped while it starts would wait for that worker until its time is up.
@@ -187,7 +187,7 @@ def end_new_workers_at_once() -> None:
 
 
 def _open_fault() -> str | None:
-    """Why this process cannot open another file, which the event loop does not report; else None."""
+    """Why this process cannot open another file, which the event loop does not report; otherwise None."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

@@ -78,7 +78,7 @@ def log_config(level: str, form: str) -> dict[str, Any]:
         },
         "root": {"level": level.upper(), "handlers": ["stderr"]},
         "loggers": {
-            "apscheduler": {"level": "ERROR"},  # it warns of work that is skipped, as it is meant to be
+            "apscheduler": {"level": "ERROR"},  # it warns about skipped work, which is intended
             "gunicorn.error": {"level": level.upper(), "propagate": True, "handlers": []},
             "gunicorn.access": {"propagate": False, "handlers": []},
         },

@@ -6,9 +6,9 @@ from machines_server.settings import has_own_key
 
 
 def own_signing() -> Sign | None:
-    """How this server signs, as MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY say; None without them.
+    """How this server signs, from MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY; None without them.
 
-    Raises SettingsError if the key cannot be used. What signs is imported only if there is a key.
+    Raises SettingsError if the key cannot be used. The signing code is imported only if there is a key.
     """
     if not has_own_key():
         return None

@@ -31,12 +31,12 @@ from machines_server.store.sqlite.telemetry.writer_thread import WriterThread
 from machines_server.store.values import Retention
 
 NoteLeases = Callable[[str, int], object]
-"""Is told what leases were, `granted` or `expired`, and how many."""
+"""Called with what happened to leases, `granted` or `expired`, and how many."""
 CurrentRegistry = Callable[[float], Registry]
 
 
 class AnsweringStores(NamedTuple):
-    """What a process needs that answers; nothing is opened until the first call."""
+    """The stores of a process that answers; nothing is opened until the first call."""
 
     present: Present
     watch: PollerWatch
@@ -47,11 +47,11 @@ class AnsweringStores(NamedTuple):
     meter: StoreMeter
     own_services: OwnServices
     problems: Callable[[Registry], Iterable[Problem]]
-    """Finds what servers that should be alike do differently."""
+    """Finds differences between servers that should be alike."""
 
 
 class PollingStores(NamedTuple):
-    """What a process needs that polls, with the registry of the machines that it polls."""
+    """The stores of a process that polls, with the registry of the machines that it polls."""
 
     registry: CurrentRegistry
     election: LeaderElection

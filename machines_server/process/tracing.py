@@ -1,4 +1,4 @@
-"""Traces of requests and poll cycles by OpenTelemetry, imported only if the OTEL_* variables ask for it.
+"""Traces of requests and poll cycles with OpenTelemetry, imported only if the OTEL_* variables ask for it.
 
 The variables and their meaning are OpenTelemetry's own:
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REPEATED_FAILURE_S = 60.0
-"""How often to say that spans cannot be sent."""
+"""How often to report that spans cannot be sent."""
 SERVICE_NAME = "machines-server"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_NOT_INSTALLED = "traces are asked for (OTEL_*), but not installed: pip install 'machines-server[otel]'"
+_NOT_INSTALLED = "OTEL_* asks for traces, which need packages: pip install 'machines-server[otel]'"
 _NAMES_A_MACHINE = {("GET", "/api/route"), ("POST", "/api/leases")}
 """The requests whose answer names a machine and says why."""
 
 TraceCycle = Callable[[int], AbstractContextManager[object]]
-"""Traces the poll cycle that runs within it, of that many machines."""
+"""Traces the poll cycle that runs within it, with so many machines."""
 
 
 def wants_traces(environ: Mapping[str, str]) -> bool:
@@ -48,7 +48,7 @@ def traced(
 
 
 def cycle_tracing(environ: Mapping[str, str] | None = None) -> TraceCycle:
-    """What traces a poll cycle, or nothing if traces are not wanted."""
+    """A function that traces poll cycles, or does nothing if traces are not wanted."""
     tracer = _tracer(environ)
     if tracer is None:
         return nullcontext
@@ -87,13 +87,13 @@ def _processor(exporter: str) -> "SpanProcessor":
         return BatchSpanProcessor(ConsoleSpanExporter())
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    # It tells of each attempt that fails, every second or two, as long as no collector answers.
+    # It logs every failed attempt, every second or two, as long as no collector answers.
     logging.getLogger(OTLPSpanExporter.__module__).addFilter(_Seldom())
     return BatchSpanProcessor(OTLPSpanExporter())
 
 
 class _Seldom(logging.Filter):
-    """Passes one record in REPEATED_FAILURE_S, the first."""
+    """Passes only the first record in each REPEATED_FAILURE_S."""
 
     _last = float("-inf")
 
@@ -107,7 +107,7 @@ class _Seldom(logging.Filter):
 
 
 class _TracedRequests:
-    """Records a span for each HTTP request, as a part of its caller's trace if that says so."""
+    """Records a span for each HTTP request, as part of its caller's trace if that is given."""
 
     def __init__(self, application: "Application", tracer: "Tracer", route_of: Callable[[str], str]) -> None:
         from opentelemetry import propagate
@@ -154,7 +154,7 @@ def _note_advice(span: "Span", body: bytes) -> None:
     """Note which machine an answer names, and why, or why it names none."""
     try:
         said: dict[str, Any] = json.loads(body)
-    except ValueError:  # compressed, or not an answer of ours
+    except ValueError:  # compressed, or not one of our answers
         return
     best: dict[str, Any] = next(iter(said.get("candidates", ())), {})
     noted = {

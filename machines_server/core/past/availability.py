@@ -39,7 +39,7 @@ class PolledTime:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Seconds per status within a range, how often the machine was offline, and the longest time of that."""
+    """Seconds per status within a range, how often the machine was offline, and for how long at most."""
 
     seconds: Mapping[Status, float]
     outages: int
@@ -56,7 +56,7 @@ class Availability:
 def availability(
     statuses: Iterable[tuple[float, str]], polled: PolledTime, from_s: float, to_s: float
 ) -> Availability:
-    """What a machine's statuses amount to in [from_s, to_s).
+    """Sums up a machine's statuses in [from_s, to_s).
 
     `statuses` has the start of each status, oldest first; any other text, such as machine_removed, ends the
     previous status. While this server did not poll, the status is unknown, because the server's own downtime

@@ -1,4 +1,4 @@
-"""Values that have a given fold, for a store that keeps values only."""
+"""Values that have a given fold, for a store that keeps only values."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ Runs = Sequence[tuple[int, int]]
 
 
 def unfolded(known: Fold) -> Runs | None:
-    """As many values as were folded, with the same sum, minimum and maximum; None if there can be none.
+    """As many values as were folded, with the same sum, minimum and maximum; None if that is impossible.
 
     Merged with other values they give exactly what the original ones would have given.
     """

@@ -1,4 +1,4 @@
-"""What callers were just advised, so that those who take no leases do not all go to one machine."""
+"""The latest advice, remembered so that callers without leases do not all go to one machine."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -12,8 +12,8 @@ from machines_server.core.routing.question import Question
 class Advice(NamedTuple):
     """A machine that was advised for a model at `at` (epoch seconds).
 
-    It has to load that model for `loads_s`, unless that is None. The question and who asked it are unknown of
-    advice that another process gave.
+    It has to load that model for `loads_s`, unless that is None. Advice of another process comes without the
+    question and its holder.
     """
 
     machine: str
@@ -33,12 +33,12 @@ class Advice(NamedTuple):
 
 
 def still_counting(advices: Iterable[Advice], fleet: Fleet, now: float) -> Iterator[Advice]:
-    """The advices that no sample of their machine reflects yet."""
+    """The advice that no sample of its machine reflects yet."""
     return (advice for advice in advices if is_counting(advice, fleet, now))
 
 
 def is_counting(advice: Advice, fleet: Fleet, now: float) -> bool:
-    """Return whether no sample of its machine reflects an advice yet.
+    """Return whether no sample of its machine reflects the advice yet.
 
     A sample does if it came later and, where a model has to be loaded, shows that. None counts longer than a
     polling interval, or than loading the model takes.

@@ -36,7 +36,7 @@ class RejectionCode(StrEnum):
     NOT_ENOUGH_RAM = "not_enough_ram", "too little free RAM"
     VRAM_UNKNOWN = "vram_unknown", "nobody knows how much GPU memory is free"
     RAM_UNKNOWN = "ram_unknown", "nobody knows how much RAM is free"
-    WHERE = "where", "its file does not have a value that is asked for"
+    WHERE = "where", "its file lacks a requested value"
     TAG = "tag", "it lacks a tag"
     ROLE = "role", "it has another role"
     MODEL_NOT_LOADED = "model_not_loaded", "the model is not in its memory"
@@ -47,7 +47,7 @@ class RejectionCode(StrEnum):
     DEGRADED = "degraded", "its sidecar does not answer"
     UNKNOWN = "unknown", "its present state is not known"
     OFFLINE = "offline", "it does not answer"
-    EXCLUDED = "excluded", "the question excludes it"
+    EXCLUDED = "excluded", "the request excludes it"
 
 
 class Rejection(NamedTuple):
@@ -101,7 +101,7 @@ class Candidate(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """What was found of a machine, from its state, disk and past, and when it may change beside these."""
+    """The result for a machine, from its state, disk and past, and when it may change without these."""
 
     result: Candidate | Rejection
     state: MachineState
@@ -112,9 +112,9 @@ class Evaluated(NamedTuple):
 
 
 class Evaluations(NamedTuple):
-    """What was found of each machine `at` (epoch seconds), by name; `basis` is what all of it depends on.
+    """The result for each machine `at` (epoch seconds), by name; `basis` is what all results depend on.
 
-    `cold` has the machines that were allowed to load the model, if any was.
+    `cold` has the machines that were allowed to load the model, if any.
     """
 
     basis: tuple[Any, ...] = ()
@@ -125,7 +125,7 @@ class Evaluations(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Candidates, best first; rejections, nearest miss first; when to ask again, None if it is no use.
+    """Candidates, best first; rejections, nearest miss first; when to ask again, None if that is no use.
 
     `evaluations` save work when the question is asked again.
     """

@@ -124,7 +124,7 @@ class ColdEvaluation:
     ) -> Candidate | Rejection:
         """Share the memory promised to a lease on the same model, which is loaded only once.
 
-        What is asked for beside the model is taken from what that lease leaves.
+        What is requested besides the model is taken from what that lease leaves.
         """
         if rejection := placement.lacks_room(self._question.beside):
             return rejection
@@ -143,7 +143,7 @@ class ColdEvaluation:
         beside, memory = self._question.beside, placement.memory
         if not memory.gpus and (rejection := placement.lacks_vram(beside.vram_gb)):
             return rejection
-        # On a host without GPU the model takes of the RAM, too, so that they are looked at together.
+        # On a host without GPU the model takes RAM as well, so both are checked together.
         shares_ram = memory.gpus == () and memory.ram_left_bytes is not None
         if not shares_ram and (rejection := placement.lacks_ram(beside.ram_gb)):
             return rejection
@@ -204,7 +204,7 @@ class ColdEvaluation:
     def _turn(self, machine: str) -> int:
         """The place of a machine among equals, which differs from model to model.
 
-        Servers that do not know of each other's advice then send different models to different machines.
+        Servers that do not know each other's advice then send different models to different machines.
         """
         return crc32(f"{self._key} {machine}".encode())
 

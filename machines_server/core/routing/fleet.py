@@ -161,7 +161,7 @@ class Fleet:
 
     @property
     def next_poll_s(self) -> float | None:
-        """How many seconds until the next poll may tell what is unknown; None while no process polls."""
+        """How many seconds until the next poll may resolve what is unknown; None while no process polls."""
         return self.interval_s if self.is_polled else None
 
     @cached_property

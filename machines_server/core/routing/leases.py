@@ -70,7 +70,7 @@ class Lease:
         return self.warmth.is_in_memory
 
     def shares_promised(self, *, for_model: bool) -> tuple[Share, ...]:
-        """What it promises beside its model until it is released, and `for_model` if that is not loaded."""
+        """What it promises besides its model until it is released, and `for_model` until that is loaded."""
         return tuple(
             share for share in self.shares if (self.released_at is None if share.until_end else for_model)
         )
@@ -138,7 +138,7 @@ def promised_shares(
     """Each lease on one machine with the shares it promises beyond the memory in use at `sampled_at`.
 
     A model is loaded once, however many leases wait for it and under whichever names, so only the oldest of
-    them promises its memory. Once the model is loaded, that is in use; what was asked for beside it stays
+    them promises its memory. Once the model is loaded, that is in use; what was requested besides it stays
     promised.
     """
     loading: set[str] = set()

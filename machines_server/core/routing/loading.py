@@ -13,9 +13,9 @@ MEMORY_PER_DISK = 1.25
 """A model's size in memory (weights, KV cache and graph) as a multiple of its size on disk. In the example of
 Ollama's own API documentation mistral 7B takes 5.14 GB, from a file of 4.11 GB."""
 DEFAULT_LOAD_BYTES_PER_S = GIB
-"""The assumed speed of a machine none of whose loads was measured."""
+"""The assumed speed of a machine without any measured load."""
 ROUNDING_BYTES = GIB // 200
-"""What may be missing of the memory that is asked for, since callers are told GiB with two decimals."""
+"""How much requested memory may be missing, since callers are told GiB with two decimals."""
 LATEST_LOADS = 5
 """The expected load time is the median of this many loads."""
 
@@ -103,7 +103,7 @@ class Fit(NamedTuple):
 
 
 def fit(needs_bytes: int | None, beside: Beside, memory: Memory, evictable_bytes: int) -> Fit | None:
-    """How a model of that size (None if unknown) fits into the memory with room beside it, or None.
+    """How a model of that size (None if unknown) fits into the memory with room besides, or None.
 
     It may be spread over several GPUs: Ollama fills the one with the most memory left first. What is free
     beside it must be on one GPU.
@@ -125,14 +125,14 @@ def fit(needs_bytes: int | None, beside: Beside, memory: Memory, evictable_bytes
 
 
 class _Room(NamedTuple):
-    """Memory of one GPU beside a model, and how much more of it must be freed first."""
+    """Memory of one GPU besides a model, and how much more of it must be freed first."""
 
     share: Share
     missing_bytes: int
 
 
 def _room_beside(model: Sequence[Share], size_bytes: int, gpus: Sequence[GpuMemory]) -> _Room | None:
-    """Where that much is free beside a model with those shares, or can be freed."""
+    """The GPU with that much free besides a model with those shares, or where it can be freed."""
     taken = {share.of: share.size_bytes for share in model}
     best: _Room | None = None
     for gpu in gpus:
@@ -156,7 +156,7 @@ def _fit_ram(needs_bytes: int | None, asked_bytes: int, memory: Memory, evictabl
 
 
 def _missing(size_bytes: int) -> int:
-    """What is missing of the memory asked for, apart from rounding."""
+    """How much of the requested memory is missing, apart from rounding."""
     return size_bytes if size_bytes > ROUNDING_BYTES else 0
 
 
@@ -167,7 +167,7 @@ def _fitting(
     missing_beside: int,
     evictable_bytes: int,
 ) -> Fit | None:
-    """The fit if `shares` can be promised, and so much is missing for the model and beside it."""
+    """The fit if `shares` can be promised and that much is missing for the model and besides it."""
     missing_bytes = missing_for_model + missing_beside
     if not missing_bytes:
         return Fit("unknown" if needs_bytes is None else "free", tuple(shares))

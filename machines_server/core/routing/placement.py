@@ -57,7 +57,7 @@ class Placement:
         return None
 
     def lacks_room(self, beside: Beside) -> Rejection | None:
-        """Why the machine does not have that much free beside a model in its memory, or None if it does."""
+        """Why the machine does not have that much free besides a model in its memory, or None if it does."""
         return self.lacks_vram(beside.vram_gb) or self.lacks_ram(beside.ram_gb)
 
     def lacks_ram(self, min_free_ram_gb: float) -> Rejection | None:

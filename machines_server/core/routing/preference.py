@@ -9,7 +9,7 @@ from machines_server.core.routing.leases import Warmth
 
 _NO_COUNTS: Mapping[str, int] = {}
 _MANY = 8
-"""If more than this part of all candidates has to move, sorting all is quicker."""
+"""If more than this share of all candidates must move, sorting all is quicker."""
 _Loads = Set[tuple[str, str]]
 _Row = tuple[Any, ...]
 
@@ -27,7 +27,7 @@ class _Others(NamedTuple):
 
 
 class Order:
-    """Orders the candidates for one question, as often as what others were advised changes; for one thread.
+    """Orders the candidates for one question, again whenever advice to others changes; for one thread.
 
     A fleet may have a thousand candidates, and from one answer to the next only a few of them move.
     """
@@ -54,7 +54,7 @@ class Order:
     ) -> Sequence[int]:
         """The places of the candidates in the order in which to use them.
 
-        Each machine has that many more leases than its candidate says, by `counts`. `loads` has the machines
+        `counts` has how many more leases each machine has than its candidate says. `loads` has the machines
         that are about to load a model, and its key: one that loads another model comes last. While the model
         is being loaded on more machines than are free for it, those come first: the free ones are left to
         other models.
@@ -90,7 +90,7 @@ class Order:
         return moved | (now.loading ^ before.loading) if now.is_crowded else moved
 
     def _row(self, place: int) -> _Row:
-        """What is compared, least first."""
+        """The sort key, least first."""
         name, candidate, others = self._names[place], self.candidates[place], self._others
         rank = 1 if others.is_crowded and name not in others.loading else 0
         if name in others.loading_another:

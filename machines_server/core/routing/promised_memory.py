@@ -1,4 +1,4 @@
-"""The memory that all leases together promise, also where machine files share a GPU or a host."""
+"""The memory that all leases together promise, even where machine files share a GPU or a host."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

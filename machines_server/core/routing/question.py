@@ -16,7 +16,7 @@ from machines_server.core.text import clip, clip_list
 class Question:
     """The wanted model, "" for none, and what a machine must offer to be fit for it.
 
-    `min_free_vram_gb` (GiB on one GPU) and `min_free_ram_gb` must be free beside the model and all leases;
+    `min_free_vram_gb` (GiB on one GPU) and `min_free_ram_gb` must be free besides the model and all leases;
     `min_context` is in tokens. `exclude` has case-folded names of machines, `where` pairs of a dotted path
     into the machine's file and its value. `cold` allows machines that would have to load the model first.
     `exclusive` asks for a host without leases.
@@ -35,14 +35,14 @@ class Question:
 
     @property
     def beside(self) -> Beside:
-        """What must be free beside the model and all leases."""
+        """What must be free in addition to the model and all leases."""
         return Beside(self.min_free_vram_gb, self.min_free_ram_gb)
 
 
 def mismatch(question: Question, machine: Machine) -> Rejection | None:
     """Why the machine's file does not meet the question, or None if it does."""
     if question.exclude and machine.name.casefold() in question.exclude:
-        return Rejection(machine.name, RejectionCode.EXCLUDED, "the question excludes it")
+        return Rejection(machine.name, RejectionCode.EXCLUDED, "the request excludes it")
     if question.role is not None and machine.role != question.role:
         reason = f"its role is {clip(machine.role)}, not {clip(question.role)}"
         return Rejection(machine.name, RejectionCode.ROLE, reason)

@@ -85,7 +85,7 @@ def evaluated_again(
     load_times: Sequence[LoadTime],
     now: float,
 ) -> Candidate | Rejection:
-    """A candidate of `rank` in view of other leases, of which those on its host are enough."""
+    """A candidate of `rank` in view of other leases; those on its host are enough."""
     ranker = _Ranker(question, fleet, leases, load_times, now)
     result = ranker.evaluate(candidate.state)
     may_load = question.cold and candidate.is_warm is False
@@ -128,7 +128,7 @@ class _Ranker:
     def evaluated(
         self, known: Mapping[str, Evaluated], evaluate: Callable[[MachineState], Candidate | Rejection]
     ) -> dict[str, Evaluated]:
-        """What is found of each machine, by name; taken from `known` where nothing has changed."""
+        """The result for each machine, by name; taken from `known` where nothing has changed."""
         evaluated = {}
         for state in self._fleet.states:
             one = known.get(state.machine.name)
@@ -166,7 +166,7 @@ class _Ranker:
         return self._unless_taken(placement, self._with_room(placement))
 
     def _unless_taken(self, placement: Placement, result: Candidate | Rejection) -> Candidate | Rejection:
-        """The result, or that leases alone rule out a machine that would be fit."""
+        """The result, or a rejection if only leases rule out a machine that would be fit."""
         if isinstance(result, Candidate):
             return placement.taken(exclusive=self._question.exclusive) or result
         return result
@@ -220,7 +220,7 @@ class _Ranker:
             reason = "it is being loaded there for a lease"
             return placement.reject(RejectionCode.LOADING, reason, retry_s, retry_s)
         if placement.state.ollama is State.BUSY and could_load:
-            reason = "its Ollama is busy: it usually loads a model then"
+            reason = "its Ollama is busy, usually because it is loading a model"
             return placement.reject(RejectionCode.BUSY, reason, retry_after_s=interval_s)
         if could_load:
             return placement.reject(RejectionCode.MODEL_NOT_LOADED, _COULD_LOAD)
@@ -305,7 +305,7 @@ class _Ranker:
 
 
 def _free_memory(memory: Memory) -> str:
-    """What is free on a machine, for people."""
+    """The free memory of a machine, in words."""
     if memory.gpus:
         return f"{format_gb(memory.free_vram_gb)} GiB free on its best GPU"
     if memory.gpus is None:
