@@ -1,1 +1,1 @@
-"""Who has signed a request: checked here against public keys, or by a key-server."""
+"""Checks who has signed a request: against public keys here, or by a key-server."""

@@ -15,7 +15,7 @@ from request_signing.message import Refusal
 from request_signing.verifier import Verifier
 
 NONCE_THREADS = 4
-"""How many numbers are recorded at a time, in each worker."""
+"""How many nonces are recorded at a time, in each worker."""
 
 log = logger_of_failures(__name__)
 
@@ -39,7 +39,7 @@ class KeyFolder:
         self._verifier = Verifier(keys, self._use)
 
     async def refusal(self, claim: Claim, method: str, target: str, body_sha256: str) -> Refusal | None:
-        """Check here, which takes some 0.1 ms, but use the number in a thread where that blocks."""
+        """Check here, which takes about 0.1 ms, but record the nonce in a thread if that blocks."""
         refusal = self._verifier.refusal(claim, method, target, body_sha256)
         if refusal is None and self._nonces.blocks:
             return await use_nonce_of(claim, self._nonces)
@@ -50,7 +50,7 @@ class KeyFolder:
 
 
 async def use_nonce_of(claim: Claim, nonces: Nonces) -> Refusal | None:
-    """Record the number of a claim, in a thread if that blocks; why it is refused, or None."""
+    """Record the nonce of a claim, in a thread if that blocks; returns why it is refused, or None."""
     nonce = bytes.fromhex(claim.nonce)
     if not nonces.blocks:
         return use_nonce(nonces, nonce, claim.at)
@@ -59,12 +59,12 @@ async def use_nonce_of(claim: Claim, nonces: Nonces) -> Refusal | None:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """The threads that wait for a store of numbers; those who find them all waiting wait as well."""
+    """The threads that wait for a store of nonces; further claims wait for a free one."""
     return ThreadPoolExecutor(NONCE_THREADS, "nonces")
 
 
 def use_nonce(nonces: Nonces, nonce: bytes, at: float) -> Refusal | None:
-    """Record a number; why it is refused, or None. `at` is the time of the signature in epoch seconds."""
+    """Record a nonce; returns why it is refused, or None. `at` is when it was signed (epoch seconds)."""
     if at < nonces.since():
         return Refusal.TIMESTAMP_OUT_OF_WINDOW
     return None if nonces.use(nonce) else Refusal.NONCE_REPLAYED

@@ -56,7 +56,7 @@ class KeyServer:
         self._lines = threading.local()
 
     async def refusal(self, claim: Claim, method: str, target: str, body_sha256: str) -> Refusal | None:
-        """Ask the key-server in a thread, then record the number here as well."""
+        """Ask the key-server in a thread, then record the nonce here as well."""
         question = _Question(
             agent_id=claim.agent,
             timestamp=claim.timestamp,
@@ -78,10 +78,10 @@ class KeyServer:
         try:
             status, answer = self._post(msgspec.json.encode(question))
         except pycurl.error as error:
-            log.error("the key-server cannot be asked: error %d of libcurl", error.args[0])
+            log.error("the key-server cannot be reached: error %d of libcurl", error.args[0])
             return Refusal.KEY_SERVER_UNREACHABLE
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            log.error("the key-server answers something else than a verdict")
+            log.error("the key-server's answer is not a verdict")
             return Refusal.KEY_SERVER_UNREACHABLE
         if status == 200 and answer.valid and answer.agent_id in (None, question.agent_id):
             return None
@@ -111,14 +111,14 @@ class _Line:
         self._curl = curl = pycurl.Curl()
         curl.setopt(pycurl.URL, url)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-        curl.setopt(pycurl.PROXY, "")  # one of the environment is not for this
+        curl.setopt(pycurl.PROXY, "")  # a proxy of the environment is not for this
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(1000 * timeout_s)))
         curl.setopt(
             pycurl.HTTPHEADER, ["Content-Type: application/json", "Accept: application/json", "Expect:"]
         )
         curl.setopt(pycurl.WRITEFUNCTION, self._receive)
-        authorities = ssl.get_default_verify_paths()  # libcurl may look elsewhere for the system's
+        authorities = ssl.get_default_verify_paths()  # libcurl may look for the system's elsewhere
         if authorities.cafile is not None:
             curl.setopt(pycurl.CAINFO, authorities.cafile)
         if authorities.capath is not None:
@@ -132,6 +132,6 @@ class _Line:
         return self._curl.getinfo(pycurl.RESPONSE_CODE), bytes(self._body)
 
     def _receive(self, data: bytes) -> int:
-        """Returns another number than that of the bytes to end the transfer."""
+        """Returns a number other than that of the bytes to end the transfer."""
         self._body += data
         return len(data) if len(self._body) <= _MAX_ANSWER_BYTES else -1

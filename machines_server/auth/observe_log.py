@@ -1,4 +1,4 @@
-"""What would be refused, one JSON object on each line, for an operator who is about to enforce signatures."""
+"""Logs what would be refused, as JSON lines, for an operator who is about to enforce signatures."""
 
 import os
 import threading
@@ -33,9 +33,9 @@ class ObservedLine(Struct, frozen=True, omit_defaults=True):
     """As the client sent it, without the query."""
     reason: str
     agent_id: str | None
-    """Who claims to have sent it; null if nobody does."""
+    """The agent that claims to have sent it; null if none does."""
     more_like_it: int = 0
-    """How many others were not written before this one."""
+    """How many lines were omitted before this one."""
 
 
 class ObserveLog:

@@ -1,7 +1,7 @@
 """Sessions of people in a browser: an agent's link makes one, and it only reads.
 
-Nothing is kept of them but a secret: a link and a cookie carry who, until when, and a keyed hash of that.
-Another secret ends them all.
+Only a secret is stored: a link and a cookie carry who, until when, and a keyed hash of that. A new secret
+ends them all.
 """
 
 import hmac
@@ -19,7 +19,7 @@ from msgspec import Struct
 from machines_server.store.api import Nonces, SessionSecret
 
 LINK_S, SESSION_S = 300.0, 12 * 3600.0
-"""How long a link is good for, and a session."""
+"""How long a link is valid, and a session."""
 _MAX_TOKEN_CHARACTERS = 1024
 _LINK, _SESSION = b"link", b"session"
 
@@ -32,7 +32,7 @@ class _Claims(Struct, frozen=True, array_like=True):
 
 
 class Token(NamedTuple):
-    """A text to be given back, and when it ends (epoch seconds)."""
+    """A text for the client to send back, and when it expires (epoch seconds)."""
 
     text: str
     ends_at: float

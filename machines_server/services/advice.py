@@ -13,12 +13,12 @@ from machines_server.core.routing.question import Question
 from machines_server.store.api import AdviceBoard
 
 REVIEW_S = 0.25
-"""How long an advice may count after it should not, unless a sample ends that; looking takes time."""
+"""How long advice may outlive its time unless a sample ends it; reviewing costs time."""
 
 TELL_AGAIN_S = 1.0
-"""How long other processes are not told again of a model that a machine has to load."""
+"""How long other processes are not told again about a model that a machine has to load."""
 MAX_HOLDERS = 10_000
-"""How many questions are remembered with who asked them, the latest."""
+"""How many of the latest questions are remembered with their holders."""
 
 
 class _Burst(NamedTuple):
@@ -56,7 +56,7 @@ class GivenAdvice:
         holder: str = "",
         is_remembered: bool = True,
     ) -> Sequence[int]:
-        """The places of the candidates, that of the one to advise first.
+        """The places of the candidates, beginning with the one to advise.
 
         A `holder` who asks the same question again gets the same machine first. The advice counts as a lease
         in later answers if it `is_remembered`.
@@ -95,7 +95,7 @@ class GivenAdvice:
                 del self._by_holder[next(iter(self._by_holder))]
 
     def _is_news(self, advice: Advice) -> bool:
-        """Return whether to tell other processes of an advice, and note that they are told."""
+        """Return whether to tell other processes about advice, and note that they are told."""
         key = advice.machine, model_key(advice.model)
         if advice.loads_s is None or 0 <= advice.at - self._told_at.get(key, float("-inf")) < TELL_AGAIN_S:
             return False

@@ -19,9 +19,9 @@ class Choice:
         """`rank` ranks the machines of the fleet for the question, and raises if none is fit."""
         self._question, self._fleet, self._rank = question, fleet, rank
         self.known: LeaseSnapshot | None = None
-        """All leases by which the machines were last ranked."""
+        """All leases in view of which the machines were last ranked."""
         self.ranking: Ranking | None = None
-        """The machines, that of the lease first."""
+        """The machines, beginning with that of the lease."""
         self._on_host: Sequence[Lease] = ()
 
     def candidates(self, known: LeaseSnapshot) -> Sequence[Candidate]:
@@ -43,7 +43,7 @@ class Choice:
         return result
 
     def leases_with(self, lease: Lease) -> Sequence[Lease]:
-        """The leases by which that lease was granted, and itself; none if nothing was chosen."""
+        """The leases in view of which that lease was granted, and itself; none if nothing was chosen."""
         if self.known is None:
             return ()
         return [*(one for one in self._on_host if one.id != lease.id), lease]

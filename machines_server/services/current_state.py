@@ -24,7 +24,7 @@ class StateVersion(NamedTuple):
 
 
 class CurrentState:
-    """Rebuilds the FleetState once its version or the clock makes the last one invalid; thread-safe."""
+    """Rebuilds the FleetState when its version or the clock makes the last one invalid; thread-safe."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class CurrentState:
         self._lock = threading.Lock()
         self._state: FleetState | None = None
         self._snapshot = Snapshot()
-        """What was last read, for when no server of the database answers."""
+        """What was last read, for times when no server of the database answers."""
         self._version: StateVersion | None = None
         """What the state was built from."""
 
@@ -75,7 +75,7 @@ class CurrentState:
         return StateVersion(self._registry(time.time()), self._store_version())
 
     def may_be_current(self, state: FleetState) -> bool:
-        """Whether a state is current but for polls; asks no database."""
+        """Whether a state is current except for polls; does not ask the database."""
         now = time.time()
         return state.is_valid(now) and state.registry is self._registry(now)
 
@@ -98,7 +98,7 @@ class CurrentState:
         except StoreError as error:
             version, read_fault = version._replace(store=None), with_remedy(error)
             if isinstance(error, UnreachableStoreError):
-                snapshot = self._snapshot  # as old as it is
+                snapshot = self._snapshot  # outdated, but the best there is
         report = self._monitor.report(snapshot.cycle, now, read_fault)
         state = build_state(version.registry, snapshot, report, now, read_fault, self._state)
         for machine, failure in state.failures:

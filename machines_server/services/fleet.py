@@ -65,7 +65,7 @@ class FleetService:
         other_problems: Callable[[Registry], Iterable[Problem]] = lambda _: (),
         own_services: Callable[[], Sequence[HostService]] = tuple,
     ) -> None:
-        """`other_problems` finds those of other files, such as those that machine files name.
+        """`other_problems` finds those of other files, such as files that machine files name.
 
         `own_services` are those declared for the server's own host.
         """
@@ -124,7 +124,7 @@ class FleetService:
         return self._current.get()
 
     def problems(self, state: FleetState) -> list[MachineProblem]:
-        """The problems of the files, including those that only cards and other files reveal."""
+        """The problems of the files, including those that only GPUs and other files reveal."""
         more = [*same_cards(state.fleet.states), *self._other_problems(state.registry)]
         return problems(state.registry.first_problems(MAX_PROBLEMS, more))
 
@@ -137,7 +137,7 @@ class FleetService:
         return self._current.version()
 
     def recent_fleet(self, prepare: Callable[[Fleet], None] = lambda _: None) -> Fleet:
-        """The state for advice, which promises nothing, so that a large fleet's may lack the latest polls.
+        """The state for advice; since advice promises nothing, a large fleet's may lack the latest polls.
 
         `prepare` is called with fleets that will soon be returned.
         """

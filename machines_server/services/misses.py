@@ -1,4 +1,4 @@
-"""Questions that no machine is fit for: what to change in them, and whose state may change."""
+"""Questions that no machine fits: what to change in them, and which machines may become fit."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ def may_become_fit(rejected: Sequence[Rejection]) -> list[str]:
 def explaining_misses(
     question: Question, fleet: Fleet, rank: Callable[[Question], Ranking | None]
 ) -> Iterator[None]:
-    """Refuse an impossible model name, and tell who finds no machine what to change in the question.
+    """Refuse an impossible model name; if no machine is fit, say what to change in the question.
 
     That is a similar name if no machine has the model, or cold=true if one could load it: `rank` answers
     another question given the same fleet and leases. Both take some time, so they are found while the leases

@@ -47,7 +47,7 @@ class Permissions:
     def _refuse(self, caller: Caller, why: str) -> None:
         if self.mode == "enforce":
             self.on_breach(caller)
-            who = f"The agent {quoted(caller.agent)}" if caller.agent else "Who has not signed a request"
+            who = f"The agent {quoted(caller.agent)}" if caller.agent else "Whoever does not sign"
             raise ForbiddenError(f"{who} {why}.")
         if self.mode == "observe" and caller.agent:  # the others are reported already
             self.on_breach(caller)

@@ -1,4 +1,4 @@
-"""The rankings of machines for the latest questions, which make it cheap to ask these again."""
+"""The rankings of machines for the latest questions, which makes repeating these cheap."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ class Rankings:
         self._lock = threading.Lock()
 
     def rank(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Ranking:
-        """Rank the machines for a question now, given all leases, those just released among them."""
+        """Rank the machines for a question now, given all leases, including those just released."""
         leases = [*snapshot.leases, *snapshot.released]
         before = self._before(question)
         ranking = rank(

@@ -1,4 +1,4 @@
-"""The FleetState for advice: of a large fleet a slightly outdated one, while a new one is being built."""
+"""The FleetState for advice: for a large fleet, a slightly outdated one while a new one is being built."""
 
 import threading
 import time

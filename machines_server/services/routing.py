@@ -33,7 +33,7 @@ MAX_KEY_CHARACTERS = 200
 MAX_CACHE_BYTES = 16 * 2**20
 """The size of the answers cached while fleet and leases stay the same."""
 MAX_PREPARED, MAX_PREPARATION_S = 8, 0.5
-"""How many questions are answered before anybody asks them again, and for how long."""
+"""How many questions are answered before they are asked again, and for how long."""
 NEAR_MISSES = 3
 """How many reasons the message names when no machine is fit."""
 
@@ -42,7 +42,7 @@ class RouteReply(NamedTuple):
     """What GET /api/route answers: the JSON of a Route or, unless a machine `is_found`, of a NoMachine.
 
     Without a machine, waiting for `retry_after_s` seconds may help, unless it is None; the `concerned` are
-    those that may become fit.
+    machines that may become fit.
     """
 
     json: bytes
@@ -71,12 +71,12 @@ class Routing:
 
         It calls its argument with fleets that it will soon return.
 
-        `look_for` is called with a model that may be on a disk by now, so that machines are asked for it, and
+        `look_for` is called with a model that may be on a disk by now, to have machines checked for it, and
         `poll_soon` with the machines whose state matters to somebody who may ask again.
         """
         self._fleet, self._recent_fleet, self._leases = fleet, recent_fleet, leases
         self._look_for, self._poll_soon = look_for, poll_soon
-        # Who waits asks about the present, and others about a fleet that may be older.
+        # Waiting callers ask about the present, others about a fleet that may be older.
         self._present = self._recent = self._prepared = _AnswerCache(Fleet(), LeaseSnapshot())
         self._given, self._permissions, self._rankings = GivenAdvice(board), permissions, Rankings()
 
@@ -84,7 +84,7 @@ class Routing:
         """The machine to use, other candidates, and rejections; raises BadParameterError."""
         parameters, snapshot = route_parameters(query), self._leases.read()
         question = parameters.question()
-        if parameters.wait_s:  # it is asked again because something has changed, so that this must be seen
+        if parameters.wait_s:  # it is asked again because something has changed, which must be seen
             fleet = self._fleet()
             cache = self._present = _cache_of(fleet, snapshot, self._present)
         else:
@@ -189,7 +189,7 @@ class Routing:
         return lease_answers.Leases(leases=held, total=len(held), expired_10m=self._leases.expired())
 
     def count_leases(self, fleet: Fleet) -> int:
-        """How many leases are in force; those whose time is up are ended first, given the present fleet."""
+        """How many leases are in force, after ending those whose time is up, given the present fleet."""
         self._leases.expire(fleet)
         return len(self._leases.read().leases)
 
@@ -267,7 +267,7 @@ def _promised_now(leases: Sequence[Lease], fleet: Fleet) -> dict[str, tuple[Shar
 
 
 def _held_lease(lease: Lease, leases: Sequence[Lease], fleet: Fleet) -> lease_answers.HeldLease:
-    """A lease with what it promises given all `leases`; nothing if it is not among them."""
+    """A lease with what it promises given all `leases`; promises nothing if it is not among them."""
     shares = _promised_now(leases, fleet)
     state = fleet.state_of(lease.machine)
     return lease_answers.held_lease(lease, shares.get(lease.id, ()), state, time.time())
@@ -281,7 +281,7 @@ class _Found(NamedTuple):
 
 
 _Answer = _Found | RouteReply | BadParameterError
-"""To a question: the candidates, that there are none, or why it cannot be answered."""
+"""The answer to a question: candidates, that there are none, or why it cannot be answered."""
 
 
 class _AnswerCache:
@@ -308,7 +308,7 @@ class _AnswerCache:
 
 
 def _cache_of(fleet: Fleet, snapshot: LeaseSnapshot, *caches: _AnswerCache) -> _AnswerCache:
-    """The first of the caches that has answers about that fleet with those leases, else a new one."""
+    """The first cache with answers about that fleet and those leases, else a new one."""
     return next((cache for cache in caches if cache.is_of(fleet, snapshot)), None) or _AnswerCache(
         fleet, snapshot
     )

@@ -1,4 +1,4 @@
-"""Which series a question about the past means, and in which steps they are read."""
+"""The series that a question about the past asks for, and the steps in which they are read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
@@ -42,7 +42,7 @@ class SeriesPlan:
     def __init__(
         self, query: SeriesQuery, machines: Sequence[KnownMachine], now: float, kept_s: Mapping[str, float]
     ) -> None:
-        """`kept_s` has how long each tier is kept, finest tier first; `now` is in epoch seconds."""
+        """`kept_s` is how long each tier is kept, finest tier first; `now` is in epoch seconds."""
         metrics, (from_at, to_at) = query.metrics(), query.range(now)
         self._machines = machines
         self._wanted = list(_wanted(metrics, machines, query.gpus()))

@@ -1,4 +1,4 @@
-"""Tools for agents: POST /mcp by the Model Context Protocol, and the older GET /mcp/tools, POST /mcp/call.
+"""Tools for agents: POST /mcp for the Model Context Protocol, and the older GET /mcp/tools, POST /mcp/call.
 
 Tools ask the layers inside, with the rights of whoever sent the request.
 """
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 MCP_PATH, TOOLS_PATH, CALL_PATH = "/mcp", "/mcp/tools", "/mcp/call"
 DOOR_METHODS = {MCP_PATH: ("POST",), TOOLS_PATH: ("GET", "HEAD"), CALL_PATH: ("POST",)}
-"""What each path supports beside OPTIONS."""
+"""What each path supports besides OPTIONS."""
 
 
 class AgentDoor:
@@ -107,7 +107,7 @@ class AgentDoor:
                 raise
             await answer_error(scope, send, 501, "not_installed", INSTALL)
             return
-        # The SDK compares the type with regard to case, and takes a missing Accept for a refusal.
+        # The SDK compares types case-sensitively, and treats a missing Accept as a refusal.
         headers = [one for one in scope["headers"] if one[0] != b"content-type"]
         headers.append((b"content-type", JSON_TYPE.encode()))
         if header(scope, b"accept") is None:
@@ -117,7 +117,7 @@ class AgentDoor:
         await http.answer_http(ask, inner, received, send, MAX_REQUEST_BYTES)
 
     def _asking(self, scope: Scope, departure: Receive) -> AskApi:
-        """Asks the layers inside as the sender of a request, whose departure they notice."""
+        """Asks the layers inside on behalf of the sender of a request, and lets them notice if it leaves."""
 
         async def ask(request: ApiRequest) -> ApiReply:
             body = b"" if request.body is None else orjson.dumps(request.body)
@@ -136,7 +136,7 @@ class AgentDoor:
 
 
 class _Departure:
-    """Receives that a client has left, for all who ask."""
+    """Tells everyone who asks when a client has left."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive

@@ -32,7 +32,7 @@ def create_app(
 ) -> Flask:
     """Create the application; `threads` is how many requests are answered at a time.
 
-    `sessions` are those of people in a browser, or None if nobody needs to sign in.
+    `sessions` are those of people in browsers, or None if nobody needs to sign in.
     """
     app = Flask(__name__, static_folder=None)
     app.response_class = _JsonResponse

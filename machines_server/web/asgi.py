@@ -28,12 +28,12 @@ def make_stack(
     authenticated: Callable[[Application], Application] | None = None,
     counted: Callable[[Application], Application] | None = None,
 ) -> Application:
-    """Wrap Flask in waiting, ready answers and tools for agents, and those in guards.
+    """Wrap Flask in waiting, ready answers and tools for agents, and all of them in guards.
 
-    `connections` adds deadlines outside.
+    `connections` adds deadlines around this.
 
     `ready_at_once` and `make_ready` return the answers for READY_PATHS; see ReadyAnswers. `authenticated`
-    wraps an application in the check of signatures, `counted` in what counts answers; None if nothing does.
+    wraps an application in the check of signatures, `counted` in the counting of answers; None adds nothing.
     """
     waiting = Waiting(Bridge(flask, threads), room)
     inside = AgentDoor(ReadyAnswers(waiting, READY_PATHS, ready_at_once, make_ready))

@@ -1,4 +1,4 @@
-"""The layer that asks who has signed a request, around ready answers as around everything else."""
+"""The layer that checks who has signed a request, around ready answers and everything else."""
 
 import time
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from request_signing.claims import Claim, read_claim
 from request_signing.message import AGENT, SIGNATURE_AGE_S, SIGNATURE_AHEAD_S, Refusal, body_hash
 
 OPEN_PATHS = frozenset({b"/health", b"/health/ready", b"/metrics", b"/openapi.json", b"/docs"})
-"""What anybody may GET: it tells nothing of the fleet, but for METRICS_TARGET to those who may read that."""
+"""What anybody may GET: only METRICS_TARGET tells of the fleet, and only to those who may read that."""
 METRICS_TARGET = b"/metrics"
 PATHS_OF_TOKEN = frozenset({METRICS_TARGET, b"/api/prometheus/sd"})
 """What the bearer token of MACHINES_METRICS_TOKEN_FILE opens."""
@@ -44,12 +44,12 @@ _REFUSALS = {
     Refusal.TIMESTAMP_OUT_OF_WINDOW: f"The signature is more than {SIGNATURE_AGE_S:g} s old, or its time is"
     f" more than {SIGNATURE_AHEAD_S:g} s ahead of this server's clock.",
     Refusal.UNKNOWN_AGENT: "This server has no public key of that agent.",
-    Refusal.BAD_SIGNATURE: "The signature does not fit the agent's key and this request.",
+    Refusal.BAD_SIGNATURE: "The signature does not match the agent's key and this request.",
     Refusal.NONCE_REPLAYED: "The X-Nonce of this request was used before.",
-    Refusal.KEY_SERVER_UNREACHABLE: "The key-server cannot be asked who has signed this request.",
+    Refusal.KEY_SERVER_UNREACHABLE: "The key-server cannot be reached to check this signature.",
 }
 
-_READS_ONLY = "A session in a browser only reads; use the command line, which signs, to change anything."
+_READS_ONLY = "A browser session only reads; to change anything, use the command line, which signs."
 
 OnRefusal = Callable[[str, str, str, str | None], None]
 """Called with method, path, reason (a Refusal or BAD_TOKEN), and the agent that claims to have sent it."""
@@ -68,7 +68,7 @@ class Authentication:
         agent_of_session: Callable[[str], str | None],
         has_token: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Unless it `enforces`, what would be refused is passed on as well.
+        """Unless it `enforces`, requests that would be refused are passed on as well.
 
         `agent_of_session` returns the agent of a session, by its cookie, or None if it is none. `has_token`
         returns whether an Authorization header has the token that opens PATHS_OF_TOKEN.
@@ -96,7 +96,7 @@ class Authentication:
         if not _has_body(scope):
             await self._check(scope, b"", receive, send, is_in_session=is_in_session)
             return
-        # Also if it is refused: a client that still sends would not read why.
+        # Even if it is refused: a client that is still sending would not read why.
         body = await self._bodies.receive(scope, receive, send)
         if body is None:
             return
@@ -130,14 +130,14 @@ class Authentication:
             await self._refuse(scope, receive, send, refusal, claim.agent)
 
     def _is_with_token(self, scope: Scope) -> bool:
-        """Return whether Prometheus sends it with its token."""
+        """Return whether the request has Prometheus' token."""
         if scope["raw_path"] not in PATHS_OF_TOKEN or scope["method"] not in ("GET", "HEAD"):
             return False
         sent = header(scope, b"authorization")
         return sent is not None and self._has_token(sent.decode("latin-1"))
 
     async def _is_reader(self, scope: Scope) -> bool:
-        """Return whether who asks for an open path may read the fleet as well."""
+        """Return whether the sender of a request for an open path may read the fleet as well."""
         if self._is_in_session(scope):
             return True
         claim = read_claim(scope["headers"], time.time())
@@ -158,7 +158,7 @@ class Authentication:
         return False
 
     def _is_in_session(self, scope: Scope) -> bool:
-        """Return whether a browser sends it that has signed in; browsers send no cookie for other sites."""
+        """Return whether a signed-in browser sends it; for other sites' requests it sends no cookie."""
         sent = header(scope, b"cookie")
         if sent is None or _COOKIE not in sent:
             return False

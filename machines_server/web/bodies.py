@@ -6,7 +6,7 @@ MAX_ALL_BODIES_BYTES = 2**26
 """The limit for all bodies being received, together."""
 RETRY_AFTER_1_S = (b"retry-after", b"1")
 _DISCARDED_BYTES = 2**23
-"""How much of a too large body is read, because its sender reads the refusal only afterwards."""
+"""How much of an oversized body is read: its sender reads the refusal only after sending."""
 
 
 class Bodies:
@@ -55,7 +55,7 @@ class Bodies:
 
 
 def replaying(body: bytes, receive: Receive) -> Receive:
-    """Receive a body that has been read already, and then what comes after it."""
+    """Replay a body that has been read already, then pass on what comes after it."""
     is_left = True
 
     async def replay() -> Message:

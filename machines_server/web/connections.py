@@ -75,7 +75,7 @@ def _slot(address: str) -> int:
 
 
 class Counted(Protocol):
-    """What counts as a connection; with TLS also a handshake."""
+    """What counts as a connection; with TLS, this includes handshakes."""
 
     address: str
     idle_since: float
@@ -180,7 +180,7 @@ class Connection(protocol.ASGIProtocol):  # type: ignore[misc]  # gunicorn has n
         self.address = ""
         self.idle_since = 0.0
         self.handshake: Counted | None = None
-        """What was counted until TLS was agreed on."""
+        """The handshake that was counted until TLS was established."""
         self._connections = connections
         self._now: Callable[[], float] = worker.loop.time
         self._is_refused = self._is_half_closed = self._has_tls = False

@@ -101,7 +101,7 @@ class Counting:
 
 
 def _pattern(rule: str) -> str:
-    """What matches the paths of a rule, without groups."""
+    """A pattern for the paths of a rule, without groups."""
     parts, at = [], 0
     for found in _PARAMETER.finditer(rule):
         parts += [re.escape(rule[at : found.start()]), "(?:.+)" if found[1] else "(?:[^/]+)"]

@@ -172,5 +172,5 @@ def _paragraphs(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text as HTML, with what stands in backquotes as code."""
+    """Text as HTML, with text in backquotes as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))

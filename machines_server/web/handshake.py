@@ -10,14 +10,14 @@ from machines_server.core.hosts import unmapped_address
 from machines_server.web.connections import HEADERS_TIMEOUT_S, Connection, Connections
 
 _ACCEPT_RETRY_S = 1.0
-"""How long to wait while the system cannot give another connection."""
+"""How long to wait when the system has no descriptor for another connection."""
 
 
 class TlsServer:
     """Accepts the connections of one listening socket.
 
-    The server of an event loop tells its protocol of a client only when the handshake is over, so a client
-    that never ends one would not be counted.
+    The server of an event loop tells its protocol of a client only after the handshake, so a client that
+    never finishes one would not be counted.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class TlsServer:
         self._accepting = asyncio.create_task(self._accept())
 
     def close(self) -> None:
-        """Accept no more; connections and handshakes go on."""
+        """Stop accepting; connections and handshakes go on."""
         self._accepting.cancel()
 
     async def _accept(self) -> None:
@@ -48,7 +48,7 @@ class TlsServer:
                 continue
             handshake = Handshake(unmapped_address(peer[0]), loop.time())
             if self._connections.admit(handshake):
-                client.close()  # nothing can be said before the handshake
+                client.close()  # no error can be sent before the handshake
             else:
                 task = loop.create_task(self._agree(client, handshake))
                 handshake.task = task
@@ -73,7 +73,7 @@ class TlsServer:
 
 
 class Handshake:
-    """A connection that has not agreed on TLS yet; to make room, any of them may be ended."""
+    """A connection before TLS is established; any of them may be ended to make room."""
 
     is_idle = True
     task: asyncio.Task[None]

@@ -58,7 +58,7 @@ def make_history_api(fleet: FleetService, history: HistoryService, threads: int)
     @api.get("/api/events")
     def events() -> Response:
         query = _query(EventsQuery)
-        query.wait_number()  # another layer has waited
+        query.wait_number()  # another layer has done the waiting
         with limit.slot():
             return _answer(history.events(query))
 

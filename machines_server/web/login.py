@@ -108,7 +108,7 @@ def make_login(sessions: Sessions | None) -> Blueprint:
 def _agent() -> str:
     """The agent that signed the request."""
     if request.remote_user is None:
-        raise ConflictError("unsigned", "Sign this request: it is about who sends it.")
+        raise ConflictError("unsigned", "Sign this request: its answer depends on who sends it.")
     return request.remote_user
 
 

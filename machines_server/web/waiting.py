@@ -81,7 +81,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 async def _body(receive: Receive) -> list[Message]:
-    """The messages of a body, up to the size of a question."""
+    """The messages of a body, up to the maximum size of a question."""
     messages, size = list[Message](), 0
     while size <= _MAX_QUESTION_BYTES:
         message = await receive()
@@ -93,7 +93,7 @@ async def _body(receive: Receive) -> list[Message]:
 
 
 def _replaying(messages: Sequence[Message], receive: Receive) -> Receive:
-    """Receive the messages again, and then what comes after them."""
+    """Replay the messages, then pass on what comes after them."""
     left = iter(messages)
 
     async def replay() -> Message:
@@ -120,7 +120,7 @@ async def _captured(application: Application, scope: Scope, messages: Sequence[M
 
 
 def _wanted(scope: Scope, messages: Sequence[Message]) -> tuple[float, Hashable]:
-    """How long a request may wait, and what it asks for; 0 if it must not wait, or is invalid."""
+    """How long a request may wait, and what it asks for; 0 if it may not wait, or is invalid."""
     try:
         return _wanted_lease(messages) if scope["method"] == "POST" else _wanted_answer(scope)
     except (BadParameterError, msgspec.MsgspecError):  # the inner application says what is wrong

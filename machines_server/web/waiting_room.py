@@ -1,4 +1,4 @@
-"""Those who wait in the event loop for an answer with a result: who is asked again when, in what order."""
+"""Requests that wait in the event loop for an answer with a result: when and in what order to ask again."""
 
 import asyncio
 import logging
@@ -18,11 +18,11 @@ CHANGES_CHECK_S = 0.1
 MAX_WAITING_REQUESTS = 1000
 """How many requests of a worker may wait; any further one is answered at once."""
 _TRY_LATER = {"busy", "too_many_questions", "store_unavailable"}
-"""The errors that say nothing of what was asked."""
+"""The errors that say nothing about the question."""
 
 
 class _Result(msgspec.Struct):
-    """What tells whether an answer has a result."""
+    """The part of an answer that tells whether it has a result."""
 
     error: str | None = None
     did_you_mean: list[str] = []
@@ -47,7 +47,7 @@ class WaitableAnswer(NamedTuple):
         return result.error not in _TRY_LATER and result.events != []
 
     def says_nothing(self) -> bool:
-        """Return whether it does not even say that there is no result."""
+        """Return whether it does not even tell that there is no result."""
         return self._result().error in _TRY_LATER
 
     def _result(self) -> _Result:
@@ -71,9 +71,9 @@ _STOPPING = WaitableAnswer(
 
 
 class Asking(NamedTuple):
-    """How to ask for one who waits, and to `undo` what was granted when nobody is there to take it.
+    """How to `ask` for a waiting request, and how to `undo` a grant that nobody is there to take.
 
-    Of those who `ask_at_end`, the last question is their own: its answer may differ from that of others.
+    With `ask_at_end`, each request asks for itself at its end: its answer may differ from those of others.
     """
 
     ask: Callable[[], Awaitable[WaitableAnswer]]
@@ -83,7 +83,7 @@ class Asking(NamedTuple):
 
 
 class _Waiter:
-    """One request that waits until that time, by the monotonic clock."""
+    """One request that waits until a time by the monotonic clock."""
 
     def __init__(self, asking: Asking, until: float) -> None:
         self.asking, self.until = asking, until
@@ -96,26 +96,26 @@ class _Waiter:
 
 
 class _Queue:
-    """Those who wait for the same thing, and the latest answer to the first of them, without a result."""
+    """Requests that wait for the same thing, and the latest answer to the first of them, without a result."""
 
     def __init__(self, last: WaitableAnswer) -> None:
         self.last, self.waiters = last, list[_Waiter]()
         self.is_new = True
 
     def finish(self, waiter: _Waiter, answer: WaitableAnswer) -> None:
-        """Give one its answer."""
+        """Give a request its answer."""
         self.leave(waiter)
         if not waiter.answer.done():
             waiter.answer.set_result(answer)
 
     def leave(self, waiter: _Waiter) -> None:
-        """Remove one."""
+        """Remove a request."""
         if waiter in self.waiters:
             self.waiters.remove(waiter)
 
 
 class WaitingRoom:
-    """The requests of one worker that wait, in a queue for each thing that is asked for."""
+    """The waiting requests of one worker, in a queue for each thing that is asked for."""
 
     def __init__(self, changes: Callable[[], Hashable], check_s: float = CHANGES_CHECK_S) -> None:
         """`changes` returns another value when something has changed; it is called in a thread."""
@@ -128,7 +128,7 @@ class WaitingRoom:
         return sum(len(queue.waiters) for queue in self._queues.values())
 
     def end(self) -> None:
-        """Answer all who wait now, since the worker ends."""
+        """Answer all waiting requests now, since the worker ends."""
         self._has_ended = True
         for queue in self._queues.values():
             # One that is being asked may get a lease, and has its answer when that has come.
@@ -136,7 +136,7 @@ class WaitingRoom:
                 queue.finish(waiter, self._without_result(queue))
 
     async def answer(self, key: Hashable, asking: Asking, wait_s: float) -> WaitableAnswer:
-        """The answer once it has a result, after `wait_s` at the latest; those who came first are first.
+        """The answer once it has a result, after `wait_s` at the latest; first come, first served.
 
         `key` is equal for questions for the same thing, whose answers without a result are the same.
         """
@@ -191,7 +191,7 @@ class WaitingRoom:
         task.add_done_callback(self._tasks.discard)
 
     async def _check(self) -> None:
-        """Ask again for those who wait, until nobody does."""
+        """Ask again for the waiting requests until there are none."""
         seen: Hashable = None
         try:
             while self._queues:
@@ -203,21 +203,21 @@ class WaitingRoom:
                         queue.is_new = False
                         await self._serve(queue)
                 seen = found
-                # At most half of the time is spent on those who wait.
+                # At most half of the time is spent on waiting requests.
                 await asyncio.sleep(max(self._check_s, time.monotonic() - began))
         finally:
             self._is_checking = False
 
     async def _version(self) -> Hashable:
-        """What tells a change; another value each time while that cannot be found out."""
+        """A value that differs after a change; different each time while the version cannot be read."""
         try:
             return await asyncio.to_thread(self._changes)
         except Exception:
-            log.exception("it cannot be found out whether anything has changed")
+            log.exception("changes cannot be detected")
             return object()
 
     async def _serve(self, queue: _Queue) -> None:
-        """Answer those of a queue that can be answered, in their order."""
+        """Answer the requests of a queue that can be answered, in their order."""
         while queue.waiters:
             waiter = queue.waiters[0]
             if waiter.asking.has_gone():
@@ -241,7 +241,7 @@ class WaitingRoom:
         try:
             return await waiter.asking.ask()
         except Exception:
-            log.exception("a request that waits could not be answered")
+            log.exception("a waiting request could not be answered")
             return otherwise
         finally:
             waiter.is_being_asked = False
@@ -250,4 +250,4 @@ class WaitingRoom:
         try:
             await waiter.asking.undo(answer)
         except Exception:
-            log.exception("what was granted to a client that has gone could not be undone")
+            log.exception("a grant to a client that has gone could not be undone")

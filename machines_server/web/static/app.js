@@ -65,7 +65,7 @@ function machineName() {
   try {
     return decodeURIComponent(part);
   } catch {
-    return part; // it is not UTF-8
+    return part; // not valid UTF-8
   }
 }
 
@@ -99,7 +99,7 @@ function followLink(event) {
   scrollTo(0, 0);
 }
 
-/** Show what the URL says after Back or Forward; a page that can do so itself keeps its elements. */
+/** Show the state in the URL after Back or Forward; a page that can do so itself keeps its elements. */
 function followHistory() {
   if (page?.readUrl && currentPath() === openPath) page.readUrl();
   else open();

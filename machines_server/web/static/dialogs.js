@@ -3,7 +3,7 @@
 import { h } from "./base/dom.js";
 import { addMachineSteps } from "./shared/add_machine.js";
 
-/** Open a dialog with a heading; Escape and its button close it, and then it is gone. */
+/** Open a dialog with a heading; Escape and its button close and remove it. */
 function openDialog(title, content) {
   if (document.querySelector("dialog[open]")) return;
   const close = h("button", { type: "button", click: () => dialog.close() }, "Close");
@@ -17,7 +17,7 @@ function openDialog(title, content) {
 
 export const openAddMachine = () => openDialog("Add a machine", addMachineSteps());
 
-/** `pages` are [key, title] of those that `g` and the key open. */
+/** `pages` has [key, title] of each page that `g` and the key open. */
 export function openHelp(pages) {
   const keys = [
     ["/", "Search"],

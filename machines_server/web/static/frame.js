@@ -83,7 +83,7 @@ function problemLine({ severity, status, machines, where, what }) {
   return h("li", { class: severity, title: what }, label, " ", place, since, place && ": ", what);
 }
 
-/** Show since when there is the problem of a line; an event that says so may come later than the problem. */
+/** Show since when the problem of a line has existed; the event that tells may arrive after the problem. */
 function showSince(line, since) {
   const element = line.querySelector(".since");
   setText(element, since ? ` since ${momentText(since)}` : "");

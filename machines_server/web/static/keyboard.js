@@ -17,7 +17,7 @@ export function startKeyboard() {
   });
 }
 
-/** Do what a key is for; returns whether it is for anything. */
+/** Perform the action of a key; returns whether it has one. */
 function press(key) {
   const wasGoing = isGoing;
   isGoing = false;

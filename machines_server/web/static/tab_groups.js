@@ -1,7 +1,7 @@
 // Groups of controls that are one stop of the Tab key each: arrow keys move within a group, Tab leaves it.
 //
 // An element belongs to a group if it is within [data-tab-group]; parts of the page may share a group. Which control
-// of a group Tab stops at is settled when Tab is pressed, so that nothing must be told of changes.
+// of a group Tab stops at is decided when Tab is pressed, so that changes need no bookkeeping.
 
 const CONTROLS = ":is(a[href], button, input, select, summary)";
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
@@ -43,7 +43,7 @@ function settleStops() {
   }
 }
 
-/** Move the focus within the group of a control; returns whether the key was for that. */
+/** Move the focus within the group of a control; returns whether the key does that. */
 function move(from, key) {
   const group = groupOf(from);
   if (!group || !(key in STEPS) || isForCaret(from, key)) return false;

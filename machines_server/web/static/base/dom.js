@@ -30,7 +30,7 @@ function append(element, children) {
 export const tableHead = (...headings) =>
   h("thead", null, h("tr", null, ...headings.flat().map((text) => h("th", { scope: "col" }, text))));
 
-/** A row whose cells know the headings of their columns, which a phone shows beside each. */
+/** A row whose cells know the headings of their columns, which a phone shows next to each. */
 export function labelled(row, headings) {
   for (const [place, cell] of [...row.cells].entries()) if (headings[place]) cell.dataset.label = headings[place];
   return row;
@@ -120,7 +120,7 @@ export function copyButton(label, text) {
       await navigator.clipboard.writeText(text());
       setText(button, "Copied");
     } catch {
-      setText(button, "Select the text and copy it"); // browsers allow it only over https or on this very machine
+      setText(button, "Select the text and copy it"); // browsers allow copying only over https or on localhost
     }
     setTimeout(() => setText(button, label), CONFIRMATION_MS);
   });

@@ -5,7 +5,7 @@ const UNKNOWN = "–";
 const SPACE = "\u00a0"; // a number and its unit stay on one line
 const DATE_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
-// Made once: making one for each number took most of the time of drawing 100 machines.
+// Made once: making one per number took most of the time to draw 100 machines.
 const NUMBERS = [0, 1, 2, 3].map((decimals) => new Intl.NumberFormat(undefined, { maximumFractionDigits: decimals }));
 
 const ONE_DECIMAL = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });

@@ -104,7 +104,7 @@ async function fetchFleet() {
     // The Date header has whole seconds; half of one is the best guess at the rest.
     const offset = serverTime + 500 - (Date.now() - (performance.now() - sentAt) / 2);
     state.offset = Math.abs(offset) > CLOCK_TOLERANCE_MS ? offset : 0;
-    if (state.failedSince !== null) lastEventId = null; // it may come back with another database
+    if (state.failedSince !== null) lastEventId = null; // the server may return with another database
     state.failedSince = state.failure = null;
     state.answeredAt = Date.now();
     if (body) state.fleet = body;
@@ -117,7 +117,7 @@ async function fetchFleet() {
   }
 }
 
-/** One listener that fails must stop neither the others nor the fetching. */
+/** A failing listener must not stop the others or the fetching. */
 function notify(hasChanged) {
   for (const listener of listeners)
     try {

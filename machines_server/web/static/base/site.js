@@ -21,8 +21,8 @@ let urlChangedAt = -Infinity;
 
 /**
  * Show another site path in the address bar, with a new entry in the browser's history, so that Back undoes the change.
- * Changes that follow each other quickly, as of a search that is typed, share one entry. A page that its reader has left,
- * but that stays until the next one is loaded, changes nothing.
+ * Changes in quick succession, as when a search is typed, share one entry. A page that its reader has left,
+ * but that stays until the next one has loaded, changes nothing.
  */
 export function changeUrl(path) {
   if (new URL(siteUrl(path), location.href).pathname !== location.pathname) return;

@@ -1,4 +1,4 @@
-// What the reader chose, kept by the browser; where it keeps nothing, a choice lasts until the page is closed.
+// The reader's choices, stored by the browser; if it stores nothing, they last until the page is closed.
 
 const chosen = new Map();
 

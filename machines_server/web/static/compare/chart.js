@@ -8,7 +8,7 @@ import { chartColumns, summarize, valueText } from "../shared/points.js";
 /** Lines differ in their dashes as well, for readers who cannot tell the colours apart. */
 const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2], [1, 2]];
 const AVERAGE = 3;
-/** What stands in place of a value that is not there at one moment, or in the whole time range. */
+/** Shown instead of a value that is missing at a moment, or in the whole time range. */
 const MISSING = { now: "no data", ever: "no data in this time range" };
 
 /** The colours of lines, for `readColours`. */
@@ -30,7 +30,7 @@ export function makeLineChart(title, unit, onRange) {
   function show(newLines, newFrame, colours) {
     lines = newLines;
     frame = newFrame;
-    // Each line keeps its gaps; a time that only another line has does not interrupt it.
+    // Each line keeps its own gaps; times that only other lines have do not interrupt it.
     columns = window.uPlot.join(
       lines.map(({ points }) => {
         const all = chartColumns(points, frame);

@@ -1,4 +1,4 @@
-// One line for each machine, whose GPUs are put together. Nothing here touches the page.
+// One line for each machine, with its GPUs combined. Nothing here touches the page.
 
 import { METRICS, maxPointDistance } from "../shared/points.js";
 
@@ -7,7 +7,7 @@ const mean = (values) => sum(values) / values.length;
 const largest = (values) => values.reduce((found, value) => Math.max(found, value), -Infinity);
 const first = ([value]) => value;
 
-/** By metric: its title for a whole machine, and how the values of its GPUs become one. */
+/** By metric: its title for a whole machine, and how the values of its GPUs are combined. */
 export const COMPARED = {
   cpu_percent: { title: "CPU", together: first },
   ram_used_gb: { title: "Memory used", together: first },
@@ -18,7 +18,7 @@ export const COMPARED = {
   power_w: { title: "Power of all GPUs", together: sum },
 };
 
-/** What a metric of a whole machine is called, with its unit. */
+/** The title of a metric of a whole machine, with its unit. */
 export const metricText = (metric) => `${COMPARED[metric].title}, ${METRICS[metric].unit}`;
 
 /** The lines of one metric in an answer of /api/history: [{name, points}], one per machine. */
@@ -32,7 +32,7 @@ export const machineLines = ({ machines }, metric) =>
   }));
 
 /**
- * The VRAM that is free in the whole fleet: in all, and on the GPU with the most. What did not answer is not free. A value
+ * The VRAM that is free in the whole fleet: in total, and on the GPU with the most. A machine that did not answer has none. A value
  * counts until the next poll is due, since not all machines are polled in each step.
  */
 export function fleetLines({ machines }, { step, interval }) {

@@ -42,7 +42,7 @@ export function makeEventLog({ machines, types, at }) {
     oldestId = next;
   }
 
-  /** Fetch the first of the events that were written after those that are known. */
+  /** Fetch the first events that were written after the known ones. */
   async function fetchNewer() {
     const { events, truncated } = await fetchPage({ after: newestId, from: at });
     log.events = mergeEvents(events, log.events);

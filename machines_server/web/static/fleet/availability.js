@@ -5,13 +5,13 @@ import { number } from "../base/format.js";
 import { get } from "../base/site.js";
 
 const FRESH_MS = 60_000;
-/** When it is first fetched after the document was opened: what is looked for first comes before. */
+/** The delay of the first fetch after the document was opened: more important data comes first. */
 const FIRST_MS = 3000;
 
 let byName = new Map();
 let dueAt = FIRST_MS;
 
-/** Fetch it again if it is old; `onChange()` is called when it has come. */
+/** Fetch it again if it is old; `onChange()` is called when it has arrived. */
 export function refreshAvailability(onChange) {
   if (performance.now() < dueAt) return;
   dueAt = performance.now() + FRESH_MS;

@@ -48,7 +48,7 @@ const cardTemplate = template(() =>
 
 /**
  * {root, show(machine), update(), sparkline(), close()}: `show` takes a new state, `update` shows what time alone
- * changes. Of a machine that is offline nothing is measured: its card says since when, why, and how to mend it.
+ * changes. Nothing is measured on an offline machine: its card says since when it is offline, why, and how to fix it.
  */
 export function makeCard(first) {
   const { root, title, badge, since, uptime, about, reason, fix, age, models, legend, vram } = cardTemplate();

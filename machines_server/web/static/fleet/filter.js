@@ -1,4 +1,4 @@
-// Which machines the fleet page shows and in which order, as its URL says, and the form that changes it.
+// Which machines the fleet page shows, in which order (both from its URL), and the form that changes that.
 
 import { h, renderIfChanged } from "../base/dom.js";
 import { isKnown } from "../base/format.js";
@@ -21,7 +21,7 @@ export const SORTS = {
   role: { label: "Role", key: ({ role }) => role },
 };
 
-/** A reader who looks for free VRAM wants to see where most is. */
+/** A reader who looks for free VRAM wants the machine with the most first. */
 const defaultSort = (query) => (readMinFree(query) ? "vram" : "status");
 
 /** Filters by their name in the URL: {label, values}, where `values` returns those of one machine. */
@@ -42,7 +42,7 @@ function freeVram(machine, leases) {
   return roomiestGpu(machine, leases)?.free ?? -1;
 }
 
-/** Whether a URL asks for the dense table; without a word about it, the reader's last choice counts. */
+/** Whether a URL asks for the dense table; if it does not say, the reader's last choice counts. */
 export const isTable = (query) => (query.get("view") ?? stored("view")) === "table";
 
 /** The sort order of a URL: {name, isReversed}; "-cpu" has the smallest first. */
@@ -83,7 +83,7 @@ export function readMinFree(query) {
   return Math.max(Number(query.get(MIN_FREE)) || 0, 0);
 }
 
-/** Whether a request for so much VRAM on one GPU would fit, beside leases and what is reserved for the owner. */
+/** Whether a request for so much VRAM on one GPU would fit, besides leases and what is reserved for the owner. */
 function hasRoom(machine, size, leases) {
   if (!size) return true;
   if (!["ok", "busy"].includes(machine.ollama.state)) return false; // nothing can be sent there
@@ -174,7 +174,7 @@ const sortOptions = () => Object.entries(SORTS).map(([value, { label }]) => h("o
 /** The URL leaves out the default. */
 const sortValue = (query, name) => (name === defaultSort(query) ? "" : name);
 
-/** Offer the values that the fleet has, and the chosen one even if no machine has it now. */
+/** Offer the values in the fleet, and the chosen one even if no machine has it now. */
 function showOptions(select, chosen, machines) {
   const present = machines.flatMap(FILTERS[select.name].values);
   const values = [...new Set([...present, chosen].filter(Boolean))].sort((one, other) => one.localeCompare(other));

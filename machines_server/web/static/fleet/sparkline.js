@@ -42,7 +42,7 @@ export function setHasHistory(element, hasHistory) {
   if (!hasHistory) element.classList.add("none");
 }
 
-/** Draw those again that are visible and old. */
+/** Redraw the visible ones that are old. */
 export function refreshSparklines(elements) {
   for (const element of elements) if (element.sparkline.isVisible) request(element);
 }

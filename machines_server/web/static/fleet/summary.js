@@ -142,7 +142,7 @@ export function vramSums(machines, leases) {
   return sums;
 }
 
-/** What is not free of all VRAM, in words. */
+/** How much of all VRAM is not free, in words. */
 export function vramText({ total, used, leased }) {
   if (!total) return "No GPUs online";
   return `${number(used)} used${leased ? `, ${number(leased)} leased` : ""}`;

@@ -8,7 +8,7 @@ import { HISTORY_METRICS } from "./series.js";
 
 const VALUES = ["average", "minimum", "maximum"];
 
-/** {root, show(name, groups, frame)}: `show` takes what the charts show. */
+/** {root, show(name, groups, frame)}: `show` takes the same data as the charts. */
 export function makeDataTable() {
   const holder = scrollable("The data of the charts");
   const details = h("details", { toggle: buildIfOpen }, h("summary", null, "The same data as a table"), holder);

@@ -190,7 +190,7 @@ export function makeHistory(name, find, onNone) {
   return { root, update, close };
 }
 
-/** What the shades and lines on the charts mean, as far as there are any. */
+/** A legend for the shades and lines on the charts, if there are any. */
 export const legendText = ({ outages, marks }) =>
   [
     outages.length > 0 && "Shaded: offline.",

@@ -1,4 +1,4 @@
-// What the history of a machine asks the API.
+// The API requests for the history of a machine.
 
 import { STATUSES } from "../base/live.js";
 import { get, machineApi, withQuery } from "../base/site.js";

@@ -38,7 +38,7 @@ function chartOf({ metric, points }, place, live) {
 }
 
 /**
- * Leave out cards without points if another card has their index; the name of a card that was replaced says until when
+ * Leave out cards without points if another card has their index; the name of a replaced card says until when
  * it was there.
  */
 function withoutReplacedGpus(gpus, step) {

@@ -12,7 +12,7 @@ const REJECTION_HEADINGS = ["Machines", "Why"];
 const READINESS = { warm: "ready", half_warm: "in memory, with limits", loading: "loading", cold: "not in memory" };
 /** How many candidates are listed before the others are folded. */
 const FIRST_CANDIDATES = 6;
-/** As many machines fit into a line. */
+/** How many machines fit into a line. */
 const FIRST_MACHINES = 6;
 const PARAMETERS = ["model", "min_free_vram_gb", "min_context", "role", "tag", "cold"];
 

@@ -34,7 +34,7 @@ export function open(main) {
   main.append(h("h1", { class: "unseen" }, "Fleet"), fleet, firstSteps);
   let requests = 0;
 
-  /** Put one choice into the URL and show what it says. */
+  /** Put one choice into the URL and show the result. */
   function choose(name, value) {
     if (value) query.set(name, value);
     else query.delete(name);
@@ -42,7 +42,7 @@ export function open(main) {
     showQuery();
   }
 
-  /** Show what the URL says after Back or Forward. */
+  /** Show the state in the URL after Back or Forward. */
   function readUrl() {
     query = new URLSearchParams(location.search);
     showQuery();
@@ -107,7 +107,7 @@ function countText(shown, all) {
   return shown ? `${shown} of ${all} machines` : "No machine matches the filter.";
 }
 
-/** What a fleet without machines shows: how to add one. */
+/** Shown for a fleet without machines: how to add one. */
 const welcome = () =>
   h(
     "section",

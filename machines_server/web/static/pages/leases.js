@@ -33,7 +33,7 @@ export function open(main) {
     h("table", null, tableHead(HEADINGS), rows),
   );
   const dialog = makeReleaseDialog(release);
-  const released = new Set(); // which the list may still have for a moment
+  const released = new Set(); // the list may still have them for a moment
   main.append(
     h("div", { class: "leases" }, h("h1", null, "Leases"), expired, failure, message, hint, table, dialog.root),
   );

@@ -5,7 +5,7 @@ import { h, setText } from "../base/dom.js";
 const CONFIRMATION_MS = 2000;
 const LABEL = "Copy link to this moment";
 
-/** `url()` returns the address. Where browsers allow no copying, which they do only over https, it is shown selected. */
+/** `url()` returns the address. Where the browser forbids copying (without https), it is shown selected. */
 export function makeCopyLink(url) {
   const button = h("button", { type: "button", click: copy }, LABEL);
   const field = h("input", { type: "text", readonly: true, hidden: true, "aria-label": "Link to this moment" });

@@ -9,7 +9,7 @@ import { eventWords, machineLink, statusBadge } from "./machine_parts.js";
 const AROUND_S = 1800;
 const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
 
-/** What a type of event is called. */
+/** The label of a type of event. */
 export const eventTypeText = (type) => type.replaceAll("_", " ");
 
 /** Events in groups of one day in the reader's time zone: [[name of the day, events], ...], in their order. */

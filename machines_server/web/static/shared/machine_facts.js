@@ -35,13 +35,13 @@ export function diskShare({ disk_used_gb: used, disk_total_gb: total, disk_avail
   return (isKnown(available) ? total - available : (used ?? Number.NaN)) / total;
 }
 
-/** What usually fixes a sidecar that does not answer although its host is up; "" if nothing is known to. */
+/** The usual fix for a sidecar that does not answer although its host is up; "" if there is none. */
 export function sidecarHint({ status }) {
   // Degraded means exactly that: the Ollama of the host answers, and its sidecar does not.
   return status === "degraded" ? "run `make run-sidecar` on that host, or set network.sidecar: false" : "";
 }
 
-/** What usually fixes a machine whose endpoints do not answer, without the reason that its status has; "" if unknown. */
+/** The usual fix for a machine whose endpoints do not answer, without the reason of its status; "" if unknown. */
 export function fixText(machine) {
   const sidecar = sidecarHint(machine);
   if (sidecar) return `Fix: ${sidecar}.`;

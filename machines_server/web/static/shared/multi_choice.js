@@ -3,8 +3,8 @@
 import { h, renderIfChanged, setText } from "../base/dom.js";
 
 /**
- * {root, show(values, chosen)}: `onChange(chosen)` is called with the new list. `textOf` says what a value is called,
- * and `none` what it means that nothing is chosen. No more than `most` can be chosen.
+ * {root, show(values, chosen)}: `onChange(chosen)` is called with the new list. `textOf` returns the label of a value,
+ * and `none` is the label when nothing is chosen. No more than `most` can be chosen.
  */
 export function makeMultiChoice(label, { none, onChange, textOf = String, most = Infinity }) {
   const select = h("select", { "aria-label": label, change: add });

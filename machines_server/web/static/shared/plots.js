@@ -1,4 +1,4 @@
-// What the charts of all pages have in common: uPlot, which draws them, colours, axes, outages, events and dragging.
+// Shared by the charts of all pages: uPlot, which draws them, colours, axes, outages, events and dragging.
 
 import { h, loadFile } from "../base/dom.js";
 import { number } from "../base/format.js";
@@ -151,7 +151,7 @@ function dragByTouch(over) {
   });
   const end = (event) => {
     if (start?.pointerId !== event.pointerId) return;
-    const last = event.type === "pointerup" ? event : start; // what became scrolling selects nothing
+    const last = event.type === "pointerup" ? event : start; // a drag that became scrolling selects nothing
     start = null;
     send(over, "mousemove", last);
     send(over, "mouseup", last);

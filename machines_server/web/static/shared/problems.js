@@ -56,7 +56,7 @@ function fileProblem({ file, line, column, key, message, severity }) {
   return { severity, where, what: key ? `${key}: ${message}` : message };
 }
 
-/** What a person should fix at one machine, in words; its status, which is known otherwise, is not among it. */
+/** What a person should fix on one machine, in words, except for its status, which is shown elsewhere. */
 export function machineProblems({ status, telemetry, ollama }) {
   if (status !== "online") return []; // its readings are old
   const found = [];

@@ -1,4 +1,4 @@
-// From which values on a reading is marked as high. Nothing here touches the page.
+// The values from which a reading is marked as high. Nothing here touches the page.
 
 import { isKnown } from "../base/format.js";
 import { diskShare } from "./machine_facts.js";

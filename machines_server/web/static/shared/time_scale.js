@@ -1,4 +1,4 @@
-// A scale of times below something that lies along a time range.
+// A time scale below an element that spans a time range.
 
 import { h } from "../base/dom.js";
 import { tickLabels } from "../base/time_ranges.js";
@@ -42,7 +42,7 @@ function months(from, to) {
   return ticks;
 }
 
-/** The scale as an element as wide as what it stands below. */
+/** The scale as an element as wide as the one above it. */
 export function timeScale(from, to) {
   const { ticks, every } = roundTimes(from, to);
   const labels = tickLabels(ticks, every);
