@@ -1,4 +1,4 @@
-# Everything a person or CI does with this checkout. Needs Python >= 3.11 with venv, and make.
+# Everything that people or CI do with this checkout. Needs Python >= 3.11 with venv, and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ export PIP_USER := 0
 export PIP_CONSTRAINT := /dev/null
 export PIP_REQUIRE_HASHES := 0
 
-# Compiling every module again in each of the processes of a test run would take a third of its time.
+# Compiling every module again in each process of a test run would take a third of its time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run run-server run-sidecar test test-tools test-cluster test-slow fuzz check javascript bench bench-quick screenshots vendor lock audit clean
@@ -38,7 +38,7 @@ test-tools:  ## Install the programs that the tests need (Debian, Ubuntu)
 tools-in-ci: FORCE
 	-@if [ "$$CI" = true ] && [ "$$(id -u)" -eq 0 ]; then sh tools/test_tools.sh; fi
 
-test-cluster: $(VENV)/.ready-dev  ## Run the tests of the API over PostgreSQL and VictoriaMetrics, as several servers have them
+test-cluster: $(VENV)/.ready-dev  ## Run the tests of the API over PostgreSQL and VictoriaMetrics, as in a cluster
 	$(BIN)/python -W error -m pytest --cluster -n 4 -k 'not database' \
 		tests/test_end_to_end.py tests/test_routing.py tests/test_leases.py $(PYTEST_ARGS)
 
@@ -58,7 +58,7 @@ check: $(VENV)/.ready-dev  ## Check format, lint and types, and run the tests, a
 javascript: tools-in-ci  ## Check format and lint of the page's JavaScript; skipped without node or npm
 	@sh tools/javascript.sh
 
-bench: $(VENV)/.ready  ## Run the benchmarks, and those of other programs if installed; BENCH=history runs one
+bench: $(VENV)/.ready  ## Run the benchmarks, including those of other programs if installed; BENCH=history runs one
 	@$(BIN)/python -m bench $(BENCH)
 
 bench-quick: $(VENV)/.ready  ## Run the benchmarks with small fleets and one round each, in less than 90 s

@@ -15,7 +15,7 @@ VARIANTS = 16
 SERIES = 18
 MODEL_BYTES = {MODEL: 40 * GIB, OTHER_MODEL: 3 * GIB}
 LEAVES_IN_S = 3600
-"""After how many seconds a model leaves memory on a host whose clock is wrong."""
+"""How long a model stays in memory on a host whose clock is wrong, in seconds."""
 DIGESTS = {MODEL: "a" * 64, OTHER_MODEL: "b" * 64}
 
 
@@ -32,7 +32,7 @@ def machine_file(number: int, sidecar_port: int, ollama_port: int) -> str:
 
 
 ANY_HOST = b"GPU-000000"
-"""The beginning of a GPU's UUID, which a host replaces by its own number."""
+"""The beginning of a GPU's UUID, which a host replaces with its own number."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Several servers: what PostgreSQL works for a polled row, and how soon another server sees a sample."""
+"""Several servers: the cost in PostgreSQL of a polled row, and how soon another server sees a sample."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +71,7 @@ def _poller(url: str) -> Iterator[tuple[PostgresSink, dict[int, int]]]:
 
 
 def _of_polls(postgres: Postgres, hosts: int) -> list[Line]:
-    """CPU of the server for a polled row, and how soon another process sees a sample."""
+    """CPU of the server per polled row, and how soon another process sees a sample."""
     note(f"{hosts:,} hosts written {ROUNDS} times")
     url = postgres.new_database()
     names = [f"host{number}" for number in range(hosts)]
@@ -201,7 +201,7 @@ def _wait_for(condition: Callable[[], bool], within_s: float) -> None:
 
 
 def _cpu_s(postgres: Postgres) -> float:
-    """CPU seconds of the server and all its processes, also of those that have ended."""
+    """CPU seconds of the server and all its processes, including ended ones."""
     main = psutil.Process(postgres.pid)
     times = [main.cpu_times(), *(child.cpu_times() for child in main.children(recursive=True))]
     ended = times[0].children_user + times[0].children_system

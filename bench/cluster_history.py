@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # it needs the extra cluster
 HOSTS, ROUNDS, IN_A_GROUP = 1000, 10, 10
 INTERVAL_S, WEEK_S, STEP_S = 5, 7 * 86_400, 1800
 SHARE_OF_ENGINE = 0.5
-"""Of the CPU of VictoriaMetrics, the cheaper engine: some 0.6 us where that takes 1.25."""
+"""As a share of the CPU of VictoriaMetrics, the cheaper engine: some 0.6 us where that takes 1.25."""
 READ_MS = {"VictoriaMetrics": 10, "Prometheus": 50}
 ASKED = 30
 _METRIC = METRICS["cpu_percent"]
@@ -68,13 +68,13 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
             lines.append(Line(f"history in {name}", NOT_HERE.format(name)))
             continue
         with run(folder / program) as engine:
-            # In this order, since Prometheus keeps what comes late in a form that takes seconds to read.
+            # In this order, since Prometheus keeps late samples in a form that takes seconds to read.
             lines += [_reading(name, engine, quick=quick), _writing(name, engine, quick=quick)]
     return lines
 
 
 def _writing(name: str, engine: _Engine, *, quick: bool) -> Line:
-    """CPU of this process and of the engine for each sample that is sent."""
+    """CPU of this process and of the engine per sample sent."""
     from machines_server.store.promql.writer import HistoryWriter
 
     hosts, rounds = (200, 3) if quick else (HOSTS, ROUNDS)
@@ -164,7 +164,7 @@ def _reading(name: str, engine: _Engine, *, quick: bool) -> Line:
 
 
 def _sample(number: int, at: float) -> Sample:
-    """What a cycle learns of a host with two GPUs and a model in memory."""
+    """What a cycle learns about a host with two GPUs and a model in memory."""
     gpus = tuple(
         GpuSample(
             card,

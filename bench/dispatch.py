@@ -1,4 +1,4 @@
-"""Sixty jobs of two models over four machines that hold one model each, by several ways to choose."""
+"""Sixty jobs of two models over four machines that hold one model each, with several ways to choose."""
 
 import random
 import threading
@@ -20,7 +20,7 @@ from machines_server.client import Client
 MODELS = "llama3.1:70b", "qwen2.5:32b"
 MACHINES, JOBS, WORKERS, RUNS = 4, 60, 8, 10
 LIMIT_S = 40.0
-"""After which a way is given up."""
+"""After this time, a way is given up."""
 DIES_AFTER_S = 3.5
 INTERVAL_S = 6.0
 """Longer than the server's interval between two polls."""
@@ -128,7 +128,7 @@ def _timed(made: Sequence[Host], send: Send, *, is_warm: bool = False, dies: boo
 
 
 class _Jobs:
-    """All jobs, in an order that looks like chance and is always the same."""
+    """All jobs, in an order that looks random and is always the same."""
 
     def __init__(self, send: Send) -> None:
         self._send, self._until = send, time.monotonic() + LIMIT_S

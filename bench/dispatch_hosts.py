@@ -1,4 +1,4 @@
-"""Hosts that hold one model at a time and serve one request at a time, as small real servers."""
+"""Hosts that hold one model and serve one request at a time, as small real servers."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ CARD_GIB, MODEL_GIB = 24, 20
 
 
 class Host:
-    """One machine: an Ollama that loads a model when it is asked for it, and the sidecar beside it."""
+    """One machine: an Ollama that loads a model on request, and its sidecar."""
 
     def __init__(self, name: str, models: Sequence[str]) -> None:
         self.name, self._models = name, models
@@ -41,7 +41,7 @@ class Host:
             server.server_close()
 
     def generate(self, model: str) -> None:
-        """Serve one request, after those that came before it."""
+        """Serve one request, after earlier ones."""
         with self._turn:
             if self._held != model:
                 self._held = None

@@ -14,7 +14,7 @@ DRAWN_MS, FIRST_LOAD_KB = 200, 150
 DRAWN_CHECK_INTERVAL_S = 0.7
 """Interval between checks; each check takes time from the page."""
 PREFETCH_S = 2.0
-"""How long the page stays open, since what it prefetches counts as well."""
+"""How long the page stays open, since prefetched files count as well."""
 _WATCH = """
 new MutationObserver((_, observer) => {
   if (document.querySelectorAll("li.card").length < MACHINES) return;

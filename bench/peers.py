@@ -1,4 +1,4 @@
-"""Runs the peers as Debian packages them, with their defaults for all that is measured."""
+"""Runs the peers as Debian packages them, with their defaults for everything measured."""
 
 import json
 import os

@@ -57,7 +57,7 @@ def _advice(folder: Path, fleet: Simulation, asked_s: float, paced_s: float) -> 
 
 @contextmanager
 def _waiting(port: int, count: int) -> Iterator[None]:
-    """So many callers wait for a machine that there is not."""
+    """So many callers wait for a machine that does not exist."""
     path, _ = QUESTIONS["nobody fits"]
     with ExitStack() as connections:
         for _ in range(count):

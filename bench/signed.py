@@ -32,7 +32,7 @@ end
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:
-    """Send as many signed requests as are answered, and as many unsigned ones to a server without keys."""
+    """Send as many signed requests as are answered, and unsigned ones to a server without keys."""
     rounds, round_s = (1, 3) if quick else (3, 5)
     what = f"the same, signed, {CONNECTIONS} connections"
     to_reach = f">= {REQUESTS_PER_S} req/s, <= {CPU_MS} ms of CPU more"

@@ -1,4 +1,4 @@
-"""The lines of the printed table, and what benchmarks need to run and question a server."""
+"""The lines of the printed table, and helpers to run and query a server."""
 
 import os
 import socket

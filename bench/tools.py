@@ -1,4 +1,4 @@
-"""A tool for agents over HTTP, by both generations of the Model Context Protocol."""
+"""A tool for agents over HTTP, in both generations of the Model Context Protocol."""
 
 import json
 import time
@@ -24,7 +24,7 @@ ERAS = {
     "2025-11-25": ({}, {}),
     MODERN: ({"Mcp-Method": "tools/call", "Mcp-Name": "pick_machine"}, {"_meta": _META}),
 }
-"""By version of the protocol, the headers and parameters that it needs beside those of all."""
+"""By version of the protocol, the headers and parameters that it needs besides the common ones."""
 
 
 def bench(folder: Path, *, quick: bool) -> list[Line]:

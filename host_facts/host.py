@@ -27,7 +27,7 @@ class HostReading(TypedDict):
     ram_total_bytes: int | None
     ram_used_bytes: int | None
     ram_available_bytes: int | None
-    """What new work can have without swapping."""
+    """What new work can take without swapping."""
     disk_total_bytes: int | None
     """Of the file system that holds the host's data."""
     disk_used_bytes: int | None

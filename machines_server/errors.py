@@ -76,7 +76,7 @@ class LockedError(StoreError):
 
 
 class UnreachableStoreError(StoreError):
-    """No server of a database that several servers share can be asked now."""
+    """No server of a shared database can be reached now."""
 
 
 class MigrationError(StoreError):

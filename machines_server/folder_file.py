@@ -1,4 +1,4 @@
-"""Opens a file that a folder holds, and no other through a link."""
+"""Opens files in a folder, but follows no link out of it."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ class OutsideFolderError(OSError):
 def open_in_folder(folder: Path, name: str) -> int:
     """A descriptor to read a file of the folder; a link must stay in it.
 
-    Raises OutsideFolderError or another OSError. Opening waits for no device and no named pipe.
+    Raises OutsideFolderError or another OSError. Opening never blocks on a device or a named pipe.
     """
     try:
         return os.open(folder / name, _FLAGS)

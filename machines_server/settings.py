@@ -150,7 +150,7 @@ class Settings(BaseModel):
     tls_cert: Path | None = Field(None, description="certificate chain in PEM, to serve HTTPS")
     tls_key: Path | None = Field(None, description="its private key in PEM")
     auth_mode: Literal["off", "observe", "enforce"] = Field(
-        "off", description="whether requests must be signed; observe: write down which would be refused"
+        "off", description="whether requests must be signed; observe: log which would be refused"
     )
     auth_keys_dir: Path | None = Field(None, description="folder of the agents' public keys, `AGENT.pub`")
     key_server_url: KeyServerUrl | None = Field(
@@ -211,7 +211,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _several_servers_have_all_they_need(self) -> Self:
-        """The present and the past go together, or there would be two pasts."""
+        """The stores of present and past are shared together, or each server would have its own past."""
         wanted = {variable(name): getattr(self, name) for name in _CLUSTER}
         missing = [name for name, value in wanted.items() if value is None]
         if len(missing) not in (0, len(wanted)):
@@ -246,27 +246,27 @@ class Settings(BaseModel):
 
     @property
     def nonces_db(self) -> Path:
-        """The database of the numbers of signed requests."""
+        """The database of the nonces of signed requests."""
         return self.data_dir / "nonces.db"
 
     @property
     def session_secret(self) -> Path:
-        """The file of the secret that sessions in browsers depend on."""
+        """The file of the secret on which browser sessions depend."""
         return self.data_dir / "session.key"
 
     @property
     def advised(self) -> Path:
-        """The file that tells the workers of advice to load models."""
+        """The file that tells the workers which machines were advised to load models."""
         return self.data_dir / "advised"
 
     @property
     def poller_requests(self) -> Path:
-        """The file that tells the poller what is wanted; absent if nothing is."""
+        """The file with requests to the poller; absent if there are none."""
         return self.data_dir / "wanted"
 
     @property
     def poller_counts(self) -> Path:
-        """The file in which the poller tells what it has counted."""
+        """The file with the poller's counts."""
         return self.data_dir / "counts"
 
     @property
@@ -276,7 +276,7 @@ class Settings(BaseModel):
 
 
 NOT_SETTINGS = frozenset(f"MACHINES_{name}" for name in ("URL", "AGENT_ID", "PRIVATE_KEY", "KEY_PASSPHRASE"))
-"""Variables with our prefix that are not settings of the server, but of those who ask it."""
+"""Variables with our prefix that are settings of clients, not of the server."""
 
 
 def has_own_key(environ: Mapping[str, str] | None = None) -> bool:

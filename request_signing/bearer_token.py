@@ -11,7 +11,7 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOC
 
 
 class TokenFile:
-    """The file; it is read for each request that has a token, so that a new content counts at once."""
+    """The file; it is read for each request that has a token, so that changes count at once."""
 
     def __init__(self, path: Path, on_unusable: Callable[[str], None] = lambda _: None) -> None:
         """`on_unusable` is called with a sentence, without the content, whenever the file cannot be used."""
@@ -53,7 +53,7 @@ class TokenFile:
 
 
 def _fault(found: os.stat_result) -> str | None:
-    """Why nobody should trust a file; None if nobody else can have read or written it."""
+    """Why a file cannot be trusted; None if nobody else can have read or written it."""
     if not stat.S_ISREG(found.st_mode):
         return "is not a regular file"
     if os.name != "posix":
@@ -61,5 +61,5 @@ def _fault(found: os.stat_result) -> str | None:
     if found.st_uid not in (0, os.geteuid()):
         return "belongs to another user"
     if found.st_mode & 0o077:
-        return f"has mode {stat.S_IMODE(found.st_mode):04o}, which lets others at it: run chmod 600"
+        return f"has mode {stat.S_IMODE(found.st_mode):04o}, which gives others access: run chmod 600"
     return None

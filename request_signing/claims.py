@@ -61,7 +61,7 @@ def read_claim(headers: Iterable[tuple[bytes, bytes]], now: float) -> Claim | Re
         or decoded is None
         or not _NONCE.fullmatch(nonce)
         or len(agent) > _MAX_AGENT_CHARACTERS
-        or b"," in agent  # repeated, and joined on its way
+        or b"," in agent  # repeated, and joined by a proxy
     ):
         return Refusal.MALFORMED
     if not -SIGNATURE_AHEAD_S <= now - at <= SIGNATURE_AGE_S:
@@ -83,7 +83,7 @@ def _epoch_s(timestamp: bytes) -> float | None:
 
 
 def _signature(text: bytes) -> bytes | None:
-    """A signature in base64; None for anything else, also for another spelling of the same bytes."""
+    """A signature in base64; None for anything else, including other spellings of the same bytes."""
     try:
         signature = b64decode(text, validate=True)
     except ValueError:

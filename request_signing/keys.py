@@ -1,4 +1,4 @@
-"""Keys in files, as OpenSSH writes them: `ssh-ed25519` alone."""
+"""Keys in files, as OpenSSH writes them: only `ssh-ed25519`."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ MAX_KEYS = 8
 """How many keys of one agent count, so that a new one can be added before the old one is removed."""
 _MAX_FILE_BYTES = 2**14
 _SETTLE_NS = 2_000_000_000
-"""A file that was read sooner than this after a change may change again without another time stamp."""
+"""A file that was read sooner than this after a change may change again without a new timestamp."""
 _AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _TYPE = b"ssh-ed25519"
 _HEAD = len(_TYPE).to_bytes(4) + _TYPE + (32).to_bytes(4)
@@ -38,14 +38,14 @@ class KeyFileError(Exception):
 
 
 class PublicKey(Protocol):
-    """A public key, of whichever library."""
+    """A public key, from any library."""
 
     def verify(self, signature: bytes, data: bytes, /) -> None:
         """Raise InvalidSignature of `cryptography` unless the key's owner has signed the data."""
 
 
 MakeKey = Callable[[bytes], PublicKey]
-"""Makes a key of its 32 bytes."""
+"""Makes a key from its 32 bytes."""
 
 
 class PassphraseNeededError(KeyFileError):
@@ -60,7 +60,7 @@ def is_agent_name(agent: str) -> bool:
 def parse_public_keys(
     text: bytes, make_key: MakeKey = Ed25519PublicKey.from_public_bytes
 ) -> tuple[PublicKey, ...]:
-    """The ed25519 keys among the lines of a file, up to MAX_KEYS; whatever else is in it is skipped."""
+    """The ed25519 keys among the lines of a file, up to MAX_KEYS; other lines are skipped."""
     keys = (_parse_line(line) for line in text.splitlines())
     return tuple(make_key(key) for key in keys if key is not None)[:MAX_KEYS]
 
@@ -68,7 +68,7 @@ def parse_public_keys(
 def read_public_keys(
     path: Path, make_key: MakeKey = Ed25519PublicKey.from_public_bytes
 ) -> tuple[PublicKey, ...]:
-    """The keys of an agent's file; raises KeyFileError if there is none that can be used."""
+    """The keys in an agent's file; raises KeyFileError if there is no usable one."""
     try:
         keys = parse_public_keys(read_regular_file(path), make_key)
     except OSError as error:
@@ -79,11 +79,11 @@ def read_public_keys(
 
 
 def read_regular_file(path: Path) -> bytes:
-    """The first 16 KiB of a file; opening waits for no device and no named pipe. Raises OSError."""
+    """The first 16 KiB of a file; opening never blocks on a device or a named pipe. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         return file.read(_MAX_FILE_BYTES)
 
 
@@ -165,9 +165,9 @@ def read_private_key(path: Path, passphrase: str | None = None) -> Ed25519Privat
         raise PassphraseNeededError(f"The private key {path} needs its passphrase.") from None
     except (ValueError, UnsupportedAlgorithm):
         wrong = "or the passphrase is wrong" if passphrase else "as ssh-keygen writes it"
-        raise KeyFileError(f"{path} is no OpenSSH private key, {wrong}.") from None
+        raise KeyFileError(f"{path} is not an OpenSSH private key, {wrong}.") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise KeyFileError(f"{path} is no ed25519 key; make one with `machines-server keygen`.")
+        raise KeyFileError(f"{path} is not an ed25519 key; make one with `machines-server keygen`.")
     return key
 
 

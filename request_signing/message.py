@@ -18,7 +18,7 @@ SIGNATURE_AGE_S, SIGNATURE_AHEAD_S = 300.0, 60.0
 
 
 class Refusal(StrEnum):
-    """Why a request is not taken as signed by an agent."""
+    """Why a request does not count as signed by an agent."""
 
     MISSING_HEADERS = "missing_headers"
     MALFORMED = "malformed"
@@ -30,7 +30,7 @@ class Refusal(StrEnum):
 
 
 def body_hash(body: bytes) -> str:
-    """The SHA-256 of a body in lower-case hex, also of an empty one."""
+    """The SHA-256 of a body, which may be empty, in lower-case hex."""
     return sha256(body).hexdigest()
 
 

@@ -33,7 +33,7 @@ class Signer:
     ) -> dict[str, str]:
         """The headers to send; `target` is path and query exactly as in the request line.
 
-        Each call makes a new number, so headers cannot be sent twice.
+        Each call makes a new nonce; headers cannot be sent twice.
         """
         timestamp, nonce = timestamp_of(self._clock()), secrets.token_hex(16)
         signed = signed_bytes(method, signed_target(target, version), timestamp, nonce, body_hash(body))

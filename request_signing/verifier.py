@@ -11,16 +11,16 @@ from request_signing.message import Refusal, signed_bytes, signed_target
 
 
 class Verifier:
-    """Checks claims: the signature, and that its number is new."""
+    """Checks claims: the signature, and that its nonce is new."""
 
     def __init__(self, keys: PublicKeys, use_nonce: Callable[[bytes, float], Refusal | None]) -> None:
-        """`use_nonce` records a number; it gets the time of the signature, too, in epoch seconds."""
+        """`use_nonce` records a nonce; it also gets the time of the signature, in epoch seconds."""
         self._keys, self._use_nonce = keys, use_nonce
-        # Checked for agents that do not exist, so that the time taken does not tell who exists.
+        # Checked for unknown agents, so that timing does not reveal which agents exist.
         self._nobody = (keys.make_key(Ed25519PrivateKey.generate().public_key().public_bytes_raw()),)
 
     def refusal(self, claim: Claim, method: str, target: str, body_sha256: str) -> Refusal | None:
-        """Why a request is refused; None if the agent has signed it and it is the first with that number.
+        """Why a request is refused; None if the agent has signed it and the nonce is new.
 
         `target` is path and query as in the request line.
         """
@@ -40,5 +40,5 @@ class Verifier:
             return Refusal.UNKNOWN_AGENT
         if not is_signed:
             return Refusal.BAD_SIGNATURE
-        # Only who has signed may use up a number.
+        # Only the signer may use up a nonce.
         return self._use_nonce(bytes.fromhex(claim.nonce), claim.at)

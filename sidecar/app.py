@@ -27,7 +27,7 @@ class Request:
     headers: Mapping[str, str]
     version: str = "1.1"
     body_sha256: str | None = None
-    """The hash of the body, in lower-case hex; None if it has none, or nobody needs to know."""
+    """The hash of the body, in lower-case hex; None if it has none, or no hash is needed."""
 
 
 class Digest(Protocol):
@@ -61,7 +61,7 @@ class App:
         self._health = to_json({"status": "ok", "service": "machines-sidecar", "version": __version__})
 
     def body_digest(self) -> Digest | None:
-        """What hashes the body of a request; None if nobody needs to know."""
+        """The hash object for the body of a request; None if no hash is needed."""
         return None if self._authentication is None else self._authentication.body_digest()
 
     def answer(self, request: Request) -> Response:

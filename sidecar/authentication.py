@@ -1,4 +1,4 @@
-"""Asks who has signed a request, if SIDECAR_AUTH_MODE says so; only then is `cryptography` imported."""
+"""Checks who has signed a request, if SIDECAR_AUTH_MODE says so; only then is `cryptography` imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sidecar.settings import Settings
 
 _PERIOD_S = 400.0
-"""Numbers are kept for one to two periods; a signature is valid for 360 s at most."""
+"""Nonces are kept for one to two periods; a signature is valid for 360 s at most."""
 _MAX_LOGGED_CHARACTERS = 200
 Refused = tuple[int, str, str]
 """The status of a refusal, its reason, and a sentence."""
@@ -45,7 +45,7 @@ class Authentication:
         self._token = TokenFile(Path(token), lambda fault: log.error("%s", fault)) if token else None
         keys = PublicKeys(Path(settings.auth_keys_dir or ""), lambda fault: log.error("%s", fault))
         self._verifier = Verifier(keys, self._use_nonce)
-        # After a restart the numbers are forgotten, so older signatures are refused.
+        # After a restart the nonces are forgotten, so older signatures are refused.
         self._began_at = time.time()
         self._recent: set[bytes] = set()
         self._older: set[bytes] = set()

@@ -119,7 +119,7 @@ class Cards:
 
     @property
     def overdue_s(self) -> float:
-        """For how long the longest overdue answer has been due."""
+        """How long the most overdue answer has been due."""
         return max((self._turns[number].overdue_s for number in self.late), default=0.0)
 
     def read(self) -> Reading:
@@ -163,7 +163,7 @@ class Cards:
         return known.unreadable(f"the NVIDIA driver has not answered for over {silent_s:g} s")
 
     def _restore_uuids(self, cards: list[Card]) -> list[str]:
-        """Give cards without UUID the one read before at their position; returns the missing UUIDs."""
+        """Give cards without a UUID the one last read at their position; returns the missing UUIDs."""
         present = {card.uuid for card in cards}
         for number, card in enumerate(cards):
             before = self.uuids[number] if number < len(self.uuids) else None

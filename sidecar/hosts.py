@@ -1,4 +1,4 @@
-"""Which Host names are answered, so that a page whose name was rebound to our address reads nothing."""
+"""Which Host names are answered: a page whose name was rebound to our address reads nothing."""
 
 import re
 import socket

@@ -54,7 +54,7 @@ class Sample(HostReading):
     version: int
     """Of this format: 1."""
     hostname: str
-    """What the host calls itself; empty if unknown."""
+    """The host's own name; empty if unknown."""
     sampled_at: str
     """When it was measured: RFC 3339 in UTC, with Z."""
     gpu: list[Gpu]

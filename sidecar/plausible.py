@@ -42,7 +42,7 @@ def _implausibility(gpu: Gpu, same_index: int, same_uuid: int) -> str | None:
     if same_uuid > 1:
         return "another card has the same UUID"
     if min(total, used, free) < 0 or used + free > total:
-        return "the NVIDIA driver says that more of its memory is used and free than there is"
+        return "the NVIDIA driver reports more used and free memory than there is"
     return None
 
 

@@ -34,7 +34,7 @@ class RepeatedCall(Generic[T]):
 
     @property
     def overdue_s(self) -> float:
-        """For how long an answer has been due; 0 if none is."""
+        """How long an answer has been due; 0 if none is."""
         return 0.0 if self._asked_at is None else time.monotonic() - self._asked_at
 
     @property

@@ -67,7 +67,7 @@ class Server:
 
     def stop(self) -> None:
         """End `run`; may be called from any thread or signal handler, and repeatedly."""
-        with suppress(RuntimeError):  # closed already
+        with suppress(RuntimeError):  # already closed
             self._loop.call_soon_threadsafe(self._stopped.set)
 
     def close(self) -> None:

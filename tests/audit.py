@@ -1,4 +1,4 @@
-"""What this process asks of the system, as the interpreter tells it to audit hooks."""
+"""What this process asks of the system, as reported to the interpreter's audit hooks."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Certificates as openssl makes them, and what speaks TLS with them."""
+"""Certificates as openssl makes them, and servers that use them."""
 
 import ssl
 import subprocess

@@ -1,4 +1,4 @@
-"""Many commands of `machines-server` in one environment, also in terminals."""
+"""Many commands of `machines-server` in one environment, including in terminals."""
 
 import os
 import pty

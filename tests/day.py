@@ -1,4 +1,4 @@
-"""A server and its hosts, each told what to say, and what the server then advises."""
+"""A server and hosts that answer as told, and what the server then advises."""
 
 import json
 from datetime import UTC, datetime, timedelta

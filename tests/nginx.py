@@ -1,4 +1,4 @@
-"""The real nginx, before an Ollama with TLS, a path and a secret, or before this server."""
+"""The real nginx, in front of an Ollama with TLS, a path and a secret, or of this server."""
 
 import ssl
 from collections.abc import Sequence

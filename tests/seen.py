@@ -1,4 +1,4 @@
-"""What tests of budgets tell of what they saw; `pytest -rP` shows it."""
+"""What tests of budgets report about what they saw; `pytest -rP` shows it."""
 
 
 def say(what: str) -> None:

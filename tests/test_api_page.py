@@ -1,4 +1,4 @@
-"""docs/api.md is what the classes say, and these say of each key when it is null or absent."""
+"""docs/api.md matches the classes, and these say when each key is null or absent."""
 
 import re
 from typing import Any

@@ -126,7 +126,7 @@ def test_a_wrong_secret_is_told_and_a_new_one_is_used_at_the_next_poll(site: Sit
     message = found["ollama"]["message"]
     assert (
         message
-        == "HTTP status 401: it does not accept what the credential one-token contains: replace that file"
+        == "HTTP status 401: it does not accept the content of the credential one-token: replace that file"
     )
     put(site.credentials, TOKEN, name="one-token")
     wait_for_status(site.server, "one", "online", 5)
@@ -137,7 +137,7 @@ def test_a_wrong_secret_is_told_and_a_new_one_is_used_at_the_next_poll(site: Sit
 
 def test_a_secret_that_cannot_be_used_is_our_own_fault_and_no_request_is_made(site: Site) -> None:
     site.declare("one", "/one", credential="one-token")
-    asked = "not asked, since the credential one-token cannot be used: "
+    asked = "skipped, since the credential one-token cannot be used: "
     missing = f"{asked}there is no such file"
     found = wait_for_status(site.server, "one", "unknown")
     wait_until(lambda: site.server.fleet()["one"]["status_reason"] == f"ollama: {missing}")

@@ -1,4 +1,4 @@
-"""Who asks dear questions of a real server, or sends much, takes from others neither answers nor memory."""
+"""Expensive questions or much data sent to a real server cost others neither answers nor memory."""
 
 import random
 import sqlite3

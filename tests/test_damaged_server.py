@@ -1,4 +1,4 @@
-"""A server whose database is damaged while it runs says so, and goes on with a new one if it is told to."""
+"""A server whose database is damaged while it runs says so, and continues with a new one if configured."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""The docs are true: their tables name what there is, and their examples are what the program says."""
+"""The docs are true: their tables are complete, and their examples match the program."""
 
 import json
 import re

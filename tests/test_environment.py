@@ -1,4 +1,4 @@
-"""Environments that `make` makes: whole, of the Python that is wanted, and of this checkout."""
+"""Environments that `make` makes: complete, with the requested Python, and of this checkout."""
 
 import errno
 import os

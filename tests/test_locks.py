@@ -1,4 +1,4 @@
-"""The lock files name all that is installed, nothing else is, and what is weak in them is told."""
+"""The lock files name exactly what is installed, and known vulnerabilities are reported."""
 
 import configparser
 import json

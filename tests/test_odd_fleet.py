@@ -1,4 +1,4 @@
-"""A day with look-alikes, a bridge, a cloud and an AMD host: they are believed as far as they can be."""
+"""A day with look-alikes, a bridge, a cloud and an AMD host: they are believed as far as possible."""
 
 import time
 from collections.abc import Iterator

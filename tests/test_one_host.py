@@ -1,4 +1,4 @@
-"""A day of one host that stands in two files, one for each of its Ollamas."""
+"""A day of one host that is declared in two files, one for each of its Ollamas."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the server and its commands write is for their user alone."""
+"""Only their user can read what the server and its commands write."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The tests keep to the outside of what they test, and to builders that they share."""
+"""The tests use only public interfaces and shared builders."""
 
 import ast
 from collections.abc import Callable, Iterator

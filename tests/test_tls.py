@@ -89,7 +89,7 @@ def test_the_server_takes_a_renewed_certificate(server: RunningServer, files: Fi
         # Each of the workers takes it.
         wait_until(partial(all_show, port, files.authority, renewed))
     files.key.write_text("no key")
-    wait_until(lambda: "the certificate before stays in use" in server.log.read_text())
+    wait_until(lambda: "the previous certificate stays in use" in server.log.read_text())
     assert served(port, files.authority) == renewed
     renewed = files.renew()
     wait_until(lambda: served(port, files.authority) == renewed)

@@ -1,4 +1,4 @@
-"""Tests whose program is missing are left out and said, and one command installs what they need."""
+"""Tests whose program is missing are skipped and reported, and one command installs what they need."""
 
 import os
 import re

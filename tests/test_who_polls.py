@@ -1,4 +1,4 @@
-"""One process of the running server polls, and whatever becomes of it, no host is blamed."""
+"""One process of the running server polls; whatever becomes of it, no host is blamed."""
 
 import os
 import signal

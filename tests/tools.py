@@ -1,4 +1,4 @@
-"""Programs that tests call: where they are, or that the test is left out, and how they are got."""
+"""Programs that tests call: where to find them, how to install them, and skips if one is missing."""
 
 import os
 import re

@@ -1,8 +1,8 @@
 """Processes of `machines-server`, forked from one that has imported all they need.
 
-To start Python and import takes longer than what most commands do, and most of the CPU of a server in a test.
+Starting Python and importing takes longer than most commands, and most of the CPU of a server in a test.
 As a program this reads a line of JSON for each process to start, and writes one when it has started or ended.
-What is forked is the real program from its first line on, but for what Python reads of its environment.
+What is forked is the real program from its first line on, except for what Python reads from its environment.
 """
 
 import atexit

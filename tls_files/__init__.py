@@ -1,4 +1,4 @@
-"""The certificate and key of a server, taken again when they are renewed; for server and sidecar."""
+"""The certificate and key of a server, reloaded when they are renewed; for server and sidecar."""
 
 import os
 import ssl
@@ -13,7 +13,7 @@ class TlsFilesError(Exception):
 
 
 class TlsFiles:
-    """A context for a server, whose `refresh` takes renewed files for new connections."""
+    """A TLS context for a server, whose `refresh` loads renewed files for new connections."""
 
     def __init__(self, certificate: Path, key: Path, on_fault: Callable[[str], None]) -> None:
         """Raise TlsFilesError if the files cannot be used.
@@ -26,16 +26,16 @@ class TlsFiles:
         self.context = self._load()
 
     def refresh(self) -> None:
-        """Take the files if they have changed; cheap enough for each second or connection."""
+        """Load the files if they have changed; cheap enough for every second or connection."""
         found = self._signature()
         if found == self._tried:
             return
         self._tried = found
         try:
-            self._load()  # into the context in use only what can be used
+            self._load()  # only usable files get into the context in use
             self._load_into(self.context)
         except TlsFilesError as error:
-            self._on_fault(f"{error}; the certificate before stays in use")
+            self._on_fault(f"{error}; the previous certificate stays in use")
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -50,7 +50,7 @@ class TlsFiles:
         except ssl.SSLError as error:
             reason = (error.reason or "not PEM").lower().replace("_", " ")
             raise TlsFilesError(
-                f"{where} are no certificate and its key without a passphrase: {reason}"
+                f"{where} are not a certificate and its key without a passphrase: {reason}"
             ) from None
         except (OSError, ValueError) as error:
             raise TlsFilesError(

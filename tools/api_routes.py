@@ -50,7 +50,7 @@ class ApiError:
 
 ERRORS = {
     "bad_parameter": ApiError(400, BadParameterBody, "a parameter is unknown, missing or invalid"),
-    "too_much": ApiError(400, ErrorBody, "the answer would be too large, or reading for it take too long"),
+    "too_much": ApiError(400, ErrorBody, "the answer would be too large, or would take too long to read"),
     "unknown_machine": ApiError(
         404, UnknownMachineBody, "no machine has that name; about the past, none ever had"
     ),
@@ -91,19 +91,19 @@ class ApiRoute:
     title: str
     """The method and the path."""
     operation: str
-    """Its name in openapi.json."""
+    """The operation's id in openapi.json."""
     about: str
     answer: Any
-    """The class of the answer, several whose keys it has, or what it is in words."""
+    """The class of the answer, several classes whose keys it combines, or a description."""
     errors: tuple[str, ...] = ()
-    """The codes of ERRORS that are its own; any route may answer with the last ones."""
+    """Its own codes of ERRORS; any route may answer with the last ones."""
     query: type | None = None
     body: type | None = None
     note: str = ""
-    """What to know beside the classes."""
+    """Remarks besides the classes."""
     status: int = 200
     media: tuple[str, ...] = ("application/json",)
-    """The types of the answer, of which the first is that of the classes."""
+    """The content types of the answer; the first is that of the classes."""
     is_list: bool = False
     """Whether the answer is a list of the class."""
     is_conditional: bool = False
@@ -301,8 +301,8 @@ ROUTES = (
         "get_metrics",
         "The metrics of the server and of the fleet.",
         "text in the format of Prometheus",
-        note="See `docs/prometheus.md`. Where requests must be signed, those of the server are for everybody,"
-        " and those of the fleet for who signs or has the token of `MACHINES_METRICS_TOKEN_FILE`.",
+        note="See `docs/prometheus.md`. Where requests must be signed, anybody may read those of the server,"
+        " and callers that sign or have the token of `MACHINES_METRICS_TOKEN_FILE` those of the fleet.",
         media=("text/plain",),
         is_open=True,
     ),

@@ -13,7 +13,7 @@ MAX_VALUES = 8
 
 
 class Shown(NamedTuple):
-    """A type in words, its unit, and what is to be said of it anywhere."""
+    """A type in words, its unit, and a remark that always applies."""
 
     text: str
     unit: str = ""
@@ -22,12 +22,12 @@ class Shown(NamedTuple):
 
 @dataclass
 class ApiClass:
-    """A section about a class, or about several that are told apart by `type`."""
+    """A section about a class, or about several that `type` distinguishes."""
 
     title: str
     about: str
     docs: dict[str, str] = field(default_factory=dict)
-    """What is said of each field."""
+    """The description of each field."""
     base: str = ""
     """A link to the class whose keys it has as well."""
     fields: Sequence[Any] = ()
@@ -46,7 +46,7 @@ class ApiClasses:
 
     @classmethod
     def of(cls, kinds: Iterable[Any], prefix: str = "") -> "ApiClasses":
-        """All classes that are mentioned by these, themselves included."""
+        """All classes that these mention, including themselves."""
         classes = cls(prefix)
         for kind in kinds:
             classes.mention(kind)
@@ -109,7 +109,7 @@ class ApiClasses:
         return Shown(" or ".join(words), parts[0].unit, parts[0].about)
 
     def _variants(self, kinds: Sequence[Any]) -> str:
-        """A section for classes that are told apart by `type`, and one for each set of keys."""
+        """A section for classes that `type` distinguishes, and one for each set of keys."""
         section = self._found.setdefault("Event", ApiClass("Event", "What happened to a machine."))
         section.variants = [
             (str(one.tag), about(one.cls), self.mention(_with_fields(one.cls))) for one in kinds

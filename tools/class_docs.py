@@ -1,4 +1,4 @@
-"""What the source says about the fields of a class: the docstring below each, which Python does not keep."""
+"""The docstrings below the fields of a class, from the source, since Python does not keep them."""
 
 import ast
 import inspect
@@ -24,7 +24,7 @@ def about(kind: Any) -> str:
 
 
 def field_docs(kind: Any) -> dict[str, str]:
-    """The docstrings of its fields by name, also of inherited ones, each on one line."""
+    """The docstrings of its fields by name, including inherited ones, each on one line."""
     found: dict[str, str] = {}
     for base in bases_of(kind):
         found |= field_docs(base)
@@ -37,7 +37,7 @@ def field_docs(kind: Any) -> dict[str, str]:
 
 
 def bases_of(kind: Any) -> list[type]:
-    """The classes of ours from which it inherits directly; a TypedDict does not keep them itself."""
+    """Our classes from which it inherits directly; a TypedDict does not keep them itself."""
     known = vars(sys.modules[class_of(kind).__module__])
     names = [ast.unparse(base).partition("[")[0] for base in _definition(class_of(kind)).bases]
     found = [known[name] for name in names if name in known]

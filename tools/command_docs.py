@@ -1,4 +1,4 @@
-"""What the help of each command says, for the pages made from it."""
+"""The help of each command, for the pages made from it."""
 
 import re
 from collections.abc import Iterator, Sequence

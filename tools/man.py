@@ -42,7 +42,7 @@ def _examples(doc: CommandDoc) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """A line of text, which must not begin as a request to the formatter does."""
+    """A line of text, which must not begin like a request to the formatter."""
     escaped = _escaped(text)
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 

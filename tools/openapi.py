@@ -25,9 +25,9 @@ SIGNATURE = {
     "agent": ("X-Agent-Id", "The agent that signs; its public key is in AUTH_KEYS_DIR."),
     "timestamp": ("X-Timestamp", "When it signed: RFC 3339 in UTC with Z."),
     "nonce": ("X-Nonce", "32 hexadecimal digits that are used once."),
-    "signature": ("X-Signature", "The Ed25519 signature in Base64; docs/signatures.md says of what."),
+    "signature": ("X-Signature", "The Ed25519 signature in Base64; docs/signatures.md says what it covers."),
 }
-"""The security schemes that only together are a signature."""
+"""The security schemes that together make a signature."""
 SESSION = "session"
 PATH_PARAMETERS = {
     "name": "The name of a machine, in any case of letters.",
@@ -55,7 +55,7 @@ _ANYWHERE = (
 _SIGNED = ("unauthorized",)
 _WRITES = ("forbidden", "request_entity_too_large")
 _SHARED = (*_ANYWHERE, *_SIGNED, *_WRITES, "not_found", "too_many_questions")
-_KEY_SERVER = ApiError(503, ERRORS["unauthorized"].body, "the key-server cannot be asked who has signed")
+_KEY_SERVER = ApiError(503, ERRORS["unauthorized"].body, "the key-server cannot be reached")
 
 
 def text() -> str:
@@ -145,7 +145,7 @@ def _parameters(route: ApiRoute) -> Iterator[Schema]:
 
 
 def _security(route: ApiRoute) -> list[Schema]:
-    """What a request may send: nothing is needed where AUTH_MODE is off."""
+    """The security requirements: none where AUTH_MODE is off."""
     signature: Schema = {name: [] for name in SIGNATURE}
     if route.is_open:
         return []
@@ -163,7 +163,7 @@ def _security_schemes() -> Schema:
 
 
 def _responses(route: ApiRoute, shared: Schema) -> Schema:
-    """By status; an answer that several routes may give for one reason alone is put into `shared`."""
+    """The responses by status; one that several routes give for the same reason goes into `shared`."""
     refs = [{"$ref": f"{REF}{class_of(one).__name__}"} for one in _classes(route)]
     first, *others = route.media
     schema: Schema = {"type": "string" if first.startswith("text/") else "object"}

@@ -14,7 +14,7 @@ REF = "#/components/schemas/"
 
 
 def answer_schemas(kinds: Sequence[Any]) -> dict[str, Schema]:
-    """The classes, and those that they mention, by name; what is always there is required."""
+    """The classes, and those that they mention, by name; keys that are always present are required."""
     _, by_key = msgspec.json.schema_components(kinds, ref_template=REF + "{name}")
     names = {key: schema["title"].partition("[")[0] for key, schema in by_key.items()}
     renamed = {REF + key: REF + name for key, name in names.items()}

@@ -91,7 +91,7 @@ def _take(browser: Browser, url: str, scheme: ColorScheme, size: str, file: Path
 
 
 def _answer_prettily(route: Route, showcase: Showcase) -> None:
-    """Leave out what comes from taking pictures: odd addresses, warnings, and what began with this server."""
+    """Leave out artefacts of the pictures: odd addresses, warnings, and events of this server's start."""
     answer = route.fetch(url=route.request.url.replace("limit=20", "limit=200"))
     text = showcase.prettify(answer.text())
     if "json" in answer.headers.get("content-type", ""):

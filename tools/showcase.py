@@ -189,7 +189,7 @@ class ShowcaseHost:
         ]
 
     def _busy(self, at: float, index: int) -> float:
-        """How busy something is, of 1: bursts of some minutes, more of them by day."""
+        """How busy something is, from 0 to 1: bursts of some minutes, more of them by day."""
         slow = 0.5 + 0.5 * math.sin(at / 9100 + self._phase + index)
         fast = 0.5 + 0.5 * math.sin(at / 410 + 3 * self._phase + 2 * index) * math.sin(
             at / 1370 + self._phase
@@ -294,7 +294,7 @@ class Showcase:
             wait_for_status(server, shown.name, "offline" if shown.is_offline else "online", 30)
 
     def is_past(self, at: str) -> bool:
-        """Whether an event (RFC 3339) is of the written past, not of this server's start."""
+        """Whether an event (RFC 3339) belongs to the written past, not to this server's start."""
         return datetime.fromisoformat(at).timestamp() < self._now - 60
 
     def prettify(self, text: str) -> str:

@@ -41,7 +41,7 @@ def etag_of(json: bytes) -> str:
 
 
 def encode(content: object) -> bytes:
-    """JSON with every character escaped that would act on a terminal."""
+    """JSON in which every character that would control a terminal is escaped."""
     return escape(_encoder.encode(content))
 
 
@@ -51,7 +51,7 @@ def encode_parts(content: object) -> bytes:
 
 
 def escape(json: bytes) -> bytes:
-    """Escape characters that would act on a terminal; encoders escape only the C0 controls."""
+    """Escape characters that would control a terminal; encoders escape only the C0 controls."""
     if json.isascii() and b"\x7f" not in json:
         return json
     return escape_in_quotes(json.decode()).encode()

@@ -50,14 +50,14 @@ class UnknownMachineBody(ErrorBody, frozen=True, kw_only=True):
 
 
 class TooManyBody(ErrorBody, frozen=True, kw_only=True):
-    """There are too many of what `error` names."""
+    """A limit that `error` names is reached."""
 
     retry_after_s: int
     """Seconds to wait before trying again; also the header Retry-After."""
 
 
 class UnauthorizedBody(ErrorBody, frozen=True, kw_only=True):
-    """The request is not signed by an agent that may ask; status 401, or 503 if that cannot be found out."""
+    """The request is not signed by a known agent; status 401, or 503 if that cannot be checked."""
 
     reason: str
     """`missing_headers`, `unknown_agent`, `bad_signature`, `timestamp_out_of_window`, `nonce_replayed`,

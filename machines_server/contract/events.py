@@ -43,7 +43,7 @@ class Offline(StatusEvent, frozen=True, tag="offline"):
 
 
 class Unknown(StatusEvent, frozen=True, tag="unknown"):
-    """The server could not ask a machine."""
+    """The server could not poll a machine."""
 
 
 class ModelEvent(EventBase, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ class ModelUnloaded(ModelEvent, frozen=True, kw_only=True, tag="model_unloaded")
     """A model left a machine's memory."""
 
     resident_s: Seconds
-    """How long it was there."""
+    """How long it was in memory."""
 
 
 class MachineAdded(EventBase, frozen=True, kw_only=True, tag="machine_added"):
@@ -104,9 +104,9 @@ class HostChanged(EventBase, frozen=True, kw_only=True, tag="host_changed"):
 
     reason: str
     hostname_before: str | None
-    """What the host before called itself; null if unknown."""
+    """The previous host's own name; null if unknown."""
     hostname: str | None
-    """What the host calls itself; null if unknown."""
+    """The host's own name; null if unknown."""
     gpu_before: Sequence[str]
     """The UUIDs of its GPUs before."""
     gpu: Sequence[str]
@@ -129,7 +129,7 @@ class ServiceUp(ServiceEvent, frozen=True, kw_only=True, tag="service_up"):
 
 
 class ServiceDown(ServiceEvent, frozen=True, kw_only=True, tag="service_down"):
-    """A service does not answer, or with an HTTP status from 500 on."""
+    """A service does not answer, or answers with an HTTP status of 500 or above."""
 
 
 Event = (
@@ -155,7 +155,7 @@ class Events(Struct, Generic[AnEvent], frozen=True):
     The newest is the one with the latest `at` and, of several with that time, the highest `id`. Without
     `after`, a page has the newest events or, with `before`, those that follow that event in this order. With
     `after`, it has the first ones that were written after that event, whatever their times, so that a reader
-    who passes on the highest `id` so far misses none. Pages never repeat or skip an event, also if several
+    who passes on the highest `id` so far misses none. Pages never repeat or skip an event, even if several
     have the same time or new ones are written meanwhile.
     """
 
@@ -166,7 +166,7 @@ class Events(Struct, Generic[AnEvent], frozen=True):
     truncated: bool
     """Whether there are more events: `next` is not null."""
     newest: int | None
-    """The highest id of all events, whatever was asked for; null if there is none. If it is lower than
+    """The highest id of all events, whatever the query; null if there are none. If it is lower than
     `after`, the database was replaced, and a reader must begin anew."""
 
 

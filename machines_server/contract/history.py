@@ -94,7 +94,7 @@ class StatusSeconds(Struct, frozen=True):
     degraded: Seconds
     offline: Seconds
     unknown: Seconds
-    """Also while this server did not poll."""
+    """This includes times when the server did not poll."""
 
 
 class MachineAvailability(Struct, frozen=True, kw_only=True):

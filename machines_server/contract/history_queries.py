@@ -115,7 +115,7 @@ class FleetSeriesQuery(SeriesQuery, frozen=True, kw_only=True):
     """GET /api/history."""
 
     machine: Texts = ()
-    """Names of machines, also of removed ones; by default all that were declared in the range."""
+    """Names of machines, including removed ones; by default all that were declared in the range."""
 
 
 class EventsQuery(RangeQuery, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ class MachineService(Struct, frozen=True, kw_only=True):
     path: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
     status: ServiceStatusName | UnsetType = UNSET
-    """`active`: it answers with an HTTP status below 500; `unknown`: this server could not ask it."""
+    """`active`: it answers with an HTTP status below 500; `unknown`: this server could not poll it."""
     message: str | UnsetType | None = UNSET
     """Why it is not active; else null."""
     since: Moment | UnsetType | None = UNSET
@@ -40,7 +40,7 @@ class ServiceOnHost(Struct, frozen=True):
     path: str
     description: str
     status: ServiceStatusName
-    """`active`: it answers with an HTTP status below 500; `unknown`: this server could not ask it."""
+    """`active`: it answers with an HTTP status below 500; `unknown`: this server could not poll it."""
     machine: str | None
     """Null for a service of the server's own host."""
     url: str

@@ -45,9 +45,9 @@ class HeldLease(Struct, frozen=True, kw_only=True):
     warm: bool
     """Whether the model was in memory when the lease was granted."""
     holder: str
-    """Who holds it; empty if nobody was named."""
+    """Who holds it; empty if no holder was named."""
     agent: str | UnsetType = UNSET
-    """The agent that signed the request for it; absent if nobody did."""
+    """The agent that signed the request for it; absent if none did."""
     exclusive: bool
     """Whether it is the only lease on its host."""
     ttl_s: Seconds

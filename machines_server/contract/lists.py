@@ -1,4 +1,4 @@
-"""How a query gives several values of one parameter.
+"""How a query gives several values for one parameter.
 
 Any list may be given by repetition: `tag=a&tag=b`. Where no value can contain a comma, commas separate values
 as well: `metric=cpu_percent,up`. Empty values are ignored.

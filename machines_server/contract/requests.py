@@ -56,7 +56,7 @@ def _condition(text: object) -> object:
     if max(len(path), len(wanted)) > MAX_TEXT_CHARACTERS:
         raise ValueError(f"path and value may have {MAX_TEXT_CHARACTERS} characters each")
     if any(map(is_secret, (path, *path.split(".")))):
-        raise ValueError("the path names a secret, which answers never depend on; use another key")
+        raise ValueError("the path names a secret, on which answers never depend; use another key")
     return path, wanted
 
 
@@ -68,7 +68,7 @@ Condition = Annotated[
 
 
 class Constraints(BaseModel):
-    """The model that is wanted, and what a machine must have to be fit for it."""
+    """The requested model, and what a machine must have to be fit for it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -121,9 +121,9 @@ class RouteParameters(Constraints):
     """The query of GET /api/route."""
 
     holder: str = Field("", max_length=MAX_HOLDER_CHARACTERS)
-    """Who asks; the same question of the same holder is given the same machine again for a moment."""
+    """Who asks; for a moment, the same question from the same holder gets the same machine again."""
     explain: bool = False
-    """Whether the answer is only looked at, so that it does not count in later answers."""
+    """Whether this is only a look: the answer does not count in later answers."""
 
 
 class LeaseParameters(Constraints):

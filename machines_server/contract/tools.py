@@ -1,4 +1,4 @@
-"""What tools for agents return where the API's own answer would be too long to read."""
+"""What tools for agents return where the API's own answer would be too long."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

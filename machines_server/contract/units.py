@@ -1,4 +1,4 @@
-"""Types of values shared by several answers; their units stand in JSON Schemas and in docs/api.md."""
+"""Types of values shared by several answers; their units appear in JSON Schemas and in docs/api.md."""
 
 from typing import Annotated, overload
 

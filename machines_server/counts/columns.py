@@ -1,4 +1,4 @@
-"""What is counted, and in which column: everything with labels has a fixed set of values for them."""
+"""What is counted, and in which column; labels have fixed sets of values."""
 
 from collections.abc import Iterable, Sequence
 
@@ -54,13 +54,13 @@ LEASE_REFUSALS = (
     *("unauthorized", "forbidden", "store_unavailable", "request_entity_too_large", "busy"),
     *("internal_error", OTHER),
 )
-"""The codes of errors with which POST /api/leases answers."""
+"""The error codes of POST /api/leases."""
 FORBIDDEN, BAD_TOKEN = "forbidden", "bad_token"
 AUTH_REFUSALS = (
     *("missing_headers", "malformed", "timestamp_out_of_window", "unknown_agent", "bad_signature"),
     *("nonce_replayed", "key_server_unreachable", FORBIDDEN, BAD_TOKEN, OTHER),
 )
-"""Why a request is not answered, or would not be."""
+"""Why a request is refused, or would be."""
 
 Key = tuple[str, str]
 _COLUMN_KEYS: Sequence[Key] = (
@@ -74,7 +74,7 @@ COLUMN_OF: dict[Key, int] = {key: column for column, key in enumerate(_COLUMN_KE
 _TOTAL_NS = len(STATUSES)
 _BUCKETS = _TOTAL_NS + 1
 PER_ENDPOINT = _BUCKETS + len(LATENCY_BOUNDS_S) + 1
-"""The columns of a method of a route: a count for each status, nanoseconds in all, and the buckets."""
+"""The columns of a method of a route: a count for each status, the total nanoseconds, and the buckets."""
 FIRST_OF_ENDPOINTS = len(_COLUMN_KEYS)
 COLUMNS = FIRST_OF_ENDPOINTS + MAX_ROUTES * len(METHODS) * PER_ENDPOINT
 STATUS_OFFSET = {int(status): offset for offset, status in enumerate(STATUSES) if status != OTHER}
@@ -83,5 +83,5 @@ METHOD_NUMBER = {method: number for number, method in enumerate(METHODS)}
 
 
 def labels_of(family: str) -> Iterable[str]:
-    """The labels of a family that has columns of its own."""
+    """The labels of a family with its own columns."""
     return (label for of, label in _COLUMN_KEYS if of == family)

@@ -30,7 +30,7 @@ _PER_ROUTE = len(METHODS) * PER_ENDPOINT
 class Requests(NamedTuple):
     """The requests to one route by one method: counts by status, and the histogram of their latency.
 
-    `buckets` has a count for each of LATENCY_BOUNDS_S and one for what took longer, not accumulated.
+    `buckets` has a count for each of LATENCY_BOUNDS_S and one for slower answers, not accumulated.
     """
 
     route: int
@@ -47,11 +47,11 @@ class Totals:
         self._sums = sums
 
     def of(self, family: str) -> dict[str, int]:
-        """The counts of a family that has columns of its own, by label."""
+        """The counts of a family with its own columns, by label."""
         return {label: self._sums[COLUMN_OF[family, label]] for label in labels_of(family)}
 
     def requests(self) -> Iterator[Requests]:
-        """The requests of each route and method that has had any."""
+        """The requests of each route and method that had any."""
         for start in range(FIRST_OF_ENDPOINTS, COLUMNS, PER_ENDPOINT):
             statuses = self._sums[start : start + TOTAL_NS_OFFSET]
             if any(statuses):
@@ -66,14 +66,14 @@ class Totals:
 
 
 class Counts:
-    """Counts in one row of the shared cells; an object serves one process."""
+    """Counts in one row of the shared cells; each process has its own object."""
 
     def __init__(self, shared: SharedCells, row: int) -> None:
         self._shared, self._cells, self._lock = shared, shared.take_row(row), threading.Lock()
 
     @classmethod
     def alone(cls) -> "Counts":
-        """The counts of a process that has no others beside it."""
+        """The counts of a process that runs alone."""
         return cls(SharedCells(1, COLUMNS), 0)
 
     def add(self, family: str, label: str, number: int = 1) -> None:

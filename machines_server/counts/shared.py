@@ -9,7 +9,7 @@ CELL_BYTES = 8
 class SharedCells:
     """Rows of whole numbers, one row for each worker, so that no process waits for another.
 
-    The row of a worker that has ended is kept, however it ended, and another worker continues it: sums over
+    The row of a worker is kept, however the worker ends, and another one continues it: sums over
     all rows never fall while the server runs.
     """
 

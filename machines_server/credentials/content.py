@@ -1,4 +1,4 @@
-"""What may be in a credential or in a file of authorities; messages never quote it."""
+"""Checks the content of credentials and of files of authorities; messages never quote it."""
 
 import re
 import ssl

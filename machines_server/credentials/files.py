@@ -23,9 +23,9 @@ from machines_server.errors import NoAccessError
 from machines_server.folder_file import OutsideFolderError, open_in_folder
 
 RECHECK_S = 0.25
-"""How often a file is checked at most, however many machines name it."""
+"""The minimum interval between checks of a file, however many machines name it."""
 _SETTLE_NS = 2_000_000_000
-"""A file that was read sooner than this after a change may change again without another time stamp."""
+"""A file that was read sooner than this after a change may change again without a new timestamp."""
 
 Content = TypeVar("Content", bound=str | bytes)
 
@@ -61,7 +61,7 @@ AUTHORITIES = Kind(
 
 @dataclass(slots=True)
 class _Known(Generic[Content]):
-    """What is known of a file: its stat, and its content or why it cannot be used."""
+    """What is known about a file: its stat, and its content or why it cannot be used."""
 
     checked_at: float = float("-inf")
     signature: tuple[int, ...] | None = None
@@ -113,7 +113,7 @@ class _Folder(Generic[Content]):
         where = f"{self.folder / name}" if self.folder else f"{kind.setting} names the folder of {name}"
         hint = f"{where}: see {kind.key} in docs/proxies.md" if self.folder else where
         return NoAccessError(
-            Reason(f"not asked, since the {kind.title} {name} cannot be used: {fault}", CREDENTIAL_UNUSABLE),
+            Reason(f"skipped, since the {kind.title} {name} cannot be used: {fault}", CREDENTIAL_UNUSABLE),
             hint,
             kind.key,
         )
@@ -133,7 +133,7 @@ class AccessFiles:
         return Access(secret, authorities)
 
     def problems(self, machines: Iterable[Machine]) -> Iterator[Problem]:
-        """An error for each machine and file that it names and that cannot be used."""
+        """An error for each unusable file that a machine names."""
         for machine in machines:
             if not machine.needs_access:
                 continue
@@ -165,7 +165,7 @@ def read_private(folder: Path, name: str, kind: Kind) -> tuple[bytes, tuple[int,
             raise UnusableError("it belongs to another user; expected one of this server's user, or of root")
         if found.st_mode & kind.forbidden_mode:
             mode = stat.S_IMODE(found.st_mode)
-            raise UnusableError(f"its mode is {mode:04o}, which lets others at it; {kind.rule}")
+            raise UnusableError(f"its mode is {mode:04o}, which gives others access; {kind.rule}")
         content = b""
         while len(content) <= kind.most_bytes and (
             part := os.read(descriptor, kind.most_bytes + 1 - len(content))

@@ -17,24 +17,24 @@ HOST: Sequence[Family] = (
     Family("machines_cpu_usage_ratio", "Share of CPU time that was not idle.", "cpu_percent", 100),
     Family("machines_ram_total_bytes", "Memory of the host.", "ram_total_bytes"),
     Family("machines_ram_used_bytes", "Memory in use.", "ram_used_bytes"),
-    Family("machines_ram_available_bytes", "Memory that new work can have.", "ram_available_bytes"),
+    Family("machines_ram_available_bytes", "Memory available to new work.", "ram_available_bytes"),
     Family("machines_disk_total_bytes", "Size of the file system of the host's data.", "disk_total_bytes"),
-    Family("machines_disk_used_bytes", "The part of it in use.", "disk_used_bytes"),
-    Family("machines_disk_available_bytes", "What a user can still write there.", "disk_available_bytes"),
+    Family("machines_disk_used_bytes", "Used space of the file system.", "disk_used_bytes"),
+    Family("machines_disk_available_bytes", "Space that a user can still write.", "disk_available_bytes"),
     Family("machines_uptime_seconds", "Time since the host was started.", "uptime_s"),
 )
 """Labels: machine."""
 GPU: Sequence[Family] = (
     Family("machines_gpu_memory_total_bytes", "Memory of the GPU.", "vram_total_bytes"),
     Family("machines_gpu_memory_used_bytes", "Memory of the GPU in use.", "vram_used_bytes"),
-    Family("machines_gpu_memory_free_bytes", "Memory of the GPU that can be had.", "vram_free_bytes"),
+    Family("machines_gpu_memory_free_bytes", "Free memory of the GPU.", "vram_free_bytes"),
     Family("machines_gpu_utilisation_ratio", "Share of time in which the GPU computed.", "utilisation", 100),
     Family("machines_gpu_temperature_celsius", "Temperature of the GPU.", "temperature_c"),
     Family("machines_gpu_power_watts", "Power that the GPU draws.", "power_w"),
 )
 """Labels: machine, gpu (the index), uuid, model."""
 
-UP = Family("machines_up", "Whether anything of the machine answers: 1 or 0; absent if that is unknown.")
+UP = Family("machines_up", "Whether any endpoint of the machine answers: 1 or 0; absent if unknown.")
 STATUS = Family("machines_status", "The status of the machine: 1 for the current one, 0 for the others.")
 INFO = Family("machines_info", "What the machine's file says: role, and tags with commas around each.")
 SAMPLE_AGE = Family("machines_sample_age_seconds", "Time since the latest sample of the host was received.")

@@ -35,14 +35,14 @@ _LIVE = (Status.ONLINE, Status.DEGRADED)
 _STATUS_ENDS = {
     status: tuple(f',status="{one}"}} {int(one is status)}' for one in Status) for status in Status
 }
-"""How the lines of the four statuses end, by the current one."""
+"""The endings of the lines of the four statuses, by the current status."""
 
 Lines = Mapping[str, list[str]]
 """The lines of each family, by its name."""
 
 
 def fleet_lines(fleet: Fleet, problems: Mapping[str, int]) -> Lines:
-    """The series of all machines but their ages, and how many problems their files have, by severity."""
+    """The series of all machines except their ages, and how many problems their files have, by severity."""
     writer = _Writer()
     for live in fleet.states:
         writer.add(live, fleet.held_since_on(live))
@@ -84,7 +84,7 @@ def tags_of(machine: Machine) -> str:
 
 
 class _Samples:
-    """The samples of one kind, written family by family: 31,000 lines leave no time for anything slower."""
+    """The samples of one kind, written family by family: for 31,000 lines, anything else is too slow."""
 
     def __init__(self, families: Sequence[Family]) -> None:
         self._families = families
@@ -92,7 +92,7 @@ class _Samples:
         self._labels, self._rows = list[str](), list[Sequence[int | float | None]]()
 
     def add(self, sample: HostSample | GpuSample, labels: str) -> None:
-        """Add a sample; `labels` are what stands between the braces."""
+        """Add a sample; `labels` is the text between the braces."""
         self._labels.append(labels)
         self._rows.append(self._values(sample))
 

@@ -59,7 +59,7 @@ class _Facts(Collector):
         yield from self._of_leases()
         refusals = CounterMetricFamily(
             f"{SERVER_PREFIX}auth_refusals",
-            "Requests that were not taken as signed: refused (mode enforce), or only reported (observe).",
+            "Requests without a valid signature: refused (mode enforce), or only reported (observe).",
             labels=("mode", "reason"),
         )
         for reason, number in self._facts.totals.of("auth_refusals").items():
@@ -112,7 +112,7 @@ class _Facts(Collector):
         )
         durations = HistogramMetricFamily(
             f"{SERVER_PREFIX}request_duration_seconds",
-            "Time from the headers of a request to the end of its answer, including what it asked to wait.",
+            "Time from the headers of a request to the end of its answer, including any requested wait.",
             labels=("method", "route"),
         )
         for of in self._facts.totals.requests():
@@ -144,14 +144,14 @@ def _of_poller(counts: PollerCounts) -> Iterator[Metric]:
     backlog = counts.backlog
     yield _gauge(
         "store_lag_seconds",
-        "How long the results written last had waited, or how long others wait now.",
+        "How long the last written results had waited, or how long the next ones have waited so far.",
         backlog.lag_s,
     )
     yield _gauge("store_waiting_items", "Results that wait to be written.", backlog.waiting)
-    about = "Results that were dropped, since too many waited to be written."
+    about = "Results that were dropped because too many waited to be written."
     yield _counter("store_dropped_items", about, backlog.dropped)
     if counts.shards is not None:
-        yield _gauge("shards", "Parts of the machines that this server polls, of 256.", counts.shards)
+        yield _gauge("shards", "Shards of the machines that this server polls, of 256.", counts.shards)
     if backlog.history is not None:
         yield from _of_history(backlog.history)
 

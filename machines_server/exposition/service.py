@@ -21,7 +21,7 @@ from machines_server.store.api import PollerCountsBoard, StoreMeter
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SCRAPE_LEVEL = 1
-"""A scrape goes over the network once and is large, so that compressing it well costs more than it saves."""
+"""A scrape is large and sent only once, so that compressing it well costs more than it saves."""
 
 
 class ExpositionService:
@@ -45,7 +45,7 @@ class ExpositionService:
         """Returns the names of the routes by their numbers in the counts."""
 
     def metrics(self, *, is_reader: bool) -> bytes:
-        """The series of the server and, where requests are not signed or for a reader, of the fleet."""
+        """The series of the server and, for a reader or if requests are not signed, of the fleet."""
         with self._lock:
             state = self._fleet.state()
             of_fleet = self._of_fleet(state) if is_reader or self._auth_mode != "enforce" else ""
@@ -61,7 +61,7 @@ class ExpositionService:
         return encode(sidecar_targets(self._fleet.registry(time.time())))
 
     def _of_fleet(self, state: FleetState) -> str:
-        """The series of the machines; those that depend on the state alone are kept with it."""
+        """The series of the machines; those that depend only on the state are cached with it."""
         known, lines = self._known or (None, {})
         if known is not state:
             severities = Counter({"error": 0, "warning": 0})
@@ -91,7 +91,7 @@ class ExpositionService:
         )
 
     def _active_leases(self, fleet: Fleet) -> int | None:
-        """How many leases are in force, once those whose time is up have ended; None if that is unknown."""
+        """How many leases are in force, after ending those whose time is up; None if unknown."""
         try:
             return self._routing.count_leases(fleet)
         except StoreError:

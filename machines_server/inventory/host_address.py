@@ -23,7 +23,7 @@ _HINTS = (
     (r"[^\x00-\x7f]", "write the name in its ASCII form, xn--..."),
     (rf"^{_ENDS_IN_A_NUMBER}$", "this is not a complete IPv4 address"),
 )
-_NOT_A_HOST = "this is not the address of one host, but means every address of the machine that reads it"
+_NOT_A_HOST = "this is not the address of one host but means every address of the machine that reads it"
 
 
 def _host(value: str) -> str:

@@ -1,4 +1,4 @@
-"""The services on a host that a machine file, or the server's own services.yaml, declares."""
+"""The services on a host, as a machine file or the server's own services.yaml declares them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ MAX_SERVICES = 100
 """How many services of one host are polled."""
 
 _Found = HostService | tuple[KeyPath, str]
-"""A service, or why one is not polled: a key path and a message."""
+"""A service, or why it is not polled: a key path and a message."""
 
 
 def services_of(entries: Sequence[Service], hostname: str) -> tuple[HostService, ...]:

@@ -5,9 +5,9 @@ MAX_VALUES = 12_000
 """Keys, values and aliases in one file. A file with this many takes half a second to read, or a
 second if it is full of tags, anchors or tabs."""
 MAX_DEPTH = 100
-"""Levels of lists and mappings inside each other."""
+"""Levels of nested lists and mappings."""
 MAX_ALIAS_EXPANSION = 2**16
-"""Values and characters that expanding all aliases adds."""
+"""Values and characters that the expansion of all aliases adds."""
 MAX_DIGITS = 3500
 """Digits of an integer. Python refuses to print more than 4,300."""
 MAX_PROBLEMS_OF_A_FILE = 100

@@ -97,7 +97,7 @@ def _check(document: Document, file: str) -> Parsed:
 
 
 def rule_error(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
-    """Which rules of the format a file breaks, each as a key path and a message."""
+    """The rules of the format that a file breaks, each as a key path and a message."""
     for details in error.errors(include_url=False, include_context=False):
         path = details["loc"]
         if details["type"] == "missing" and path == ("network",):
@@ -106,7 +106,7 @@ def rule_error(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _warnings(declared: dict[str, Any], checked: MachineFile | None) -> Iterator[tuple[KeyPath, str]]:
-    """What is probably a mistake in a file, `checked` if it is valid, as messages."""
+    """Messages about probable mistakes in a file, which is `checked` if it is valid."""
     for key in (*LIVE_KEYS, "_config_file"):
         if key in declared:
             message = f"the server's own key {key} replaces this one in live answers"

@@ -1,4 +1,4 @@
-"""Asks the kernel whether a folder has changed, with two system calls instead of one for each file.
+"""Asks the kernel whether a folder has changed: two system calls instead of one per file.
 
 A system call costs more than its own time, since it lets other threads of the process run first.
 """

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 INSTALL = "MCP needs the Python package mcp, which is not installed here: pip install 'machines-server[mcp]'."
 SDK = ("mcp", "mcp_types")
-"""What that package brings."""
+"""What that package provides."""
 
 
 class ApiRequest(NamedTuple):

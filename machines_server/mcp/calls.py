@@ -1,4 +1,4 @@
-"""Calling a tool: its arguments are checked, the API is asked, and the answer is shortened."""
+"""Calling a tool: check its arguments, ask the API, and shorten the answer."""
 
 import asyncio
 import math
@@ -61,7 +61,7 @@ async def call_tool(ask: AskApi, name: object, arguments: object) -> Result:
 
 
 def _checked(tool: Tool, arguments: object) -> dict[str, Any]:
-    """The arguments without those that are null; raises BadParameterError for unknown and missing ones."""
+    """The arguments except those that are null; raises BadParameterError for unknown and missing ones."""
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, Mapping):
@@ -80,7 +80,7 @@ def _checked(tool: Tool, arguments: object) -> dict[str, Any]:
 
 
 def _window(tool: Tool, given: dict[str, Any]) -> tuple[int, int]:
-    """Which entries of lists to show, taken out of the arguments: the first one, and how many."""
+    """The first entry of lists to show, and how many, removed from the arguments."""
     if not tool.lists:
         return 0, MAX_ENTRIES
     return (
@@ -115,7 +115,7 @@ def _request(tool: Tool, given: Mapping[str, Any]) -> ApiRequest:
 
 
 def _as_segment(name: str, value: object) -> str:
-    """A value as one segment of a path: a slash or dots would ask for another path."""
+    """A value as one segment of a path: a slash or dots would lead to another path."""
     if not isinstance(value, str):
         raise BadParameterError(name, "is not a text")
     if "/" in value or value in (".", ".."):
@@ -124,7 +124,7 @@ def _as_segment(name: str, value: object) -> str:
 
 
 def _as_json(name: str, value: object) -> object:
-    """A value that every JSON encoder takes, since Python reads more numbers than those."""
+    """A value that every JSON encoder takes; Python's parser accepts more numbers than that."""
     match value:
         case float() if not math.isfinite(value):
             raise BadParameterError(name, "is not a finite number")

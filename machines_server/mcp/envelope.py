@@ -1,4 +1,4 @@
-"""What is wrong with a message of the protocol, where the SDK would say nothing that helps."""
+"""Finds what is wrong with a message of the protocol where the SDK's error would not help."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from msgspec import UNSET, DecodeError, Struct, ValidationError
 from msgspec.json import Decoder, encode
 
 _INVALID_REQUEST = -32600
-"""The code of JSON-RPC for what is no request."""
+"""JSON-RPC's code for an invalid request."""
 
 
 class _Message(Struct):
@@ -19,7 +19,7 @@ _DECODER = Decoder(_Message)
 def refusal_of(body: bytes) -> bytes | None:
     """The JSON-RPC error for a message that the SDK would not answer clearly; None leaves it to the SDK.
 
-    It takes a request whose id is null, a fraction or an object for a notification, and never answers.
+    It treats a request whose id is null, a fraction or an object as a notification, and never answers.
     """
     try:
         found = _DECODER.decode(body).id

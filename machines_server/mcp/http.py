@@ -1,4 +1,4 @@
-"""One request of the Model Context Protocol over HTTP, by the SDK; imported only when it is used."""
+"""One request of the Model Context Protocol over HTTP, using the SDK; imported only when needed."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any

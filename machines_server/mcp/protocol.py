@@ -1,4 +1,4 @@
-"""The server of the Model Context Protocol, by its official SDK; imported only when it is used."""
+"""The server of the Model Context Protocol, using its official SDK; imported only when needed."""
 
 import logging
 from collections.abc import Mapping
@@ -35,15 +35,15 @@ PROMPT = types.Prompt(
     title="Choose a machine for this job",
     description="Find the machine that should run a job, and say why.",
     arguments=[
-        types.PromptArgument(name="job", description="What is to be done, in your words.", required=True),
+        types.PromptArgument(name="job", description="What needs to be done, in your words.", required=True),
         types.PromptArgument(name="model", description="The model, if you know it.", required=False),
     ],
 )
 _PROMPT_TEXT = """\
 Choose a machine for this job: {job}
 
-{model}Call pick_machine with what the job needs (model, free VRAM, context length, tags). If no machine is
-fit, read the reasons in `rejected`, then try cold=true or ask for less. Answer with the machine's name, its
+{model}Call pick_machine with what the job needs (model, free VRAM, context length, tags). If no machine
+fits, read the reasons in `rejected`, then try cold=true or ask for less. Answer with the machine's name, its
 URL, the model's name there, and one sentence that says why. If the job takes more than a minute, take a lease
 with lease_machine instead."""
 
@@ -68,7 +68,7 @@ def make_server(ask: AskApi) -> "Server[Any]":
 
 
 class _Answers:
-    """The answer to each kind of request."""
+    """The answers to each kind of request."""
 
     def __init__(self, ask: AskApi) -> None:
         self._ask = ask

@@ -26,7 +26,7 @@ Answers = ObjectSendStream[SessionMessage]
 
 
 def serve_stdio(ask: AskApi) -> None:
-    """Answer until standard input ends; Ctrl-C ends the process, and so does an agent that reads no more."""
+    """Answer until standard input ends; Ctrl-C ends the process, and so does an agent that stops reading."""
     # A thread waits for input, and no exception would end the process before its next line.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     asyncio.run(_serve(ask))
@@ -73,7 +73,7 @@ async def _answering_all(received: Requests, sent: Answers) -> AsyncIterator[tup
 
 
 class _Output(io.TextIOWrapper):
-    """Ends the process when nobody reads, since the thread that waits for input would keep it."""
+    """Ends the process when nobody reads, since the thread that waits for input would keep it alive."""
 
     def flush(self) -> None:
         """Send what was written."""

@@ -1,4 +1,4 @@
-"""The tools for agents, each of which is a question of the API in a form that is short enough to read."""
+"""The tools for agents, each a request to the API in a form that is short enough to read."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,17 +25,17 @@ class Tool:
     lists: tuple[str, ...] = ()
     limit: int = 20
     defaults: Mapping[str, object] = field(default_factory=dict)
-    """The values of arguments that are not given, where they differ from the API's own."""
+    """Default values of arguments, where they differ from the API's own."""
     hidden: frozenset[str] = frozenset()
-    """Arguments that it does not take."""
+    """The API's parameters that the tool does not take."""
     answer: str = ""
     """The class of its result, if that is not the API's answer."""
     shape: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-    """Makes the result of the API's answer."""
+    """Turns the API's answer into the result."""
 
     @property
     def operation(self) -> Operation:
-        """What it asks of the API."""
+        """The operation of the API that it calls."""
         return operations()[self.operation_id]
 
     @property
@@ -63,7 +63,7 @@ class Tool:
                 "type": "integer",
                 "minimum": 0,
                 "default": 0,
-                "description": "How many entries to leave out at the beginning.",
+                "description": "How many entries to skip at the beginning.",
             }
         return {
             "type": "object",
@@ -193,4 +193,4 @@ TOOLS = {
         ),
     )
 }
-"""By name."""
+"""The tools by name."""

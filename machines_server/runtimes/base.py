@@ -9,7 +9,7 @@ from machines_server.runtimes.fields import Oddities
 
 
 class Reading(NamedTuple):
-    """The contents of an answer, and the impossible values that were left out."""
+    """The contents of an answer, and the impossible values that were dropped."""
 
     state: RuntimeState
     oddities: Oddities
@@ -45,7 +45,7 @@ class Runtime(ABC):
     library_path: ClassVar[str | None] = None
     """The path that lists the models on disk; None if there is none."""
     is_signed: ClassVar[bool] = False
-    """Whether it may take signed requests only."""
+    """Whether it may require signed requests."""
     needs_date: ClassVar[bool] = False
     """Whether its Date header is needed, because its answers have times by its own clock."""
     start_hint: ClassVar[str]
@@ -55,7 +55,7 @@ class Runtime(ABC):
     busy_hint: ClassVar[str | None] = None
     """Why it may accept a connection but not answer."""
     hints: ClassVar[Mapping[str, str]] = {}
-    """Hints for wrong answers by the code of their reason; they take precedence over the common ones."""
+    """Hints for wrong answers by the code of their reason; they override the common ones."""
 
     @abstractmethod
     def read(self, body: bytes) -> Reading:

@@ -1,4 +1,4 @@
-"""How to fix an endpoint that gives no usable answer; a hint that might be wrong is left out."""
+"""How to fix an endpoint that gives no usable answer; doubtful hints are left out."""
 
 from collections.abc import Mapping
 
@@ -49,7 +49,7 @@ def hint(
 
 
 def _of_access(endpoint: Endpoint, code: str) -> str | None:
-    """A hint that depends on how the endpoint is asked: with TLS, a credential or its own authorities."""
+    """A hint that depends on how the endpoint is polled: with TLS, a credential or its own authorities."""
     if endpoint.credential and code in _NEEDS_CREDENTIAL:
         return _CREDENTIAL_REFUSED
     if not endpoint.reports_host and code == _UNAUTHORISED:
@@ -76,10 +76,10 @@ _UNREACHABLE: Mapping[str, str] = {
 
 _OTHER_SERVER = f"another server, or a proxy, answers there: {PORT_OF_ITSELF}"
 _PLAIN_HTTP = (
-    "this server asks by plain http: set {scheme_key}: https in {file}, or declare a port that accepts http"
+    "this server uses plain http: set {scheme_key}: https in {file}, or declare a port that accepts http"
 )
 _REDIRECT = (
-    "a proxy there redirects us elsewhere, where we do not go: declare the port of {what} itself in {file}"
+    "a proxy there redirects requests, which we do not follow: declare the port of {what} itself in {file}"
 )
 _NO_ANSWER = (
     "a port that accepts only TLS, one of another service, or one that is forwarded to where nothing runs"
@@ -87,27 +87,27 @@ _NO_ANSWER = (
 )
 _NO_ANSWER_TO_TLS = (
     "a port of another service, or one that is forwarded to where nothing runs, answers so:"
-    f" {PORT_OF_ITSELF}, or that of a proxy before it"
+    f" {PORT_OF_ITSELF}, or that of a proxy in front of it"
 )
 _GATEWAY = "a proxy answers there but does not reach {what}: start that, or see the proxy's log"
-_COMPRESSED = "a proxy before it compresses answers although nobody asked for that"
-_PASSWORD = "something before it asks for a password, and this server has none"  # noqa: S105  a sentence
+_COMPRESSED = "a proxy in front of it compresses answers although nobody asked for that"
+_PASSWORD = "something in front of it asks for a password, and this server has none"  # noqa: S105  a sentence
 _UNAUTHORISED = status_code(401)
 _NEEDS_CREDENTIAL = frozenset(map(status_code, (401, 403)))
 _CREDENTIAL_MISSING = (
-    "something before {what} asks for a password or a token: put it into a file of MACHINES_CREDENTIALS_DIR,"
-    " and name that as network.credential in {file}"
+    "something in front of {what} asks for a password or a token: put it into a file in"
+    " MACHINES_CREDENTIALS_DIR, and name that as network.credential in {file}"
 )
-_CREDENTIAL_REFUSED = "it does not accept what the credential {credential} contains: replace that file"
+_CREDENTIAL_REFUSED = "it does not accept the content of the credential {credential}: replace that file"
 _OWN_AUTHORITIES = "the authority of its certificate is not in {ca} of MACHINES_CA_DIR: add it there"
 _STATUSES: Mapping[int, str] = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
     400: "a proxy, or a port that takes only TLS, answers there: declare the port of {what} itself in {file}",
     **dict.fromkeys((401, 407, 511), _PASSWORD),
-    403: "a proxy before it refuses this server",
+    403: "a proxy in front of it refuses this server",
     **dict.fromkeys((405, 406, 410, 501), _OTHER_SERVER),
     421: "a proxy there does not know the name {hostname}",
-    429: "a proxy before it limits how often it may be asked",
+    429: "a proxy in front of it limits the rate of requests",
     500: "its own log says why",
     **dict.fromkeys((502, 503, 504, *range(520, 528), 530), _GATEWAY),
 }
@@ -125,7 +125,7 @@ _WRONG_ANSWER: Mapping[str, str] = {
     reasons.PROMETHEUS.code: f"that is an exporter, such as node_exporter: {PORT_OF_ITSELF}",
     reasons.NO_TLS.code: "it does not speak TLS there: set {scheme_key}: http in {file}, or another port",
     reasons.NOT_TRUSTED.code: (
-        "put the certificate of its authority into a file of MACHINES_CA_DIR, and name that as network.ca"
+        "put the certificate of its authority into a file in MACHINES_CA_DIR, and name that as network.ca"
         " in {file}"
     ),
     reasons.OTHER_NAME.code: (
@@ -139,4 +139,4 @@ _OVER_TLS: Mapping[str, str] = {
     reasons.TLS_PORT: _GATEWAY,
     **dict.fromkeys((reasons.NO_HTTP.code, reasons.CLOSED.code, reasons.RESET.code), _NO_ANSWER_TO_TLS),
 }
-"""Hints for endpoints that are asked over TLS."""
+"""Hints for endpoints that are polled over TLS."""

@@ -66,7 +66,7 @@ class Ollama(Runtime):
     hints: ClassVar[Mapping[str, str]] = {
         status_code(403): (
             "an Ollama that serves 127.0.0.1 refuses Host headers that it does not know, as a proxy or tunnel"
-            " hands them on: have that send Host: localhost, or set OLLAMA_HOST=0.0.0.0 there;"
+            " passes them on: make that send Host: localhost, or set OLLAMA_HOST=0.0.0.0 there;"
             " or the proxy refuses this server"
         ),
         status_code(404): (

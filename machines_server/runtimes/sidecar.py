@@ -73,7 +73,8 @@ class Sidecar(Runtime):
             " the port of the sidecar itself in {file}"
         ),
         status_code(421): (
-            "add {hostname} to SIDECAR_ALLOWED_HOSTS there: something before it drops Sec-Machines-Client"
+            "add {hostname} to SIDECAR_ALLOWED_HOSTS there:"
+            " something in front of it drops Sec-Machines-Client"
         ),
         reasons.OTHER_VERSION: (
             "this server and that sidecar have versions that do not work together: upgrade the older one"
@@ -122,7 +123,7 @@ def read_host(body: bytes) -> tuple[HostSample, Oddities]:
 def _without_duplicates(
     gpus: list[GpuSample], unreadable: list[GpuUnreadable]
 ) -> tuple[list[GpuSample], list[GpuUnreadable]]:
-    """The cards with an index and UUID of their own, and the others, as unreadable."""
+    """The cards with a unique index and UUID, and the others as unreadable."""
     cards: list[GpuSample | GpuUnreadable] = [*gpus, *unreadable]
     indices, uuids = Counter(card.index for card in cards), Counter(card.uuid for card in cards)
     distinct, ambiguous = [], []

@@ -1,4 +1,4 @@
-"""Whatever a key-server does, it lets nobody in by that, and nobody waits longer than its deadline."""
+"""Whatever a key-server does, it lets nobody in, and nobody waits longer than the deadline."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""What Prometheus may read where requests must be signed: with a token, or of the server alone."""
+"""What Prometheus may read where requests must be signed: with a token everything, else only the server."""
 
 import os
 
@@ -90,7 +90,7 @@ def test_a_new_token_counts_at_once_and_one_that_others_can_read_never(
     for mode in (0o640, 0o604, 0o666):
         enforcing.token.chmod(mode)
         assert not shows_the_fleet(ask(enforcing, METRICS, token))
-    assert "which lets others at it" in enforcing.server.log.read_text()
+    assert "which gives others access" in enforcing.server.log.read_text()
     enforcing.token.chmod(0o600)
     assert shows_the_fleet(ask(enforcing, METRICS, token))
     enforcing.token.write_text("another")

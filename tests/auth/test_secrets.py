@@ -1,4 +1,4 @@
-"""What server, sidecar and commands emit has no private key, passphrase, token or session in it."""
+"""The output of server, sidecar and commands contains no private key, passphrase, token or session."""
 
 import json
 from base64 import b64encode, urlsafe_b64encode

@@ -75,10 +75,10 @@ def test_a_key_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     key.chmod(0o644)
     assert error(key) == f"Others may read the private key {key}: run chmod 600 {key}."
     key.chmod(0o600)
-    assert error(key) == f"{key} is no OpenSSH private key, as ssh-keygen writes it."
+    assert error(key) == f"{key} is not an OpenSSH private key, as ssh-keygen writes it."
     key.unlink()
     subprocess.run([tool("ssh-keygen"), "-q", "-t", "ecdsa", "-N", "", "-f", key], check=True)
-    assert error(key) == f"{key} is no ed25519 key; make one with `machines-server keygen`."
+    assert error(key) == f"{key} is not an ed25519 key; make one with `machines-server keygen`."
 
 
 def test_a_key_of_ssh_keygen_signs_also_behind_a_passphrase(enforcing: Enforcing, tmp_path: Path) -> None:

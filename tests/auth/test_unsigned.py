@@ -1,4 +1,4 @@
-"""Thousands of unsigned requests learn nothing of the fleet."""
+"""Thousands of unsigned requests learn nothing about the fleet."""
 
 import http.client
 import random

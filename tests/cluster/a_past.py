@@ -1,4 +1,4 @@
-"""A server's past in all its tiers: two machines, one of which was removed, with names that are odd."""
+"""A server's past in all its tiers: two machines, one of which was removed, with odd names."""
 
 import random
 import time

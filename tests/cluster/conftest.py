@@ -1,4 +1,4 @@
-"""Several servers with their stores, for tests of how they are started and looked after."""
+"""Several servers with their stores, for tests of how they are started and operated."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before a PostgreSQL."""
+"""PgBouncer in transaction mode in front of a PostgreSQL."""
 
 import os
 import shutil

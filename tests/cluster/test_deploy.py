@@ -1,4 +1,4 @@
-"""What deploy/cluster has for operators is what the programs take, and leads to servers that are well."""
+"""The programs accept the files in deploy/cluster, and servers run well with them."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What Prometheus reads of one of several servers."""
+"""What Prometheus reads from a server in a cluster."""
 
 from tests.cluster.servers import Servers
 from tests.exposition.reading import Exposition

@@ -1,4 +1,4 @@
-"""Pollers of several servers that come, end, die, freeze and thaw: each host is polled in time by one."""
+"""Pollers of several servers that start, end, die, freeze and thaw: each host is polled in time by one."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Servers work through PgBouncer, which passes no announcements."""
+"""Servers work through PgBouncer, which forwards no announcements."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A poller that suddenly reaches most of its machines no more asks another one before it says so."""
+"""A poller that suddenly no longer reaches most of its machines asks another one before it says so."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence

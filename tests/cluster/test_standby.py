@@ -1,4 +1,4 @@
-"""What goes on while a standby is away that leases wait for."""
+"""What still works while the standby that leases wait for is away."""
 
 from pathlib import Path
 

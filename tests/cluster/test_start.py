@@ -1,4 +1,4 @@
-"""How one of several servers starts, and what it does with the schema of the database."""
+"""How a server in a cluster starts, and how it treats the schema of the database."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Characters that act on a terminal instead of being shown."""
+"""Characters that control a terminal instead of being shown."""
 
 ACTING = [
     *map(chr, range(0x20)),

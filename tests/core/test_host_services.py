@@ -1,4 +1,4 @@
-"""What polls say of services now, and what was never polled."""
+"""What polls say about services now, and about services that were never polled."""
 
 from machines_server.core.host_services import LiveService, PolledService, ServiceStatus, live_services
 from machines_server.core.machine import HostService

@@ -1,4 +1,4 @@
-"""Which host answers under a name: what is another one, and what is the same one after an upgrade."""
+"""Which host answers under a name: another one, or the same one after an upgrade."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the name of an operator's key says."""
+"""What the name of an operator's key reveals."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Two files that are one host are told."""
+"""Two files that describe one host are reported."""
 
 from dataclasses import replace
 

@@ -128,10 +128,10 @@ def test_a_machine_that_was_polled_long_ago_is_not_called_new() -> None:
     old = {one: found._replace(polled_at=NOW - 100) for one, found in (SIDECAR_OK | OLLAMA_OK).items()}
     keys = live(old)
     assert (keys["status"], keys["telemetry"]) == ("unknown", TELEMETRY)
-    assert keys["status_reason"] == "sidecar and ollama: this server could not ask it"
-    assert keys["ollama"]["message"] == "this server could not ask it"
+    assert keys["status_reason"] == "sidecar and ollama: this server could not poll it"
+    assert keys["ollama"]["message"] == "this server could not poll it"
     half_new = live({"sidecar": old["sidecar"]})
-    assert half_new["status_reason"] == "ollama: not polled yet; sidecar: this server could not ask it"
+    assert half_new["status_reason"] == "ollama: not polled yet; sidecar: this server could not poll it"
 
 
 def test_a_machine_without_endpoints_is_offline_and_says_why() -> None:

@@ -1,4 +1,4 @@
-"""What may be said of a machine, from the latest polls and the clock."""
+"""The status of a machine, from the latest polls and the clock."""
 
 import itertools
 from typing import NamedTuple

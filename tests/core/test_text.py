@@ -1,4 +1,4 @@
-"""What others wrote cannot act on a terminal, a log or a table."""
+"""Text from others cannot control a terminal, a log or a table."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What may be in a credential and in a file of authorities."""
+"""The allowed content of a credential and of a file of authorities."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""Sidecars that answer in both formats, all in one thread: each has an address and figures of its own."""
+"""Sidecars that answer in both formats, all in one thread: each has its own address and values."""
 
 import asyncio
 import json

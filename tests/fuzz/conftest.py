@@ -1,4 +1,4 @@
-"""How long each target is fuzzed: `MACHINES_TEST_FUZZ_S` seconds, 20 unless it says otherwise."""
+"""How long each target is fuzzed: `MACHINES_TEST_FUZZ_S` seconds, by default 20."""
 
 import os
 import time

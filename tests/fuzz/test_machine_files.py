@@ -1,4 +1,4 @@
-"""Machine files of any bytes beside good ones: nothing fails, no neighbour is lost, none takes long."""
+"""Machine files of any bytes next to good ones: nothing fails, no neighbour is lost, none takes long."""
 
 import json
 import logging

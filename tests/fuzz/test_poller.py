@@ -1,4 +1,4 @@
-"""Hosts that answer whatever bytes they like, asked in real cycles, beside a host that is well."""
+"""Hosts that answer with any bytes, polled in real cycles, next to a healthy host."""
 
 import asyncio
 import json

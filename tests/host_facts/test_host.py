@@ -1,4 +1,4 @@
-"""What is read from this host, also when it does not tell."""
+"""What is read from this host, even when parts cannot be read."""
 
 import logging
 from collections import namedtuple

@@ -1,4 +1,4 @@
-"""What is wrong with one file, or with where it leads, costs that file alone."""
+"""A fault of one file, or of its link's target, affects only that file."""
 
 import logging
 import os

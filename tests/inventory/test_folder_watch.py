@@ -1,4 +1,4 @@
-"""The kernel tells when a folder is quiet; where it would not tell of a change, the files are looked at."""
+"""The kernel tells when a folder is quiet; where it would not report a change, the files are checked."""
 
 import ctypes
 import os

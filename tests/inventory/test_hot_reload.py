@@ -1,4 +1,4 @@
-"""The folder is read again when asked, and only what has changed is parsed."""
+"""Each request rereads the folder, and only changed files are parsed."""
 
 import os
 import time

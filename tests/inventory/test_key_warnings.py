@@ -1,4 +1,4 @@
-"""Warnings of keys and values that are probably not what their author means."""
+"""Warnings about keys and values that are probably not what their author meant."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a file says of the cards that its Ollama uses, and of what its owner keeps."""
+"""What a file says about the cards that its Ollama uses, and what its owner keeps."""
 
 import pytest
 

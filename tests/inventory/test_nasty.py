@@ -1,4 +1,4 @@
-"""Nasty files beside good ones: nothing fails, no neighbour is lost, nobody waits long."""
+"""Nasty files next to good ones: nothing fails, no neighbour is lost, nobody waits long."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Entries of the folder that are no plain file of their own, or have an odd name."""
+"""Folder entries that are not plain files, or have odd names."""
 
 import os
 from pathlib import Path

@@ -18,7 +18,7 @@ from tests.inventory.texts import GOOD, error, errors, good, machine
         ("name: box", 'name: "box\\n"', 1, 1, "name", "1 to 63"),
         ("name: box", "name:", 1, 1, "name", "found nothing"),
         ("name: box\n", "", 1, 1, "name", "missing; expected 1 to 63 letters"),
-        ("gpu-host", "''", 2, 1, "role", "not empty"),
+        ("gpu-host", "''", 2, 1, "role", "non-empty"),
         ("gpu-host", "true", 2, 1, "role", "put it in quotes"),
         ("{}", "[]", 3, 1, "hardware", "found a list; expected a mapping"),
         ("{}", "\n  gpu: none", 4, 3, "hardware.gpu", "expected a list of mappings"),

@@ -1,4 +1,4 @@
-"""The JSON Schema that editors read says what the server says."""
+"""The JSON Schema for editors agrees with the server."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A server that anybody may ask, one that answers signed requests, and a fleet on both."""
+"""A server that anybody may query, one that answers signed requests, and a fleet on both."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""POST /mcp without the SDK's client, the older form of tools, and what they cost who does not use them."""
+"""POST /mcp without the SDK's client, the older form of tools, and the cost for those who use neither."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""How `machines-server mcp` ends: with its input, by Ctrl-C, or when nobody reads what it answers."""
+"""How `machines-server mcp` ends: with its input, by Ctrl-C, or when nobody reads its answers."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Every tool through every door, by both generations of the protocol, signed and not."""
+"""Every tool through every door, in both generations of the protocol, signed and not."""
 
 import asyncio
 import json

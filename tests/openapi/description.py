@@ -1,4 +1,4 @@
-"""What openapi.json says of an answer, and whether it is so."""
+"""Compares answers with what openapi.json says about them."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Schemathesis asks all that openapi.json allows and much that it forbids, and finds nothing."""
+"""Schemathesis sends all that openapi.json allows and much that it forbids, and finds no fault."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""TypeScript types are made of openapi.json, and a program that uses them compiles."""
+"""TypeScript types can be generated from openapi.json, and a program that uses them compiles."""
 
 import re
 import shutil

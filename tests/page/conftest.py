@@ -1,4 +1,4 @@
-"""A browser, a fleet to look at, and a page that complains of nothing."""
+"""A browser, a fleet to look at, and a page that must log nothing."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

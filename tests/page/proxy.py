@@ -1,4 +1,4 @@
-"""The real nginx before a server, which shows it below a path of its own."""
+"""The real nginx in front of a server, which it serves below a path."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page below a path of a proxy: the real nginx, which takes the path away before it asks the server."""
+"""The page below a path of a proxy: the real nginx, which strips the path before it asks the server."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is wrong, and where is VRAM: both are answered without scrolling, in the tab, and on paper."""
+"""What is wrong, and where there is VRAM: both are answered without scrolling, in the tab, and on paper."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""All endpoints of all machines, asked once: results as they come, and a sample when a machine is done."""
+"""All endpoints of all machines, polled once: results as they come, and a sample when a machine is done."""
 
 import time
 from email.utils import formatdate

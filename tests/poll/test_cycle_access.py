@@ -1,4 +1,4 @@
-"""Endpoints that need a credential: each is asked with its own, and none without it."""
+"""Endpoints that need a credential: each is polled with its own, and none without it."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Hosts that take no connection, and those that send no whole answer in time."""
+"""Hosts that accept no connection, and those that send no whole answer in time."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""Answers that are not the one asked for, each refused with its reason."""
+"""Unexpected answers, each refused with its reason."""
 
 from pathlib import Path
 

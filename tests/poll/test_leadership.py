@@ -1,4 +1,4 @@
-"""Who polls: one of several threads and processes, and another one after it."""
+"""Who polls: one of several threads and processes, and later another one."""
 
 import subprocess
 import sys

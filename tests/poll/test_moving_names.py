@@ -1,4 +1,4 @@
-"""Names that move to another address, or have several: who is asked, and how soon."""
+"""Names that move to another address, or have several: who is polled, and how soon."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""When hosts are polled: a steady rhythm, and at once where something is new."""
+"""When hosts are polled: at a steady rhythm, and at once if they are new."""
 
 import time
 from asyncio import StreamWriter

@@ -1,4 +1,4 @@
-"""A server that is open to others, or on unsafe ground, says so: at its start, to `doctor`, on the page."""
+"""A server that is exposed or otherwise unsafe says so: at its start, to `doctor`, on the page."""
 
 import json
 import os

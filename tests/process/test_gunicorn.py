@@ -1,4 +1,4 @@
-"""gunicorn's insides that we use, all of them: this fails when a new version of it lacks one."""
+"""All internals of gunicorn that we use: this fails if a new version lacks one."""
 
 import ast
 import inspect

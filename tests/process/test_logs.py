@@ -1,4 +1,4 @@
-"""What a log may hold: one line for each message, no character that acts, and so many lines of a kind."""
+"""What a log may hold: one line per message, no control characters, and a limited number of similar lines."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What an agent's trace shows of the server, and that nothing is imported where nobody asks for traces."""
+"""What an agent's trace shows of the server; without a request for traces, nothing is imported."""
 
 import gzip
 import re

@@ -1,4 +1,4 @@
-"""The recipes that need no package of their own, and what holds for all of them."""
+"""The recipes that need no extra package, and rules that hold for all of them."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The recipe that signs with openssl and curl alone, with a key made as the docs say."""
+"""The recipe that signs with only openssl and curl, with a key made as the docs say."""
 
 import json
 import os

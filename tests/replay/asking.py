@@ -1,4 +1,4 @@
-"""A request as bytes on a socket, so that nothing is sent that the request does not say, and its answer."""
+"""A request as bytes on a socket, so that nothing else is sent, and its answer."""
 
 import gzip
 import http.client

@@ -1,4 +1,4 @@
-"""Machine files of which nobody answers: odd ones that are taken, and broken ones that are not."""
+"""Machine files whose hosts do not answer: odd ones that are accepted, and broken ones that are not."""
 
 _NOWHERE = "network: {hostname: 127.8.1.1, port: 9, sidecar_port: 9}\nmodels: []\n"
 

@@ -1,6 +1,6 @@
-"""What cannot be the same twice, or need not: it is replaced by a word that says of what kind it was.
+"""Masks values that differ each time, or may differ: each is replaced with a word for its kind.
 
-Sentences for people may become plainer, so that it only counts whether there is one. Times near now, ages,
+Sentences for people may be reworded, so only their presence counts. Times near now, ages,
 ports, ids, versions and what is measured on this host differ each time. All else must be equal.
 """
 

@@ -1,4 +1,4 @@
-"""Asks what a subject asks, and keeps the answers, or compares them with those that were kept."""
+"""Sends the requests of a subject, and records the answers or compares them with recorded ones."""
 
 import json
 import time

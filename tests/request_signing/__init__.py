@@ -1,1 +1,1 @@
-"""What client, server and sidecar share of signatures."""
+"""The code for signatures that client, server and sidecar share."""

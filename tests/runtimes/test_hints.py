@@ -1,4 +1,4 @@
-"""How an operator is told to fix an endpoint that does not answer."""
+"""The hints for operators on how to fix an endpoint that does not answer."""
 
 import pytest
 
@@ -77,25 +77,25 @@ def test_a_host_that_does_not_answer_at_all_is_off_or_behind_a_firewall(reason: 
         assert "start" not in advice
 
 
-REDIRECTED, PASSWORD, GATEWAY = "a proxy there redirects us", "asks for a password", "does not reach"
+REDIRECTED, PASSWORD, GATEWAY = "a proxy there redirects requests", "asks for a password", "does not reach"
 TABLE: list[tuple[tuple[Endpoint, ...], Reason, str | None]] = [
     *((BOTH, http_status(status), REDIRECTED) for status in (301, 302, 303, 307, 308)),
-    *((BOTH, http_status(status, b"", b"https://x/"), "asks by plain http") for status in (301, 302, 308)),
+    *((BOTH, http_status(status, b"", b"https://x/"), "uses plain http") for status in (301, 302, 308)),
     (BOTH, http_status(400), "a proxy, or a port that takes only TLS"),
-    (BOTH, http_status(400, b"plain HTTP request was sent to HTTPS port"), "asks by plain http"),
+    (BOTH, http_status(400, b"plain HTTP request was sent to HTTPS port"), "uses plain http"),
     *((BOTH, http_status(status), PASSWORD) for status in (407, 511)),
     ((SIDECAR,), http_status(401), PASSWORD),
     ((SIDECAR,), http_status(401, b'{"error":"unauthorized","reason":"x"}'), "SIDECAR_AUTH_KEYS_DIR there"),
     ((OLLAMA,), http_status(401), "name that as network.credential in one.yaml"),
-    *(((SECURE,), http_status(status), "what the credential proxy-token contains") for status in (401, 403)),
+    *(((SECURE,), http_status(status), "the content of the credential proxy-token") for status in (401, 403)),
     ((OLLAMA,), http_status(403), "Host headers that it does not know"),
-    ((SIDECAR,), http_status(403), "a proxy before it refuses"),
+    ((SIDECAR,), http_status(403), "a proxy in front of it refuses"),
     ((OLLAMA,), http_status(404), "there is no /api/ps: a proxy that serves Ollama below a path"),
     ((SIDECAR,), http_status(404), "there is no /metrics: a proxy that serves the sidecar below a path"),
     *((BOTH, http_status(status), "another server, or a proxy") for status in (405, 406, 410, 501)),
     ((SIDECAR,), http_status(421), "add workstation.lan to SIDECAR_ALLOWED_HOSTS"),
     ((OLLAMA,), http_status(421), "a proxy there does not know the name workstation.lan"),
-    (BOTH, http_status(429), "limits how often"),
+    (BOTH, http_status(429), "limits the rate"),
     (BOTH, http_status(500), "its own log says why"),
     *((BOTH, http_status(status), GATEWAY) for status in (502, 503, 504, 520, 521, 522, 523, 524, 527, 530)),
     ((SIDECAR,), http_status(503, b'{"error":"starting"}'), "in a second"),

@@ -1,4 +1,4 @@
-"""Whatever a host sends is read or refused, and by the quick way the same as by the other."""
+"""Whatever a host sends is read or refused, with the same result in the fast path as in the strict one."""
 
 import json
 import string

@@ -1,4 +1,4 @@
-"""What an Ollama says of its disk, read as what it means."""
+"""How an Ollama's list of models on disk is read."""
 
 import json
 from typing import Any

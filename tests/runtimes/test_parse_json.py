@@ -1,4 +1,4 @@
-"""What no host may send is refused with a reason."""
+"""JSON that no host may send is refused with a reason."""
 
 import gzip
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What an Ollama sends, read as what it means, or refused with a reason."""
+"""How an Ollama's answers are read, or refused with a reason."""
 
 import json
 import os

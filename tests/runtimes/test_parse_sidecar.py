@@ -1,4 +1,4 @@
-"""What a sidecar says about its host is read as it is meant, and what cannot be is unknown."""
+"""How a sidecar's answers about its host are read; impossible values are unknown."""
 
 import json
 from dataclasses import fields

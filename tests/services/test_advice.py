@@ -1,4 +1,4 @@
-"""What is remembered of advice stays small however often machines are advised."""
+"""The memory of advice stays small however often machines are advised."""
 
 import sys
 from collections import Counter

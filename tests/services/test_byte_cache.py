@@ -1,4 +1,4 @@
-"""What is remembered has a limit in bytes, whatever callers ask for."""
+"""The cache has a limit in bytes, whatever callers ask for."""
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor

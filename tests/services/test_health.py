@@ -1,4 +1,4 @@
-"""How the server is, and whether its answers are up to date."""
+"""The health of the server, and whether its answers are up to date."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Advice as callers ask for it: who asks again, who only looks, and who asks for what nobody has."""
+"""Advice to callers that ask again, that only look, or that ask for what no machine has."""
 
 import json
 import time

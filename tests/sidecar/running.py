@@ -1,4 +1,4 @@
-"""A real sidecar process with a stand-in driver, and waiting for what it should come to."""
+"""A real sidecar process with a stand-in driver, and waiting for its state."""
 
 import contextlib
 import http.client

@@ -1,4 +1,4 @@
-"""The sidecar answers the server alone, if it is told to."""
+"""The sidecar answers only the server, if it is told to."""
 
 import json
 import os

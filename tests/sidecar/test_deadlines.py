@@ -1,4 +1,4 @@
-"""Clients that drip, do not read, come in crowds or send what is no HTTP, and what others notice of it."""
+"""Clients that drip, do not read, come in crowds or do not send HTTP, and how that affects others."""
 
 import contextlib
 import resource

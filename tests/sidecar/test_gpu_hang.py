@@ -1,4 +1,4 @@
-"""Of eight cards one hangs or is slow: it costs itself, and the others are read."""
+"""One of eight cards hangs or is slow: only that one is lost, and the others are read."""
 
 import subprocess
 import sys

@@ -207,7 +207,7 @@ def test_a_card_with_more_memory_in_use_than_there_is_is_unreadable(
     sample = start().sample()
     assert [gpu["uuid"] for gpu in sample["gpu"]] == ["GPU-a"]
     assert [(gpu["index"], gpu["uuid"]) for gpu in sample["gpu_unreadable"]] == [(1, "GPU-b")]
-    assert "more of its memory" in sample["gpu_unreadable"][0]["reason"]
+    assert "more used and free memory" in sample["gpu_unreadable"][0]["reason"]
 
 
 @pytest.mark.parametrize("uuid", ["GPU-a", ""])

@@ -1,4 +1,4 @@
-"""By which names the sidecar may be asked."""
+"""The host names under which the sidecar answers."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""What the tests of advice and leases over HTTP share."""
+"""Shared by the tests of advice and leases over HTTP."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A past that was written, and a client that asks for it over HTTP."""
+"""A database with a past, and a client that asks for it over HTTP."""
 
 import json
 import time

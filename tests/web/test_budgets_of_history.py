@@ -1,4 +1,4 @@
-"""One answer of the past reads and holds so much and no more, and says how to ask for less."""
+"""Answers about the past read and hold a limited amount, and say how to ask for less."""
 
 import csv
 import io

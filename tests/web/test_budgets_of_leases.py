@@ -1,4 +1,4 @@
-"""What a caller sends comes back short, what is odd is a 400, and an answer is as large as the fleet."""
+"""Text from callers comes back shortened, odd requests are a 400, and answers only grow with the fleet."""
 
 import json
 from pathlib import Path

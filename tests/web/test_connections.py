@@ -1,4 +1,4 @@
-"""Connections that are slow, stuck or many: the others are answered all the same, and those are ended."""
+"""Connections that are slow, stuck or many are ended, and the others are answered."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""What a page of somebody else can do with this server from a reader's browser: a real Chromium tries."""
+"""What a foreign page can do with this server from a reader's browser: a real Chromium tries."""
 
 from collections.abc import Iterator
 from typing import Any

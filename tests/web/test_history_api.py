@@ -1,4 +1,4 @@
-"""The past over HTTP: what is asked for exactly, and a clear no to what cannot be asked."""
+"""The past over HTTP: exactly what is requested, and a clear error for invalid requests."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""No answer carries a character that acts on a terminal, and no sentence of ours says one."""
+"""No answer contains a character that controls a terminal, and neither does any of our messages."""
 
 import csv
 import io

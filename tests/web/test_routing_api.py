@@ -1,4 +1,4 @@
-"""Advice over HTTP: what is asked for exactly, and a clear no to what cannot be asked."""
+"""Advice over HTTP: exactly what is requested, and a clear error for invalid requests."""
 
 from pathlib import Path
 from typing import Any

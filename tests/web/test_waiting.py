@@ -1,4 +1,4 @@
-"""Requests that wait: answered when they can be, in their order, and never later than they asked for."""
+"""Waiting requests: answered when they can be, in order, and never later than requested."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The waiting room: nobody waits longer than asked for, whatever goes wrong for others."""
+"""The waiting room: nobody waits longer than requested, whatever goes wrong for others."""
 
 import asyncio
 import time

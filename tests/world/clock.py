@@ -1,4 +1,4 @@
-"""A wall clock that a test can set, for processes of ours."""
+"""A wall clock that a test can set, for our own processes."""
 
 import struct
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A disk of our own."""
+"""A separate disk for tests."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""How a host can misbehave, and what an operator is to be told of it."""
+"""How a host can misbehave, and what an operator must be told about it."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""Hosts on a network of our own: namespaces that only we are in, and cables between them that can be bad."""
+"""Hosts on a network of our own: private namespaces, and cables between them that can be faulty."""
 
 import ctypes
 import fcntl

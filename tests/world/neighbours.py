@@ -1,4 +1,4 @@
-"""What a reader sees of hosts that are well while others beside them are not."""
+"""What a reader sees of healthy hosts while others misbehave."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""A server with five live hosts, watched all the time: what it says of them while it is in trouble itself."""
+"""A server with five live hosts, watched all the time: what it says about them while in trouble itself."""
 
 import sqlite3
 import threading

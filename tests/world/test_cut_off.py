@@ -1,4 +1,4 @@
-"""Hosts that are really cut off: how soon that is said and taken back, with a healthy host beside them."""
+"""Hosts that are really cut off: how soon that is reported and revoked, next to a healthy host."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""A disk that is full or may not be written, and a wall clock that is set: our faults, and nobody else's."""
+"""A disk that is full or read-only, and a wall clock that is set: our faults, and nobody else's."""
 
 import shutil
 import sqlite3

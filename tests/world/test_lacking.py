@@ -1,6 +1,6 @@
 """What a system may lack: locks, mappings, a new SQLite, a place for temporary files, room on its disk.
 
-The server starts all the same, says in a sentence what is wrong, and all machines are unknown.
+The server still starts, says in a sentence what is wrong, and all machines are unknown.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Every way to misbehave, on either endpoint of hosts that were well: only they change, it is said why."""
+"""Every way to misbehave, on either endpoint of healthy hosts: only they change, and the reason is shown."""
 
 from contextlib import ExitStack
 from pathlib import Path

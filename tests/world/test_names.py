@@ -1,4 +1,4 @@
-"""Host names that lead nowhere, slowly or to very many addresses, asked of a name service of our own."""
+"""Host names that lead nowhere, slowly or to very many addresses, resolved by our own name service."""
 
 import os
 from collections.abc import Iterator

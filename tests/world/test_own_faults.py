@@ -1,4 +1,4 @@
-"""Whatever goes wrong with ourselves, no machine is ever shown offline, and all mends itself afterwards."""
+"""Whatever goes wrong with the server itself, no machine is shown offline, and all recovers afterwards."""
 
 import os
 import random

@@ -1,7 +1,7 @@
 """Hours of a fleet's life, compressed: nothing grows, and the history is what the script says.
 
-Two hours are 1,440 cycles of 5 s, of which an interval of 0.75 s makes 18 minutes. Half a second may be set,
-but left two cores no time to spare: a moment in which the machine stood still was a cycle that was missed.
+Two hours are 1,440 cycles of 5 s, of which an interval of 0.75 s makes 18 minutes. Half a second would be
+allowed, but leaves two cores no spare time: whenever the machine paused for a moment, a cycle was missed.
 `MACHINES_TEST_SOAK_S` sets another length, in real seconds.
 """
 

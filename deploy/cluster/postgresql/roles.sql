@@ -1,7 +1,7 @@
 -- On the primary, as a superuser: psql -f roles.sql, then \password machines and \password replicator.
 CREATE ROLE machines LOGIN;
 CREATE ROLE replicator LOGIN REPLICATION;
--- The owner of its own database may create tables there, which the first server does.
+-- As the owner of its own database, it may create tables there, as the first server does.
 CREATE DATABASE machines OWNER machines ENCODING 'UTF8' TEMPLATE template0;
 -- Lets `machines-server doctor` see which standbys are synchronous.
 GRANT pg_read_all_stats TO machines;

@@ -1,6 +1,6 @@
 """Reads tabs as in YAML 1.2: white space between tokens, but never indentation.
 
-ruamel.yaml takes a tab outside of quotes and brackets for an ordinary character.
+ruamel.yaml treats a tab outside of quotes and brackets as an ordinary character.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which two answers of a host have a reboot between them."""
+"""Which pairs of a host's answers have a reboot between them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A candidate that is evaluated once more, in view of the leases on its host alone."""
+"""Re-evaluating a candidate in view of only the leases on its host."""
 
 import pytest
 

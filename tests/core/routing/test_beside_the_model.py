@@ -1,4 +1,4 @@
-"""What a question asks for beside a model: RAM, a host of its own, or any machine with room."""
+"""What a question asks for besides a model: RAM, a host of its own, or any machine with room."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Names and digests: what counts as the model that was asked for."""
+"""Names and digests: what counts as the requested model."""
 
 from dataclasses import replace
 from typing import Any

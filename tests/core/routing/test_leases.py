@@ -1,4 +1,4 @@
-"""When a lease is broken: by its machine, and not by one poll that was missed."""
+"""When a lease is broken: by its machine, not by a single missed poll."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A card has one memory, whatever files it stands in, and its owner and its users keep what is theirs."""
+"""A card has one memory, however many files list it, and its owner and users keep their parts."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A ranking that is made with the help of an earlier one is the same as one that is made from nothing."""
+"""A ranking made with the help of an earlier one equals one made from scratch."""
 
 from dataclasses import replace
 from typing import Any
