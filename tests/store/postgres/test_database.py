@@ -113,5 +113,5 @@ def test_a_database_is_migrated_once(postgres: Postgres) -> None:
 def test_a_database_of_something_else_is_left_alone(database: Database) -> None:
     with database.transaction() as connection:
         connection.execute("DROP TABLE schema_migrations")
-    with pytest.raises(MigrationError, match="something else"):
+    with pytest.raises(MigrationError, match="another program"):
         migrate(database)
