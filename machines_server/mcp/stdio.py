@@ -19,7 +19,7 @@ from machines_server.mcp.protocol import make_server
 
 LONGEST_ANSWER_S = 90.0
 """How long requests may still take once standard input has ended; one for a lease can wait for a minute."""
-_LOOK_S = 0.02
+_UNANSWERED_CHECK_S = 0.02
 
 Requests = ObjectReceiveStream[SessionMessage | Exception]
 Answers = ObjectSendStream[SessionMessage]
@@ -57,7 +57,7 @@ async def _answering_all(received: Requests, sent: Answers) -> AsyncIterator[tup
                 await to_server.send(item)
             with anyio.move_on_after(LONGEST_ANSWER_S):
                 while waiting:
-                    await anyio.sleep(_LOOK_S)
+                    await anyio.sleep(_UNANSWERED_CHECK_S)
 
     async def give() -> None:
         async for item in from_server:
