@@ -67,16 +67,26 @@ def _tracer(environ: Mapping[str, str] | None) -> "Tracer | None":
     if not wants_traces(environ):
         return None
     try:
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-
-        processor = _processor(environ.get("OTEL_TRACES_EXPORTER") or "otlp")
+        return _make_tracer(environ)
     except ImportError:
         log.warning(_NOT_INSTALLED)
-        return None
+    except Exception as error:  # noqa: BLE001  what the SDK raises for values of OTEL_* that it does not accept
+        log.warning("there are no traces, since a variable OTEL_* is wrong: %s", error)
+    return None
+
+
+def _make_tracer(environ: Mapping[str, str]) -> "Tracer":
+    from opentelemetry import propagate
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+    propagate.get_global_textmap()  # which OTEL_PROPAGATORS names
+    exporters = (environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")
+    processors = [_processor(exporter.strip()) for exporter in exporters]
     name = {} if environ.get("OTEL_SERVICE_NAME") else {"service.name": SERVICE_NAME}
     provider = TracerProvider(resource=Resource.create(name))
-    provider.add_span_processor(processor)
+    for processor in processors:
+        provider.add_span_processor(processor)
     return provider.get_tracer("machines_server")
 
 
@@ -85,6 +95,8 @@ def _processor(exporter: str) -> "SpanProcessor":
 
     if exporter == "console":
         return BatchSpanProcessor(ConsoleSpanExporter())
+    if exporter != "otlp":
+        raise ValueError(f"OTEL_TRACES_EXPORTER is neither otlp, console nor none, but {exporter}")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     # It logs every failed attempt, every second or two, as long as no collector answers.

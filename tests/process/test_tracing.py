@@ -3,6 +3,7 @@
 import gzip
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -168,6 +169,55 @@ HIDE = """
 import sys
 sys.modules['opentelemetry.sdk.trace'] = None
 """
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"OTEL_BSP_SCHEDULE_DELAY": "-5"},
+        {"OTEL_PROPAGATORS": "nonsense"},
+        {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "-1"},
+        {"OTEL_TRACES_EXPORTER": "zipkin"},
+    ],
+)
+def test_with_wrong_variables_the_server_says_so_and_works(
+    tmp_path: Path, fakes: FakeFleet, wrong: dict[str, str]
+) -> None:
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", **wrong}
+    with RunningServer(tmp_path, **settings) as server:
+        server.write("one.yaml", machine_yaml("one", fakes.sidecar(), None))
+        wait_for_status(server, "one", "online")
+        log = server.log.read_text()
+    assert "there are no traces, since a variable OTEL_* is wrong: " in log
+    assert "Traceback" not in log
+
+
+def test_requests_of_any_bytes_are_traced(tmp_path: Path, collector: Collector) -> None:
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    odd = [
+        b"/api/machines/%ff%fe",
+        b"/api/machines/\xff",
+        b"/api/machines/%00",
+        b"/api/route?model=%ed%a0%80",
+    ]
+    headers = [
+        b"traceparent: \xff",
+        b"traceparent: " + b"a" * 5000,
+        b"tracestate: =,=",
+        b"baggage: k=" + b"v" * 6000,
+    ]
+    with RunningServer(tmp_path, **settings) as server:
+        address = ("127.0.0.1", int(server.settings["MACHINES_PORT"]))
+        for path in odd:
+            for header in headers:
+                with socket.create_connection(address, 60) as connection:
+                    connection.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n" % (path, header))
+                    assert connection.recv(9) == b"HTTP/1.1 "
+        server.get("/api/machines")
+        wait_until(lambda: collector.named("GET /api/machines"))
+        log = server.log.read_text()
+    assert "Traceback" not in log
+    assert len(collector.named("GET /api/machines/NAME")) >= 8
 
 
 def test_without_the_variables_nothing_is_imported(tmp_path: Path) -> None:
