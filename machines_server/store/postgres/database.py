@@ -37,7 +37,8 @@ _LINE: dict[str, Any] = {
 """Defaults that a URL may override: only a primary will do, and a cut line is noticed within seconds."""
 _SERVER_SIDE = (
     "SET statement_timeout = '10s'; SET lock_timeout = '3s'; SET idle_in_transaction_session_timeout = '10s';"
-    " SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2"
+    " SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2;"
+    " SET synchronous_commit = on"
 )
 """Sent to the server, which would otherwise wait for hours on a cut line; a pooler keeps no such settings."""
 

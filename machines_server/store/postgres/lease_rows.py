@@ -158,7 +158,8 @@ def keep_all(connection: Connection) -> None:
 
     That is PostgreSQL's default, but a role or a database may have another one.
     """
-    connection.execute("SET LOCAL synchronous_commit = on")
+    if connection.is_pooled:  # others have it for the whole session
+        connection.execute("SET LOCAL synchronous_commit = on")
 
 
 def add_parts(connection: Connection, site: str, parts: Iterable[str]) -> None:
