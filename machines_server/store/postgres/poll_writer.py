@@ -34,11 +34,12 @@ from machines_server.store.values import Update
 POLLS_CHANNEL = "machines_polls"
 """The channel that announces shards with new rows, as `SITE NUMBER,NUMBER,...`."""
 _FENCE = """
-SELECT shard.number, id, revision + 1, rare_revision + 1
-FROM shard JOIN unnest(%s::int[], %s::bigint[]) AS held (number, epoch)
-    ON shard.number = held.number AND shard.epoch = held.epoch
-WHERE site = %s AND owner = %s ORDER BY id FOR UPDATE OF shard"""
-"""Keeps others from taking these shards before the transaction ends."""
+SELECT number, epoch, id, revision + 1, rare_revision + 1
+FROM shard WHERE site = %s AND owner = %s AND number = ANY(%s) ORDER BY id FOR NO KEY UPDATE"""
+"""Keeps others from taking these shards before the transaction ends.
+
+Epochs are compared outside: a join with those that are expected compares each with each.
+"""
 _RAISE = """
 UPDATE shard SET revision = revision + (id = ANY(%(polled)s))::int,
     rare_revision = rare_revision + (id = ANY(%(rare)s))::int
@@ -201,10 +202,10 @@ class PollWriter:
         wanted = shards - self._fenced.keys() - self._lost
         if not wanted:
             return
-        epochs = [self._held[number] for number in wanted]
-        rows = self._connection.execute(_FENCE, (list(wanted), epochs, self._site, self._poller))
-        for number, shard_id, revision, rare in rows.fetchall():
-            self._fenced[number] = _Fenced(shard_id, revision, rare)
+        rows = self._connection.execute(_FENCE, (self._site, self._poller, list(wanted)))
+        for number, epoch, *fenced in rows:
+            if epoch == self._held[number]:
+                self._fenced[number] = _Fenced(*fenced)
         for number in wanted - self._fenced.keys():
             self._lost.add(number)
             for machine in self._machines.forget(number):

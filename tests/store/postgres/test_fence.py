@@ -1,0 +1,67 @@
+"""Polls are written as far as their shards are still held, in the epoch in which they were taken."""
+
+from contextlib import closing
+from dataclasses import replace
+
+from machines_server.core.machine import Registry
+from machines_server.core.sample import Cycle
+from machines_server.core.shards import SHARDS, shard_of
+from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.poll_writer import PollerId
+from machines_server.store.postgres.sink import PostgresSink
+from tests.fakes import wait_until
+from tests.postgres import Postgres
+from tests.store.polls import answered, machine
+
+KEPT, TAKEN, TAKEN_BACK = "kept", "taken", "taken back"
+MACHINES = KEPT, TAKEN, TAKEN_BACK
+EPOCH = 1
+
+
+def test_a_shard_that_others_took_or_that_was_taken_back_since_is_not_written(postgres: Postgres) -> None:
+    faults: list[str | None] = []
+    with closing(Database(postgres.new_database())) as database:
+        with database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO shard (site, number, owner, epoch) SELECT 's', generate_series(0, %s), 'me', %s",
+                (SHARDS - 1, EPOCH),
+            )
+        sink = PostgresSink(database, PollerId("me", "s", "here"), max_gap_s=12, on_fault=faults.append)
+        sink.put(
+            Registry(tuple(map(machine, MACHINES)), loaded_at=1.0, shards=dict.fromkeys(range(SHARDS), EPOCH))
+        )
+        poll(sink, 10.0)
+        with database.transaction() as connection:
+            for name, owner in ((TAKEN, "another"), (TAKEN_BACK, "me")):
+                connection.execute(
+                    "UPDATE shard SET owner = %s, epoch = epoch + 1 WHERE number = %s",
+                    (owner, shard_of(name)),
+                )
+        before = revisions(database)
+        poll(sink, 20.0)
+        assert polled_at(database) == {KEPT: 20_000, TAKEN: 10_000, TAKEN_BACK: 10_000}
+        raised = {number for number, revision in revisions(database).items() if revision != before[number]}
+        assert raised == {shard_of(KEPT)}
+        assert sink.close(60)
+    assert not any(faults)
+
+
+def poll(sink: PostgresSink, at: float) -> None:
+    """One cycle, until it is written."""
+    for name in MACHINES:
+        sink.put(replace(answered(at), machine=name))
+    sink.put(Cycle(at, at + 1, 5, 2))
+    wait_until(lambda: sink.backlog().waiting == 0)
+
+
+def polled_at(database: Database) -> dict[str, int]:
+    with database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT name, polled_at_ms FROM latest JOIN machine ON machine_id = machine.id"
+        )
+        return dict(rows.fetchall())
+
+
+def revisions(database: Database) -> dict[int, int]:
+    with database.transaction() as connection:
+        return dict(connection.execute("SELECT number, revision FROM shard").fetchall())
