@@ -159,7 +159,7 @@ class PollWriter:
         if self._polled or self._rare:
             values = {"polled": list(self._polled), "rare": list(self._rare)}
             numbers = ",".join(str(number) for (number,) in self._connection.execute(_RAISE, values))
-            self._connection.execute("SELECT pg_notify(%s, %s)", (POLLS_CHANNEL, f"{self._site} {numbers}"))
+            self.news = f"{self._site} {numbers}"
         self._event_table.write()
         return self._written
 

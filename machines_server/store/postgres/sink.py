@@ -19,6 +19,8 @@ from machines_server.store.values import Update
 
 MAX_BATCH = 3000
 """The most items in one transaction: while it lasts, nobody can take the shards of a poller that died."""
+_ANNOUNCE = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
+"""An announcement waits for no disk and no standby: who misses it looks all the same."""
 
 
 class Measurements(Protocol):
@@ -92,7 +94,7 @@ class PostgresSink(BatchThread):
                 raise
             # Not in the transaction: transactions that announce commit one after the other.
             if self._writer.news:
-                connection.execute("SELECT pg_notify(%s, %s)", (POLLS_CHANNEL, self._writer.news))
+                connection.execute(_ANNOUNCE, (POLLS_CHANNEL, self._writer.news))
         if self._measurements is not None:
             for sample in written.samples:
                 self._measurements.put(sample, self._poller.site)
