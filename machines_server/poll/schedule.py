@@ -132,9 +132,6 @@ class Poller:
             self._sink = self._open_sink(lambda fault: self._note("store", fault))
             stack.callback(self._end_writing)
             fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s, sign=self._sign)))
-            new_machines_fetcher = stack.enter_context(
-                closing(Fetcher(self._timing.timeout_s, sign=self._sign))
-            )
             soon_fetcher = stack.enter_context(closing(Fetcher(self._timing.timeout_s, sign=self._sign)))
             self._libraries = LibraryPoller(kinds=self._kinds, access=self._access)
             self._answers = AnswerReader(self._kinds)
@@ -142,7 +139,7 @@ class Poller:
             stack.callback(scheduler.shutdown)
             stack.callback(self._ending.set)
             log.info("this process polls, every %g s", self._timing.interval_s)
-            self._schedule(scheduler, fetcher, new_machines_fetcher, soon_fetcher, stop)
+            self._schedule(scheduler, fetcher, soon_fetcher, stop)
         log.info("this process has stopped polling")
 
     def _end_writing(self) -> None:
@@ -217,7 +214,6 @@ class Poller:
         self,
         scheduler: BackgroundScheduler,
         fetcher: Fetcher,
-        new_machines_fetcher: Fetcher,
         soon_fetcher: Fetcher,
         stop: threading.Event,
     ) -> None:
@@ -246,7 +242,7 @@ class Poller:
             if libraries.take():
                 _begin(scheduler, "libraries", self._ask_libraries)
             if new_machines.take():
-                self._check_for_new_machines(scheduler, new_machines_fetcher)
+                self._check_for_new_machines(scheduler)
                 if self._libraries.has_wanted():
                     _begin(scheduler, "libraries", self._ask_libraries)
             self._serve_requests(scheduler, *soon)
@@ -268,7 +264,7 @@ class Poller:
         except Exception:
             log.exception("polling machines out of turn failed")
 
-    def _check_for_new_machines(self, scheduler: BackgroundScheduler, fetcher: Fetcher) -> None:
+    def _check_for_new_machines(self, scheduler: BackgroundScheduler) -> None:
         before = self._known
         try:
             registry = self._current()
@@ -277,11 +273,13 @@ class Poller:
             return
         if registry is not before:
             machines = to_poll_at_once(before, registry)
-            _begin(scheduler, "new machines", self._poll_new_machines, machines, fetcher, queued=True)
+            _begin(scheduler, "new machines", self._poll_new_machines, machines, queued=True)
 
-    def _poll_new_machines(self, machines: Iterable[Machine], fetcher: Fetcher) -> None:
+    def _poll_new_machines(self, machines: Iterable[Machine]) -> None:
         try:
-            self._poll(machines, fetcher)
+            # Cycles have connections of their own to these machines, so none is kept from here.
+            with closing(Fetcher(self._timing.timeout_s, sign=self._sign)) as fetcher:
+                self._poll(machines, fetcher)
         except Exception:
             log.exception("polling new machines failed")
 
