@@ -215,8 +215,20 @@ class ShardKeeper:
 
     def _look(self) -> None:
         """Renew the shards held, and take or give shards as other pollers come and go."""
-        site, renews, rests_ms = self._member.site, self._has_begun, self._rests_ms
+        renews, rests_ms = self._has_begun, self._rests_ms
         self._has_begun, self._rests_ms = False, 0
+        try:
+            held = self._agreed(rests_ms, renews=renews)
+        except BaseException:  # the next look does it, or a busy database would cost the shards
+            self._has_begun |= renews
+            self._rests_ms = self._rests_ms or rests_ms
+            raise
+        if held != self._held:
+            self._held = held
+
+    def _agreed(self, rests_ms: int, *, renews: bool) -> Mapping[int, int]:
+        """The shards that this process holds from now on."""
+        site = self._member.site
         with self._database.transaction() as connection:
             wait_for_no_standby(connection)
             refuse_newer(connection, self._known_migrations)
@@ -233,7 +245,7 @@ class ShardKeeper:
             pollers: dict[str, bool] = dict(connection.execute(_LIVE_POLLERS, (site,)).fetchall())
             fit = frozenset(one for one, rests in pollers.items() if not rests) or frozenset(pollers)
             share = {number for number, owner in shares(fit).items() if owner == self.id}
-            held, free = {}, []
+            held, free = dict[int, int](), []
             for number, owner, epoch, is_free in connection.execute(_EVERY_SHARD, (site,)):
                 if owner == self.id:
                     held[number] = epoch
@@ -246,5 +258,4 @@ class ShardKeeper:
             if fit and self.id in pollers and (surplus := [one for one in held if one not in share]):
                 connection.execute(_GIVE_SHARDS, (site, surplus, self.id))
                 held = {number: epoch for number, epoch in held.items() if number in share}
-        if held != self._held:
-            self._held = held
+        return held

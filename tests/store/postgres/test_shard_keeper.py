@@ -1,0 +1,32 @@
+"""A poller keeps its shards although the database is busy for a while."""
+
+from contextlib import ExitStack, closing
+
+import pytest
+
+from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.shards import Member, ShardKeeper
+from tests.fakes import wait_until
+from tests.postgres import Postgres
+
+
+def test_shards_that_could_not_be_renewed_are_renewed_at_the_next_look(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(Database(postgres.new_database())))
+        keeper = ShardKeeper(database, Member("s", "here", 0.4, 0.1, lambda: ""))
+        assert keeper.acquire()
+        stack.callback(keeper.release)
+        with database.transaction() as connection:
+            connection.execute("SELECT FROM shard ORDER BY id FOR UPDATE")
+            before = first_end(database)
+            keeper.begin_cycle()
+            wait_until(lambda: "shards cannot be renewed" in caplog.text)
+        wait_until(lambda: first_end(database) > before)
+
+
+def first_end(database: Database) -> int:
+    """When the first of all shards runs out."""
+    ((end_ms,),) = database.run("SELECT min(expires_at_ms) FROM shard", {})
+    return int(end_ms)
