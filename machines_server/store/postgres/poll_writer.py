@@ -131,6 +131,8 @@ class PollWriter:
         self._service_table = PostgresServices(connection, poller.site, poller.server)
         self._services = ServiceRows(self._service_table, self._event_table, self._budgets)
         self._gpus: dict[tuple[int, str], tuple[int, str | None, str]] = {}
+        self._new_gpus: dict[tuple[int, str], tuple[int, str, int, str | None, str, int]] = {}
+        """Rows that are written together: a fleet's first cycle has thousands."""
         self._texts: dict[int, tuple[_Models, str]] = {}
         self._any_spent = False
         self.news = ""
@@ -153,6 +155,7 @@ class PollWriter:
             elif (shard := self._fenced.get(shard_of(item.machine))) is not None:
                 self._write_one(item, shard)
         self._latest.write()
+        self._write_gpus()
         for changed in self._machines.changed, self._service_table.changed:
             self._rare |= {self._fenced[number].id for number in changed if number in self._fenced}
             changed.clear()
@@ -166,6 +169,7 @@ class PollWriter:
     def read_back(self) -> None:
         """Reload the memory after a transaction that was not committed."""
         self._latest.clear()
+        self._new_gpus.clear()
         self._event_table.clear()
         self._read_back(self._held)
 
@@ -229,6 +233,7 @@ class PollWriter:
 
     def _set_registry(self, registry: Registry) -> None:
         self._latest.write()  # rows of machines that are removed below
+        self._write_gpus()
         shards = registry.shards or {}
         if shards != self._held:
             self._fenced = {
@@ -311,8 +316,13 @@ class PollWriter:
         about, known = (gpu.index, gpu.model, gpu.memory_kind), self._gpus.get((machine, gpu.uuid))
         if known == about or (known is None and not self._budgets.gpus.take(machine, gpu.uuid, at_ms)):
             return
-        self._connection.execute(_SET_GPU, (machine, gpu.uuid, *about, at_ms))
+        self._new_gpus[machine, gpu.uuid] = machine, gpu.uuid, *about, at_ms
         self._gpus[machine, gpu.uuid] = about
+
+    def _write_gpus(self) -> None:
+        if self._new_gpus:
+            self._connection.cursor().executemany(_SET_GPU, list(self._new_gpus.values()))
+            self._new_gpus.clear()
 
     def _end_cycle(self, cycle: Cycle) -> None:
         lease_ms = round(LEASE_INTERVALS * cycle.interval_s * 1000)
