@@ -115,6 +115,9 @@ class BatchThread(ABC):
     def _errors(self) -> AbstractContextManager[None]:
         """Turns errors of the database into StoreError."""
 
+    def _arrange(self, items: list[Update]) -> None:  # noqa: B027  not every database needs it
+        """Put items into an order in which they cost less; those of one machine keep theirs."""
+
     def _maintain(self) -> None:  # noqa: B027  not every database needs it
         """Do other work that is due, until an item arrives."""
 
@@ -174,6 +177,7 @@ class BatchThread(ABC):
     def _work(self) -> None:
         while self._incoming:
             self._pending.append(self._incoming.popleft())
+        self._arrange(self._pending)
         self._prepare()
         if self._pending:
             self._write_pending()

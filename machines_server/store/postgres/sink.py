@@ -6,7 +6,10 @@ from typing import Protocol
 
 import psycopg
 
-from machines_server.core.sample import Sample
+from machines_server.core.host_services import ServiceResult
+from machines_server.core.machine import Registry
+from machines_server.core.sample import Cycle, Library, PollResult, SameLibrary, Sample
+from machines_server.core.shards import shard_of
 from machines_server.errors import StoreError
 from machines_server.store.batches import MAX_PENDING, BatchThread
 from machines_server.store.postgres.clock import DatabaseClock
@@ -21,6 +24,8 @@ MAX_BATCH = 3000
 """The most items in one transaction: while it lasts, nobody can take the shards of a poller that died."""
 _ANNOUNCE = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
 """An announcement waits for no disk and no standby: who misses it looks all the same."""
+
+_OfShard = PollResult | Sample | ServiceResult | Library | SameLibrary
 
 
 class Measurements(Protocol):
@@ -63,6 +68,22 @@ class PostgresSink(BatchThread):
     def _concerns_all(self, error: Exception) -> bool:
         is_of_database = isinstance(error, psycopg.Error) and not isinstance(error, ITEM_ERRORS)
         return is_of_database or isinstance(error, StoreError | MemoryError)
+
+    def _arrange(self, items: list[Update]) -> None:
+        """Bring items of one shard together, so that a transaction locks few shards if there are several."""
+        if len(items) <= MAX_BATCH:
+            return
+        arranged: list[Update] = []
+        between: list[_OfShard] = []
+        for item in items:
+            if isinstance(item, Registry | Cycle):
+                between.sort(key=_shard)
+                arranged += [*between, item]
+                between.clear()
+            else:
+                between.append(item)
+        between.sort(key=_shard)
+        items[:] = [*arranged, *between]
 
     def _prepare(self) -> None:
         if self._connection is None or self._connection.closed:
@@ -107,3 +128,7 @@ class PostgresSink(BatchThread):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _shard(item: _OfShard) -> int:
+    return shard_of(item.machine)

@@ -1,5 +1,6 @@
 """Polls are written as far as their shards are still held, in the epoch in which they were taken."""
 
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ from machines_server.core.sample import Cycle
 from machines_server.core.shards import SHARDS, shard_of
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.poll_writer import PollerId
-from machines_server.store.postgres.sink import PostgresSink
+from machines_server.store.postgres.sink import MAX_BATCH, PostgresSink
 from tests.fakes import wait_until
 from tests.postgres import Postgres
 from tests.store.polls import answered, machine
@@ -21,15 +22,7 @@ EPOCH = 1
 def test_a_shard_that_others_took_or_that_was_taken_back_since_is_not_written(postgres: Postgres) -> None:
     faults: list[str | None] = []
     with closing(Database(postgres.new_database())) as database:
-        with database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO shard (site, number, owner, epoch) SELECT 's', generate_series(0, %s), 'me', %s",
-                (SHARDS - 1, EPOCH),
-            )
-        sink = PostgresSink(database, PollerId("me", "s", "here"), max_gap_s=12, on_fault=faults.append)
-        sink.put(
-            Registry(tuple(map(machine, MACHINES)), loaded_at=1.0, shards=dict.fromkeys(range(SHARDS), EPOCH))
-        )
+        sink = holding_all(database, MACHINES, faults.append)
         poll(sink, 10.0)
         with database.transaction() as connection:
             for name, owner in ((TAKEN, "another"), (TAKEN_BACK, "me")):
@@ -44,6 +37,34 @@ def test_a_shard_that_others_took_or_that_was_taken_back_since_is_not_written(po
         assert raised == {shard_of(KEPT)}
         assert sink.close(60)
     assert not any(faults)
+
+
+def test_polls_of_a_backlog_are_written_in_the_order_of_their_machine(postgres: Postgres) -> None:
+    names, rounds = [f"m{number}" for number in range(50)], 100
+    assert len(names) * rounds > MAX_BATCH
+    with closing(Database(postgres.new_database())) as database:
+        sink = holding_all(database, names)
+        for number in range(rounds):
+            for name in names:
+                sink.put(replace(answered(10.0 + number), machine=name))
+        sink.put(Cycle(10.0, 110.0, 5, 2))
+        wait_until(lambda: sink.backlog().waiting == 0)
+        assert polled_at(database) == dict.fromkeys(names, 109_000)
+        assert sink.close(60)
+
+
+def holding_all(
+    database: Database, names: Collection[str], on_fault: Callable[[str | None], None] = lambda _: None
+) -> PostgresSink:
+    """The sink of a poller that holds all shards."""
+    with database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO shard (site, number, owner, epoch) SELECT 's', generate_series(0, %s), 'me', %s",
+            (SHARDS - 1, EPOCH),
+        )
+    sink = PostgresSink(database, PollerId("me", "s", "here"), max_gap_s=12, on_fault=on_fault)
+    sink.put(Registry(tuple(map(machine, names)), loaded_at=1.0, shards=dict.fromkeys(range(SHARDS), EPOCH)))
+    return sink
 
 
 def poll(sink: PostgresSink, at: float) -> None:
