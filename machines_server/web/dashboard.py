@@ -20,6 +20,8 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 _COMPRESSIBLE = ("text/", "image/svg+xml", "application/json")
+_NO_DOCUMENTS = ("text/javascript", "text/css")
+"""What no browser opens as a page, so that rules for pages would only make it larger."""
 _INDEX, _INDEX_BELOW = "index.html", "index_below.html"
 """The page at the root of the site, and the one for paths a level below."""
 
@@ -63,7 +65,8 @@ def make_dashboard() -> Blueprint:
 def file_response(file: PageFile) -> Response:
     """Send a file, compressed if the client accepts that, or 304 if it has it."""
     gzipped = file.gzipped if request.accept_encodings["gzip"] else None
-    response = Response(gzipped or file.content, mimetype=file.mimetype, headers=PAGE_HEADERS)
+    headers = None if file.mimetype in _NO_DOCUMENTS else PAGE_HEADERS
+    response = Response(gzipped or file.content, mimetype=file.mimetype, headers=headers)
     if gzipped:
         response.content_encoding = "gzip"
     response.vary.add("Accept-Encoding")

@@ -202,14 +202,19 @@ def test_on_a_phone_the_machines_come_before_the_filter(look: Look, fleet_server
 
 
 def test_every_answer_of_the_page_is_locked_down(fleet_server: RunningServer) -> None:
-    paths = ("/", "/models", "/events", "/compare", "/leases", "/machines/workstation", "/static/app.js")
-    for path in paths:
+    pages = ("/", "/models", "/events", "/compare", "/leases", "/machines/workstation")
+    for path in (*pages, "/static/icon.svg"):
         headers = fleet_server.get(path).headers
         assert headers["Content-Security-Policy"].startswith("default-src 'self';")
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["X-Frame-Options"] == "DENY"
         assert headers["Referrer-Policy"] == "same-origin"
+    for path, content_type in (("/static/app.js", "text/javascript"), ("/static/style.css", "text/css")):
+        headers = fleet_server.get(path).headers
+        assert headers["Content-Type"] == f"{content_type}; charset=utf-8"
+        assert headers["X-Content-Type-Options"] == "nosniff"  # so that no browser takes it for a page
+        assert "Content-Security-Policy" not in headers
     assert fleet_server.get("/").headers["Content-Type"] == "text/html; charset=utf-8"
     assert fleet_server.get("/static/nothing.js").json()["error"] == "not_found"
     for path in ("/static/../api.py", "/static/%2e%2e/api.py", "/static/..%2fapi.py", "/static//etc/passwd"):
