@@ -11,7 +11,7 @@ from machines_server.core.routing.fleet import Fleet
 from machines_server.counts.counts import Counts
 from machines_server.errors import StoreError, TooMuchError
 from machines_server.exposition.families import SAMPLE_AGE
-from machines_server.exposition.fleet import Lines, age_lines, fleet_lines, text_of_lines
+from machines_server.exposition.fleet import FleetLines, Lines, age_lines, text_of_lines
 from machines_server.exposition.targets import sidecar_targets
 from machines_server.services.fleet import FleetService
 from machines_server.services.fleet_state import FleetState
@@ -40,6 +40,7 @@ class ExpositionService:
         self._fleet, self._health, self._routing = fleet, health, routing
         self._counts, self._board, self._meter, self._auth_mode = counts, board, meter, auth_mode
         self._lock = threading.Lock()
+        self._lines = FleetLines()
         self._known: tuple[FleetState, Lines] | None = None
         self.routes: Callable[[], Sequence[str]] = tuple
         """Returns the names of the routes by their numbers in the counts."""
@@ -66,7 +67,7 @@ class ExpositionService:
         if known is not state:
             severities = Counter({"error": 0, "warning": 0})
             severities.update(problem.severity for problem in self._fleet.problems(state))
-            lines = fleet_lines(state.fleet, severities)
+            lines = self._lines.write(state.fleet, severities)
             self._known = state, lines
         return text_of_lines({**lines, SAMPLE_AGE.name: list(age_lines(state.fleet, time.time()))})
 

@@ -1,5 +1,6 @@
 """The fleet's series: names, units and labels, and that nothing unknown has a value."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from machines_server.core.state import MachineState
 from machines_server.core.status import Status, Verdict
 from machines_server.core.text import printable
 from machines_server.exposition.families import ALL, GPU, HOST, SAMPLE_AGE
-from machines_server.exposition.fleet import age_lines, fleet_lines, text_of_lines
+from machines_server.exposition.fleet import MAX_KEPT_GPUS, FleetLines, age_lines, text_of_lines
 from machines_server.exposition.targets import sidecar_targets
 from tests.core.machines import a_machine
 from tests.core.routing.fleets import LLAMA, NOW, a_fleet, a_live, a_model
@@ -25,7 +26,7 @@ FULL = HostSample(12.5, 1.1, 0.9, 0.7, 1, 4, 3, 10, 40, 29, 12345, (CARD,))
 
 
 def shown(fleet: Fleet, now: float = NOW, **problems: int) -> Exposition:
-    lines = {**fleet_lines(fleet, problems), SAMPLE_AGE.name: list(age_lines(fleet, now))}
+    lines = {**FleetLines().write(fleet, problems), SAMPLE_AGE.name: list(age_lines(fleet, now))}
     return Exposition(text_of_lines(lines))
 
 
@@ -119,6 +120,27 @@ def test_two_models_of_one_name_are_one_series() -> None:
     assert found.value("machines_model_vram_bytes", machine="one", model="n") == 41 * GIB
 
 
+def test_what_is_kept_of_a_machine_changes_with_it() -> None:
+    machine = a_machine(models=("m",))
+    states = [
+        live(FULL, machine=machine, models=(a_model("m:latest", gb=2),)),
+        live(FULL, Status.DEGRADED, machine=machine, models=(a_model("m:latest", gb=3), a_model("n"))),
+        live(FULL, Status.OFFLINE, machine=machine),
+        *(live(HostSample(gpu=(card,)), machine=machine) for card in cards(2 * MAX_KEPT_GPUS)),
+        live(FULL, machine=a_machine(role="other", models=("m:latest",)), models=(a_model("m:latest"),)),
+        live(FULL, machine=machine, models=(a_model("m:latest", gb=2),)),
+    ]
+    kept = FleetLines()
+    for number, state in enumerate([*states, *states]):
+        fleet = a_fleet(state, held_since={"one": {"m:latest": NOW - number // 2}})
+        assert kept.write(fleet, {}) == FleetLines().write(fleet, {})
+
+
+def cards(number: int) -> Iterator[GpuSample]:
+    for index in range(number):
+        yield GpuSample(index, f"GPU-{index}", None if index % 2 else "24GB", "dedicated", 2, 1, 1)
+
+
 def test_no_age_is_below_zero_when_the_clock_was_set_back() -> None:
     assert shown(a_fleet(live(FULL)), now=NOW - 60).value("machines_sample_age_seconds", machine="one") == 0
 
@@ -143,7 +165,7 @@ def test_no_text_from_outside_breaks_the_format(
     state = live(
         HostSample(gpu=(card,), gpu_unreadable=lost), machine=machine, models=(a_model(f"m{loaded}"),)
     )
-    text = text_of_lines(fleet_lines(a_fleet(state), {}))
+    text = text_of_lines(FleetLines().write(a_fleet(state), {}))
     assert printable(text.replace("\n", "")) == text.replace("\n", "")
     found = Exposition(text)
     assert found.value(
