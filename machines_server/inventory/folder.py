@@ -61,6 +61,8 @@ class RegistryFiles:
         self._watch = FolderWatch(folder)
         self._listed_at = float("-inf")
         self._is_unsettled = False
+        self._is_reported = False
+        """Whether the kernel has reported a change since the files were listed, which it does only once."""
 
     def current(self, now: float) -> Registry:
         """The registry at `now` (epoch seconds); the same object while nothing changes."""
@@ -85,10 +87,19 @@ class RegistryFiles:
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            if self._is_unchanged():
-                return self._registry
-            self._listed_at = float("-inf")  # the kernel reports a change only once
-            return None
+            return self._registry if self._is_unchanged() else None
+        finally:
+            self._lock.release()
+
+    def unless_reported(self) -> Registry | None:
+        """The registry, or None if the kernel has reported a change, or cannot; lists no files, never waits.
+
+        While another thread reads files, it is the one before.
+        """
+        if not self._lock.acquire(blocking=False):
+            return self._registry
+        try:
+            return self._registry if self._is_quiet() else None
         finally:
             self._lock.release()
 
@@ -99,12 +110,16 @@ class RegistryFiles:
 
     def _is_unchanged(self) -> bool:
         is_recent = time.monotonic() - self._listed_at < self._list_every_s
-        return is_recent and not self._is_unsettled and self._watch.is_quiet()
+        return is_recent and self._is_quiet()
+
+    def _is_quiet(self) -> bool:
+        self._is_reported = self._is_reported or not self._watch.is_quiet()
+        return not self._is_reported and not self._is_unsettled
 
     def _scan(self) -> bool:
         """Read the files that changed; returns whether the registry must be rebuilt."""
         self._watch.begin()
-        self._listed_at = time.monotonic()
+        self._listed_at, self._is_reported = time.monotonic(), False
         self._changed_files = set()
         try:
             listing = list_files(self.folder)

@@ -79,7 +79,7 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
         settings.dir, recall=present.last_good, recall_first=True, parse=_parse_cache().parse
     )
     monitor = PollerMonitor(stores.watch, settings.dir, settings.poll_interval_s, settings.poll_timeout_s)
-    current = CurrentState(files.current, files.at_once, present, monitor)
+    current = CurrentState(files.current, files.at_once, files.unless_reported, present, monitor)
     access = AccessFiles(settings.credentials_dir, settings.ca_dir)
     fleet = FleetService(
         current,

@@ -30,11 +30,13 @@ class CurrentState:
         self,
         registry: Callable[[float], Registry],
         registry_at_once: Callable[[], Registry | None],
+        registry_unless_reported: Callable[[], Registry | None],
         store: Present,
         monitor: PollerMonitor,
     ) -> None:
-        """`registry_at_once` returns None if it would block."""
+        """`registry_at_once` returns None if it would block, the other one only if a change was reported."""
         self._registry, self._registry_at_once = registry, registry_at_once
+        self._registry_unless_reported = registry_unless_reported
         self._store, self._monitor = store, monitor
         self._lock = threading.Lock()
         self._state: FleetState | None = None
@@ -75,9 +77,10 @@ class CurrentState:
         return StateVersion(self._registry(time.time()), self._store_version())
 
     def may_be_current(self, state: FleetState) -> bool:
-        """Whether a state is current except for polls; does not ask the database."""
+        """Whether a state is current except for polls, as far as the kernel reports changes of files."""
         now = time.time()
-        return state.is_valid(now) and state.registry is self._registry(now)
+        registry = self._registry_unless_reported() or self._registry(now)
+        return state.is_valid(now) and state.registry is registry
 
     def read_fault(self) -> str | None:
         """Why the database could not be read for the last state, or None."""

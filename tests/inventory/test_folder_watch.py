@@ -72,6 +72,20 @@ def test_a_quiet_folder_is_listed_again_when_it_is_time(folder: Path, open_files
 
 
 @pytest.mark.usefixtures("_inotify")
+def test_a_change_is_reported_and_nothing_is_listed_to_find_out(folder: Path, open_files: OpenFiles) -> None:
+    files = open_files(folder, settle_s=0.0, list_every_s=0.0)
+    registry = files.current(1.0)
+    with audited("os.scandir") as listed:
+        assert files.unless_reported() is registry
+        write(folder, "gamma")
+        assert files.unless_reported() is None
+        assert files.unless_reported() is None
+    assert str(folder) not in listed
+    registry = files.current(2.0)
+    assert files.unless_reported() is registry
+
+
+@pytest.mark.usefixtures("_inotify")
 def test_after_a_change_nothing_is_known_at_once_until_somebody_has_looked(files: RegistryFiles) -> None:
     write(files.folder, "gamma")
     assert files.at_once() is None

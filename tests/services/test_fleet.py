@@ -90,5 +90,6 @@ def test_a_file_that_cannot_be_written_as_yaml_is_given_as_json(tmp_path: Path) 
     )
     registry = Registry((odd,))
     monitor = PollerMonitor(PollerLock(tmp_path / "poller.lock"), tmp_path, 5, 2)
-    current = CurrentState(lambda _: registry, lambda: registry, LatestReader(tmp_path / "t.db"), monitor)
+    store = LatestReader(tmp_path / "t.db")
+    current = CurrentState(lambda _: registry, lambda: registry, lambda: registry, store, monitor)
     assert FleetService(current, lambda _: registry, tmp_path).file("odd") == '{"name":"odd","what":null}'

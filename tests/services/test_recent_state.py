@@ -28,7 +28,11 @@ class Declared:
         self.poll(1)
         store = LatestReader(folder / "var" / "telemetry.db")
         monitor = PollerMonitor(PollerLock(folder / "var" / "poller.lock"), folder / "machines", 5, 2)
-        self.current = CurrentState(lambda _: self.registry, lambda: self.registry, store, monitor)
+
+        def registry() -> Registry:
+            return self.registry
+
+        self.current = CurrentState(lambda _: registry(), registry, registry, store, monitor)
 
     def poll(self, cpu_percent: float) -> None:
         """All machines are polled, and answer that."""
