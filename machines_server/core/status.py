@@ -90,12 +90,14 @@ def judge(
     if not declared:
         return Verdict(Status.OFFLINE, "neither a sidecar nor Ollama is declared for this machine")
     polled = [(one, seen[one.kind]) for one in declared if one.kind in seen]
-    reason = _join_reasons(
+    odd = [
         (one.kind, str(ended.reason)) for one, ended in polled if ended.state is not State.OK or ended.reason
-    )
+    ]
+    reason = _join_reasons(odd) if odd else ""
     answered = [one for one, ended in polled if ended.state is State.OK]
-    if any(one.reports_host for one in answered):
-        return Verdict(Status.ONLINE, reason or None)
+    for one in answered:
+        if one.reports_host:
+            return Verdict(Status.ONLINE, reason or None)
     if waiting := [one.kind for one in declared if one.kind not in seen]:
         return Verdict(Status.UNKNOWN, _why_waiting(waiting, before))
     if any(ended.state is State.UNASKED for _, ended in polled):
