@@ -51,7 +51,7 @@ class FleetLines:
         self._texts: dict[Machine, _Texts] = {}
 
     def write(self, fleet: Fleet, problems: Mapping[str, int]) -> Lines:
-        """The series of all machines except their ages, and how many problems their files have, by severity."""
+        """The series of all machines except their ages, and how many problems their files have."""
         known, self._texts = self._texts, {}
         writer = _Writer()
         for live in fleet.states:
