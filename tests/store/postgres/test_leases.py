@@ -90,10 +90,10 @@ def test_a_lease_that_another_server_has_renewed_is_still_held_where_it_seems_to
     url: str, opened: ExitStack
 ) -> None:
     one, other = leases_at(url, opened), leases_at(url, opened, hears=False)
-    lease = reserve(one, min_free_vram_gb=8, ttl_s=0.5)
+    lease = reserve(one, min_free_vram_gb=8, ttl_s=3)
     assert other.read().leases
     one.renew(WARM, lease.id, 60, lambda _: None)
-    wait_until(lambda: not other.read().leases or other.read().leases[0].ends_in_s > 1)
+    wait_until(lambda: not other.read().leases or other.read().leases[0].ends_in_s > 5)
     with pytest.raises(NoMachineError):
         reserve(other, min_free_vram_gb=8)
 
