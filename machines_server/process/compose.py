@@ -102,6 +102,7 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
         stores.requests.poll_soon,
         stores.advice,
         _permissions(settings, counts),
+        fleet.newest_fleet,
     )
     exposition = ExpositionService(
         fleet,

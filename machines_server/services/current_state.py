@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import NamedTuple
 
 from machines_server.core.machine import Registry
@@ -53,6 +54,12 @@ class CurrentState:
             if state is None or self._version != version or not state.is_valid(now):
                 state = self._build(version, now)
             return state
+
+    def get_newest(self) -> FleetState:
+        """The current state, with all that any server has written before the call."""
+        with suppress(StoreError):  # the state will say so
+            self._store.catch_up()
+        return self.get()
 
     def get_at_once(self) -> FleetState | None:
         """The current state, or None if it must be built or finding out would block."""

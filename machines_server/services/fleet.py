@@ -132,6 +132,10 @@ class FleetService:
         """The state of every machine now."""
         return self._current.get().fleet
 
+    def newest_fleet(self) -> Fleet:
+        """The state of every machine, with all that any server has learned before the call."""
+        return self._current.get_newest().fleet
+
     def version(self) -> Hashable:
         """A value that changes when the fleet may have changed."""
         return self._current.version()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from machines_server.contract import leases as lease_answers
 from machines_server.contract.encoding import encode
@@ -25,8 +25,11 @@ from machines_server.services.choice import Choice
 from machines_server.services.misses import explaining_misses, may_become_fit
 from machines_server.services.permissions import Caller, Permissions
 from machines_server.services.rankings import Rankings
+from machines_server.services.recent_state import LARGE_FLEET
 from machines_server.store.api import AdviceBoard, Leases
 from machines_server.store.values import LeaseRequest, LeaseSnapshot
+
+_Granted = TypeVar("_Granted")
 
 MAX_KEY_CHARACTERS = 200
 """The longest Idempotency-Key."""
@@ -66,15 +69,18 @@ class Routing:
         poll_soon: Callable[[Sequence[str]], None] = lambda _: None,
         board: AdviceBoard | None = None,
         permissions: Permissions = _EVERYBODY,
+        newest_fleet: Callable[[], Fleet] | None = None,
     ) -> None:
         """`recent_fleet` may return a slightly outdated fleet, good enough where nothing is promised.
 
-        It calls its argument with fleets that it will soon return.
+        It calls its argument with fleets that it will soon return. `newest_fleet`, if there is one, has what
+        other servers wrote a moment ago and `fleet` may lack.
 
         `look_for` is called with a model that may be on a disk by now, to have machines checked for it, and
         `poll_soon` with the machines whose state matters to somebody who may ask again.
         """
         self._fleet, self._recent_fleet, self._leases = fleet, recent_fleet, leases
+        self._newest_fleet = newest_fleet or fleet
         self._look_for, self._poll_soon = look_for, poll_soon
         # Waiting callers ask about the present, others about a fleet that may be older.
         self._present = self._recent = self._prepared = _AnswerCache(Fleet(), LeaseSnapshot())
@@ -89,12 +95,13 @@ class Routing:
             cache = self._present = _cache_of(fleet, snapshot, self._present)
         else:
             fleet = self._recent_fleet(self._prepare)
-            cache = self._recent = _cache_of(fleet, snapshot, self._recent, self._prepared)
+            cache = self._recent = _cache_of(fleet, snapshot, self._recent, self._prepared, self._present)
             cache.note(question, parameters.size_bytes())
-        answer = cache.answers.get(question)
-        if answer is None:
-            answer = self._answer(question, fleet, snapshot)
-            cache.put(question, answer, parameters.size_bytes())
+        answer = self._cached_answer(cache, question, parameters.size_bytes())
+        if not isinstance(answer, _Found) and len(fleet.states) < LARGE_FLEET:
+            fleet = self._newest_fleet()
+            cache = self._present = _cache_of(fleet, snapshot, cache)
+            answer = self._cached_answer(cache, question, parameters.size_bytes())
         if isinstance(answer, BadParameterError):
             raise answer.with_traceback(None)
         if isinstance(answer, RouteReply):
@@ -119,8 +126,6 @@ class Routing:
         parameters = validated(LeaseParameters, body)
         if key is not None and not 1 <= len(key) <= MAX_KEY_CHARACTERS:
             raise BadParameterError("Idempotency-Key", f"must have 1 to {MAX_KEY_CHARACTERS} characters")
-        question, fleet = parameters.question(), self._fleet()
-        choice = Choice(question, fleet, lambda known: self._rank(question, fleet, known))
         request = LeaseRequest(
             parameters.holder,
             parameters.ttl_s,
@@ -131,32 +136,27 @@ class Routing:
             agent=caller.agent,
         )
         self._permissions.check_taking(caller)
-
-        def rank(other: Question) -> Ranking | None:
-            return self._rankings.rank(other, fleet, choice.known) if choice.known else None
-
-        with self._polling_if_none_is_fit(), explaining_misses(question, fleet, rank):
-            lease = self._leases.reserve(fleet, request, choice)
-        self._poll_soon([lease.machine])
-        # Reading a new lease again might fail, and its holder would not learn of it.
-        leases = choice.leases_with(lease) or self._leases.read().leases
-        return lease_answers.granted_lease(_held_lease(lease, leases, fleet), choice.ranking)
+        with self._polling_if_none_is_fit():
+            return self._unless_refused(partial(self._leased, parameters.question(), request))
 
     def renew(self, lease: str, body: object, caller: Caller = _NOBODY) -> lease_answers.HeldLease:
         """Restart a lease's duration; raises ConflictError if its machine can no longer be used."""
-        parameters, fleet = validated(RenewParameters, body), self._fleet()
+        parameters = validated(RenewParameters, body)
 
-        def check(current: Lease) -> None:
-            self._permissions.check_ending(caller, current)
-            if reason := broken_reason(current, fleet.state_of(current.machine), time.time()):
-                message = (
-                    f"The lease on {current.machine} is broken: {reason}. Release it and ask for another."
-                )
-                raise ConflictError("lease_broken", message)
+        def renewed(fleet: Fleet) -> lease_answers.HeldLease:
+            def check(current: Lease) -> None:
+                self._permissions.check_ending(caller, current)
+                if reason := broken_reason(current, fleet.state_of(current.machine), time.time()):
+                    message = (
+                        f"The lease on {current.machine} is broken: {reason}. Release it and ask for another."
+                    )
+                    raise ConflictError("lease_broken", message)
 
-        renewed = self._leases.renew(fleet, lease, parameters.ttl_s, check)
-        self._poll_soon([renewed.machine])
-        return _held_lease(renewed, self._leases.read().leases, fleet)
+            held = self._leases.renew(fleet, lease, parameters.ttl_s, check)
+            self._poll_soon([held.machine])
+            return _held_lease(held, self._leases.read().leases, fleet)
+
+        return self._unless_refused(renewed)
 
     def release(self, lease: str, caller: Caller = _NOBODY) -> lease_answers.HeldLease:
         """End a lease."""
@@ -167,10 +167,11 @@ class Routing:
 
     def held_lease(self, lease: str) -> lease_answers.HeldLease:
         """One active lease; raises UnknownLeaseError."""
-        leases = self._leases.read().leases
-        for held in leases:
-            if held.id == lease:
-                return _held_lease(held, leases, self._fleet())
+        for read in self._leases.read, self._leases.newest:
+            leases = read().leases
+            for held in leases:
+                if held.id == lease:
+                    return _held_lease(held, leases, self._fleet())
         raise UnknownLeaseError(lease)
 
     def version(self) -> Hashable:
@@ -180,7 +181,7 @@ class Routing:
     def leases(self) -> lease_answers.Leases:
         """All active leases, the first to end first."""
         fleet, now = self._fleet(), time.time()
-        leases = self._leases.read().leases
+        leases = self._leases.newest().leases
         shares = _promised_now(leases, fleet)
         held = [
             lease_answers.held_lease(lease, shares[lease.id], fleet.state_of(lease.machine), now)
@@ -202,6 +203,31 @@ class Routing:
             cache.put(question, self._answer(question, fleet, cache.snapshot), size_bytes)
         self._prepared = cache
 
+    def _leased(self, question: Question, request: LeaseRequest, fleet: Fleet) -> lease_answers.GrantedLease:
+        """A new lease on a machine of a fleet."""
+        choice = Choice(question, fleet, lambda known: self._rank(question, fleet, known))
+
+        def rank(other: Question) -> Ranking | None:
+            return self._rankings.rank(other, fleet, choice.known) if choice.known else None
+
+        with explaining_misses(question, fleet, rank):
+            lease = self._leases.reserve(fleet, request, choice)
+        self._poll_soon([lease.machine])
+        # Reading a new lease again might fail, and its holder would not learn of it.
+        leases = choice.leases_with(lease) or self._leases.read().leases
+        return lease_answers.granted_lease(_held_lease(lease, leases, fleet), choice.ranking)
+
+    def _unless_refused(self, grant: Callable[[Fleet], _Granted]) -> _Granted:
+        """What is granted with the fleet as it is known here, or else with the newest."""
+        fleet = self._fleet()
+        try:
+            return grant(fleet)
+        except (NoMachineError, BadParameterError, ConflictError):
+            newest = self._newest_fleet()
+            if newest is fleet:
+                raise
+        return grant(newest)
+
     @contextmanager
     def _polling_if_none_is_fit(self) -> Iterator[None]:
         try:
@@ -209,6 +235,13 @@ class Routing:
         except NoMachineError as error:
             self._poll_soon(may_become_fit(error.rejected))
             raise
+
+    def _cached_answer(self, cache: "_AnswerCache", question: Question, size_bytes: int) -> "_Answer":
+        answer = cache.answers.get(question)
+        if answer is None:
+            answer = self._answer(question, cache.fleet, cache.snapshot)
+            cache.put(question, answer, size_bytes)
+        return answer
 
     def _answer(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> "_Answer":
         def rank(other: Question) -> Ranking:

@@ -48,6 +48,9 @@ class Present(Protocol):
     def version_at_once(self) -> Hashable:
         """The current version, or None if reading it would block; never raises."""
 
+    def catch_up(self) -> None:
+        """Let the next version be of now, where it may be a moment old; may wait for that moment."""
+
     def snapshot(self) -> Snapshot:
         """Everything known about the present; parts that did not change may be the same objects as before."""
 
@@ -259,7 +262,13 @@ class Leases(Protocol):
     """
 
     def read(self) -> LeaseSnapshot:
-        """The leases active now; `ends_in_s` may be a second out of date, but no ended lease is returned."""
+        """The leases active now; `ends_in_s` may be a second out of date, but no ended lease is returned.
+
+        What others wrote a moment ago may be missing.
+        """
+
+    def newest(self) -> LeaseSnapshot:
+        """The leases active now, with all that others have written before the call; may wait for a moment."""
 
     def expired(self) -> int:
         """How many leases expired in the last ten minutes without being released."""

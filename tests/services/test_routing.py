@@ -174,3 +174,29 @@ def test_an_answer_prepared_before_a_lease_was_taken_is_not_given_after(tmp_path
     routing.lease({"model": LLAMA, "min_free_vram_gb": 10}, None)
     recent[0] = after
     assert ask(routing, model=LLAMA)["candidates"][0]["free_vram_gb"] == 8
+
+
+def test_what_others_learned_a_moment_ago_counts_before_anything_is_refused(tmp_path: Path) -> None:
+    offline = a_fleet(a_live("a", status=Status.OFFLINE, reason="connection refused"))
+    newest = a_fleet(a_live("a", [20], [a_model()]))
+    known, asked = [offline], list[str]()
+
+    def newest_fleet() -> Fleet:
+        asked.append("newest")
+        return newest
+
+    store = LeaseStore(tmp_path / "coordination.db")
+    routing = Routing(lambda: known[0], lambda _: known[0], store, newest_fleet=newest_fleet)
+    assert ask(routing, model=LLAMA)["machine"] == "a"
+    granted = routing.lease({"model": LLAMA}, None)
+    assert granted.machine == "a"
+    assert routing.renew(granted.lease, {}).lease == granted.lease
+    assert len(asked) == 3
+    known[0] = newest
+    assert ask(routing, model=LLAMA)["machine"] == routing.lease({"model": LLAMA}, None).machine == "a"
+    routing.renew(granted.lease, {})
+    assert len(asked) == 3, "nothing was refused"
+    with pytest.raises(NoMachineError):
+        routing.lease({"model": PHI}, None)
+    assert ask(routing, model=PHI)["error"] == "no_machine"
+    assert len(asked) == 5

@@ -33,6 +33,8 @@ READ_ALL_S = 60.0
 """After a look this recent, the next reads only changes; ended rows are kept for longer than that."""
 REST = 20
 """While many changes are announced, the pause between looks, as a multiple of the time that a look takes."""
+CATCH_UP_REST, MAX_CATCH_UP_PAUSE_S = 2, 0.1
+"""The same for those who need to know all, who would rather wait, and the most that they wait."""
 _SAME_FAULT_S = 0.2
 """How long calls repeat the last failure without asking."""
 
@@ -57,7 +59,7 @@ class KnownLeases:
         self._seen: str | None = None
         self._server = ""
         self._looked_at, self._is_told, self._is_subscribed = -inf, True, False
-        self._look_again_at = -inf
+        self._look_again_at = self._catch_up_at = -inf
         self._fault: tuple[float, StoreError] | None = None
         self._clock, self._database_ahead_ms = DatabaseClock(), 0.0
         self._snapshot, self._is_current, self._until = LeaseSnapshot(), True, inf
@@ -73,6 +75,18 @@ class KnownLeases:
             if is_told or arrived_at - self._looked_at >= MAX_SNAPSHOT_AGE_S:
                 self._look(arrived_at)
             return self._current()
+
+    def catch_up(self) -> LeaseSnapshot:
+        """The leases now; those who ask for it often wait for each other, and look together."""
+        arrived_at = time.monotonic()
+        while True:
+            with self._lock:
+                pause_s = self._catch_up_at - time.monotonic()
+                if self._looked_at < arrived_at and pause_s <= 0:
+                    self._look(arrived_at)
+                if self._looked_at >= arrived_at:
+                    return self._current()
+            time.sleep(pause_s)
 
     def look(self) -> LeaseSnapshot:
         """The leases now."""
@@ -164,6 +178,7 @@ class KnownLeases:
         self._seen, self._server, self._looked_at = read.seen, read.server, began_at
         now = time.monotonic()
         self._look_again_at = now + REST * (now - began_at)
+        self._catch_up_at = now + min(CATCH_UP_REST * (now - began_at), MAX_CATCH_UP_PAUSE_S)
         self.looks += 1
         if load_times != self._load_times:
             self._load_times, self._is_current = load_times, False

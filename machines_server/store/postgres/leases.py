@@ -64,6 +64,10 @@ class PostgresLeases:
         """The active leases: the same object as before if nothing was written and no second has passed."""
         return self._known.snapshot()
 
+    def newest(self) -> LeaseSnapshot:
+        """The leases active now, with all that any server has written before the call."""
+        return self._known.catch_up()
+
     def expired(self) -> int:
         """How many leases expired in the last ten minutes without being released."""
         with self._database.transaction() as connection:

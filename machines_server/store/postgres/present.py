@@ -72,7 +72,8 @@ class PostgresPresent:
         self._shards: dict[int, Shard] = {}
         self._pollers: list[SeenPoller] = []
         self._own_services: Mapping[str, PolledService] = {}
-        self._looked_at = self._failed_at = float("-inf")
+        self._looked_at = self._began_at = self._failed_at = float("-inf")
+        """When the latest look ended, when it began, and when the latest one failed (monotonic)."""
         self._fault, self._look_took_s = "", 0.0
         self._announced = self._read = 0
         """How many announcements have arrived, and how many of them the latest look has covered."""
@@ -87,6 +88,23 @@ class PostgresPresent:
     def version_at_once(self) -> Hashable:
         """The latest `version`, or None if finding out would have to wait."""
         return None if self._fault or self._is_due() else self._generation
+
+    def catch_up(self) -> None:
+        """Look, unless somebody else has begun to since the call; raises StoreError.
+
+        Not more often than while announcements come one after the other: whoever calls more often waits.
+        """
+        called_at = time.monotonic()
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                if self._began_at >= called_at or now - self._failed_at < RETRY_S:
+                    return
+                pause_s = self._looked_at + self._least_pause_s() - now
+                if pause_s <= 0:
+                    self._look()
+                    return
+            time.sleep(pause_s)
 
     def snapshot(self) -> Snapshot:
         """Everything known about the present; raises StoreError."""
@@ -166,8 +184,10 @@ class PostgresPresent:
         looked_s = time.monotonic() - self._looked_at
         if self._read == self._announced:
             return looked_s >= self._look_interval_s * (1.0 if self._listener.is_listening() else DEAF_SHARE)
-        pause_s = min(MIN_LOOK_INTERVAL_S, self._look_took_s / LOOKING_SHARE, self._look_interval_s)
-        return looked_s >= pause_s
+        return looked_s >= self._least_pause_s()
+
+    def _least_pause_s(self) -> float:
+        return min(MIN_LOOK_INTERVAL_S, self._look_took_s / LOOKING_SHARE, self._look_interval_s)
 
     def _look(self) -> None:
         """Read what has changed since the latest look."""
@@ -188,7 +208,7 @@ class PostgresPresent:
                 self._failed_at = time.monotonic()
             raise
         self._looked_at, self._read, self._fault = time.monotonic(), announced, ""
-        self._look_took_s = self._looked_at - began
+        self._began_at, self._look_took_s = began, self._looked_at - began
         self._failed_at = float("-inf")
 
     def _read_changes(self, connection: Connection) -> None:

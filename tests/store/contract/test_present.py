@@ -66,6 +66,17 @@ def test_the_latest_poll_of_each_endpoint_is_read_as_it_was_written(write: Write
     assert snapshot.cycle == present.cycle() == Cycle(9.5, 11.5, 5, 2)
 
 
+def test_after_catching_up_the_present_has_all_that_was_written_before(
+    write: Write, present: Present
+) -> None:
+    for at in (10.0, 20.0, 30.0):
+        write(REGISTRY, answered(at))
+        present.catch_up()
+        version = present.version_at_once() or present.version()
+        assert present.snapshot().latest["one"]["sidecar"].polled_at == at
+        assert present.version() == version
+
+
 def test_a_missed_poll_keeps_the_last_answer_and_its_age(write: Write, present: Present) -> None:
     write(REGISTRY, answered(10.0), missed(15.0))
     latest = present.snapshot().latest["one"]["sidecar"]

@@ -111,6 +111,9 @@ class LatestReader:
         finally:
             self._lock.release()
 
+    def catch_up(self) -> None:
+        """Do nothing: each version is of now."""
+
     def snapshot(self) -> Snapshot:
         """Everything at one moment; raises StoreError if it cannot be read."""
         with self._reading() as connection:
