@@ -17,6 +17,7 @@ import psutil
 import psycopg
 import requests
 
+from machines_server.core.times import rfc3339
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from tests.fakes import wait_until
 from tests.ports import free_port
@@ -152,6 +153,17 @@ class RunningServer:
                 self.get(newest + name).json()["events"][0]["type"] == "machine_removed" for name in names
             )
         )
+
+    def let_all_workers_know(self) -> None:
+        """Wait until whatever one worker has told is known to the others, too.
+
+        Those that share a file know it at once. Those that share a database look once in an interval, and
+        once a second for leases, should they not hear that something has changed.
+        """
+        if "MACHINES_DATABASE_URL" in self.settings:
+            look_s = max(1.0, float(self.settings["MACHINES_POLL_INTERVAL_S"]))
+            moment = rfc3339(time.time() + 2 * look_s)
+            wait_until(lambda: self.get("/health").json()["poller"]["last_cycle_at"] > moment)
 
     def poller_pid(self) -> int:
         """The process that polls."""

@@ -33,6 +33,7 @@ def test_a_model_comes_spills_expires_and_goes_and_a_host_dies_and_comes_back(da
     second.holds(loaded(gb=0.5))
     day.becomes({"best": "second", "first": "warm", "second": "warm"})
     assert [one["free_vram_gb"] for one in day.body["candidates"]] == [23.0, 22.0]
+    day.server.let_all_workers_know()
     assert route_of_the_guide(day.server.url, LLAMA) == ("second", "127.0.0.1")
 
     second.holds(loaded(gb=0.5, on_gpu=0.5))
@@ -52,8 +53,8 @@ def test_a_model_comes_spills_expires_and_goes_and_a_host_dies_and_comes_back(da
     day.becomes({"best": "first", "first": "warm", "second": "model_not_loaded"})
     day.becomes({"best": None, "first": "not_enough_vram", "second": "model_not_loaded"}, min_free_vram_gb=23)
 
+    first.ollama.stop()  # first: a machine whose sidecar answers is online
     first.sidecar.stop()
-    first.ollama.stop()
     day.becomes({"best": None, "first": "offline", "second": "model_not_loaded"})
     assert "connection refused" in day.reason("first")
     first.ollama.start()
@@ -170,11 +171,12 @@ def test_a_lease_for_a_cold_model_is_loaded_once_and_counted_once(day: Day) -> N
     other.stores((QWEN, sha(QWEN), 12 * GIB))
     other.holds(loaded("phi3:mini", gb=22))
     other.uses(23.0)  # a model that is not known to be on its disk: it is asked again what there is
-    wait_until(lambda: day.asked(QWEN, cold="true").get("other") == "cold")
-    evicting = day.body["candidates"][1]
-    assert (evicting["name"], evicting["fits"], evicting["evicts"]) == (
-        "other",
-        "after_eviction",
-        ["phi3:mini"],
+    wait_until(
+        lambda: (
+            day.asked(QWEN, cold="true").get("other") == "cold"
+            and day.body["candidates"][1]["fits"] == "after_eviction"
+        )
     )
+    evicting = day.body["candidates"][1]
+    assert (evicting["name"], evicting["evicts"]) == ("other", ["phi3:mini"])
     assert (evicting["free_vram_gb"], evicting["reclaimable_vram_gb"]) == (1.0, 22.0)
