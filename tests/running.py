@@ -62,6 +62,8 @@ ANEW = ("env",)
 
 SHARED: list[Callable[[], Mapping[str, str]]] = []
 """With one entry, each server has databases that several could share: it makes the settings for them."""
+SHARED_PATIENCE = 2
+"""So many times as long are the intervals and deadlines of polls then."""
 _shared_by_folder: dict[Path, Mapping[str, str]] = {}
 
 
@@ -95,6 +97,12 @@ class RunningServer:
             if self.data not in _shared_by_folder:
                 _shared_by_folder[self.data] = SHARED[0]()
             self.settings |= _shared_by_folder[self.data]
+            # Databases and more processes are on the same cores, and would seem to be hosts that do not answer.
+            interval_s = SHARED_PATIENCE * float(self.settings["MACHINES_POLL_INTERVAL_S"])
+            self.settings["MACHINES_POLL_INTERVAL_S"] = f"{interval_s:g}"
+            if "MACHINES_POLL_TIMEOUT_S" in settings:
+                timeout_s = SHARED_PATIENCE * float(settings["MACHINES_POLL_TIMEOUT_S"])
+                self.settings["MACHINES_POLL_TIMEOUT_S"] = f"{timeout_s:g}"
         # On a busy machine hosts that are well take long to answer.
         timeout_s = 0.9 * float(self.settings["MACHINES_POLL_INTERVAL_S"])
         self.settings.setdefault("MACHINES_POLL_TIMEOUT_S", f"{timeout_s:g}")
@@ -162,7 +170,7 @@ class RunningServer:
         """
         if "MACHINES_DATABASE_URL" in self.settings:
             look_s = max(1.0, float(self.settings["MACHINES_POLL_INTERVAL_S"]))
-            moment = rfc3339(time.time() + 2 * look_s)
+            moment = rfc3339(time.time() + look_s + 1.0)
             wait_until(lambda: self.get("/health").json()["poller"]["last_cycle_at"] > moment)
 
     def poller_pid(self) -> int:
