@@ -97,7 +97,7 @@ class RunningServer:
             if self.data not in _shared_by_folder:
                 _shared_by_folder[self.data] = SHARED[0]()
             self.settings |= _shared_by_folder[self.data]
-            # Databases and more processes are on the same cores, and would seem to be hosts that do not answer.
+            # Databases and more processes share the cores: hosts would seem not to answer.
             interval_s = SHARED_PATIENCE * float(self.settings["MACHINES_POLL_INTERVAL_S"])
             self.settings["MACHINES_POLL_INTERVAL_S"] = f"{interval_s:g}"
             if "MACHINES_POLL_TIMEOUT_S" in settings:

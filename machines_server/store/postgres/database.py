@@ -3,10 +3,10 @@
 import select
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg import conninfo, pq
@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from machines_server.errors import StoreError, UnreachableStoreError
 from machines_server.store.postgres.deadlines import Deadlines
-from machines_server.store.postgres.failures import store_errors
+from machines_server.store.postgres.failures import store_errors, unreachable
 
 DEADLINE_S = 5.0
 """How long a transaction may take."""
@@ -65,7 +65,9 @@ class Database:
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
         self._deadlines = Deadlines()
-        self._away_since = float("-inf")
+        self._away_since = self._failed_at = float("-inf")
+        self._away = self._failure = ""
+        """Why calls fail at once, and why the latest connection could not be made."""
 
     def connection_info(self) -> str:
         """How to connect, with the password; raises StoreError."""
@@ -159,29 +161,64 @@ class Database:
 
     def _connection_of(self, pool: ConnectionPool[Connection]) -> Connection:
         if time.monotonic() - self._away_since < AWAY_S:
-            raise UnreachableStoreError("PostgreSQL cannot be reached")
+            raise UnreachableStoreError(self._away)
+        began = time.monotonic()
         try:
             return pool.getconn(CONNECT_WAIT_S)
-        except PoolTimeout:
+        except PoolTimeout as error:
+            self._away = self._failure if self._failed_at >= began else unreachable(error)
             self._away_since = time.monotonic()
+            raise UnreachableStoreError(self._away) from error
+
+    def _note_failure(self, error: Exception) -> None:
+        self._failure = str(error) if isinstance(error, StoreError) else unreachable(error)
+        self._failed_at = time.monotonic()
+
+    def _info_for_pool(self) -> str:
+        try:
+            return self.connection_info()
+        except StoreError as error:
+            self._note_failure(error)
+            raise
+
+    def _prepare_for_pool(self, connection: Connection) -> None:
+        try:
+            _prepare(connection)
+        except (StoreError, psycopg.Error) as error:
+            self._note_failure(error)
             raise
 
     def _pool_of_connections(self) -> ConnectionPool[Connection]:
         with self._lock:
             if self._pool is None:
                 self._pool = ConnectionPool(
-                    self.connection_info,
-                    connection_class=Connection,
+                    self._info_for_pool,
+                    connection_class=_telling_of_failures(self._note_failure),
                     kwargs={"autocommit": True},
                     min_size=0,
                     max_size=self._most,
                     max_idle=_MAX_IDLE_S,
-                    configure=_prepare,
+                    configure=self._prepare_for_pool,
                     timeout=CONNECT_WAIT_S,
                     reconnect_timeout=CONNECT_WAIT_S,
                     open=True,
                 )
             return self._pool
+
+
+def _telling_of_failures(note: Callable[[Exception], None]) -> type[Connection]:
+    """Connections that cannot be made tell why, which a pool does not pass on."""
+
+    class Telling(Connection):
+        @classmethod
+        def connect(cls, conninfo: str = "", **options: Any) -> Self:
+            try:
+                return super().connect(conninfo, **options)
+            except psycopg.Error as error:
+                note(error)
+                raise
+
+    return Telling
 
 
 def wait_for_no_standby(connection: Connection) -> None:

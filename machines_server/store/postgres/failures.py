@@ -1,5 +1,6 @@
 """Psycopg's errors as StoreError, told apart by their classes and codes, never by their messages."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +21,9 @@ _AWAY = (
     PoolTimeout,
     PoolClosed,
 )
-_MAX_REASON_CHARACTERS = 200
+_MAX_REASON_CHARACTERS = 400
+_OF_ONE_HOST = re.compile(r"^- host: .*?: connection failed: (.*)$", re.MULTILINE)
+"""Of several hosts psycopg tells last in a line each, and first only why the last of them failed."""
 
 
 @contextmanager
@@ -31,14 +34,24 @@ def store_errors() -> Iterator[None]:
     except _SLOW as error:
         raise LockedError("PostgreSQL: a statement took too long, or waited too long for others") from error
     except _AWAY as error:
-        raise UnreachableStoreError(f"PostgreSQL cannot be reached: {_reason(error)}") from error
+        raise UnreachableStoreError(unreachable(error)) from error
     except psycopg.Error as error:
         raise StoreError(f"PostgreSQL refused a statement: {_reason(error)}") from error
 
 
+def unreachable(error: BaseException) -> str:
+    """What to say of an error of connecting."""
+    return f"PostgreSQL cannot be reached: {_reason(error)}"
+
+
 def _reason(error: BaseException) -> str:
     """The first line of a message, which contains neither the password nor text from a host."""
-    lines = str(error).strip().splitlines()
+    text = str(error).strip().removeprefix("connection failed: ")
+    lines = (
+        ["; ".join(dict.fromkeys(_OF_ONE_HOST.findall(text)))]
+        if _OF_ONE_HOST.search(text)
+        else text.splitlines()
+    )
     reason = printable(lines[0])[:_MAX_REASON_CHARACTERS] if lines else type(error).__name__
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} ({code})" if code and not isinstance(error, _AWAY) else reason

@@ -17,7 +17,7 @@ from machines_server.store.postgres.listener import Listener
 from machines_server.store.postgres.migrate import known_migrations, migrate, pending
 from tests.fakes import wait_until
 from tests.ports import free_port
-from tests.postgres import Postgres
+from tests.postgres import Postgres, folder_of_postgres
 
 
 @pytest.fixture
@@ -88,6 +88,51 @@ def test_a_server_that_is_away_is_an_error_and_so_is_a_bad_statement(database: D
         pass
     with pytest.raises(StoreError, match="42P01"), database.transaction() as connection:
         connection.execute("SELECT * FROM there_is_none")
+
+
+def said_by(url: str, password_file: Path | None = None) -> list[str]:
+    """Why no transaction begins, twice."""
+    said = []
+    with closing(Database(url, password_file)) as database:
+        for _ in range(2):
+            with pytest.raises(UnreachableStoreError) as raised, database.transaction():
+                pass
+            said.append(str(raised.value))
+    return said
+
+
+def test_why_nobody_can_connect_is_said(tmp_path: Path) -> None:
+    file, closed = tmp_path / "password", free_port()
+    with folder_of_postgres() as folder, Postgres(folder / "data") as running:
+        with psycopg.connect(running.url(), autocommit=True) as connection:
+            connection.execute("CREATE ROLE agent LOGIN PASSWORD 'right'")
+            rules = running.folder / "pg_hba.conf"
+            rules.write_text(f"host all agent 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+            connection.execute("SELECT pg_reload_conf()")
+            wait_until(
+                lambda: (
+                    connection.execute("SELECT FROM pg_hba_file_rules WHERE user_name = '{agent}'").rowcount
+                )
+            )
+        url = running.url().replace("//postgres@", "//agent@")
+        missing = "the file of the database's password cannot be read: No such file or directory"
+        assert said_by(url, file) == [missing] * 2
+        file.write_text("wrong")
+        wrong = 'failed: FATAL:  password authentication failed for user "agent"'
+        at_port = f":{running.port}/"
+        for said in (
+            *said_by(url, file),
+            *said_by(url.replace(at_port, f"{at_port[:-1]},127.0.0.1:{closed}/"), file),
+            *said_by(url.replace(at_port, f":{closed},127.0.0.1{at_port}"), file),
+        ):
+            assert said.startswith('PostgreSQL cannot be reached: connection to server at "127.0.0.1", port ')
+            assert wrong in said
+            assert "\n" not in said
+        file.write_text("right")
+        with closing(Database(url, file)) as database, database.transaction() as connection:
+            connection.execute("SELECT 1")
+        (said, _) = said_by(f"{url}s", file)
+        assert said.endswith('FATAL:  database "postgress" does not exist')
 
 
 def test_a_password_is_read_from_its_file_each_time(postgres: Postgres, tmp_path: Path) -> None:
