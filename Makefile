@@ -39,7 +39,7 @@ tools-in-ci: FORCE
 	-@if [ "$$CI" = true ] && [ "$$(id -u)" -eq 0 ]; then sh tools/test_tools.sh; fi
 
 test-cluster: $(VENV)/.ready-dev  ## Run the tests of the API over PostgreSQL and VictoriaMetrics, as in a cluster
-	$(BIN)/python -W error -m pytest --cluster -n 4 -k 'not database' \
+	$(BIN)/python -W error -m pytest --cluster -n 3 -k 'not database' \
 		tests/test_end_to_end.py tests/test_routing.py tests/test_leases.py $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.ready-dev  ## Run the tests that take minutes: unreachable hosts, faults of the server, a soak

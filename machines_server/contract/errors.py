@@ -109,7 +109,7 @@ def answer_to(error: Exception) -> ErrorAnswer | None:
         case NoMachineError():
             return ErrorAnswer(503, no_machine(error), whole_seconds(error.retry_after_s))
         case StoreError():
-            unusable = f"The database cannot be used: {message}."
+            unusable = f"The database cannot be used: {message.removesuffix('.')}."
             may_be_back_soon = isinstance(error, UnreachableStoreError | LockedError)
             content = ErrorBody(error="store_unavailable", message=unusable)
             return ErrorAnswer(503, content, 1 if may_be_back_soon else None)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from machines_server.core.machine import Registry
+from machines_server.core.sample import Cycle
 from machines_server.core.snapshot import Snapshot
 from machines_server.errors import DamagedStoreError, StoreError, UnreachableStoreError
 from machines_server.failure_log import logger_of_failures
@@ -88,6 +89,10 @@ class CurrentState:
         now = time.time()
         registry = self._registry_unless_reported() or self._registry(now)
         return state.is_valid(now) and state.registry is registry
+
+    def last_cycle(self) -> Cycle | None:
+        """The latest finished cycle that was read."""
+        return self._snapshot.cycle
 
     def read_fault(self) -> str | None:
         """Why the database could not be read for the last state, or None."""

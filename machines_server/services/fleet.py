@@ -25,6 +25,7 @@ from machines_server.core.machine import HostService, Problem, Registry
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.similar_names import similar_names
 from machines_server.core.same_host import same_cards
+from machines_server.core.sample import Cycle
 from machines_server.core.state import MachineState
 from machines_server.core.text import printable, quoted
 from machines_server.errors import UnknownMachineError
@@ -168,6 +169,10 @@ class FleetService:
     def registry(self, now: float) -> Registry:
         """The machines that are declared at `now` (epoch seconds)."""
         return self._registry(now)
+
+    def last_cycle(self) -> Cycle | None:
+        """The latest finished cycle of which this process knows."""
+        return self._current.last_cycle()
 
     def read_fault(self) -> str | None:
         """Why the database could not be read for the last answer, or None."""

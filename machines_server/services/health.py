@@ -8,7 +8,7 @@ from importlib.metadata import version
 from machines_server.contract.health import Health, NotReady, Store
 from machines_server.core.sample import Cycle
 from machines_server.core.text import printable
-from machines_server.errors import StoreError
+from machines_server.errors import StoreError, UnreachableStoreError
 from machines_server.failure_log import logger_of_failures
 from machines_server.services.current_state import with_remedy
 from machines_server.services.fleet import FleetService
@@ -40,6 +40,8 @@ class HealthService:
             cycle = self._store.cycle()
         except StoreError as error:
             read_fault = with_remedy(error)
+            if isinstance(error, UnreachableStoreError):
+                cycle = self._fleet.last_cycle()
         report = self._monitor.report(cycle, time.time(), read_fault)
         fault = report.store_fault and printable(report.store_fault)
         store = Store("error", fault) if fault else Store("ok", None)

@@ -60,6 +60,8 @@ def test_after_a_crash_of_the_database_all_is_as_before(world: tuple[Servers, Po
         health = server.get("/health").json()
         assert health["store"]["state"] == "error"
         assert "PostgreSQL cannot be reached" in health["store"]["message"]
+        assert health["poller"]["last_cycle_at"]
+        assert "no poll cycle has ended" not in health["poller"]["message"]
         assert server.get("/health/ready").status_code == 503
         with database:
             wait_until(lambda: statuses(server) == {"online"})
