@@ -298,6 +298,7 @@ def test_errors_from_outside_of_flask_have_the_same_form(world: World) -> None:
         (TooManyError("too_many_leases", "later", 0.2), 429, TooManyBody, "too_many_leases"),
         (UnknownLeaseError("it has ended"), 404, ErrorBody, "unknown_lease"),
         (StoreError("disk full"), 503, ErrorBody, "store_unavailable"),
+        (StoreError("The engine is of no use."), 503, ErrorBody, "store_unavailable"),
     ],
 )
 def test_an_exception_is_rendered_from_its_fields(
@@ -306,7 +307,9 @@ def test_an_exception_is_rendered_from_its_fields(
     answer = answer_to(error)
     assert answer
     assert answer.status == status
-    assert as_declared(encode(answer.content), kind).error == code
+    told = as_declared(encode(answer.content), kind)
+    assert told.error == code
+    assert not told.message.endswith("..")
     assert answer.retry_after_s == (1 if status == 429 else None)
 
 

@@ -33,6 +33,8 @@ def store_errors() -> Iterator[None]:
         yield
     except _SLOW as error:
         raise LockedError("PostgreSQL: a statement took too long, or waited too long for others") from error
+    except errors.DiskFull as error:  # it can be read, and may be written again at any time
+        raise UnreachableStoreError("PostgreSQL: the disk of its server is full") from error
     except _AWAY as error:
         raise UnreachableStoreError(unreachable(error)) from error
     except psycopg.Error as error:

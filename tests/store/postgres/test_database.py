@@ -90,6 +90,17 @@ def test_a_server_that_is_away_is_an_error_and_so_is_a_bad_statement(database: D
         connection.execute("SELECT * FROM there_is_none")
 
 
+def test_a_full_disk_is_said_and_may_have_room_later(database: Database) -> None:
+    full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
+    with (
+        pytest.raises(UnreachableStoreError, match="the disk of its server is full"),
+        database.transaction() as connection,
+    ):
+        connection.execute(full)
+    with database.transaction() as connection:
+        connection.execute("SELECT 1")
+
+
 def said_by(url: str, password_file: Path | None = None) -> list[str]:
     """Why no transaction begins, twice."""
     said = []
