@@ -21,7 +21,7 @@ _AWAY = (
     PoolTimeout,
     PoolClosed,
 )
-_MAX_REASON_CHARACTERS = 400
+_MAX_CONNECTION_REASON_CHARACTERS = 400
 _OF_ONE_HOST = re.compile(r"^- host: .*?: connection failed: (.*)$", re.MULTILINE)
 """Of several hosts psycopg tells last in a line each, and first only why the last of them failed."""
 
@@ -54,6 +54,6 @@ def _reason(error: BaseException) -> str:
         if _OF_ONE_HOST.search(text)
         else text.splitlines()
     )
-    reason = printable(lines[0])[:_MAX_REASON_CHARACTERS] if lines else type(error).__name__
+    reason = printable(lines[0])[:_MAX_CONNECTION_REASON_CHARACTERS] if lines else type(error).__name__
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} ({code})" if code and not isinstance(error, _AWAY) else reason
