@@ -26,9 +26,9 @@ class Counted(Database):
     transactions = 0
 
     @contextmanager
-    def transaction(self, deadline_s: float = DEADLINE_S) -> Iterator[Connection]:
+    def transaction(self, deadline_s: float = DEADLINE_S, *, pipelined: bool = False) -> Iterator[Connection]:
         self.transactions += 1
-        with super().transaction(deadline_s) as connection:
+        with super().transaction(deadline_s, pipelined=pipelined) as connection:
             yield connection
 
 
