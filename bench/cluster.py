@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -167,14 +168,18 @@ def _of_pollers(folder: Path, postgres: Postgres, hosts: int, lasts_s: float) ->
         fleet = stack.enter_context(simulated(hosts, HOSTS_PER_PROCESS))
         servers = Servers(folder, postgres.new_database(), engine, 5.0)
         stack.callback(servers.database.close)
-        fleet.declare(servers.machines)
+        servers.machines.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         pollers = [
             stack.enter_context(servers.server(f"poller{number}", command="poll"))
             for number in range(POLLERS)
         ]
         _wait_for(lambda: servers.are_divided(POLLERS), 300)
-        _wait_for(lambda: servers.rows("SELECT count(*) FROM latest") == [(2 * hosts,)], 300)
+        # Not all at once: the fake hosts would be too slow to accept 20,000 connections within a poll.
+        for first in range(0, hosts, HOSTS_PER_PROCESS):
+            declared = min(first + HOSTS_PER_PROCESS, hosts)
+            fleet.declare(servers.machines, declared, first)
+            _wait_for(partial(_are_polled, servers, declared), 300)
         polled_s, starting_s = time.monotonic() - began, 0.0
         # Machines, events, GPUs and lists of models are written once; a poller asks for 80 lists a second.
         while servers.rows("SELECT count(*) FROM library") != [(hosts,)]:
@@ -205,6 +210,10 @@ def _of_pollers(folder: Path, postgres: Postgres, hosts: int, lasts_s: float) ->
             f" (10: a cycle was missed); cores: {shares}",
         ),
     ]
+
+
+def _are_polled(servers: Servers, hosts: int) -> bool:
+    return servers.rows("SELECT count(*) FROM latest") == [(2 * hosts,)]
 
 
 def _oldest_s(servers: Servers) -> float:

@@ -25,10 +25,10 @@ class Simulation:
         self.pids = [process.pid for process in processes]
         self._processes = processes
 
-    def declare(self, folder: Path, count: int | None = None) -> Path:
-        """Write the machine files of the first `count` hosts, or of all; returns the folder."""
+    def declare(self, folder: Path, count: int | None = None, first: int = 0) -> Path:
+        """Write the machine files of the hosts from `first` to `count` - 1, or of all; returns the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        for number in range(self.count if count is None else count):
+        for number in range(first, self.count if count is None else count):
             (folder / f"host{number}.yaml").write_text(machine_file(number, *self.ports))
         return folder
 

@@ -1,7 +1,6 @@
 """The stores of a server in a cluster; imported only in clusters."""
 
 import hashlib
-import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -54,7 +53,6 @@ class Cluster:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # each failed attempt is a warning
         self.database = Database(settings.database_url or "", settings.database_password_file)
         self.listener = Listener(self.database)
         self.background = Background(self.database)

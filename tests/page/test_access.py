@@ -64,6 +64,12 @@ def test_axe_finds_nothing_and_no_page_is_wider_than_the_screen(
 def test_axe_finds_nothing_in_the_page_about_the_api(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server, bypass_csp=True).page
     page.goto(f"{fleet_server.url}/docs")
+    assert findings(page, rules={"color-contrast": {"enabled": False}}) == []
+    # A few sections stand for all, which are built alike: for the whole page axe takes a minute and a half.
+    page.evaluate("""
+        for (const [place, section] of document.querySelectorAll("section.card").entries())
+            if (place % 20) section.remove();
+    """)
     expect_no_findings(page)
 
 

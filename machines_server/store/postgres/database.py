@@ -1,5 +1,6 @@
 """Connections to PostgreSQL for the threads of one process."""
 
+import logging
 import select
 import threading
 import time
@@ -43,6 +44,9 @@ _SERVER_SIDE = (
 """Sent to the server, which would otherwise wait for hours on a cut line; a pooler keeps no such settings."""
 
 _CAN_ROLL_BACK = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR
+
+# Its warnings tell of single attempts and connections; a call that fails says why.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 Row = tuple[Any, ...]
 
