@@ -15,11 +15,9 @@ MAX_LAG_S = 2.0
 """How long a state may be used after it was last known to be current."""
 CHECK_S = 0.05
 """How long a state is returned without asking the database for a newer one: asking takes system calls."""
-CYCLE_SETTLES_S = 0.25
-"""How long after a change a renewal begins. A cycle is written in about ten batches, and building a state for
-each, while hosts are polled, would slow down too many answers."""
 _PAUSE = 3
-"""The pause between two renewals, as a multiple of the time that one takes."""
+"""The pause between two renewals, as a multiple of the time that one takes. A cycle is written in about ten
+batches, and building a state for each would slow down too many answers."""
 
 log = logger_of_failures(__name__)
 
@@ -72,7 +70,6 @@ class RecentState:
         return state
 
     def _renew(self, prepare: Callable[[Fleet], None]) -> None:
-        time.sleep(CYCLE_SETTLES_S)
         began = time.monotonic()
         try:
             state = self._current.get()
