@@ -45,8 +45,8 @@ _SERVER_SIDE = (
 
 _CAN_ROLL_BACK = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR
 
-# Its warnings tell of single attempts and connections; a call that fails says why.
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+# Warnings of psycopg and its pool tell of single attempts and connections; a call that fails says why.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 Row = tuple[Any, ...]
 

@@ -61,7 +61,8 @@ def test_a_failover_loses_no_lease_and_promises_nothing_twice(
     promises = list(promises_in(tmp_path.iterdir(), inf))
     assert max(most_promised(promises).values()) <= FREE_GB
     known = {lease.id for lease in leases_at(url, opened).read().leases}
-    kept = {one.lease for one in promises if one.until_s > time.monotonic()}
+    # Not those that end in these moments: a reader takes them to have ended as soon as it asks.
+    kept = {one.lease for one in promises if one.until_s > time.monotonic() + 10}
     assert kept
     assert kept <= known
 
