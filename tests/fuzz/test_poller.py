@@ -33,7 +33,7 @@ from tests.fakes import FakeFleet
 from tests.fuzz.conftest import Fuzz
 from tests.store.polls import RETENTION
 
-TIMEOUT_S = 0.3
+TIMEOUT_S = 1.0
 NAMES = (
     *(b"Transfer-Encoding", b"Content-Encoding", b"Content-Length", b"Content-Type", b"Connection"),
     *(b"Date", b"Location", b"Set-Cookie", b"Upgrade", b"Alt-Svc", b"Trailer", b"Retry-After", b"", b" "),
