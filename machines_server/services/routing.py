@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from machines_server.contract import leases as lease_answers
 from machines_server.contract.encoding import encode
 from machines_server.contract.requests import LeaseParameters, RenewParameters, route_parameters, validated
-from machines_server.contract.routing import RouteJson, no_machine, reason_text
+from machines_server.contract.routing import no_machine, reason_text
 from machines_server.core.memory import Share
 from machines_server.core.model_names import model_key
 from machines_server.core.routing.answer import Ranking, Rejection
@@ -20,7 +20,7 @@ from machines_server.core.routing.question import Question
 from machines_server.core.text import clip, clip_list
 from machines_server.errors import BadParameterError, ConflictError, NoMachineError, UnknownLeaseError
 from machines_server.services.advice import GivenAdvice
-from machines_server.services.byte_cache import ByteCache
+from machines_server.services.answer_cache import Answer, AnswerCache, Found, RouteReply, cache_of
 from machines_server.services.choice import Choice
 from machines_server.services.misses import explaining_misses, may_become_fit
 from machines_server.services.permissions import Caller, Permissions
@@ -33,25 +33,10 @@ _Granted = TypeVar("_Granted")
 
 MAX_KEY_CHARACTERS = 200
 """The longest Idempotency-Key."""
-MAX_CACHE_BYTES = 16 * 2**20
-"""The size of the answers cached while fleet and leases stay the same."""
-MAX_PREPARED, MAX_PREPARATION_S = 8, 0.5
-"""How many questions are answered before they are asked again, and for how long."""
+MAX_PREPARATION_S = 0.5
+"""How long questions are answered before they are asked again."""
 NEAR_MISSES = 3
 """How many reasons the message names when no machine is fit."""
-
-
-class RouteReply(NamedTuple):
-    """What GET /api/route answers: the JSON of a Route or, unless a machine `is_found`, of a NoMachine.
-
-    Without a machine, waiting for `retry_after_s` seconds may help, unless it is None; the `concerned` are
-    machines that may become fit.
-    """
-
-    json: bytes
-    is_found: bool
-    retry_after_s: float | None = None
-    concerned: Sequence[str] = ()
 
 
 _EVERYBODY, _NOBODY = Permissions(), Caller()
@@ -83,7 +68,7 @@ class Routing:
         self._newest_fleet = newest_fleet or fleet
         self._look_for, self._poll_soon = look_for, poll_soon
         # Waiting callers ask about the present, others about a fleet that may be older.
-        self._present = self._recent = self._prepared = _AnswerCache(Fleet(), LeaseSnapshot())
+        self._present = self._recent = self._prepared = AnswerCache(Fleet(), LeaseSnapshot())
         self._given, self._permissions, self._rankings = GivenAdvice(board), permissions, Rankings()
 
     def route(self, query: Mapping[str, list[str]]) -> RouteReply:
@@ -92,15 +77,15 @@ class Routing:
         question = parameters.question()
         if parameters.wait_s:  # it is asked again because something has changed, which must be seen
             fleet = self._fleet()
-            cache = self._present = _cache_of(fleet, snapshot, self._present)
+            cache = self._present = cache_of(fleet, snapshot, self._present)
         else:
             fleet = self._recent_fleet(self._prepare)
-            cache = self._recent = _cache_of(fleet, snapshot, self._recent, self._prepared, self._present)
+            cache = self._recent = cache_of(fleet, snapshot, self._recent, self._prepared, self._present)
             cache.note(question, parameters.size_bytes())
         answer = self._cached_answer(cache, question, parameters.size_bytes())
-        if not isinstance(answer, _Found) and len(fleet.states) < LARGE_FLEET:
+        if not isinstance(answer, Found) and len(fleet.states) < LARGE_FLEET:
             fleet = self._newest_fleet()
-            cache = self._present = _cache_of(fleet, snapshot, cache)
+            cache = self._present = cache_of(fleet, snapshot, cache)
             answer = self._cached_answer(cache, question, parameters.size_bytes())
         if isinstance(answer, BadParameterError):
             raise answer.with_traceback(None)
@@ -196,7 +181,7 @@ class Routing:
 
     def _prepare(self, fleet: Fleet) -> None:
         """Answer the questions about the present fleet for one that will soon take its place."""
-        cache, until = _AnswerCache(fleet, self._leases.read()), time.monotonic() + MAX_PREPARATION_S
+        cache, until = AnswerCache(fleet, self._leases.read()), time.monotonic() + MAX_PREPARATION_S
         for question, size_bytes in list(self._recent.asked.items()):
             if time.monotonic() > until:
                 break
@@ -236,14 +221,14 @@ class Routing:
             self._poll_soon(may_become_fit(error.rejected))
             raise
 
-    def _cached_answer(self, cache: "_AnswerCache", question: Question, size_bytes: int) -> "_Answer":
+    def _cached_answer(self, cache: AnswerCache, question: Question, size_bytes: int) -> Answer:
         answer = cache.answers.get(question)
         if answer is None:
             answer = self._answer(question, cache.fleet, cache.snapshot)
             cache.put(question, answer, size_bytes)
         return answer
 
-    def _answer(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> "_Answer":
+    def _answer(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Answer:
         def rank(other: Question) -> Ranking:
             return self._rankings.rank(other, fleet, snapshot)
 
@@ -251,7 +236,7 @@ class Routing:
             with explaining_misses(question, fleet, rank):
                 ranking = self._rank(question, fleet, snapshot)
                 order = Order(ranking.candidates, model_key(question.model))
-                return _Found(order, self._rankings.json(question, ranking))
+                return Found(order, self._rankings.json(question, ranking))
         except NoMachineError as error:
             return RouteReply(
                 encode(no_machine(error)),
@@ -304,50 +289,3 @@ def _held_lease(lease: Lease, leases: Sequence[Lease], fleet: Fleet) -> lease_an
     shares = _promised_now(leases, fleet)
     state = fleet.state_of(lease.machine)
     return lease_answers.held_lease(lease, shares.get(lease.id, ()), state, time.time())
-
-
-class _Found(NamedTuple):
-    """The candidates for a question, and their JSON."""
-
-    order: Order
-    json: RouteJson
-
-
-_Answer = _Found | RouteReply | BadParameterError
-"""The answer to a question: candidates, that there are none, or why it cannot be answered."""
-
-
-class _AnswerCache:
-    """Answers for one state of fleet and leases, since many agents ask the same question."""
-
-    def __init__(self, fleet: Fleet, snapshot: LeaseSnapshot) -> None:
-        self.fleet, self.snapshot = fleet, snapshot
-        self.answers: ByteCache[Question, _Answer] = ByteCache(MAX_CACHE_BYTES)
-        self.asked: dict[Question, int] = {}
-        """The first MAX_PREPARED questions that were asked, with their sizes in bytes."""
-
-    def note(self, question: Question, size_bytes: int) -> None:
-        """Note that a question of that size was asked."""
-        if len(self.asked) < MAX_PREPARED:
-            self.asked[question] = size_bytes
-
-    def put(self, question: Question, answer: "_Answer", size_bytes: int) -> None:
-        """Keep the answer to a question of that size."""
-        self.answers.put(question, answer, _size_bytes(answer) + size_bytes)
-
-    def is_of(self, fleet: Fleet, snapshot: LeaseSnapshot) -> bool:
-        """Whether the answers are about that fleet with those leases."""
-        return self.fleet is fleet and self.snapshot.version == snapshot.version
-
-
-def _cache_of(fleet: Fleet, snapshot: LeaseSnapshot, *caches: _AnswerCache) -> _AnswerCache:
-    """The first cache with answers about that fleet and those leases, else a new one."""
-    return next((cache for cache in caches if cache.is_of(fleet, snapshot)), None) or _AnswerCache(
-        fleet, snapshot
-    )
-
-
-def _size_bytes(answer: _Answer) -> int:
-    if isinstance(answer, _Found):
-        return answer.json.size_bytes()
-    return len(answer.json) if isinstance(answer, RouteReply) else sum(map(len, answer.did_you_mean))
