@@ -81,10 +81,12 @@ CREATE INDEX load_time_by_change ON load_time (site, changed_in);
 CREATE FUNCTION lock_host(wanted_site text, wanted text[], seen pg_snapshot)
 RETURNS TABLE (at_ms bigint, seen_now text, is_locked boolean, lease_id text, unseen lease)
 LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    locked bigint;
 BEGIN
     PERFORM FROM lease_lock WHERE site = wanted_site AND part = ANY (wanted) ORDER BY part FOR UPDATE;
-    GET DIAGNOSTICS at_ms = ROW_COUNT;
-    is_locked := at_ms = cardinality(wanted);
+    GET DIAGNOSTICS locked = ROW_COUNT;
+    is_locked := locked = cardinality(wanted);
     at_ms := now_ms();
     seen_now := pg_current_snapshot() || ' ' || extract(epoch FROM pg_postmaster_start_time());
     RETURN QUERY

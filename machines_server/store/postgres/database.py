@@ -94,7 +94,7 @@ class Database:
         statement does not wait for those before it: its rows and count are known, and its error is raised,
         once the rows of it or of a later one are fetched, or else when the block ends.
         """
-        with store_errors(), self._connected(begins=not pipelined) as connection:
+        with store_errors(), self._connected(None if pipelined else deadline_s) as connection:
             with self._deadlines.within(connection, deadline_s):
                 try:
                     with _pipelined(connection) if pipelined else nullcontext():
@@ -139,8 +139,8 @@ class Database:
             return connection
 
     @contextmanager
-    def _connected(self, *, begins: bool = False) -> Iterator[Connection]:
-        """A connection of the pool that, if wanted, has begun a transaction.
+    def _connected(self, begin_within_s: float | None = None) -> Iterator[Connection]:
+        """A connection of the pool that has begun a transaction if it was to do so within some seconds.
 
         Those that broke while nobody used them are replaced. One that breaks at this moment is only noticed
         where a transaction begins.
@@ -149,7 +149,9 @@ class Database:
         for _ in range(self._most + 1):
             connection = self._connection_of(pool)
             try:
-                if not _has_ended(connection) and (not begins or self._has_begun(connection)):
+                if not _has_ended(connection) and (
+                    begin_within_s is None or self._has_begun(connection, begin_within_s)
+                ):
                     yield connection
                     return
                 connection.close()
@@ -157,8 +159,8 @@ class Database:
                 pool.putconn(connection)
         raise UnreachableStoreError("PostgreSQL cannot be reached: it ends every connection")
 
-    def _has_begun(self, connection: Connection) -> bool:
-        with suppress(psycopg.OperationalError), self._deadlines.within(connection, DEADLINE_S):
+    def _has_begun(self, connection: Connection, within_s: float) -> bool:
+        with suppress(psycopg.OperationalError), self._deadlines.within(connection, within_s):
             connection.execute("BEGIN")
             return True
         return False
