@@ -4,7 +4,7 @@ import gzip
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from machines_server.contract.encoding import encode
 from machines_server.core.routing.fleet import Fleet
@@ -42,15 +42,16 @@ class ExpositionService:
         self._lock = threading.Lock()
         self._lines = FleetLines()
         self._known: tuple[FleetState, Lines] | None = None
-        self.routes: Callable[[], Sequence[str]] = tuple
-        """Returns the names of the routes by their numbers in the counts."""
 
-    def metrics(self, *, is_reader: bool) -> bytes:
-        """The series of the server and, for a reader or if requests are not signed, of the fleet."""
+    def metrics(self, routes: Sequence[str], *, is_reader: bool) -> bytes:
+        """The series of the server and, for a reader or if requests are not signed, of the fleet.
+
+        `routes` are the names of the routes by their numbers in the counts.
+        """
         with self._lock:
             state = self._fleet.state()
             of_fleet = self._of_fleet(state) if is_reader or self._auth_mode != "enforce" else ""
-            return of_fleet.encode() + self._of_server(state.fleet)
+            return of_fleet.encode() + self._of_server(state.fleet, routes)
 
     @staticmethod
     def gzipped(text: bytes) -> bytes:
@@ -71,7 +72,7 @@ class ExpositionService:
             self._known = state, lines
         return text_of_lines({**lines, SAMPLE_AGE.name: list(age_lines(state.fleet, time.time()))})
 
-    def _of_server(self, fleet: Fleet) -> bytes:
+    def _of_server(self, fleet: Fleet, routes: Sequence[str]) -> bytes:
         from machines_server.exposition.server import ServerFacts, server_text
 
         cycle = self._health.cycle()
@@ -81,7 +82,7 @@ class ExpositionService:
                 now=time.time(),
                 health=self._health.health(),
                 totals=self._counts.totals(),
-                routes=self.routes(),
+                routes=routes,
                 auth_mode=self._auth_mode,
                 last_cycle_at=cycle.ended_at if cycle else None,
                 poller=self._board.read(),

@@ -168,7 +168,7 @@ class Answering(NamedTuple):
 def make_asgi(settings: Settings, counts: Counts | None = None) -> Answering:
     """Create the ASGI application for a worker that answers, and that counts in `counts`."""
     from machines_server.web.asgi import make_stack
-    from machines_server.web.counting import Counting, RouteTable
+    from machines_server.web.counting import Counting, RouteTable, route_names
     from machines_server.web.waiting_room import WaitingRoom
 
     counts = counts or Counts.alone()
@@ -182,8 +182,8 @@ def make_asgi(settings: Settings, counts: Counts | None = None) -> Answering:
 
         authenticated = authentication(settings, counts)
     app = make_app(settings, services)
-    routes = RouteTable([rule.rule for rule in app.url_map.iter_rules()])
-    services.exposition.routes = lambda: routes.names
+    rules = [rule.rule for rule in app.url_map.iter_rules()]
+    routes, names = RouteTable(rules), route_names(rules)
     stack = make_stack(
         app.wsgi_app,
         settings.threads,
@@ -196,7 +196,7 @@ def make_asgi(settings: Settings, counts: Counts | None = None) -> Answering:
         authenticated=authenticated,
         counted=partial(Counting, counts=counts, routes=routes),
     )
-    return Answering(traced(stack, lambda path: routes.names[routes.number_of(path)]), room)
+    return Answering(traced(stack, lambda path: names[routes.number_of(path)]), room)
 
 
 def read_files(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """The outermost layer: counts every answer, by route, method and status, and how long it took."""
 
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from time import monotonic
 
 import msgspec
@@ -26,9 +26,9 @@ _error = msgspec.json.Decoder(_Error).decode
 class RouteTable:
     """The routes of the application, each with a number that is the same in all processes."""
 
-    def __init__(self, rules: Sequence[str]) -> None:
+    def __init__(self, rules: Iterable[str]) -> None:
         """`rules` are Flask's, with parameters such as `<name>`."""
-        ordered = sorted(set(rules))[: MAX_ROUTES - 1]
+        ordered = _ordered(rules)
         plain = {rule: number for number, rule in enumerate(ordered) if "<" not in rule}
         self._endpoints = {
             (rule, method): endpoint_of(number, method)
@@ -40,8 +40,6 @@ class RouteTable:
         self._plain, self._numbers = plain, [number for number, _ in patterns]
         self._patterns = re.compile("|".join(f"({pattern})" for _, pattern in patterns) or "(?!)", re.DOTALL)
         self._other = len(ordered)
-        self.names = (*(_PARAMETER.sub(lambda found: found[2].upper(), rule) for rule in ordered), OTHER)
-        """The names by number: `/api/machines/NAME`, and the last one for all other paths."""
 
     def endpoint(self, path: str, method: str) -> int:
         """Where requests for a path by a method are counted."""
@@ -98,6 +96,15 @@ class Counting:
             except msgspec.MsgspecError:
                 reason = OTHER
             self._counts.add("lease_refusals", reason)
+
+
+def route_names(rules: Iterable[str]) -> Sequence[str]:
+    """The names of routes by their numbers: `/api/machines/NAME`, and the last one for all other paths."""
+    return (*(_PARAMETER.sub(lambda found: found[2].upper(), rule) for rule in _ordered(rules)), OTHER)
+
+
+def _ordered(rules: Iterable[str]) -> list[str]:
+    return sorted(set(rules))[: MAX_ROUTES - 1]
 
 
 def _pattern(rule: str) -> str:

@@ -1,9 +1,10 @@
 """The routes for Prometheus: GET /metrics and GET /api/prometheus/sd."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 
 from machines_server.exposition.service import TEXT_TYPE, ExpositionService
 from machines_server.web.bridge import IS_READER
+from machines_server.web.counting import route_names
 from machines_server.web.messages import JSON_TYPE, accepts_gzip
 
 
@@ -13,8 +14,9 @@ def make_prometheus_api(exposition: ExpositionService) -> Blueprint:
 
     @api.get("/metrics")
     def metrics() -> Response:
+        routes = route_names(rule.rule for rule in current_app.url_map.iter_rules())
         is_reader = bool(request.environ.get(IS_READER))
-        response = Response(exposition.metrics(is_reader=is_reader), content_type=TEXT_TYPE)
+        response = Response(exposition.metrics(routes, is_reader=is_reader), content_type=TEXT_TYPE)
         if accepts_gzip(request.headers.get("Accept-Encoding", "").encode()):
             response.set_data(exposition.gzipped(response.get_data()))
             response.content_encoding = "gzip"

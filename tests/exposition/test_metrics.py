@@ -14,7 +14,7 @@ import requests
 from machines_server.exposition.service import TEXT_TYPE
 from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
-from machines_server.web.counting import RouteTable
+from machines_server.web.counting import RouteTable, route_names
 from tests.bodies import gpu_body
 from tests.exposition.reading import Exposition
 from tests.fakes import FakeFleet, machine_yaml, wait_until
@@ -215,5 +215,4 @@ def test_a_client_that_hangs_up_or_reads_slowly_holds_nothing_up(shared_server: 
 )
 def test_a_path_is_counted_for_the_route_that_answers_it(path: str, name: str) -> None:
     rules = [rule.rule for rule in make_app(load_settings({})[0]).url_map.iter_rules()]
-    routes = RouteTable(rules)
-    assert routes.names[routes.number_of(path)] == name
+    assert route_names(rules)[RouteTable(rules).number_of(path)] == name
