@@ -141,7 +141,7 @@ class RouteJson:
             model=first.model,
             warm=first.is_warm,
         )
-        listed = b",".join([self._jsons[place] for place in places])
+        listed = b",".join(map(self._jsons.__getitem__, places))
         return b'%s,"candidates":[%s],"rejected":%s}' % (encode(best)[:-1], listed, self._rejected_json)
 
     def size_bytes(self) -> int:

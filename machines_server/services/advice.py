@@ -2,18 +2,19 @@
 
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from machines_server.core.model_names import model_key
-from machines_server.core.routing.advised import Advice, is_counting, still_counting
+from machines_server.core.routing.advised import Advice, ends_at, is_counting
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.preference import Order
 from machines_server.core.routing.question import Question
 from machines_server.store.api import AdviceBoard
 
-REVIEW_S = 0.25
-"""How long advice may outlive its time unless a sample ends it; reviewing costs time."""
+BURST_S = 0.25
+"""Advice of one kind within this time counts as long as the latest of it."""
 
 TELL_AGAIN_S = 1.0
 """How long other processes are not told again about a model that a machine has to load."""
@@ -22,11 +23,15 @@ MAX_HOLDERS = 10_000
 
 
 class _Burst(NamedTuple):
-    """Advice of one kind that was given within REVIEW_S; it counts as long as the latest."""
+    """Advice of one kind that was given within BURST_S; it counts as long as the latest."""
 
     began_at: float
     latest: Advice
     times: int
+
+
+_Kind = tuple[str, str, bool]
+"""The machine, the key of the model, and whether that has to be loaded."""
 
 
 class GivenAdvice:
@@ -38,13 +43,17 @@ class GivenAdvice:
 
     def __init__(self, board: AdviceBoard | None = None) -> None:
         self._board, self._lock = board, threading.Lock()
-        self._given: dict[tuple[str, str, bool], deque[_Burst]] = {}
-        """By machine, key of the model, and whether that has to be loaded; the oldest first."""
+        self._given: dict[_Kind, deque[_Burst]] = {}
+        """The oldest first."""
+        self._ends: list[tuple[float, _Kind]] = []
+        """A heap of when the first burst of each kind ends, or had ended before more was added to it."""
         self._by_holder: dict[tuple[str, Question], Advice] = {}
         self._told_at: dict[tuple[str, str], float] = {}
-        self._counts, self._loads = Counter[str](), set[tuple[str, str]]()
-        self._reviewed: tuple[Fleet | None, Sequence[Advice]] = None, ()
-        self._review_at = 0.0
+        self._counts, self._loads = Counter[str](), dict[str, set[str]]()
+        """How often each machine was advised; by key of a model, the machines that are to load it."""
+        self._fleet: Fleet | None = None
+        """What the advice was last reviewed for."""
+        self._reviewed_at = 0.0
 
     def order(
         self,
@@ -61,9 +70,9 @@ class GivenAdvice:
         A `holder` who asks the same question again gets the same machine first. The advice counts as a lease
         in later answers if it `is_remembered`.
         """
-        others = self._board.others() if self._board else ()
+        told = self._board.news() if self._board else ()
         with self._lock:
-            self._review(fleet, others, now)
+            self._review(fleet, told, now)
             places = order.best_first(self._counts, self._loads)
             before = self._by_holder.get((holder, question)) if holder else None
             place = order.place_of(before.machine) if before and is_counting(before, fleet, now) else None
@@ -72,21 +81,29 @@ class GivenAdvice:
             if not is_remembered:
                 return places
             advice = Advice.of(question, order.candidates[places[0]], holder, now)
-            self._remember(advice)
+            self._remember(advice, fleet)
             is_news = self._is_news(advice)
         if is_news and self._board:
             self._board.add(advice)
         return places
 
-    def _remember(self, advice: Advice) -> None:
-        bursts = self._given.setdefault(
-            (advice.machine, model_key(advice.model), advice.loads_s is not None), deque()
-        )
-        if bursts and 0 <= advice.at - bursts[-1].began_at < REVIEW_S:
+    def prepare(self, orders: Iterable[Order], fleet: Fleet, now: float) -> None:
+        """Do in advance what the first answers about a fleet, in these orders, would have to do."""
+        with self._lock:
+            self._review(fleet, (), now)
+            for order in orders:
+                order.best_first(self._counts, self._loads)
+
+    def _remember(self, advice: Advice, fleet: Fleet) -> None:
+        kind = advice.machine, model_key(advice.model), advice.loads_s is not None
+        bursts = self._given.setdefault(kind, deque())
+        if not bursts:
+            heappush(self._ends, (ends_at(advice, fleet), kind))
+        if bursts and 0 <= advice.at - bursts[-1].began_at < BURST_S:
             bursts[-1] = _Burst(bursts[-1].began_at, advice, bursts[-1].times + 1)
         else:
             bursts.append(_Burst(advice.at, advice, 1))
-        self._count(advice)
+        self._count(kind, 1)
         if advice.holder and advice.question:
             asked = advice.holder, advice.question
             self._by_holder.pop(asked, None)
@@ -102,27 +119,52 @@ class GivenAdvice:
         self._told_at[key] = advice.at
         return True
 
-    def _review(self, fleet: Fleet, others: Sequence[Advice], now: float) -> None:
-        """Forget what no longer counts, and count anew."""
-        reviewed = fleet, others
-        is_same = self._reviewed[0] is fleet and self._reviewed[1] is others
-        if is_same and self._review_at - REVIEW_S <= now < self._review_at:
-            return
-        self._reviewed, self._review_at = reviewed, now + REVIEW_S
+    def _review(self, fleet: Fleet, told: Iterable[Advice], now: float) -> None:
+        """Forget what no longer counts, and remember what others have told."""
+        if self._fleet is fleet and self._reviewed_at <= now:
+            self._forget_ended(fleet, now)
+        else:
+            self._count_anew(fleet, now)
+        self._fleet, self._reviewed_at = fleet, now
+        for advice in told:
+            if is_counting(advice, fleet, now):
+                self._remember(advice, fleet)
+
+    def _forget_ended(self, fleet: Fleet, now: float) -> None:
+        """Forget what has ended since the last review for the same fleet, whose samples are the same."""
+        while self._ends and self._ends[0][0] <= now:
+            _, kind = heappop(self._ends)
+            bursts = self._given[kind]
+            while bursts and ends_at(bursts[0].latest, fleet) <= now:
+                self._count(kind, -bursts.popleft().times)
+            self._keep(kind, bursts, fleet)
+
+    def _count_anew(self, fleet: Fleet, now: float) -> None:
         self._told_at = {key: at for key, at in self._told_at.items() if 0 <= now - at < TELL_AGAIN_S}
         self._counts.clear()
         self._loads.clear()
+        self._ends.clear()
         for kind, bursts in list(self._given.items()):
             while bursts and not is_counting(bursts[0].latest, fleet, now):
                 bursts.popleft()
-            if bursts:
-                self._count(bursts[0].latest, sum(burst.times for burst in bursts))
-            else:
-                del self._given[kind]
-        for advice in still_counting(others, fleet, now):
-            self._count(advice)
+            self._count(kind, sum(burst.times for burst in bursts))
+            self._keep(kind, bursts, fleet)
 
-    def _count(self, advice: Advice, times: int = 1) -> None:
-        self._counts[advice.machine] += times
-        if advice.loads_s is not None:
-            self._loads.add((advice.machine, model_key(advice.model)))
+    def _keep(self, kind: _Kind, bursts: deque[_Burst], fleet: Fleet) -> None:
+        """Note when the first burst of a kind ends, or forget the kind if there is none."""
+        if bursts:
+            heappush(self._ends, (ends_at(bursts[0].latest, fleet), kind))
+        else:
+            del self._given[kind]
+
+    def _count(self, kind: _Kind, times: int) -> None:
+        machine, key, loads = kind
+        self._counts[machine] += times
+        if not self._counts[machine]:
+            del self._counts[machine]
+        if loads:
+            machines = self._loads.setdefault(key, set())
+            if times > 0:
+                machines.add(machine)
+            elif not self._given[kind]:
+                machines.discard(machine)

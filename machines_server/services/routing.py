@@ -182,10 +182,15 @@ class Routing:
     def _prepare(self, fleet: Fleet) -> None:
         """Answer the questions about the present fleet for one that will soon take its place."""
         cache, until = AnswerCache(fleet, self._leases.read()), time.monotonic() + MAX_PREPARATION_S
+        orders = []
         for question, size_bytes in list(self._recent.asked.items()):
             if time.monotonic() > until:
                 break
-            cache.put(question, self._answer(question, fleet, cache.snapshot), size_bytes)
+            answer = self._answer(question, fleet, cache.snapshot)
+            cache.put(question, answer, size_bytes)
+            if isinstance(answer, Found):
+                orders.append(answer.order)
+        self._given.prepare(orders, fleet, time.time())
         self._prepared = cache
 
     def _leased(self, question: Question, request: LeaseRequest, fleet: Fleet) -> lease_answers.GrantedLease:

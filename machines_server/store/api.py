@@ -205,8 +205,8 @@ class AdviceBoard(Protocol):
     def add(self, advice: Advice) -> None:
         """Tell the other processes; those on this host know within milliseconds."""
 
-    def others(self) -> Sequence[Advice]:
-        """The latest advice of other processes for each machine and model; cheap enough for each question."""
+    def news(self) -> Sequence[Advice]:
+        """What other processes have told since the last call; cheap enough for each question."""
 
 
 class PollerWatch(Protocol):

@@ -1,6 +1,5 @@
 """The latest advice, remembered so that callers without leases do not all go to one machine."""
 
-from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from machines_server.core.routing.answer import Candidate
@@ -32,11 +31,6 @@ class Advice(NamedTuple):
         return cls(candidate.state.machine.name, question.model, now, loads_s, question, holder)
 
 
-def still_counting(advices: Iterable[Advice], fleet: Fleet, now: float) -> Iterator[Advice]:
-    """The advice that no sample of its machine reflects yet."""
-    return (advice for advice in advices if is_counting(advice, fleet, now))
-
-
 def is_counting(advice: Advice, fleet: Fleet, now: float) -> bool:
     """Return whether no sample of its machine reflects the advice yet.
 
@@ -44,8 +38,13 @@ def is_counting(advice: Advice, fleet: Fleet, now: float) -> bool:
     polling interval, or than loading the model takes.
     """
     state = fleet.state_of(advice.machine)
-    if state is None or not 0 <= now - advice.at < max(fleet.interval_s, advice.loads_s or 0.0):
+    if state is None or not advice.at <= now < ends_at(advice, fleet):
         return False
     if advice.loads_s is not None:
         return listed_name(advice.model, None, state.models) is None
     return state.ollama_seen_at is None or state.ollama_seen_at <= advice.at
+
+
+def ends_at(advice: Advice, fleet: Fleet) -> float:
+    """When advice counts no longer, whatever samples show (epoch seconds)."""
+    return advice.at + max(fleet.interval_s, advice.loads_s or 0.0)

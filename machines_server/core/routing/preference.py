@@ -1,6 +1,6 @@
 """The order of candidates: which of the fit machines is best, given what others are about to use."""
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
@@ -10,7 +10,8 @@ from machines_server.core.routing.leases import Warmth
 _NO_COUNTS: Mapping[str, int] = {}
 _MANY = 8
 """If more than this share of all candidates must move, sorting all is quicker."""
-_Loads = Set[tuple[str, str]]
+_Loads = Mapping[str, Set[str]]
+_NO_LOADS: _Loads = {}
 _Row = tuple[Any, ...]
 
 
@@ -48,37 +49,37 @@ class Order:
         self._rows: list[_Row] = []
         """By place."""
         self._sorted: list[_Row] = []
+        self._places: list[int] = []
+        """Those of the sorted rows."""
 
-    def best_first(
-        self, counts: Mapping[str, int] = _NO_COUNTS, loads: _Loads = frozenset()
-    ) -> Sequence[int]:
+    def best_first(self, counts: Mapping[str, int] = _NO_COUNTS, loads: _Loads = _NO_LOADS) -> Sequence[int]:
         """The places of the candidates in the order in which to use them.
 
-        `counts` has how many more leases each machine has than its candidate says. `loads` has the machines
-        that are about to load a model, and its key: one that loads another model comes last. While the model
-        is being loaded on more machines than are free for it, those come first: the free ones are left to
-        other models.
+        `counts` has how many more leases each machine has than its candidate says. `loads` has, by the key of
+        a model, the machines that are about to load it: one that loads another model comes last. While the
+        model is being loaded on more machines than are free for it, those come first: the free ones are left
+        to other models.
         """
         before, self._others = self._others, self._seen(counts, loads)
         moved = self._moved(before)
         if not self._rows or moved is None or len(moved) * _MANY > len(self._rows):
             self._rows = [self._row(place) for place in range(len(self.candidates))]
             self._sorted = sorted(self._rows)
+            self._places = [row[-1] for row in self._sorted]
         else:
             for name in moved:
                 self._move(self._place[name])
-        return [row[-1] for row in self._sorted]
+        return self._places.copy()
 
     def place_of(self, machine: str) -> int | None:
         """The place of the candidate with that name, or None."""
         return self._place.get(machine)
 
     def _seen(self, counts: Mapping[str, int], loads: _Loads) -> _Others:
-        here = {name: count for name, count in counts.items() if name in self._place}
-        loading = self._loading | {name for name, key in loads if key == self._key and name in self._place}
-        another = {name for name, key in loads if key != self._key and name in self._place}
-        is_crowded = len(loading) > len(self._free - here.keys() - loading)
-        return _Others(here, loading, another, is_crowded)
+        loading = self._loading | loads.get(self._key, frozenset()) & self._place.keys()
+        another = frozenset[str]().union(*(names for key, names in loads.items() if key != self._key))
+        is_crowded = len(loading) > len(self._free - counts.keys() - loading)
+        return _Others(dict(counts), loading, another, is_crowded)
 
     def _moved(self, before: _Others) -> set[str] | None:
         """The machines whose rows have changed; None if it may be all of them."""
@@ -87,7 +88,9 @@ class Order:
             return None
         moved = {name for name, _ in now.counts.items() ^ before.counts.items()}
         moved |= now.loading_another ^ before.loading_another
-        return moved | (now.loading ^ before.loading) if now.is_crowded else moved
+        if now.is_crowded:
+            moved |= now.loading ^ before.loading
+        return moved & self._place.keys()
 
     def _row(self, place: int) -> _Row:
         """The sort key, least first."""
@@ -99,9 +102,11 @@ class Order:
         return rank, candidate.preference, leases, candidate.tiebreak, place
 
     def _move(self, place: int) -> None:
-        row = self._row(place)
-        del self._sorted[bisect_left(self._sorted, self._rows[place])]
-        insort(self._sorted, row)
+        before, row = bisect_left(self._sorted, self._rows[place]), self._row(place)
+        del self._sorted[before], self._places[before]
+        now = bisect_left(self._sorted, row)
+        self._sorted.insert(now, row)
+        self._places.insert(now, place)
         self._rows[place] = row
 
 

@@ -6,18 +6,18 @@ Nothing depends on it: advice that is lost only makes two callers more likely to
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import orjson
 
-from machines_server.core.model_names import model_key
 from machines_server.core.routing.advised import Advice
 from machines_server.store.postgres.background import Background
 from machines_server.store.postgres.listener import Listener
 
 ADVICE_CHANNEL = "machines_advice"
-MAX_KEPT = 1000
-"""How many of the latest pieces of advice from other processes are remembered."""
+MAX_NEWS = 1000
+"""How many of the latest pieces of advice from other processes are kept for the next question."""
 _MAX_PAYLOAD_BYTES = 7000
 """PostgreSQL announces no more than 7,999 bytes."""
 
@@ -29,8 +29,7 @@ class AnnouncedAdvice:
         self._site, self._listener, self._background = site, listener, background
         self._me = secrets.token_hex(8)
         self._lock, self._is_subscribed = threading.Lock(), False
-        self._latest: dict[tuple[str, str], Advice] = {}
-        self._others: Sequence[Advice] = ()
+        self._news = deque[Advice](maxlen=MAX_NEWS)
 
     def add(self, advice: Advice) -> None:
         """Tell the other processes; never raises, never blocks."""
@@ -38,11 +37,16 @@ class AnnouncedAdvice:
         if len(told) <= _MAX_PAYLOAD_BYTES:
             self._background.announce(ADVICE_CHANNEL, told.decode())
 
-    def others(self) -> Sequence[Advice]:
-        """The latest advice of other processes for each machine and model; never raises."""
+    def news(self) -> Sequence[Advice]:
+        """What other processes have told since the last call; never raises."""
         if not self._is_subscribed:
             self._subscribe()
-        return self._others
+        if not self._news:
+            return ()
+        with self._lock:
+            news = tuple(self._news)
+            self._news.clear()
+        return news
 
     def _subscribe(self) -> None:
         with self._lock:
@@ -55,10 +59,5 @@ class AnnouncedAdvice:
         site, process, machine, model, loads_s = orjson.loads(told)
         if site != self._site or process == self._me:
             return
-        key = str(machine), model_key(str(model))
         with self._lock:
-            self._latest.pop(key, None)
-            self._latest[key] = Advice(str(machine), str(model), time.time(), float(loads_s or 0.0))
-            if len(self._latest) > MAX_KEPT:
-                del self._latest[next(iter(self._latest))]
-            self._others = tuple(self._latest.values())
+            self._news.append(Advice(str(machine), str(model), time.time(), float(loads_s or 0.0)))

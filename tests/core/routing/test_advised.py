@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from machines_server.core.model_names import model_key
-from machines_server.core.routing.advised import Advice, still_counting
+from machines_server.core.routing.advised import Advice, is_counting
 from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.preference import Order
@@ -24,7 +24,10 @@ def advice(machine: str, model: str = LLAMA, *, loads: bool = False, age_s: floa
 
 def best_first(candidates: Sequence[Candidate], key: str, given: Sequence[Advice]) -> list[Candidate]:
     counts = Counter(one.machine for one in given)
-    loads = {(one.machine, model_key(one.model)) for one in given if one.loads_s is not None}
+    loads: dict[str, set[str]] = {}
+    for one in given:
+        if one.loads_s is not None:
+            loads.setdefault(model_key(one.model), set()).add(one.machine)
     return [candidates[place] for place in Order(candidates, key).best_first(counts, loads)]
 
 
@@ -77,11 +80,11 @@ def test_free_machines_are_left_to_other_models_while_this_one_is_loaded_on_as_m
 
 
 def test_an_advice_to_load_counts_until_a_sample_shows_the_model() -> None:
-    given = [advice("a", loads=True, age_s=6)]
+    given = advice("a", loads=True, age_s=6)
     sampled = replace(a_live("a", [20]), ollama_seen_at=NOW)
-    assert list(still_counting(given, a_fleet(sampled), NOW)) == given
-    assert not list(still_counting(given, a_fleet(replace(sampled, models=(a_model(),))), NOW))
-    assert not list(still_counting([advice("a", loads=True, age_s=9)], a_fleet(sampled), NOW))
+    assert is_counting(given, a_fleet(sampled), NOW)
+    assert not is_counting(given, a_fleet(replace(sampled, models=(a_model(),))), NOW)
+    assert not is_counting(advice("a", loads=True, age_s=9), a_fleet(sampled), NOW)
 
 
 @pytest.mark.parametrize(
@@ -94,5 +97,4 @@ def test_an_advice_counts_until_the_next_sample(
 ) -> None:
     seen_at = None if sampled_s_ago is None else NOW - sampled_s_ago
     fleet = a_fleet(replace(a_live("a", [20], [a_model()]), ollama_seen_at=seen_at))
-    given = [advice("a", age_s=age_s)]
-    assert list(still_counting(given, fleet, NOW)) == (given if counts else [])
+    assert is_counting(advice("a", age_s=age_s), fleet, NOW) == counts

@@ -6,22 +6,16 @@ Nothing depends on it: a line that is lost only makes two callers more likely to
 import logging
 import os
 import threading
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 
-from machines_server.core.model_names import model_key
 from machines_server.core.routing.advised import Advice
 from machines_server.store.sqlite.own_files import make_file
 
 MAX_FILE_BYTES = 2**16
 """A file that has grown larger is emptied."""
-KEEP_S = 600.0
-"""How long advice is kept at most; it counts as long as loading takes."""
-MAX_OTHERS = 1000
-"""How many of the latest pieces of advice from other processes are remembered."""
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +28,6 @@ class SharedAdvice:
         self._seen: tuple[int, int] = 0, 0
         """The inode and size of the file when it was last read."""
         self._read_bytes = 0
-        self._others: Sequence[Advice] = ()
 
     def add(self, advice: Advice) -> None:
         """Tell the other processes; never raises."""
@@ -48,18 +41,16 @@ class SharedAdvice:
         except OSError as error:  # the advice is given anyway
             log.debug("%s: %s", self._path.name, error)
 
-    def others(self) -> Sequence[Advice]:
-        """The latest advice of other processes for each machine and model; never raises."""
+    def news(self) -> Sequence[Advice]:
+        """What other processes have told since the last call; never raises."""
         try:
             status = os.stat(self._path)  # noqa: PTH116  called for every question, and twice as fast
         except OSError:
             return ()
         with self._lock:
-            if (status.st_ino, status.st_size) != self._seen:
-                self._read_more(status)
-            return self._others
+            return self._read_more(status) if (status.st_ino, status.st_size) != self._seen else ()
 
-    def _read_more(self, status: os.stat_result) -> None:
+    def _read_more(self, status: os.stat_result) -> Sequence[Advice]:
         inode, size_bytes = status.st_ino, status.st_size
         if inode != self._seen[0] or self._read_bytes > size_bytes:
             self._read_bytes = 0
@@ -69,23 +60,11 @@ class SharedAdvice:
                 content = file.read(2 * MAX_FILE_BYTES)
         except OSError as error:
             log.debug("%s: %s", self._path.name, error)
-            return
+            return ()
         # A line that is still being written is read once it is complete.
         content = content[: content.rfind(b"\n") + 1]
         self._seen, self._read_bytes = (inode, size_bytes), self._read_bytes + len(content)
-        if read := list(filter(None, map(_advice, content.splitlines()))):
-            self._others = _latest((*self._others, *read), time.time() - KEEP_S)
-
-
-def _latest(advices: Iterable[Advice], oldest: float) -> Sequence[Advice]:
-    """The latest advice for each machine and model that is not too old."""
-    latest: dict[tuple[str, str], Advice] = {}
-    for advice in advices:
-        key = advice.machine, model_key(advice.model)
-        latest.pop(key, None)
-        if advice.at > oldest:
-            latest[key] = advice
-    return tuple(latest.values())[-MAX_OTHERS:]
+        return list(filter(None, map(_advice, content.splitlines())))
 
 
 def _advice(line: bytes) -> Advice | None:
