@@ -8,6 +8,7 @@ MachinesError
  |    +-- DamagedStoreError  its file is damaged
  |    +-- LockedError        another program has it locked
  |    +-- MigrationError     this version cannot use its schema
+ |    +-- SchemaGoneError    a shared database has lost tables
  |    +-- UnreachableStoreError  no server of the database answers
  |    +-- UnfitError         the file system, or SQLite, lacks what it needs
  +-- BadParameterError   a parameter of a request is invalid
@@ -73,6 +74,10 @@ class DamagedStoreError(StoreError):
 
 class LockedError(StoreError):
     """Another program has locked a database for too long."""
+
+
+class SchemaGoneError(StoreError):
+    """A shared database has lost tables: it was emptied, or replaced by another one."""
 
 
 class UnreachableStoreError(StoreError):

@@ -23,6 +23,7 @@ from machines_server.store.postgres.cluster_facts import (
     last_good_of,
     pollers_of,
     server_facts,
+    unwritable_tables,
 )
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.migrate import pending
@@ -113,6 +114,7 @@ def _database(settings: Settings) -> SharedFindings:
             checks += (schema := list(_schema(database)))
             if schema:
                 return SharedFindings(checks)
+            checks += _rights(unwritable_tables(connection))
             pollers, unheld = pollers_of(connection, settings.site)
             checks += _pollers(pollers, unheld, settings.site)
             return SharedFindings(checks, pollers, last_good_of(connection, settings.site))
@@ -179,6 +181,13 @@ def _schema(database: Database) -> Iterator[Check]:
         if missing:
             finding = f"it lacks {clip_list(missing)}"
             yield Check("database", "warning", finding, "`machines-server migrate`, or start a server")
+
+
+def _rights(unwritable: Sequence[str]) -> Iterator[Check]:
+    if unwritable:
+        finding = f"this role may not write {clip_list([printable(name) for name in unwritable])}"
+        hint = "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA public to the role"
+        yield Check("database", "error", finding, hint)
 
 
 def _pollers(pollers: Sequence[PollerFacts], unheld: int, site: str) -> Iterator[Check]:

@@ -45,7 +45,9 @@ class PollerMonitor:
         state = self._state(cycle, leader, now, max_age_s)
         faults = leader.faults if leader else {}
         parts = (faults.get(part) for part in ("clock", "poll", "network", "history"))
-        messages = (state.fault, faults.get("lock") or obstacle, *parts)
+        # Whether a poller runs is unknown while the database that tells cannot be read.
+        judged = None if store_fault and obstacle else state.fault
+        messages = (judged, faults.get("lock") or obstacle, *parts)
         shown = Poller(
             state=state.state,
             last_cycle_at=rfc3339(cycle.ended_at) if cycle else None,
@@ -56,8 +58,8 @@ class PollerMonitor:
         fault = state.fault
         if leader and fault:  # it polls, but what it learns cannot be read here
             fault = faults.get("store") or store_fault or fault
-        elif fault and store_fault and obstacle:
-            fault = store_fault
+        elif fault and obstacle:
+            fault = store_fault or obstacle
         return PollerReport(shown, fault, max_age_s, self._write_fault(leader) or store_fault)
 
     def _state(self, cycle: Cycle | None, leader: Leader | None, now: float, max_age_s: float) -> PollerState:

@@ -6,4 +6,4 @@
 set -eu
 folder=$1 name=$2 connection=$3
 exec "${PG_BASEBACKUP:-pg_basebackup}" --pgdata="$folder" --dbname="$connection application_name=$name" \
-    --write-recovery-conf --wal-method=stream --create-slot --slot="$name" --checkpoint=fast
+    --no-password --write-recovery-conf --wal-method=stream --create-slot --slot="$name" --checkpoint=fast

@@ -11,6 +11,13 @@ _SERVER = """
 SELECT pg_is_in_recovery(), current_setting('synchronous_standby_names'),
     pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"""
 _STANDBYS = "SELECT application_name, sync_state FROM pg_stat_replication"
+_UNWRITABLE = """
+SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE relkind = 'r' AND nspname = current_schema AND relname != 'schema_migrations'
+AND NOT (has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
+    AND has_table_privilege(pg_class.oid, 'UPDATE') AND has_table_privilege(pg_class.oid, 'DELETE')
+    AND has_table_privilege(pg_class.oid, 'TRUNCATE'))
+ORDER BY relname"""
 _TAKING_PART = """
 SELECT server, pid, since_ms, files,
     (SELECT count(*) FROM shard WHERE owner = poller.id AND shard.expires_at_ms > now_ms())
@@ -74,6 +81,12 @@ def pollers_of(connection: Connection, site: str) -> tuple[list[PollerFacts], in
         ]
         ((unheld,),) = connection.execute(_UNHELD, (site,)).fetchall()
     return pollers, unheld
+
+
+def unwritable_tables(connection: Connection) -> list[str]:
+    """The tables on which this role lacks a right that servers need; raises StoreError."""
+    with store_errors():
+        return [name for (name,) in connection.execute(_UNWRITABLE)]
 
 
 def last_good_of(connection: Connection, site: str) -> Mapping[str, str]:

@@ -160,7 +160,10 @@ class Database:
         raise UnreachableStoreError("PostgreSQL cannot be reached: it ends every connection")
 
     def _has_begun(self, connection: Connection, within_s: float) -> bool:
-        with suppress(psycopg.OperationalError), self._deadlines.within(connection, within_s):
+        with (
+            suppress(psycopg.OperationalError, UnreachableStoreError),
+            self._deadlines.within(connection, within_s),
+        ):
             connection.execute("BEGIN")
             return True
         return False

@@ -10,6 +10,8 @@ from typing import Any
 
 import psycopg
 
+from machines_server.errors import UnreachableStoreError
+
 _LATENESS_S = 0.1
 
 
@@ -26,7 +28,7 @@ class Deadlines:
 
     @contextmanager
     def within(self, connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
-        """Cut the connection if the block takes longer, so that whatever it waits for fails."""
+        """Cut the connection if the block takes longer, which then raises UnreachableStoreError."""
         key = object()
         with self._changed:
             self._watched[key] = time.monotonic() + seconds, connection
@@ -37,6 +39,15 @@ class Deadlines:
                 self._changed.notify()
         try:
             yield
+        except psycopg.Error as error:
+            with self._changed:
+                was_cut = key not in self._watched
+            if was_cut:
+                raise UnreachableStoreError(
+                    f"PostgreSQL did not answer within {seconds:g} s; if it waits for a standby,"
+                    " `machines-server doctor` says so"
+                ) from error
+            raise
         finally:
             with self._changed:
                 self._watched.pop(key, None)

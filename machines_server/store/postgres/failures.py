@@ -9,7 +9,7 @@ from psycopg import errors
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from machines_server.core.text import printable
-from machines_server.errors import LockedError, StoreError, UnreachableStoreError
+from machines_server.errors import LockedError, SchemaGoneError, StoreError, UnreachableStoreError
 
 ITEM_ERRORS = (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError)
 """Errors that one bad value causes; others concern the whole database."""
@@ -20,6 +20,12 @@ _AWAY = (
     errors.ReadOnlySqlTransaction,
     PoolTimeout,
     PoolClosed,
+)
+_SCHEMA_GONE = (
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.InvalidSchemaName,
 )
 _MAX_CONNECTION_REASON_CHARACTERS = 400
 _OF_ONE_HOST = re.compile(r"^- host: .*?: connection failed: (.*)$", re.MULTILINE)
@@ -37,6 +43,16 @@ def store_errors() -> Iterator[None]:
         raise UnreachableStoreError("PostgreSQL: the disk of its server is full") from error
     except _AWAY as error:
         raise UnreachableStoreError(unreachable(error)) from error
+    except _SCHEMA_GONE as error:
+        raise SchemaGoneError(
+            f"PostgreSQL: the database lacks tables of this version ({error.sqlstate}): restore it, or empty"
+            " it and run `machines-server migrate`"
+        ) from error
+    except errors.InsufficientPrivilege as error:
+        raise StoreError(
+            f"PostgreSQL: the role lacks rights ({error.sqlstate}): GRANT it SELECT, INSERT, UPDATE, DELETE"
+            " and TRUNCATE on all tables of the database"
+        ) from error
     except psycopg.Error as error:
         raise StoreError(f"PostgreSQL refused a statement: {_reason(error)}") from error
 

@@ -38,6 +38,8 @@ _POLLERS_OF_SITE = """
 SELECT server, pid, since_ms - %(shift)s, files, faults, cycle_started_at_ms - %(shift)s,
     cycle_ended_at_ms - %(shift)s, interval_s, timeout_s, expires_at_ms > now_ms()
 FROM poller WHERE site = %(site)s ORDER BY cycle_ended_at_ms NULLS FIRST"""
+_TRY_WRITING = "UPDATE shard SET revision = revision WHERE false"
+"""Changes nothing, and fails where nothing may be changed."""
 _LAST_GOOD = """
 SELECT file, declared FROM machine
 WHERE site = %s AND removed_at_ms IS NULL AND (file = %s OR %s::text IS NULL)"""
@@ -74,7 +76,7 @@ class PostgresPresent:
         self._own_services: Mapping[str, PolledService] = {}
         self._looked_at = self._began_at = self._failed_at = float("-inf")
         """When the latest look ended, when it began, and when the latest one failed (monotonic)."""
-        self._fault, self._look_took_s = "", 0.0
+        self._fault, self._write_fault, self._look_took_s = "", "", 0.0
         self._announced = self._read = 0
         """How many announcements have arrived, and how many of them the latest look has covered."""
         self._generation = 0
@@ -156,17 +158,17 @@ class PostgresPresent:
         faults: dict[str, str] = {}
         for one in there:
             for part, fault in one.faults.items():
-                told = f"{one.server}: {fault}"
+                told = f"{one.server}: {fault.removesuffix('.')}"
                 faults[part] = f"{faults[part]}; {told}" if part in faults else told
         return Leader(there[-1].pid, min(one.since for one in there), faults)
 
     def obstacle(self) -> str | None:
         """Why nobody can poll, as far as is known: the database cannot be used."""
-        return self._fault or None
+        return self.write_fault()
 
     def write_fault(self) -> str | None:
         """Why the database cannot be written, as far as is known."""
-        return self._fault or None
+        return self._fault or self._write_fault or None
 
     def _cycle(self) -> Cycle | None:
         cycles = (one.cycle for one in self._pollers if one.cycle is not None)
@@ -210,6 +212,16 @@ class PostgresPresent:
         self._looked_at, self._read, self._fault = time.monotonic(), announced, ""
         self._began_at, self._look_took_s = began, self._looked_at - began
         self._failed_at = float("-inf")
+        self._write_fault = "" if self.leader() else self._why_nothing_is_written()
+
+    def _why_nothing_is_written(self) -> str:
+        """Why pollers cannot take part, which they cannot tell through a database that they cannot write."""
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(_TRY_WRITING)
+        except StoreError as error:
+            return str(error)
+        return ""
 
     def _read_changes(self, connection: Connection) -> None:
         if self._clock.measure(connection):
@@ -218,7 +230,13 @@ class PostgresPresent:
         found = connection.execute(_EVERY_REVISION, (self._site,)).fetchall()
         if not found:
             raise StoreError(f"no server of the site {self._site} has polled yet")
-        rows = [(self._shards.setdefault(number, Shard(number)), *revisions) for number, *revisions in found]
+        known, self._shards = self._shards, {}
+        for number, revision, _ in found:
+            shard = known.get(number)
+            # One whose revision went back is of an older database, which was restored.
+            is_older = shard is not None and revision < shard.revision
+            self._shards[number] = Shard(number) if shard is None or is_older else shard
+        rows = [(self._shards[number], *revisions) for number, *revisions in found]
         new = [shard for shard, revision, _ in rows if shard.revision != revision]
         rare = [shard for shard, _, rare_revision in rows if shard.rare_revision != rare_revision]
         pollers = self._read_pollers(connection, shift_ms)

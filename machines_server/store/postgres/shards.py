@@ -15,7 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from machines_server.core.shards import LOOK_INTERVALS, SHARDS, shares, start_lease_s
-from machines_server.errors import MigrationError, StoreError, UnfitError
+from machines_server.errors import MigrationError, SchemaGoneError, StoreError, UnfitError
 from machines_server.store.postgres.database import Connection, Database, wait_for_no_standby
 from machines_server.store.postgres.migrate import known_migrations, migrate, refuse_newer
 from machines_server.store.values import Leader
@@ -184,7 +184,7 @@ class ShardKeeper:
             try:
                 self._look()
                 was_told = False
-            except MigrationError as error:
+            except (MigrationError, SchemaGoneError) as error:  # `acquire` migrates, or says why it cannot
                 self._obstacle = str(error)
                 return
             except StoreError as error:
@@ -246,7 +246,10 @@ class ShardKeeper:
             fit = frozenset(one for one, rests in pollers.items() if not rests) or frozenset(pollers)
             share = {number for number, owner in shares(fit).items() if owner == self.id}
             held, free = dict[int, int](), []
-            for number, owner, epoch, is_free in connection.execute(_EVERY_SHARD, (site,)):
+            shards_of_site = connection.execute(_EVERY_SHARD, (site,)).fetchall()
+            if len(shards_of_site) < SHARDS:  # the database was emptied, or is an older one
+                connection.execute(_MAKE_SHARDS, (site, SHARDS - 1))
+            for number, owner, epoch, is_free in shards_of_site:
                 if owner == self.id:
                     held[number] = epoch
                 elif is_free and number in share:
