@@ -6,6 +6,7 @@ MachinesError
  +-- NoAccessError       a file that requests to an endpoint need cannot be used
  +-- StoreError          the database cannot be read or written
  |    +-- DamagedStoreError  its file is damaged
+ |    +-- EngineError        the engine of the history does not answer as it should
  |    +-- LockedError        another program has it locked
  |    +-- MigrationError     this version cannot use its schema
  |    +-- SchemaGoneError    a shared database has lost tables
@@ -70,6 +71,10 @@ class DamagedStoreError(StoreError):
     remedy = (
         "restore a backup, or set MACHINES_ON_DAMAGE=new and restart to have it renamed and a new one created"
     )
+
+
+class EngineError(StoreError):
+    """The engine that keeps the history of several servers does not answer as it should."""
 
 
 class LockedError(StoreError):

@@ -12,6 +12,7 @@ from machines_server.core.text import printable
 from machines_server.errors import (
     BadParameterError,
     ConflictError,
+    EngineError,
     ForbiddenError,
     LockedError,
     NoMachineError,
@@ -109,12 +110,17 @@ def answer_to(error: Exception) -> ErrorAnswer | None:
         case NoMachineError():
             return ErrorAnswer(503, no_machine(error), whole_seconds(error.retry_after_s))
         case StoreError():
-            unusable = f"The database cannot be used: {message.removesuffix('.')}."
-            may_be_back_soon = isinstance(error, UnreachableStoreError | LockedError)
-            content = ErrorBody(error="store_unavailable", message=unusable)
-            return ErrorAnswer(503, content, 1 if may_be_back_soon else None)
+            return _unusable_store(error, message)
         case _:
             return None
+
+
+def _unusable_store(error: StoreError, message: str) -> ErrorAnswer:
+    is_engine = isinstance(error, EngineError)
+    told = message if is_engine else f"The database cannot be used: {message.removesuffix('.')}."
+    may_be_back_soon = is_engine or isinstance(error, UnreachableStoreError | LockedError)
+    content = ErrorBody(error="store_unavailable", message=told)
+    return ErrorAnswer(503, content, 1 if may_be_back_soon else None)
 
 
 @overload

@@ -38,7 +38,7 @@ class Health(Struct, frozen=True):
     poller: Poller
     store: Store
     warnings: Sequence[str]
-    """What is unsafe about how the server is run."""
+    """What is unsafe about how the server is run, or fails now although other answers do without it."""
     status: Literal["ok"] = "ok"
     service: Literal["machines-server"] = "machines-server"
 

@@ -75,6 +75,7 @@ class Cluster:
             PostgresMeter(self.database),
             OwnServices(settings.services_yaml),
             lambda known: files.problems(known, self.present.pollers()),
+            lambda: filter(None, [measurements.fault()]),
         )
 
     def polling(self, registry: CurrentRegistry, on_problem: Callable[[Problem], None]) -> PollingStores:

@@ -93,7 +93,7 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
         stores.own_services.current,
     )
     history = HistoryService(stores.past, files.current, retention)
-    health = HealthService(fleet, present, monitor, history.fault, warnings_here(settings))
+    health = HealthService(fleet, present, monitor, history.fault, warnings_here(settings), stores.warnings)
     routing = Routing(
         fleet.fleet,
         fleet.recent_fleet,

@@ -48,6 +48,8 @@ class AnsweringStores(NamedTuple):
     own_services: OwnServices
     problems: Callable[[Registry], Iterable[Problem]]
     """Finds differences between servers that should be alike."""
+    warnings: Callable[[], Iterable[str]]
+    """What is wrong now with something that most answers do without."""
 
 
 class PollingStores(NamedTuple):
@@ -78,6 +80,7 @@ def answering_from_files(settings: Settings, note_leases: NoteLeases) -> Answeri
         FileMeter(settings.telemetry_db, settings.coordination_db),
         OwnServices(settings.services_yaml),
         lambda _: (),
+        tuple,
     )
 
 

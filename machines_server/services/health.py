@@ -1,7 +1,7 @@
 """The server's health, and whether its answers are up to date."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
 
@@ -28,10 +28,15 @@ class HealthService:
         monitor: PollerMonitor,
         past_fault: Callable[[], str | None],
         warnings: Sequence[str] = (),
+        more_warnings: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`past_fault` returns why the last query of the past failed, if that was recent."""
+        """`past_fault` returns why the last query of the past failed, if that was recent.
+
+        `warnings` are those of the start, and `more_warnings` returns those of now.
+        """
         self._fleet, self._store, self._monitor = fleet, store, monitor
-        self._past_fault, self._warnings = past_fault, list(warnings)
+        self._past_fault = past_fault
+        self._warnings, self._more_warnings = warnings, more_warnings
 
     def health(self) -> Health:
         """What is wrong with the poller and the database, whether or not answers are up to date."""
@@ -45,7 +50,8 @@ class HealthService:
         report = self._monitor.report(cycle, time.time(), read_fault)
         fault = report.store_fault and printable(report.store_fault)
         store = Store("error", fault) if fault else Store("ok", None)
-        return Health(_version(), report.shown, store, self._warnings)
+        warnings = [*self._warnings, *map(printable, self._more_warnings())]
+        return Health(_version(), report.shown, store, warnings)
 
     def cycle(self) -> Cycle | None:
         """The latest finished cycle; None if there is none, or if that cannot be found out."""

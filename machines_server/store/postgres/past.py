@@ -95,7 +95,10 @@ class PostgresPast:
         self._failed_at, self._fault = float("-inf"), ""
 
     def fault(self) -> str | None:
-        """Why the last call failed, if it did so within KEEP_FAULT_S."""
+        """Why the database failed the last call, if it did so within KEEP_FAULT_S.
+
+        Not why the engine did: all servers have the same, and present and leases go on without it.
+        """
         return self._fault or None if time.monotonic() - self._failed_at < KEEP_FAULT_S else None
 
     def machine(self, name: str) -> KnownMachine | None:
@@ -122,8 +125,7 @@ class PostgresPast:
         spelled = [
             [key._replace(machine=name) for name in names.get(key.machine.casefold(), ())] for key in wanted
         ]
-        with self._noting_faults():
-            found = iter(self._measurements.series([*chain.from_iterable(spelled)], from_s, to_s, step_s))
+        found = iter(self._measurements.series([*chain.from_iterable(spelled)], from_s, to_s, step_s))
         return [_merged([next(found) for _ in some]) for some in spelled]
 
     def events(

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from machines_server.core.access import Access
-from machines_server.errors import NoAccessError, StoreError, TooMuchError
+from machines_server.errors import EngineError, NoAccessError, TooMuchError
 from machines_server.store.promql.engine import Answer, Engine, EngineAwayError, GetAccess, shown
 from machines_server.store.promql.expressions import Query, queries
 from machines_server.store.promql.folds import Buckets, FoundSeries, OddAnswerError, Points, folds_of
@@ -85,7 +85,7 @@ class PromqlSeries:
     def series(self, wanted: Sequence[SeriesKey], from_s: int, to_s: int, step_s: int) -> list[Points]:
         """For each key, the start and the fold of each bucket that has values, oldest first.
 
-        Folds are exact while sums stay below 2**53. Raises StoreError or TooMuchError.
+        Folds are exact while sums stay below 2**53. Raises EngineError or TooMuchError.
         """
         found: list[Points] = [[] for _ in wanted]
         if to_s <= from_s:
@@ -100,7 +100,7 @@ class PromqlSeries:
                 for key, points in self._ask(query, buckets, deadline).items():
                     for place in places.get(key, ()):
                         found[place] = points
-        except StoreError as error:
+        except EngineError as error:
             self._failed_at, self._fault = time.monotonic(), str(error)
             raise
         self._fault = ""
@@ -132,9 +132,9 @@ class PromqlSeries:
             with self._connection() as engine:
                 answer = engine.post(urlencode(form).encode(), left_s)
         except EngineAwayError as error:
-            raise StoreError(f"The history engine at {self._where} does not answer: {error}.") from None
+            raise EngineError(f"The history engine at {self._where} does not answer: {error}.") from None
         except NoAccessError as error:
-            raise StoreError(f"The history engine at {self._where} is {error.reason.text}.") from None
+            raise EngineError(f"The history engine at {self._where} is {error.reason.text}.") from None
         self._check(answer)
         try:
             found = _decode(answer.body)
@@ -161,8 +161,8 @@ class PromqlSeries:
             raise self._odd(f"it did not finish within {self._timeout_s:g} s")
         raise self._odd(f"it answers with HTTP status {answer.status}")
 
-    def _odd(self, what: str) -> StoreError:
-        return StoreError(f"The history engine at {self._where} gave no usable answer: {what}.")
+    def _odd(self, what: str) -> EngineError:
+        return EngineError(f"The history engine at {self._where} gave no usable answer: {what}.")
 
     @contextmanager
     def _connection(self) -> Iterator[Engine]:
