@@ -76,6 +76,7 @@ class Cluster:
             OwnServices(settings.services_yaml),
             lambda known: files.problems(known, self.present.pollers()),
             lambda: filter(None, [measurements.fault()]),
+            self.present.now,
         )
 
     def polling(self, registry: CurrentRegistry, on_problem: Callable[[Problem], None]) -> PollingStores:

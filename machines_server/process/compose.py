@@ -92,7 +92,7 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
         ],
         stores.own_services.current,
     )
-    history = HistoryService(stores.past, files.current, retention)
+    history = HistoryService(stores.past, files.current, retention, stores.now)
     health = HealthService(fleet, present, monitor, history.fault, warnings_here(settings), stores.warnings)
     routing = Routing(
         fleet.fleet,

@@ -1,5 +1,6 @@
 """The stores of a process that keeps everything in files of this host."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -50,6 +51,8 @@ class AnsweringStores(NamedTuple):
     """Finds differences between servers that should be alike."""
     warnings: Callable[[], Iterable[str]]
     """What is wrong now with something that most answers do without."""
+    now: Callable[[], float]
+    """The time by the clock that times of the past go by."""
 
 
 class PollingStores(NamedTuple):
@@ -81,6 +84,7 @@ def answering_from_files(settings: Settings, note_leases: NoteLeases) -> Answeri
         OwnServices(settings.services_yaml),
         lambda _: (),
         tuple,
+        time.time,
     )
 
 

@@ -43,8 +43,15 @@ class HistoryService:
     Every method raises BadParameterError, UnknownMachineError, and the store's StoreError or TooMuchError.
     """
 
-    def __init__(self, past: Past, registry: Callable[[float], Registry], retention: Retention) -> None:
-        self._past, self._registry = past, registry
+    def __init__(
+        self,
+        past: Past,
+        registry: Callable[[float], Registry],
+        retention: Retention,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`now` returns the time by the clock of the past, which may be another server's."""
+        self._past, self._registry, self._now = past, registry, now
         self._kept_s = retention.by_tier
 
     def fault(self) -> str | None:
@@ -53,16 +60,16 @@ class HistoryService:
 
     def machine_series(self, name: str, query: SeriesQuery) -> SeriesRange:
         """Metrics of one machine over a range, in whole steps."""
-        return self._series([name], query, time.time())
+        return self._series([name], query, self._now())
 
     def series(self, query: FleetSeriesQuery) -> SeriesRange:
         """Metrics of several machines over a range, in the same whole steps."""
-        now = time.time()
+        now = self._now()
         return self._series(query.machine or self._past.machine_names(*query.range(now)), query, now)
 
     def events(self, query: EventsQuery) -> Events[dict[str, object]]:
         """A page of events."""
-        from_at, to_at = query.range(time.time(), default_from="0", default_to=rfc3339(LATEST_S))
+        from_at, to_at = query.range(self._now(), default_from="0", default_to=rfc3339(LATEST_S))
         types, limit, after, before = query.types(), query.limit_number(), query.after_id(), query.before_id()
         machines = [machine.name for machine in self._known(query.machine)]
         rows, is_truncated, newest = self._past.events(
@@ -78,14 +85,14 @@ class HistoryService:
 
     def machine_availability(self, name: str, query: AvailabilityQuery) -> Availability:
         """How long a machine had each status within a range."""
-        from_at, to_at = query.range(time.time())
+        from_at, to_at = query.range(self._now())
         machine = self._machine(name).name
         (found,) = self._availabilities([machine], machine, from_at, to_at)
         return Availability(from_=rfc3339(from_at), to=rfc3339(to_at), **structs.asdict(found))
 
     def availability(self, query: AvailabilityQuery) -> FleetAvailability:
         """How long each machine had each status within a range, the least reliable first."""
-        from_at, to_at = query.range(time.time())
+        from_at, to_at = query.range(self._now())
         names = self._past.machine_names(from_at, to_at)
         found = sorted(
             self._availabilities(names, None, from_at, to_at),
@@ -100,14 +107,14 @@ class HistoryService:
         on_disk: Mapping[str, Sequence[str]],
     ) -> Models:
         """Every model; `loaded` has what each machine holds in memory now, `on_disk` what it could load."""
-        now = time.time()
+        now = self._now()
         from_at, to_at = query.range(now)
         models: dict[str, _Model] = {}
 
         def model_named(name: str) -> _Model:
             return models.setdefault(canonical(name) or name, _Model(name))
 
-        for machine in self._registry(now):
+        for machine in self._registry(time.time()):
             for name in machine.models:
                 model_named(name).declared.append(machine.name)
         for machine_name, names in on_disk.items():

@@ -146,6 +146,10 @@ class PostgresPresent:
     def close(self) -> None:
         """Close nothing: connections belong to the database."""
 
+    def now(self) -> float:
+        """The time by the database's clock, as far as is known."""
+        return time.time() + self._clock.ahead_s
+
     def pollers(self) -> list[SeenPoller]:
         """The pollers of the site, as of the latest look."""
         return self._pollers
