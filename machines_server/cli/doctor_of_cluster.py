@@ -106,7 +106,9 @@ def _database(settings: Settings) -> SharedFindings:
         try:
             connection = database.connect()
         except StoreError as error:
-            hint = "start it, promote its standby, or check MACHINES_DATABASE_URL, its password and pg_hba.conf"
+            hint = (
+                "start it, promote its standby, or check MACHINES_DATABASE_URL, its password and pg_hba.conf"
+            )
             return SharedFindings([Check("database", "error", str(error), hint)])
         try:
             facts = server_facts(connection)

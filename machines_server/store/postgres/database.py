@@ -102,7 +102,9 @@ class Database:
                         connection.execute("COMMIT")
                 except BaseException:
                     if connection.info.transaction_status in _CAN_ROLL_BACK:
-                        connection.execute("ROLLBACK")
+                        # Unlike the statement, it forgets those that psycopg takes for prepared although an
+                        # error before them kept the server from preparing them.
+                        connection.rollback()
                     raise
             if connection.is_unreplicated:
                 connection.close()

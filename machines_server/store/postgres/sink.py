@@ -110,7 +110,7 @@ class PostgresSink(BatchThread):
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(psycopg.Error):
-                    connection.execute("ROLLBACK")
+                    connection.rollback()  # as in Database.transaction
                     self._writer.read_back()
                 raise
             # Not in the transaction: transactions that announce commit one after the other.

@@ -45,6 +45,29 @@ def test_a_transaction_that_takes_too_long_ends(database: Database) -> None:
         connection.execute("SELECT 1")
 
 
+def test_statements_that_an_error_kept_from_being_prepared_work_later(postgres: Postgres) -> None:
+    statement = "SELECT 7 + %s::int"
+
+    def divide_by_zero() -> None:
+        with one.transaction(pipelined=True) as connection:
+            connection.execute("SELECT 1 / %s::int", (0,))
+            connection.execute(statement, (1,))
+
+    def fail() -> None:
+        with pytest.raises(StoreError, match="22012"):
+            divide_by_zero()
+
+    with closing(Database(postgres.new_database(), most=1)) as one:
+        fail()
+        fail()
+        for _ in range(5):  # as often as psycopg waits before it prepares a statement
+            with one.transaction() as connection:
+                connection.execute(statement, (1,))
+        fail()
+        with one.transaction() as connection:
+            assert connection.execute(statement, (1,)).fetchall() == [(8,)]
+
+
 def test_who_waits_for_a_lock_for_too_long_is_told_so(database: Database) -> None:
     with database.transaction() as holding:
         holding.execute("LOCK TABLE machine")
