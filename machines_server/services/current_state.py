@@ -95,8 +95,10 @@ class CurrentState:
         return self._snapshot.cycle
 
     def read_fault(self) -> str | None:
-        """Why the database could not be read for the last state, or None."""
+        """Why the database cannot be read, or None; looks whether a fault is over."""
         state = self._state
+        if state and state.read_fault:
+            state = self.get()
         return state.read_fault if state else None
 
     def _store_version(self) -> Hashable:

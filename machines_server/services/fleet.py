@@ -175,7 +175,7 @@ class FleetService:
         return self._current.last_cycle()
 
     def read_fault(self) -> str | None:
-        """Why the database could not be read for the last answer, or None."""
+        """Why the database cannot be read, or None."""
         return self._current.read_fault()
 
     def _make_infrastructure(self, state: FleetState, before: _Ready | None) -> _Ready:

@@ -64,6 +64,7 @@ def test_after_a_crash_of_the_database_all_is_as_before(world: tuple[Servers, Po
         assert "no poll cycle has ended" not in health["poller"]["message"]
         assert server.get("/health/ready").status_code == 503
         with database:
+            wait_until(lambda: server.get("/health").json()["store"]["state"] == "ok")
             wait_until(lambda: statuses(server) == {"online"})
             assert [one["lease"] for one in server.get("/api/leases").json()["leases"]] == [kept]
             assert requests.delete(f"{server.url}/api/leases/{kept}", timeout=60).ok
