@@ -1,5 +1,6 @@
 """What many tests need."""
 
+import gc
 import signal
 import warnings
 from collections.abc import Iterator, Mapping
@@ -145,6 +146,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModul
     """Have xdist divide the tests so, in the order in which they were collected."""
     config.option.loadscopereorder = False
     return ByModule(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the garbage collector from what collection makes, which stays and would be looked through often."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
