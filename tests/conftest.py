@@ -150,7 +150,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModul
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Keep the garbage collector from what collection makes, which stays and would be looked through often."""
+    """Keep the garbage collector from what collection makes, which stays: it looked through that often."""
     gc.disable()
     try:
         return (yield)

@@ -3,7 +3,6 @@
 import ast
 import inspect
 import sys
-import textwrap
 from functools import cache
 from itertools import pairwise
 from typing import Any, get_origin
@@ -44,9 +43,12 @@ def bases_of(kind: Any) -> list[type]:
     return [base for base in found if getattr(base, "__module__", "").startswith(OURS)]
 
 
-@cache
 def _definition(kind: type) -> ast.ClassDef:
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    if not isinstance(definition, ast.ClassDef):
-        raise TypeError(f"{kind} is not a class")
-    return definition
+    return _definitions(kind.__module__)[kind.__name__]
+
+
+@cache
+def _definitions(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module by name."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}

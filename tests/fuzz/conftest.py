@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,11 +19,9 @@ ROUND = settings(
 Fuzz = Callable[[Callable[[], None]], None]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Everything here is fuzzing, and runs by `make fuzz` alone."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.fuzz)
+    item.add_marker(pytest.mark.fuzz)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -43,6 +44,7 @@ def moments(from_s: float, to_s: float, seed: int) -> Iterator[float]:
         at += 5 if chance.random() < 0.99 else 5 * chance.randrange(1, 100)
 
 
+@cache
 def week() -> list[Sample]:
     chance = random.Random(1)
     return [
@@ -51,6 +53,7 @@ def week() -> list[Sample]:
     ]
 
 
+@cache
 def half_day() -> list[Sample]:
     """A machine with two GPUs, one of which is not always there, and everything that can be measured."""
     chance, found = random.Random(3), []
@@ -72,7 +75,6 @@ def half_day() -> list[Sample]:
     return found
 
 
-WEEK, HALF_DAY = week(), half_day()
 KEYS = [
     *(SeriesKey("one", metric) for metric in MACHINE_METRICS),
     *(SeriesKey("one", metric, f"GPU-{number}") for number in range(2) for metric in GPU_METRICS),
@@ -83,7 +85,7 @@ KEYS = [
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine that has the week and the half day, and takes what belongs to the last day."""
     with MAKERS[request.param](tmp_path_factory.mktemp(request.param) / "engine", LATE) as found:
-        send(found, *sorted([*WEEK, *HALF_DAY], key=lambda one: one.at))
+        send(found, *sorted([*week(), *half_day()], key=lambda one: one.at))
         yield found
 
 
@@ -127,7 +129,7 @@ def cpu_of(one: Sample) -> int | None:
 @pytest.mark.parametrize("step_s", [1800, 300, 7200, DAY])
 def test_a_week_of_samples_folds_exactly(series: PromqlSeries, step_s: int) -> None:
     from_s, to_s = (START + DAY) // step_s * step_s, END // step_s * step_s
-    values = {one.at: cpu_of(one) for one in WEEK}
+    values = {one.at: cpu_of(one) for one in week()}
     cpu, up = series.series([SeriesKey("week", CPU), SeriesKey("week", UP)], from_s, to_s, step_s)
     right = expected(values, from_s, to_s, step_s)
     assert cpu == right
@@ -136,7 +138,7 @@ def test_a_week_of_samples_folds_exactly(series: PromqlSeries, step_s: int) -> N
 
 
 def test_steps_of_seconds_fold_exactly(series: PromqlSeries) -> None:
-    values = {one.at: cpu_of(one) for one in WEEK}
+    values = {one.at: cpu_of(one) for one in week()}
     for step_s, span_s in ((10, HOUR), (5, HOUR), (1, 600), (30, 6 * HOUR)):
         found = series.series([SeriesKey("week", CPU)], END - span_s, END, step_s)
         assert found == [expected(values, END - span_s, END, step_s)], step_s
@@ -148,7 +150,7 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> SqliteStores:
     stores = SqliteStores(tmp_path_factory.mktemp("sqlite"))
     sink = stores.sink(lambda _: None)
     sink.put(Registry((machine(),), loaded_at=1.0))
-    for one in HALF_DAY:
+    for one in half_day():
         sink.put(one)
     assert sink.close()
     return stores
