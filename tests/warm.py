@@ -3,6 +3,7 @@
 Starting Python and importing takes longer than most commands, and most of the CPU of a server in a test.
 As a program this reads a line of JSON for each process to start, and writes one when it has started or ended.
 What is forked is the real program from its first line on, except for what Python reads from its environment.
+It ends as Python does, but does not take apart what was imported, which took as long as starting a server.
 """
 
 import atexit
@@ -143,6 +144,7 @@ def warm() -> Warm:
 
 def _serve() -> None:
     """Fork for each job until there are no more; what is forked ends by itself."""
+    atexit.register(_end)  # before all others, and so called after them
     main = _import_all()
     wakes, is_woken = os.pipe()
     os.set_blocking(is_woken, False)
@@ -169,9 +171,33 @@ def _serve() -> None:
                 for descriptor in (jobs, answers, wakes, is_woken):
                     os.close(descriptor)
                 _become(*json.loads(line))
-                main()
+                _run(main)
             running.add(pid)
             os.write(answers, b"%d\n" % pid)
+
+
+_status: list[int | str | None] = []
+"""What the program that was forked has ended with, or a process that it forked."""
+
+
+def _run(main: Callable[[], None]) -> None:
+    try:
+        main()
+    except SystemExit as ended:
+        _status.append(ended.code)
+        raise
+
+
+def _end() -> None:
+    """End this process when nothing else is to be done, unless Python has something to say."""
+    if not _status or isinstance(_status[-1], str):
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:  # noqa: BLE001  Python tries again, and says what is wrong
+        return
+    os._exit(_status[-1] or 0)
 
 
 def _import_all() -> Callable[[], None]:
