@@ -2,8 +2,9 @@
 
 import csv
 import re
+from datetime import datetime
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.page.conftest import Look
 from tests.running import RunningServer
@@ -68,6 +69,42 @@ def test_dragging_and_buttons_choose_the_range_of_all_charts(look: Look, fleet_s
     page.wait_for_url(re.compile(r"from=\d+&to=\d+"))
     page.go_back()
     page.wait_for_url("**&span=1h")
+
+
+def test_no_line_is_drawn_across_a_gap_in_which_another_machine_has_values(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    watched = look(fleet_server)
+
+    def one_with_a_gap(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        began, ended = (datetime.fromisoformat(body[key]).timestamp() for key in ("from", "to"))
+        times = range(int(began), int(ended), body["step_s"])
+        for machine, value in zip(body["machines"], (10, 90), strict=True):
+            kept = [at for at in times if value == 10 or not 0.3 < (at - began) / (ended - began) < 0.7]
+            points = [[at, value, value, value, 1] for at in kept]
+            machine["series"] = [{"metric": "cpu_percent", "unit": "%", "gpu": None, "points": points}]
+        route.fulfill(response=answer, json=body)
+
+    watched.page.route(re.compile(r"/api/history\?.*machine="), one_with_a_gap)
+    page = watched.open(f"{BOTH}&metric=cpu_percent&span=24h")
+    expect(chart(page, "CPU").get_by_role("img")).to_have_attribute(
+        "aria-label", re.compile("app-host: latest 90")
+    )
+    # How many pixels of the second line's colour are in each tenth of the width.
+    tenths = """canvas => {
+        const { width, height } = canvas;
+        const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+        const counts = Array(10).fill(0);
+        for (let place = 0; place < data.length; place += 4)
+            if (data[place] > 150 && data[place + 2] < 80 && data[place + 3] > 200)
+                counts[Math.floor((((place / 4) % width) / width) * 10)] += 1;
+        return counts;
+    }"""
+    counts = chart(page, "CPU").locator("canvas").evaluate(tenths)
+    assert all(counts[1:3]) and all(counts[8:9])
+    assert counts[4:6] == [0, 0]
 
 
 def test_what_is_free_in_the_fleet(look: Look, fleet_server: RunningServer) -> None:

@@ -176,12 +176,31 @@ def test_charts_are_as_wide_as_the_paper_and_what_can_be_clicked_is_left_out(
       return charts.filter((one) => right(one.querySelector("canvas")) > right(one) + 1).length;
     }"""
     assert page.locator("figure.chart").evaluate_all(too_wide) == 0
+    headings = "ones => ones.map(one => getComputedStyle(one).breakAfter)"
+    assert set(page.locator("main :is(h2, h3, h4)").evaluate_all(headings)) == {"avoid"}  # none ends a sheet
     for name in ("1 h", "Copy", "Show"):
         expect(page.get_by_role("button", name=name, exact=True)).to_be_hidden()
     expect(page.get_by_role("link", name="Download CSV")).to_be_hidden()
     expect(page.locator(".brand span")).to_be_visible()
     time = page.locator("#age").evaluate("one => getComputedStyle(one, '::after').content")
     assert re.search(r"\d{1,2} \w+ \d{4}, \d\d:\d\d:\d\d", time)
+
+
+def test_paper_is_light_and_charts_are_drawn_for_it(look: Look, fleet_server: RunningServer) -> None:
+    page = look(fleet_server, color_scheme="dark").open("/machines/workstation")
+    chart = page.locator(".charts canvas").first
+    chart.wait_for()
+    background = "one => getComputedStyle(one).backgroundColor"
+    width = "one => Math.round(one.getBoundingClientRect().width)"
+    card = page.locator("figure.chart").first
+    dark, wide = card.evaluate(background), chart.evaluate(width)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert card.evaluate(background) == "rgb(255, 255, 255)"
+    expect(page.locator(".charts").first).to_have_css("grid-template-columns", re.compile(r"^\S+ \S+$"))
+    assert page.locator(".charts canvas").first.evaluate(width) < wide
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert card.evaluate(background) == dark
+    assert page.locator(".charts canvas").first.evaluate(width) == wide
 
 
 def test_a_wide_screen_has_more_of_the_recent_events(look: Look, fleet_server: RunningServer) -> None:

@@ -121,9 +121,16 @@ export function announceStatuses() {
 
 const storedTheme = () => stored("theme") ?? THEMES[0];
 
-/** Let the button change the theme; `onChange` is called after that. */
+/** Let the button change the theme, and printing for as long as it takes; `onChange` is called after that. */
 export function startThemeButton(onChange) {
   showTheme(storedTheme());
+  for (const type of ["beforeprint", "afterprint"])
+    addEventListener(type, () => {
+      const isPrinting = type === "beforeprint";
+      document.documentElement.classList.toggle("printing", isPrinting);
+      showTheme(isPrinting ? "light" : storedTheme());
+      onChange();
+    });
   elements.theme.addEventListener("click", () => {
     const theme = THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length];
     store("theme", theme);

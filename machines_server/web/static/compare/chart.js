@@ -8,6 +8,7 @@ import { chartColumns, summarize, valueText } from "../shared/points.js";
 /** Lines differ in their dashes as well, for readers who cannot tell the colours apart. */
 const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2], [1, 2]];
 const AVERAGE = 3;
+const WHOLE_GAPS = 2; // uPlot: what lies between the two ends of a gap belongs to the gap
 /** Shown instead of a value that is missing at a moment, or in the whole time range. */
 const MISSING = { now: "no data", ever: "no data in this time range" };
 
@@ -30,12 +31,13 @@ export function makeLineChart(title, unit, onRange) {
   function show(newLines, newFrame, colours) {
     lines = newLines;
     frame = newFrame;
-    // Each line keeps its own gaps; times that only other lines have do not interrupt it.
+    // Each line keeps its own gaps, also where others have points; times that only others have do not interrupt it.
     columns = window.uPlot.join(
       lines.map(({ points }) => {
         const all = chartColumns(points, frame);
         return [all[0], all[AVERAGE]];
       }),
+      lines.map(() => [1, WHOLE_GAPS]),
     );
     canvas.setAttribute("aria-label", description());
     nothing.hidden = lines.some(({ points }) => points.length > 0);

@@ -43,12 +43,12 @@ export async function makeCompareCharts(machinesHolder, fleetHolder, onRange) {
 
   const showFleet = (answer, frame) => fleet.show(fleetLines(answer, frame), frame, colours);
 
-  /** Draw again if the colours of the page have changed. */
+  /** Draw again if the colours of the page or the widths of charts have changed. */
   function restyle() {
     const now = readColours(LINE_COLOURS);
-    if (JSON.stringify(now) === JSON.stringify(colours)) return;
-    colours = now;
-    for (const chart of all()) chart.draw(colours);
+    const isSame = JSON.stringify(now) === JSON.stringify(colours);
+    colours = isSame ? colours : now;
+    for (const chart of all()) isSame ? chart.fit() : chart.draw(colours);
   }
 
   const isDragging = () => all().some((chart) => chart.isDragging());

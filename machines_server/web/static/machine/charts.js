@@ -39,12 +39,12 @@ export async function makeCharts(holder, onRange) {
     return h("section", { class: "group" }, heading, h("div", { class: "charts" }, roots));
   }
 
-  /** Draw again if the colours of the page have changed. */
+  /** Draw again if the colours of the page or the widths of charts have changed. */
   function restyle() {
     const now = readColours();
-    if (JSON.stringify(now) === JSON.stringify(colours)) return;
-    colours = now;
-    for (const chart of charts.values()) chart.draw(colours);
+    const isSame = JSON.stringify(now) === JSON.stringify(colours);
+    colours = isSame ? colours : now;
+    for (const chart of charts.values()) isSame ? chart.fit() : chart.draw(colours);
   }
 
   const isDragging = () => [...charts.values()].some((chart) => chart.isDragging());
