@@ -12,7 +12,7 @@ import {
 import { legendText } from "../../machines_server/web/static/machine/history.js";
 import { brokenFileText } from "../../machines_server/web/static/machine/present.js";
 import { byReason } from "../../machines_server/web/static/models/route_form.js";
-import { expiredText, leaseText } from "../../machines_server/web/static/shared/lease_facts.js";
+import { expiredText, leaseText, sumText } from "../../machines_server/web/static/shared/lease_facts.js";
 import { eventWords } from "../../machines_server/web/static/shared/machine_parts.js";
 import { CPU, DISK, gpuLoadText, RAM } from "../../machines_server/web/static/shared/meters.js";
 
@@ -150,4 +150,12 @@ test("a failed request is told in a sentence, and its code is kept", () => {
   assert.equal(errorText(new TypeError("Failed to fetch")), "The server cannot be reached.");
   assert.equal(errorText(new DOMException("late", "TimeoutError")), "The server did not answer in time.");
   assert.equal(errorText(new Error("It broke")), "It broke.");
+});
+
+test("what all leases reserve is one sentence", () => {
+  const lease = (machine, ...sizes) => ({ machine, gpus: sizes.map((size) => ({ vram_gb: size })) });
+  assert.equal(sumText([]), "");
+  assert.equal(plain(sumText([lease("one", 4)])), "1 lease reserves 4 GiB of VRAM on 1 machine.");
+  const many = [lease("one", 4, 2.5), lease("one"), lease("two", 8)];
+  assert.equal(plain(sumText(many)), "3 leases reserve 14.5 GiB of VRAM on 2 machines.");
 });

@@ -35,7 +35,17 @@ def test_who_holds_what_until_when(leased: RunningServer, look: Look) -> None:
     expect(row).to_contain_text("night shift")
     expect(row).to_contain_text(re.compile(r"4\sGiB of GPU 1"))
     expect(row).to_contain_text(re.compile(r"\d\d:\d\d:\d\d in (9|10)\smin"))
+    expect(row).to_contain_text(re.compile(r"\d\d:\d\d:\d\d \d+\ss ago"))
+    expect(page.locator("main")).to_contain_text(
+        re.compile(r"1 lease reserves 4\sGiB of VRAM on 1 machine\.")
+    )
     expect(page.locator("main")).to_contain_text("No lease expired without being released")
+    button = row.get_by_role("button")
+    line = button.evaluate("one => one.offsetHeight")
+    page.set_viewport_size({"width": 960, "height": 844})
+    assert button.evaluate("one => one.offsetHeight") == line  # its word is not broken
+    page.emulate_media(media="print")
+    expect(button).to_be_hidden()
 
 
 @pytest.mark.parametrize("width", [390, 768])

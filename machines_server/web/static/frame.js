@@ -1,7 +1,7 @@
 // The frame around every page: the age of the data, the banner, problems, warnings, announcements and the theme.
 
 import { h, renderIfChanged, renderList, setText, setTitle } from "./base/dom.js";
-import { ageText, dateTimeText, timeText } from "./base/format.js";
+import { ageText, dateTimeText, momentText, timeText } from "./base/format.js";
 import { serverNow, state } from "./base/live.js";
 import { store, stored } from "./base/stored.js";
 import { machineLink, statusBadge } from "./shared/machine_parts.js";
@@ -86,15 +86,8 @@ function problemLine({ severity, status, machines, where, what }) {
 /** Show since when the problem of a line has existed; the event that tells may arrive after the problem. */
 function showSince(line, since) {
   const element = line.querySelector(".since");
-  setText(element, since ? ` since ${momentText(since)}` : "");
+  setText(element, since ? ` since ${momentText(Date.parse(since), serverNow())}` : "");
   setTitle(element, since ? dateTimeText(Date.parse(since)) : "");
-}
-
-/** A time of today without its date. */
-function momentText(time) {
-  const ms = Date.parse(time);
-  const isToday = new Date(ms).toDateString() === new Date(serverNow()).toDateString();
-  return isToday ? timeText(ms) : dateTimeText(ms);
 }
 
 function machineLinks(names) {

@@ -16,6 +16,10 @@ export const isKnown = (value) => value !== null && value !== undefined;
 export const timeText = (ms) => TIME.format(ms);
 export const dateTimeText = (ms) => DATE_TIME.format(ms);
 
+/** A time of today without its date; `now` is the server's time in ms. */
+export const momentText = (ms, now) =>
+  new Date(ms).toDateString() === new Date(now).toDateString() ? timeText(ms) : dateTimeText(ms);
+
 /** A text from the server with its RFC 3339 times in the reader's time zone. */
 export const withLocalTimes = (text) =>
   text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (time) => dateTimeText(Date.parse(time)));

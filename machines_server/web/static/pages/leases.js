@@ -1,11 +1,11 @@
 // The leases page: who holds what, until when, on which GPU. A lease can be released here.
 
 import { h, labelled, renderList, scrollable, setText, tableHead } from "../base/dom.js";
-import { dateTimeText, setTime, timeText } from "../base/format.js";
+import { ageText, momentText, setTime, timeText } from "../base/format.js";
 import { serverNow, state } from "../base/live.js";
 import { ApiError, errorText, remove, siteUrl, withQuery } from "../base/site.js";
 import { makeReleaseDialog } from "../leases/release_dialog.js";
-import { expiredText, remainingText, reservedText } from "../shared/lease_facts.js";
+import { expiredText, remainingText, reservedText, sumText } from "../shared/lease_facts.js";
 import { machineLink } from "../shared/machine_parts.js";
 import { loadStyles } from "../shared/styles.js";
 
@@ -14,6 +14,7 @@ const HEADINGS = ["Machine", "Model", "Holder", "Reserved", "Granted", "Expires"
 await loadStyles("leases.css");
 
 export function open(main) {
+  const sum = h("p");
   const expired = h("p", { class: "quiet" });
   const message = h("p", { class: "empty", role: "status" });
   const hint = h(
@@ -35,7 +36,7 @@ export function open(main) {
   const dialog = makeReleaseDialog(release);
   const released = new Set(); // the list may still have them for a moment
   main.append(
-    h("div", { class: "leases" }, h("h1", null, "Leases"), expired, failure, message, hint, table, dialog.root),
+    h("div", { class: "leases" }, h("h1", null, "Leases"), sum, expired, failure, message, hint, table, dialog.root),
   );
 
   async function release({ lease, machine }) {
@@ -54,6 +55,7 @@ export function open(main) {
     const isKnown = state.leasesAnsweredAt !== null;
     const leases = state.leases.filter(({ lease }) => !released.has(lease));
     setText(message, messageText(isKnown, leases.length));
+    setText(sum, sumText(leases));
     setText(expired, isKnown ? expiredText(state.expiredLeases) : "");
     table.hidden = leases.length === 0;
     hint.hidden = !isKnown || leases.length > 0;
@@ -87,7 +89,7 @@ function row(lease, ask) {
     h("td", null, model ? h("a", { href: siteUrl(withQuery("/models", { model })) }, model) : "–"),
     h("td", null, holder || h("span", { class: "quiet" }, "unnamed")),
     h("td", null, h("span", { class: "reserved" }), exclusive && h("p", { class: "quiet" }, "exclusive")),
-    h("td", null, setTime(h("time", null, dateTimeText(Date.parse(created))), created)),
+    h("td", null, setTime(h("time", { class: "granted" }), created), " ", h("span", { class: "quiet age-of" })),
     h(
       "td",
       null,
@@ -105,6 +107,8 @@ function row(lease, ask) {
 function showTimes(element, lease) {
   const end = element.querySelector(".end");
   setText(element.querySelector(".reserved"), reservedText(lease));
+  setText(element.querySelector(".granted"), momentText(Date.parse(lease.created_at), serverNow()));
+  setText(element.querySelector(".age-of"), ageText(lease.created_at, serverNow()));
   setText(setTime(end, lease.expires_at), timeText(Date.parse(lease.expires_at)));
   setText(element.querySelector(".remaining"), remainingText(lease, serverNow()));
   setText(element.querySelector(".broken"), lease.broken ?? "");

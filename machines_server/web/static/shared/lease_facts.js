@@ -10,6 +10,15 @@ export function reservedText({ gpus, ram_gb: ram, reclaimable_gb: reclaimable })
   return reserved.join(", ") || "no memory reserved";
 }
 
+/** What all leases reserve, as a sentence; "" without any. */
+export function sumText(leases) {
+  if (!leases.length) return "";
+  const vram = leases.flatMap(({ gpus }) => gpus).reduce((sum, { vram_gb: size }) => sum + size, 0);
+  const machines = new Set(leases.map(({ machine }) => machine)).size;
+  const what = leases.length === 1 ? "1 lease reserves" : `${leases.length} leases reserve`;
+  return `${what} ${gib(vram)} of VRAM on ${machines === 1 ? "1 machine" : `${machines} machines`}.`;
+}
+
 /** How long a lease still lasts; `now` is the server's time in ms. */
 export function remainingText({ expires_at: expires }, now) {
   const left = (Date.parse(expires) - now) / 1000;
