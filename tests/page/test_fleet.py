@@ -34,7 +34,7 @@ def test_a_card_shows_load_gpus_models_and_the_last_hour(look: Look, fleet_serve
     expect(gpu).to_contain_text("5.8 free of 24 GiB")
     expect(gpu).to_contain_text("47 % busy · 61 °C · 213 W")
     chip = workstation.locator(".chip", has_text="llama3.1:70b")
-    expect(chip).to_contain_text("42 GiB · 10%/90% CPU/GPU · 8,192 ctx · pinned")
+    expect(chip).to_contain_text("pinned 42 GiB · 10%/90% CPU/GPU · 8,192 ctx")
     expect(workstation.locator(".chip", has_text="nomic-embed-text")).to_contain_text(
         re.compile(r"unloads in \d+\smin")
     )
@@ -48,7 +48,7 @@ def test_a_card_shows_load_gpus_models_and_the_last_hour(look: Look, fleet_serve
 def test_what_is_old_is_marked_as_old_with_reason_and_hint(look: Look, fleet_server: RunningServer) -> None:
     page = look(fleet_server).open()
     expect(card(page, "lab-gpu").locator(".old")).to_contain_text(re.compile(r"Values from \d+\s(s|min) ago"))
-    expect(card(page, "lab-gpu").locator(".reason").last).to_contain_text("run `make run-sidecar`")
+    expect(card(page, "lab-gpu").locator(".reason").last).to_contain_text("run make run-sidecar on that host")
     expect(card(page, "render-01").locator(".reason").first).to_contain_text("ollama: connection refused")
     since = card(page, "attic").locator(".since")
     expect(since).to_have_attribute("title", re.compile(r"^since \d+ \w+ \d{4}, \d\d:\d\d:\d\d$"))
@@ -280,3 +280,25 @@ def test_a_machine_without_readings_has_no_empty_sparkline(
     page = look(shared_server).open()
     expect(card(page, "bare")).to_contain_text("phi3:mini")
     expect(card(page, "bare").locator(".spark, .legend").locator("visible=true")).to_have_count(0)
+
+
+def test_cards_of_a_row_are_equally_high_and_their_bars_begin_and_end_together(
+    look: Look, fleet_server: RunningServer
+) -> None:
+    page = look(fleet_server).open("/?sort=name")
+    page.locator(".spark svg").first.wait_for()
+    boxes = [one.bounding_box() for one in page.locator("li.card").all()]
+    rows: dict[float, set[float]] = {}
+    for box in boxes:
+        assert box
+        rows.setdefault(round(box["y"]), set()).add(round(box["height"]))
+    assert len(rows) == 2
+    assert all(len(heights) == 1 for heights in rows.values())
+    workstation = card(page, "workstation")
+    ends = "ones => new Set(ones.map(one => one.getBoundingClientRect().right)).size"
+    assert workstation.locator(".gauge .bar").evaluate_all(ends) == 1
+    chip = workstation.locator(".chip").first
+    tops = "one => [...one.children].map(part => Math.round(part.getBoundingClientRect().top / 8))"
+    name, until, details = chip.evaluate(tops)
+    assert name == until < details  # until when it stays is beside its name
+    expect(workstation.locator(".vram-line")).to_be_visible()

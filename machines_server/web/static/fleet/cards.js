@@ -10,6 +10,7 @@ import {
   showStatus,
   tagChips,
   updateModelChips,
+  withCode,
 } from "../shared/machine_parts.js";
 import { CPU, makeGauges, makeGpus, RAM } from "../shared/meters.js";
 import { availabilityShare, outagesText } from "./availability.js";
@@ -41,7 +42,7 @@ const cardTemplate = template(() =>
       "legend",
       { class: "legend quiet", "aria-hidden": "true" },
       ["last hour: ", legendKey("cpu"), "CPU "],
-      part("span", "vram", null, legendKey("vram"), "VRAM"),
+      h("span", { class: "vram-line" }, legendKey("vram"), "VRAM"),
     ),
   ),
 );
@@ -51,7 +52,7 @@ const cardTemplate = template(() =>
  * changes. Nothing is measured on an offline machine: its card says since when it is offline, why, and how to fix it.
  */
 export function makeCard(first) {
-  const { root, title, badge, since, uptime, about, reason, fix, age, models, legend, vram } = cardTemplate();
+  const { root, title, badge, since, uptime, about, reason, fix, age, models, legend } = cardTemplate();
   const gauges = makeGauges([CPU, RAM]);
   const gpus = makeGpus();
   const sparkline = makeSparkline(first.name, root);
@@ -67,10 +68,10 @@ export function makeCard(first) {
     setHasHistory(sparkline, machine.last_seen !== null && !isOffline);
     showStatus(badge, reason, machine);
     renderIfChanged(about, [machine.role, machine.tags], () => [h("span", null, machine.role), ...tagChips(machine)]);
-    setText(fix, fixText(machine));
+    const fixing = fixText(machine);
+    renderIfChanged(fix, fixing, () => withCode(fixing));
     gauges.root.hidden = isOffline || machine.sampled_at === null;
     models.hidden = sparkline.hidden = legend.hidden = age.hidden = isOffline;
-    vram.hidden = !machine.telemetry.gpu;
     if (isOffline) {
       gpus.root.hidden = true;
       return;

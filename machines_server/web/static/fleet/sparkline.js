@@ -80,6 +80,7 @@ function draw(element, series) {
   const { cpu, vram } = sharesOf(series);
   const from = serverNow() / 1000 - 3600;
   element.classList.toggle("none", cpu.length + vram.length === 0);
+  element.classList.toggle("has-vram", vram.length > 0);
   const text = [shareText("CPU", cpu), vram.length && shareText("VRAM", vram)].filter(Boolean).join("; ");
   const label = `Last hour: ${text}`;
   const viewBox = `0 0 ${WIDTH} ${HEIGHT}`;
@@ -88,11 +89,14 @@ function draw(element, series) {
       "svg",
       { viewBox, preserveAspectRatio: "none", role: "img", "aria-label": label },
       svg("title", null, label),
-      polylines(cpu, from).map((points) => svg("polyline", { class: "cpu", points })),
-      polylines(vram, from).map((points) => svg("polyline", { class: "vram", points })),
+      polylines(cpu, from).map((points) => svg("polyline", { class: "cpu", points: drawable(points) })),
+      polylines(vram, from).map((points) => svg("polyline", { class: "vram", points: drawable(points) })),
     ),
   );
 }
+
+/** A line from a single point to itself is drawn as a dot; a single point is not drawn at all. */
+const drawable = (points) => (points.includes(" ") ? points : `${points} ${points}`);
 
 /** Points [epoch s, share of 1] of CPU and VRAM, the latter over all GPUs that could be read at that time. */
 export function sharesOf(series) {

@@ -7,7 +7,7 @@ import { knowsLoadedModels, leasedVram, roomiestGpu } from "../shared/machine_fa
 import { bar, machineLink, setShare, statusBadge } from "../shared/machine_parts.js";
 
 const MAX_GPUS = 3;
-const MAX_MODELS = 3;
+const MAX_MODELS = 8; // as many as fit on the widest screen; others show three
 
 /** {root, show(machines, leases, status)}: `onChoose(filter, value)` is called for clicks; `status` is the chosen one. */
 export function makeSummary(onChoose) {

@@ -6,7 +6,7 @@ import { serverNow, state } from "../base/live.js";
 import { siteUrl, withQuery } from "../base/site.js";
 import { leaseText } from "../shared/lease_facts.js";
 import { knowsLoadedModels, sidecarHint, unloadText } from "../shared/machine_facts.js";
-import { modelsKey, showAgeOfValues, showSince, showStatus, tagChips } from "../shared/machine_parts.js";
+import { modelsKey, showAgeOfValues, showSince, showStatus, tagChips, withCode } from "../shared/machine_parts.js";
 import { CPU, DISK, makeGauges, makeGpus, RAM } from "../shared/meters.js";
 import { makeServices } from "./services.js";
 
@@ -198,7 +198,7 @@ function sidecarText(machine, now) {
   const { status, sampled_at: sampledAt } = machine;
   const hint = sidecarHint(machine);
   const sample = sampledAt ? ["latest sample ", timeElement(sampledAt, now)] : "no sample yet";
-  return [h("b", null, SIDECAR_BY_STATUS[status]), hint && `: ${hint}`, "; ", sample];
+  return [h("b", null, SIDECAR_BY_STATUS[status]), hint && [": ", withCode(hint)], "; ", sample];
 }
 
 const ollamaText = ({ ollama: { state, message } }) => [

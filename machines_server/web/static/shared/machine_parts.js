@@ -57,6 +57,9 @@ export function showStatus(badge, reason, machine) {
 /** A link to the page of a machine. */
 export const machineLink = (name) => h("a", { href: siteUrl(machinePage(name)) }, name);
 
+/** A text in which what is between backticks is code. */
+export const withCode = (text) => text.split("`").map((piece, place) => (place % 2 ? h("code", null, piece) : piece));
+
 /** A list of machines, where `detail(name)` comes after each link; those after the first few are folded. */
 export function machineList(names, first, detail) {
   if (!names.length) return "–";
@@ -92,19 +95,28 @@ export const unreadableGpu = (gpu) =>
   h("p", { class: "gpu unreadable" }, `GPU ${gpu.index ?? "?"} cannot be read: ${gpu.reason}`);
 
 const chipTemplate = template(() =>
-  h("li", { class: "chip" }, h("a", { "data-part": "link" }), h("span", { class: "quiet", "data-part": "details" })),
+  h(
+    "li",
+    { class: "chip" },
+    h("a", { "data-part": "link" }),
+    " ",
+    h("span", { class: "quiet until", "data-part": "until" }),
+    " ",
+    h("span", { class: "quiet details", "data-part": "details" }),
+  ),
 );
 
 /** A loaded model: name, size, processor, context, and when it unloads, which `chip.update` shows. */
 function modelChip(model) {
   const context = model.context_length && `${number(model.context_length)}\u00a0ctx`;
   const fixed = [bytes(model.size_bytes), model.processor, context];
-  const { root: chip, link, details } = chipTemplate();
+  const { root: chip, link, until, details } = chipTemplate();
   link.href = siteUrl(withQuery("/models", { model: model.name }));
   setText(link, model.name);
+  setText(details, fixed.filter(Boolean).join(" · "));
   chip.update = (now) => {
-    setTitle(details, now.expires_at ? dateTimeText(Date.parse(now.expires_at)) : "");
-    setText(details, [...fixed, unloadText(now, serverNow())].filter(Boolean).join(" · "));
+    setTitle(until, now.expires_at ? dateTimeText(Date.parse(now.expires_at)) : "");
+    setText(until, unloadText(now, serverNow()));
   };
   return chip;
 }
