@@ -115,6 +115,9 @@ test("numbers are sorted downwards, and all else upwards", () => {
     models: "descending",
     cpu: "descending",
     ram: "descending",
+    disk: "descending",
+    gpu: "descending",
+    heat: "descending",
     role: "ascending",
   });
   assert.equal(sortDirection(readSort(query("sort=-vram"))), "ascending");

@@ -173,6 +173,17 @@ def test_a_click_on_a_head_of_the_table_sorts_by_it_and_another_turns_it_round(
     page.get_by_role("button", name="Status", exact=True).click()
     expect(machines.first).to_have_text("attic")
     assert "sort" not in page.url
+    for column, order, first in (
+        ("Disk", "disk", "render-01"),
+        ("GPU", "gpu", LONG_NAME),
+        ("CPU", "cpu", "spark"),
+    ):
+        page.get_by_role("columnheader", name=column, exact=True).get_by_role("button").click()
+        expect(machines.first).to_have_text(first)
+        expect(page.get_by_label("Sort by")).to_have_value(order)
+    cut = "ones => ones.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+    assert page.locator(".dense thead th").evaluate_all(cut) == []
+    expect(machines.last).to_have_text("attic")  # nothing is known of it
 
 
 def test_the_summary_says_where_vram_is_free_and_the_latest_events(

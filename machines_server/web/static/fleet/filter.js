@@ -3,8 +3,9 @@
 import { h, renderIfChanged } from "../base/dom.js";
 import { isKnown } from "../base/format.js";
 import { store, stored } from "../base/stored.js";
-import { roomiestGpu, tagTexts } from "../shared/machine_facts.js";
+import { diskShare, highestOfGpus, roomiestGpu, tagTexts } from "../shared/machine_facts.js";
 import { machineProblems } from "../shared/problems.js";
+import { ramShare } from "../shared/thresholds.js";
 
 const MIN_FREE = "min_free_vram_gb";
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
@@ -16,10 +17,21 @@ export const SORTS = {
   name: { label: "Name", key: ({ name }) => name },
   vram: { label: "Free VRAM", key: freeVram, isDescending: true },
   models: { label: "Loaded models", key: (machine) => machine.loaded_models.length, isDescending: true },
-  cpu: { label: "CPU", key: (machine) => machine.telemetry.cpu_percent ?? -1, isDescending: true },
-  ram: { label: "RAM used", key: (machine) => machine.telemetry.ram_used_gb ?? -1, isDescending: true },
+  cpu: { label: "CPU", key: measured(({ telemetry }) => telemetry.cpu_percent), isDescending: true },
+  ram: { label: "RAM used", key: measured(({ telemetry }) => ramShare(telemetry)), isDescending: true },
+  disk: { label: "Disk used", key: measured(({ telemetry }) => diskShare(telemetry)), isDescending: true },
+  gpu: { label: "GPU load", key: measured((machine) => highestOfGpus(machine, "utilisation")), isDescending: true },
+  heat: { label: "GPU heat", key: measured((machine) => highestOfGpus(machine, "temperature_c")), isDescending: true },
   role: { label: "Role", key: ({ role }) => role },
 };
+
+/** A key that sorts by a reading: machines without it, and those of which only an old one is known, come last. */
+function measured(read) {
+  return (machine) => {
+    const value = machine.status === "offline" ? null : read(machine);
+    return Number.isFinite(value) ? value : -1;
+  };
+}
 
 /** A reader who looks for free VRAM wants the machine with the most first. */
 const defaultSort = (query) => (readMinFree(query) ? "vram" : "status");

@@ -3,7 +3,7 @@
 import { h, setText, setTitle, template } from "../base/dom.js";
 import { isKnown, number, oneDecimal } from "../base/format.js";
 import { state } from "../base/live.js";
-import { diskShare, fixText, roomiestGpu } from "../shared/machine_facts.js";
+import { diskShare, fixText, highestOfGpus, roomiestGpu } from "../shared/machine_facts.js";
 import { machineLink, setShare, showSince, showStatus } from "../shared/machine_parts.js";
 import { machineProblems } from "../shared/problems.js";
 import { isHighShare, isHot, MARK, marked, ramShare } from "../shared/thresholds.js";
@@ -18,12 +18,12 @@ export const COLUMNS = [
   ["Free, GiB", "vram", "number", "Most free VRAM on one GPU"],
   ["VRAM", null, "share", "VRAM of all GPUs: used and leased"],
   ["Used, GiB", null, "number wide", "Used of total VRAM, all GPUs"],
-  ["GPU", null, "number load percent", "Busiest GPU"],
-  ["Temp.", null, "number load", "Hottest GPU"],
+  ["GPU", "gpu", "number load percent", "Busiest GPU"],
+  ["Temp.", "heat", "number load", "Hottest GPU"],
   ["CPU", "cpu", "number load percent"],
   ["RAM", "ram", "number load percent"],
-  ["Disk", null, "number load percent"],
-  ["24 h", null, "number load", "Share of the last 24 hours in which the machine answered"],
+  ["Disk", "disk", "number load percent"],
+  ["Up 24 h", null, "number load", "Share of the last 24 hours in which the machine answered"],
   ["Loaded models", "models", "held"],
   ["Role", "role", "role"],
 ];
@@ -136,9 +136,8 @@ function showVram({ free, used, leased, vram, busy, temperature }, machine) {
   setShare(leased, sums.leased / sums.total);
   setText(free, roomiest ? oneDecimal(roomiest.free) : "");
   showFigure(vram, sums.total ? `${number(sums.used)}/${number(sums.total)}` : "", isHighShare(sums.used / sums.total));
-  const highest = (key) => gpus.reduce((most, gpu) => (isKnown(gpu[key]) ? Math.max(most ?? 0, gpu[key]) : most), null);
-  showPercent(busy, gpus.length > 0, highest("utilisation"), false);
-  const celsius = highest("temperature_c");
+  showPercent(busy, gpus.length > 0, highestOfGpus(machine, "utilisation"), false);
+  const celsius = highestOfGpus(machine, "temperature_c");
   showFigure(temperature, gpus.length ? withUnit(celsius, "°C") : "", isHot(celsius));
 }
 

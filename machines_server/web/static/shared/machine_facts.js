@@ -29,6 +29,10 @@ export function roomiestGpu(machine, leases) {
   return roomiest;
 }
 
+/** The highest reading of the GPUs of a machine by its key in telemetry; null if none is known. */
+export const highestOfGpus = ({ telemetry: { gpu: gpus = [] } }, key) =>
+  gpus.reduce((most, gpu) => (isKnown(gpu[key]) ? Math.max(most ?? gpu[key], gpu[key]) : most), null);
+
 /** The used share of the disk, of 1; NaN if unknown. What is reserved for root counts as used. */
 export function diskShare({ disk_used_gb: used, disk_total_gb: total, disk_available_gb: available }) {
   if (!total) return Number.NaN;
