@@ -60,6 +60,7 @@ def test_of_many_places_of_a_model_a_few_are_shown_and_the_rest_is_folded(
     row = page.get_by_role("row", name=re.compile("^olmo2"))
     places = row.get_by_role("link", name=re.compile("^box-"))
     expect(places).to_have_count(3)
+    expect(row).to_contain_text("12 machines")
     row.get_by_text("9 more").click()
     expect(places).to_have_count(12)
     with page.expect_response("**/api/infrastructure"):

@@ -31,8 +31,12 @@ export function makeRouteForm(query) {
     h("label", null, "Context, tokens ", inputs.min_context),
     h("label", null, "Role ", inputs.role),
     h("label", null, "Tag ", inputs.tag),
-    h("label", { class: "check" }, inputs.cold, " include machines that must load it first"),
-    h("button", { class: "primary" }, "Where would it go?"),
+    h(
+      "div",
+      { class: "ask" },
+      h("label", { class: "check" }, inputs.cold, " include machines that must load it first"),
+      h("button", { class: "primary" }, "Where would it go?"),
+    ),
   );
   const heading = h("h2", { id: "router" }, "Where would a request go now?");
   const root = h("section", { class: "card router", "aria-labelledby": "router" }, heading, form, verdict, tables.root);

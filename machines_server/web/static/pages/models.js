@@ -27,7 +27,14 @@ export function open(main) {
   const rows = h("tbody");
   const message = h("p", { class: "empty", role: "status" });
   const route = makeRouteForm(query);
-  const search = h("input", { type: "search", name: "q", value: query.get("q") ?? "", input: filter });
+  const search = h("input", {
+    type: "search",
+    name: "q",
+    "aria-label": "Search",
+    placeholder: "Search…",
+    value: query.get("q") ?? "",
+    input: filter,
+  });
   const table = scrollable(
     "Models",
     { class: "scroll stacked models", hidden: true },
@@ -36,13 +43,13 @@ export function open(main) {
   const form = h(
     "form",
     { class: "controls", role: "search", "aria-label": "Filter models", submit: (event) => event.preventDefault() },
-    h("label", null, "Search ", search),
+    search,
   );
   const heading = h("h2", { id: "where" }, "Where each model is");
   main.append(
     h("h1", null, "Models"),
     route.root,
-    h("section", { "aria-labelledby": "where" }, heading, form, message, table),
+    h("section", { "aria-labelledby": "where" }, h("div", { class: "where" }, heading, form), message, table),
   );
   let models = null;
   let failure = "";
@@ -68,7 +75,7 @@ export function open(main) {
 
   function show() {
     const wanted = (models ?? []).filter(({ model }) => model.toLowerCase().includes(search.value.toLowerCase()));
-    setText(message, failure || (models ? emptyText(wanted.length, models.length) : ""));
+    setText(message, failure || (models ? emptyText(wanted.length, models.length) : "Loading…"));
     if (!models) return;
     table.hidden = wanted.length === 0;
     renderList(rows, wanted, rowKey, modelRow);
@@ -101,7 +108,8 @@ const rowKey = ({ model, declared, on_disk: onDisk, loaded }) => JSON.stringify(
 function modelRow({ model, declared, on_disk: onDisk, loaded }) {
   const others = [...new Set([...declared, ...onDisk])].filter((name) => !loaded.includes(name));
   const link = h("a", { href: siteUrl(withQuery("/models", { model })) }, model);
-  const machines = (names) => h("td", null, machineList(roomiestFirst(names), FIRST_MACHINES, roomPlace));
+  const count = (names) => names.length > FIRST_MACHINES + 1 && h("p", { class: "quiet" }, `${names.length} machines`);
+  const machines = (names) => h("td", null, count(names), machineList(roomiestFirst(names), FIRST_MACHINES, roomPlace));
   const cells = [h("th", { scope: "row" }, link), machines(loaded), machines(others), h("td"), h("td")];
   return labelled(h("tr", null, cells), HEADINGS);
 }
