@@ -81,6 +81,27 @@ def test_what_happened_stands_below_each_other(look: Look, fleet_server: Running
         assert len(set(page.locator(f".event > {part}").evaluate_all(edges))) == 1, part
 
 
+def test_types_of_events_have_shapes_and_the_day_stays_in_sight(
+    look: Look, eventful_server: RunningServer
+) -> None:
+    page = look(eventful_server).open("/events?machine=workstation")
+    expect(page.locator(".event")).to_have_count(100)
+    shape = "one => getComputedStyle(one, '::before').content"
+    assert page.locator(".what.model_loaded").first.evaluate(shape).startswith('"+"')
+    assert page.locator(".what.offline svg").first.is_visible()
+    top = page.locator(".top").evaluate("one => one.getBoundingClientRect().bottom")
+    page.mouse.wheel(0, 900)
+    day = page.locator(".day > h2").first
+    expect(day).to_be_in_viewport()
+    assert abs(day.evaluate("one => one.getBoundingClientRect().top") - top) < 4
+    page.emulate_media(media="print")
+    expect(day).to_have_css("position", "static")
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 390, "height": 844})
+    ends = "ones => new Set(ones.map(one => Math.round(one.getBoundingClientRect().right))).size"
+    assert page.locator(".event > .age-of").evaluate_all(ends) == 1
+
+
 def test_what_happened_at_a_moment(look: Look, eventful_server: RunningServer) -> None:
     page = look(eventful_server).open("/events?machine=workstation&type=offline")
     expect(page.locator(".event")).to_have_count(100)

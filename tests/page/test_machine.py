@@ -244,6 +244,16 @@ def test_availability_events_and_file_of_the_machine(look: Look, fleet_server: R
         re.compile(r"Answered [\d.]+ % of the time")
     )
     expect(page.get_by_role("region", name="Events")).to_contain_text("offline")
+    # What is the same for the whole page is said once, at the top.
+    expect(page.get_by_role("region", name="Events").get_by_role("link", name="attic")).to_have_count(0)
+    expect(page.locator(".machine-head")).to_contain_text(re.compile(r"Values from \d+\s(s|min) ago"))
+    expect(page.get_by_role("link", name="Fleet", exact=True)).to_have_attribute("aria-current", "true")
+    chart = page.locator(".chart").first
+    expect(chart.locator(".readout")).to_have_text(re.compile(r"^latest .*min.max .* to .*$"))
+    height = chart.evaluate("one => one.offsetHeight")
+    chart.locator(".u-over").hover()
+    expect(chart.locator(".readout")).to_have_text(re.compile(r"^(average|nothing recorded)"))
+    assert chart.evaluate("one => one.offsetHeight") == height
     page = look(fleet_server).open(f"/machines/{LONG_NAME}")
     expect(page.locator("pre")).to_contain_text(f"name: {LONG_NAME}")
     expect(page.locator("pre")).to_contain_text(MARKUP)

@@ -38,6 +38,7 @@ def test_services_come_and_go_everywhere(look: Look, server: RunningServer, fake
     page = look(server).open("/machines/one")
     expect(page.locator(".service")).to_have_count(1)
     expect(page.locator(".service.is-active")).to_contain_text("active web a page, changed")
+    expect(page.locator(".service.is-active .badge.status-online svg")).to_be_visible()
     web.stop()
     wait_until(lambda: status() == ("inactive", "one"))
     expect(page.locator(".service.is-inactive")).to_contain_text("inactive web a page: connection refused")

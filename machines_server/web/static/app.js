@@ -55,6 +55,7 @@ async function open() {
 function markCurrentLink() {
   for (const link of document.querySelectorAll(".top nav a"))
     if (link.pathname === location.pathname) link.setAttribute("aria-current", "page");
+    else if (link.dataset.key === "f" && machineName() !== null) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
 }
 

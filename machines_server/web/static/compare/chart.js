@@ -2,7 +2,7 @@
 
 import { h, renderIfChanged, setText, svg } from "../base/dom.js";
 import { rangeText, timeOfStep } from "../base/time_ranges.js";
-import { HEIGHT, isolatedPoints, plotOptions, plotWidth, takeSelection } from "../shared/plots.js";
+import { isolatedPoints, plotOptions, plotSize, takeSelection } from "../shared/plots.js";
 import { chartColumns, summarize, valueText } from "../shared/points.js";
 
 /** Lines differ in their dashes as well, for readers who cannot tell the colours apart. */
@@ -21,7 +21,8 @@ export function makeLineChart(title, unit, onRange) {
   const time = h("p", { class: "quiet" });
   const values = h("ul", { class: "lines" });
   const nothing = h("p", { class: "empty nothing" }, "No machine reported this in the time range.");
-  const root = h("figure", { class: "card chart" }, h("h2", null, `${title}, ${unit}`), time, values, canvas, nothing);
+  const head = h("div", { class: "chart-head" }, h("h2", null, `${title}, ${unit}`), time);
+  const root = h("figure", { class: "card chart" }, head, values, canvas, nothing);
   let plot = null;
   let drawn = null;
   let lines = [];
@@ -59,7 +60,7 @@ export function makeLineChart(title, unit, onRange) {
 
   const options = (colours) =>
     plotOptions(colours, {
-      width: plotWidth(canvas),
+      size: plotSize(canvas),
       series: [{}, ...lines.map((_, place) => lineOptions(colours[`line-${place}`], DASHES[place]))],
       point: { size: 7 },
       frame: () => frame,
@@ -97,8 +98,8 @@ export function makeLineChart(title, unit, onRange) {
   }
 
   function fit() {
-    const width = plotWidth(canvas);
-    if (plot && plot.width !== width) plot.setSize({ width, height: HEIGHT });
+    const size = plotSize(canvas);
+    if (plot && (plot.width !== size.width || plot.height !== size.height)) plot.setSize(size);
   }
 
   const isDragging = () => plot?.select.width > 0;

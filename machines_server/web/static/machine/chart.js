@@ -3,7 +3,7 @@
 import { h, renderIfChanged, setText } from "../base/dom.js";
 import { number } from "../base/format.js";
 import { rangeText, timeOfStep } from "../base/time_ranges.js";
-import { HEIGHT, isolatedPoints, plotOptions, plotWidth, takeSelection } from "../shared/plots.js";
+import { isolatedPoints, plotOptions, plotSize, takeSelection } from "../shared/plots.js";
 import { chartColumns, summarize, valueText } from "../shared/points.js";
 
 const AVERAGE = 3; // the last of the columns, so that its line is drawn over the band
@@ -12,8 +12,15 @@ const AVERAGE = 3; // the last of the columns, so that its line is drawn over th
 export function makeChart(unit, onRange) {
   const canvas = h("div", { class: "canvas", role: "img" });
   const heading = h("h4");
+  const moment = h("span", { class: "quiet" });
   const readout = h("p", { class: "readout" });
-  const root = h("figure", { class: "card chart" }, heading, readout, canvas);
+  const root = h(
+    "figure",
+    { class: "card chart" },
+    h("div", { class: "chart-head" }, heading, moment),
+    readout,
+    canvas,
+  );
   const text = (value) => valueText(value, unit);
   let plot = null;
   let drawnColours = null;
@@ -45,7 +52,7 @@ export function makeChart(unit, onRange) {
 
   const options = (colours) =>
     plotOptions(colours, {
-      width: plotWidth(canvas),
+      size: plotSize(canvas),
       series: seriesOptions(colours),
       bands: [{ series: [1, 2], fill: colours.band }],
       point: {
@@ -64,32 +71,28 @@ export function makeChart(unit, onRange) {
     const { idx: index, left } = plot?.cursor ?? {};
     const isUnderCursor = left >= 0 && columns[0][index] !== undefined; // new columns may be fewer
     const key = isUnderCursor ? columns.map((column) => column[index]) : (summarize(series.points) ?? "nothing");
-    renderIfChanged(readout, key, () => (isUnderCursor ? pointLines(index) : summaryLines()));
+    setText(moment, isUnderCursor ? momentText(index) : "");
+    renderIfChanged(readout, key, () => (isUnderCursor ? pointValues(index) : summaryValues()));
   }
 
-  // Both texts have two lines, so that nothing moves under the cursor. The unit is in the heading.
-  function pointLines(index) {
-    const [time, maximum, minimum, average] = columns.map((column) => column[index]);
-    if (average === null) {
-      const cursorTime = plot.posToVal(plot.cursor.left, "x");
-      return lines(timeOfStep(cursorTime, frame.step), "nothing recorded");
-    }
-    const values = [
-      keyed("line", `average ${text(average)}`),
-      " ",
-      keyed("band", `min–max ${text(minimum)} to ${text(maximum)}`),
-    ];
-    return lines(`from ${timeOfStep(time - frame.step / 2, frame.step)}`, values);
+  function momentText(index) {
+    const [time, , , average] = columns.map((column) => column[index]);
+    const cursorTime = () => plot.posToVal(plot.cursor.left, "x");
+    return timeOfStep(average === null ? cursorTime() : time - frame.step / 2, frame.step);
   }
 
-  function summaryLines() {
+  // Both texts have one line, so that nothing moves under the cursor. The unit is in the heading.
+  function pointValues(index) {
+    const [, maximum, minimum, average] = columns.map((column) => column[index]);
+    if (average === null) return "nothing recorded";
+    return [keyed("line", `average ${text(average)}`), keyed("band", `min–max ${text(minimum)} to ${text(maximum)}`)];
+  }
+
+  function summaryValues() {
     const summary = summarize(series.points);
     if (!summary) return "Nothing was recorded in this time range.";
     const { latest, minimum, maximum } = summary;
-    return lines(
-      keyed("line", `average, latest ${text(latest)}`),
-      keyed("band", `min–max, ${text(minimum)} to ${text(maximum)}`),
-    );
+    return [keyed("line", `latest ${text(latest)}`), keyed("band", `min–max ${text(minimum)} to ${text(maximum)}`)];
   }
 
   function selectRange() {
@@ -98,8 +101,8 @@ export function makeChart(unit, onRange) {
   }
 
   function fit() {
-    const width = plotWidth(canvas);
-    if (plot && plot.width !== width) plot.setSize({ width, height: HEIGHT });
+    const size = plotSize(canvas);
+    if (plot && (plot.width !== size.width || plot.height !== size.height)) plot.setSize(size);
   }
 
   const isDragging = () => plot?.select.width > 0;
@@ -115,7 +118,6 @@ function description(group, { title, unit, points }, { from, to }) {
   return `${group}: ${title}, ${unit}, ${rangeText(from, to, 60)}: ${text}. The table below has all values.`;
 }
 
-const lines = (...texts) => texts.map((text) => h("span", { class: "line" }, text));
 const keyed = (mark, text) => h("span", { class: "keyed" }, h("i", { class: `mark ${mark}` }), text);
 
 function seriesOptions(colours) {

@@ -7,7 +7,7 @@ import { MAX_EVENTS } from "./questions.js";
 
 /** {root, show(answer), update()}: `show` takes a settled promise of /api/events. */
 export function makeLatestEvents(name) {
-  const list = makeEventList("h4");
+  const list = makeEventList("h4", true);
   const message = h("p", { class: "empty" });
   const all = h("a", { href: siteUrl(withQuery("/events", { machine: name })) }, "See all events of this machine");
   const more = h("p", { hidden: true }, `Only the latest ${MAX_EVENTS} are listed. `, all);

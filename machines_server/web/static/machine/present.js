@@ -27,12 +27,12 @@ export function makePresent() {
   const brokenFile = h("p", { class: "reason broken-file" });
   const title = h("h1");
   const status = h("p", { class: "state" }, badge, " ", since);
-  const head = h("header", { class: "machine-head" }, title, status, about, reason, brokenFile);
   const age = h("p", { class: "old" });
+  const head = h("header", { class: "machine-head" }, title, status, about, reason, age, brokenFile);
   const noSample = h("p", { class: "quiet" });
   const gauges = makeGauges([CPU, RAM, DISK]);
   const hostFacts = h("dl", { class: "facts" });
-  const hostCard = card("Host", age, noSample, gauges.root, hostFacts);
+  const hostCard = card("Host", noSample, gauges.root, hostFacts);
   const gpus = makeGpus();
   const gpuCard = card("GPUs", gpus.root);
   const endpoints = h("dl", { class: "facts" });

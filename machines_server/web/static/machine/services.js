@@ -3,6 +3,10 @@
 import { h, renderIfChanged, updateTimes } from "../base/dom.js";
 import { ageText, timeElement } from "../base/format.js";
 import { serverNow } from "../base/live.js";
+import { statusBadge } from "../shared/machine_parts.js";
+
+/** The status of a machine whose shape and colour a service has. */
+const LIKE_A_MACHINE = { active: "online", inactive: "offline" };
 
 /** {root, show(machine), update()}: the services, hidden if the machine's file lists none that are polled. */
 export function makeServices() {
@@ -28,7 +32,7 @@ function line({ name, port, path = "/", description, status, message, since }, h
   return h(
     "li",
     { class: `service is-${status}` },
-    h("b", { class: "service-status" }, status),
+    statusBadge(LIKE_A_MACHINE[status] ?? "unknown", status),
     " ",
     h("a", { href: url, rel: "noreferrer" }, name),
     description ? ` ${description}` : "",

@@ -25,9 +25,9 @@ export function eventDays(events) {
 
 /**
  * {root, show(events), update()}: `show` takes events newest first; one of the type "moment" is a line that marks a time.
- * `headingTag` is that of the days. `update` shows what time alone changes.
+ * `headingTag` is that of the days; `isOfOneMachine` leaves out its name. `update` shows what time alone changes.
  */
-export function makeEventList(headingTag) {
+export function makeEventList(headingTag, isOfOneMachine = false) {
   const root = h("div", { class: "days" });
 
   function show(events) {
@@ -39,7 +39,12 @@ export function makeEventList(headingTag) {
       ([day]) => h("section", { class: "day" }, h(headingTag, null, day), h("ol", { class: "events" })),
     );
     for (const [place, [, eventsOfDay]] of days.entries())
-      renderList(root.children[place].lastChild, eventsOfDay, ({ id }) => id, line);
+      renderList(
+        root.children[place].lastChild,
+        eventsOfDay,
+        ({ id }) => id,
+        (event) => line(event, isOfOneMachine),
+      );
     update();
   }
 
@@ -71,7 +76,7 @@ function momentLine({ at, held }) {
   );
 }
 
-function line(event) {
+function line(event, isOfOneMachine) {
   if (event.type === "moment") return momentLine(event);
   const time = Math.round(Date.parse(event.at) / 1000);
   const charts = withQuery(machinePage(event.machine), { from: time - AROUND_S, to: time + AROUND_S });
@@ -81,11 +86,10 @@ function line(event) {
     { class: "event" },
     h("a", { class: "moment", href: siteUrl(charts) }, clock),
     " ",
-    machineLink(event.machine),
-    " ",
+    isOfOneMachine ? null : [machineLink(event.machine), " "],
     h(
       "span",
-      { class: "what" },
+      { class: `what ${event.type}` },
       STATUSES.includes(event.type)
         ? [statusBadge(event.type), " ", withLocalTimes(event.reason ?? "")]
         : eventWords(event).map((words, place) => (place === 1 ? h("b", null, words) : words)),

@@ -29,8 +29,12 @@ function badgeTemplate(status, d) {
   });
 }
 
-/** A status as shape, word and colour. */
-export const statusBadge = (status) => badgeTemplates.get(status)().root;
+/** A status as shape, word and colour; another word than that of the status may be shown. */
+export function statusBadge(status, word = status) {
+  const { root } = badgeTemplates.get(status)();
+  root.lastChild.data = word;
+  return root;
+}
 
 /** Show how long a machine has had its status, such as "for 3 h 5 min", after `word`; nothing if unknown. */
 export function showSince(element, machine, word = "for ") {

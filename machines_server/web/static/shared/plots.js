@@ -5,10 +5,11 @@ import { number } from "../base/format.js";
 import { siteUrl } from "../base/site.js";
 import { tickLabels } from "../base/time_ranges.js";
 
-export const HEIGHT = 170;
+const HEIGHT = 170; // of a chart that is not laid out yet
 const MIN_WIDTH = 160;
 const AXIS_WIDTH = 44; // the same in all charts, so that a time is at the same place in each
-const FONT = "12px system-ui, sans-serif";
+const FONT_PX = 12;
+const ROOT_PX = 16;
 const MIN_DRAG = 4; // a shorter drag, in pixels, is a click
 const MIN_POLLS = 10; // a shorter range would show next to nothing
 const COLOURS = {
@@ -47,23 +48,29 @@ export function readColours(more = {}) {
   return Object.fromEntries(colours);
 }
 
-/** The width of a chart in its element. */
-export const plotWidth = (element) => Math.max(MIN_WIDTH, element.clientWidth);
+/** {width, height} of a chart in its element. */
+export const plotSize = (element) => ({
+  width: Math.max(MIN_WIDTH, element.clientWidth),
+  height: element.clientHeight || HEIGHT,
+});
+
+/** How much larger than usual the type of the page is, as on the largest screens; a chart has to follow by itself. */
+const typeScale = () => Number.parseFloat(getComputedStyle(document.documentElement).fontSize) / ROOT_PX;
 
 /**
  * Options of uPlot for columns [time, ...]. `frame()` returns {from, to, outages, marks}: the time range, what was
  * offline as [{from, to}], and moments to mark. `yRange(maximum)` returns both ends of the scale of values.
  */
-export function plotOptions(colours, { width, series, bands = [], point, frame, yRange, onCursor, onSelect }) {
+export function plotOptions(colours, { size, series, bands = [], point, frame, yRange, onCursor, onSelect }) {
+  const scale = typeScale();
   const axis = {
     stroke: colours.muted,
-    font: FONT,
+    font: `${Math.round(FONT_PX * scale)}px system-ui, sans-serif`,
     ticks: { stroke: colours.line, width: 1, size: 4 },
     grid: { stroke: colours.line, width: 1 },
   };
   return {
-    width,
-    height: HEIGHT,
+    ...size,
     padding: [8, 22, 0, 0],
     legend: { show: false },
     scales: {
@@ -73,8 +80,13 @@ export function plotOptions(colours, { width, series, bands = [], point, frame, 
     series,
     bands,
     axes: [
-      { ...axis, space: 66, size: 30, values: (_, ticks, __, ___, every) => tickLabels(ticks, every) },
-      { ...axis, size: AXIS_WIDTH, space: 34, values: (_, ticks) => ticks.map((tick) => number(tick, 2)) },
+      { ...axis, space: 66 * scale, size: 30 * scale, values: (_, ticks, __, ___, every) => tickLabels(ticks, every) },
+      {
+        ...axis,
+        size: AXIS_WIDTH * scale,
+        space: 34 * scale,
+        values: (_, ticks) => ticks.map((tick) => number(tick, 2)),
+      },
     ],
     cursor: cursorOptions(point),
     hooks: {
