@@ -52,8 +52,9 @@ def main(folder: Path | None, count: int) -> None:
                 showcase.declare(server, fakes)
             else:
                 DemoFleet(server, fakes).declare(count)
-            lease = {"min_free_vram_gb": 8, "holder": "nightly review", "ttl_s": 600}
-            server.post("/api/leases", lease | {"model": "qwen2.5-coder:32b"} if folder is None else lease)
+            model = "qwen2.5-coder:32b" if folder is None else "llama3.1:70b"
+            lease = {"model": model, "min_free_vram_gb": 8, "holder": "nightly review", "ttl_s": 600}
+            server.post("/api/leases", lease).raise_for_status()
             browser = launch(playwright)
             for page, scheme, size, file in _plan(folder):
                 _take(browser, server.url + PAGES[page], scheme, size, file, showcase)
