@@ -12,6 +12,7 @@ _PROGRAM = (
 _QUIET = (
     "--no-sandbox",
     "--disable-gpu",
+    "--in-process-gpu",  # which without a GPU only passes frames on, between two processes otherwise
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
