@@ -26,7 +26,7 @@ from machines_server.store.postgres.cluster_facts import (
     unwritable_tables,
 )
 from machines_server.store.postgres.database import Database
-from machines_server.store.postgres.migrate import pending
+from machines_server.store.postgres.migrate import missing_tables, pending
 from machines_server.store.promql.engine import shown
 from machines_server.store.promql.probe import RECENT, ProbeError, count_recent, try_writing
 
@@ -183,6 +183,10 @@ def _schema(database: Database) -> Iterator[Check]:
         if missing:
             finding = f"it lacks {clip_list(missing)}"
             yield Check("database", "warning", finding, "`machines-server migrate`, or start a server")
+        elif lost := missing_tables(database):
+            finding = f"it has lost the tables {clip_list(lost)}"
+            hint = "restore a backup, or empty the database and run `machines-server migrate`"
+            yield Check("database", "error", finding, hint)
 
 
 def _rights(unwritable: Sequence[str]) -> Iterator[Check]:

@@ -1,4 +1,4 @@
--- On the primary, as a superuser: psql -f roles.sql, then \password machines and \password replicator.
+-- On the primary, as a superuser: psql -v ON_ERROR_STOP=1 -f roles.sql, then \password machines and \password replicator.
 CREATE ROLE machines LOGIN;
 CREATE ROLE replicator LOGIN REPLICATION;
 -- As the owner of its own database, it may create tables there, as the first server does.

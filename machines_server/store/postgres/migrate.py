@@ -1,5 +1,6 @@
 """Migrates the database of several servers, one server at a time."""
 
+import re
 from importlib.resources import files
 
 from machines_server.errors import MigrationError
@@ -15,6 +16,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 _EVERY_TABLE = """
 SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE relkind = 'r' AND nspname = current_schema"""
+_CREATED = re.compile(r"^CREATE (?:UNLOGGED )?TABLE (\w+)", re.MULTILINE)
 _LONGEST_MIGRATION_S = 600.0
 
 
@@ -52,6 +54,13 @@ def pending(database: Database, known: list[Migration] | None = None) -> list[st
     known = known_migrations() if known is None else known
     with database.transaction() as connection:
         return [one.name for one in known[_applied(connection, known) :]]
+
+
+def missing_tables(database: Database) -> list[str]:
+    """The tables that a migrated database has lost; raises StoreError."""
+    made = {name for migration in known_migrations() for name in _CREATED.findall(migration.sql)}
+    with database.transaction() as connection:
+        return sorted(made - {name for (name,) in connection.execute(_EVERY_TABLE)})
 
 
 def refuse_newer(connection: Connection, known: list[Migration]) -> None:
