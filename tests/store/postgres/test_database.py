@@ -38,7 +38,10 @@ def test_a_transaction_is_whole_or_not_at_all(database: Database) -> None:
 
 def test_a_transaction_that_takes_too_long_ends(database: Database) -> None:
     began = time.monotonic()
-    with pytest.raises(UnreachableStoreError), database.transaction(0.3) as connection:
+    with (
+        pytest.raises(UnreachableStoreError, match=r"within 0\.3 s"),
+        database.transaction(0.3) as connection,
+    ):
         connection.execute("SELECT pg_sleep(60)")
     assert time.monotonic() - began < 10
     with database.transaction() as connection:
