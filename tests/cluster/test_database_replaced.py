@@ -129,3 +129,17 @@ def test_a_backup_that_is_restored_under_running_servers_is_followed(
         recovers(server)
     wait_until(lambda: servers.are_divided(2))
     assert servers.rows("SELECT FROM event WHERE type = 'offline'") == []
+
+
+@pytest.mark.slow
+def test_a_backup_of_an_older_version_is_migrated(servers: Servers, two: Sequence[RunningServer]) -> None:
+    with superuser(servers) as connection:
+        connection.execute(f"GRANT ALL ON SCHEMA public TO {ROLE}")
+        connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}")
+        connection.execute(
+            "BEGIN; DROP TABLE copied; DELETE FROM schema_migrations WHERE version = 6; COMMIT"
+        )
+    wait_until(lambda: servers.rows("SELECT FROM schema_migrations WHERE version = 6"))
+    wait_until(lambda: servers.are_divided(2))
+    for server in two:
+        recovers(server)

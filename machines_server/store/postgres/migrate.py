@@ -3,7 +3,7 @@
 import re
 from importlib.resources import files
 
-from machines_server.errors import MigrationError
+from machines_server.errors import MigrationError, SchemaGoneError
 from machines_server.store.migration_files import Migration, check_applied, migrations_in
 from machines_server.store.postgres.database import Connection, Database
 
@@ -63,11 +63,17 @@ def missing_tables(database: Database) -> list[str]:
         return sorted(made - {name for (name,) in connection.execute(_EVERY_TABLE)})
 
 
-def refuse_newer(connection: Connection, known: list[Migration]) -> None:
-    """Raise MigrationError if a newer version has migrated the database since this process migrated it."""
+def check_version(connection: Connection, known: list[Migration]) -> None:
+    """Check that the database is still as this process has migrated it.
+
+    Raises MigrationError if a newer version has migrated it since, and SchemaGoneError if it is an older one,
+    from a backup.
+    """
     ((version,),) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchall()
     if version > len(known):
         _applied(connection, known)
+    if version < len(known):
+        raise SchemaGoneError("PostgreSQL: the database is that of an older version, from a backup")
 
 
 def _applied(connection: Connection, known: list[Migration]) -> int:

@@ -17,7 +17,7 @@ import orjson
 from machines_server.core.shards import LOOK_INTERVALS, SHARDS, shares, start_lease_s
 from machines_server.errors import MigrationError, SchemaGoneError, StoreError, UnfitError
 from machines_server.store.postgres.database import Connection, Database, wait_for_no_standby
-from machines_server.store.postgres.migrate import known_migrations, migrate, refuse_newer
+from machines_server.store.postgres.migrate import check_version, known_migrations, migrate
 from machines_server.store.values import Leader
 
 HOLD_LOCKS_BRIEFLY = "SET LOCAL idle_in_transaction_session_timeout = '2s'"
@@ -231,7 +231,7 @@ class ShardKeeper:
         site = self._member.site
         with self._database.transaction() as connection:
             wait_for_no_standby(connection)
-            refuse_newer(connection, self._known_migrations)
+            check_version(connection, self._known_migrations)
             connection.execute(HOLD_LOCKS_BRIEFLY)
             if renews:  # shards first, in the same order as writers of polls
                 connection.execute(_RENEW_SHARDS, (site, self.id, self._lease_ms()))
