@@ -27,10 +27,11 @@ _SIGN_IN_PAGE = Template("""<!doctype html>
 <script src="$root/static/theme.js"></script>
 <link rel="stylesheet" href="$root/static/style.css">
 <link rel="stylesheet" href="$root/static/sign_in.css">
+<script type="module" src="$root/static/sign_in.js"></script>
 </head>
 <body>
 <main class="sign-in">
-<h1><img src="$root/static/icon.svg" alt="" width="32" height="32"> $title</h1>
+<h1><img src="$root/static/icon.svg" alt="" width="32" height="32"> $title to machines-server</h1>
 $content
 </main>
 </body>

@@ -27,7 +27,9 @@ def test_a_person_signs_in_and_out(guarded: Enforcing, browser: Browser) -> None
     with browser.new_context() as context:
         page = context.new_page()
         page.goto(f"{guarded.url}/models")
-        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        expect(page.get_by_role("heading", name="Sign in to machines-server")).to_be_visible()
+        expect(page.locator("pre")).to_have_text(f"machines-server login --server {guarded.url}")
+        expect(page.get_by_role("button", name="Copy")).to_be_visible()
         page.goto(guarded.run("login"))
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("link", name=MACHINE).first).to_be_visible()

@@ -55,7 +55,7 @@ export function residencyRows(stays, from, to, title) {
   const others = stays.slice(MAX_ROWS).map(([model]) => model);
   const rows = stays.slice(0, MAX_ROWS).map(([model, times]) => row(model, times, from, to));
   return [
-    h("h4", null, title),
+    h("h3", null, title),
     rows.length ? h("ul", null, rows) : h("p", { class: "quiet" }, "None in this time range."),
     others.length > 0 && h("p", { class: "quiet" }, `Others, in memory for less time: ${others.join(", ")}.`),
   ];
