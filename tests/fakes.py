@@ -284,5 +284,5 @@ def wait_until(condition: Callable[[], T], within_s: float = 60.0) -> T:
     while not (value := condition()):
         waited_s = time.monotonic() - began
         assert waited_s < within_s, f"not within {within_s:g} s"
-        time.sleep(min(max(0.01, waited_s / 10), 0.1))
+        time.sleep(min(max(0.02, waited_s / 5), 0.1))
     return value
