@@ -116,7 +116,7 @@ class _ProgressLine:
         self._stream = sys.stderr
         self._is_terminal = self._stream.isatty()
         self._began_at = self._told_at = time.monotonic()
-        self._width = 0
+        self._width, self._part = 0, ""
         self._before = (self._began_at, 0, 0)
 
     @property
@@ -125,11 +125,11 @@ class _ProgressLine:
         return time.monotonic() - self._began_at
 
     def show(self, copied: "Copied") -> None:
-        """Show the progress, unless it was shown just now."""
-        now = time.monotonic()
-        if now - self._told_at < (_REDRAW_EVERY_S if self._is_terminal else _LINE_EVERY_S):
+        """Show the progress, unless it was shown just now; a terminal shows each part at least once."""
+        now, is_new = time.monotonic(), self._is_terminal and copied.part != self._part
+        if not is_new and now - self._told_at < (_REDRAW_EVERY_S if self._is_terminal else _LINE_EVERY_S):
             return
-        self._told_at = now
+        self._told_at, self._part = now, copied.part
         text = printable(f"{copied.part}: {100 * copied.share:.1f} %, {self._rate(copied, now)}")
         if self._is_terminal:
             self._stream.write("\r" + text.ljust(self._width))
