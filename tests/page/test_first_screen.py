@@ -214,6 +214,8 @@ def test_a_wide_screen_has_more_of_the_recent_events(look: Look, fleet_server: R
     expect(visible).to_have_count(5)
     page.set_viewport_size({"width": 2560, "height": 1440})
     expect(visible).to_have_count(20)
+    begins = "ones => new Set(ones.map(one => Math.round(one.getBoundingClientRect().left))).size"
+    assert page.locator(".latest .event > a:not(.moment)").evaluate_all(begins) == 1  # below each other
 
 
 def test_on_a_tablet_the_head_is_one_line_and_names_are_whole(
