@@ -26,6 +26,8 @@ WRITE_RETRY_S = 1.0
 MAX_PENDING = 50_000
 """Items kept while the database cannot be written; beyond that the oldest are dropped and logged as lost."""
 
+_LEAST_BATCH = 100
+"""A batch that could not be written is tried again with half as many items, but not with fewer than this."""
 _WRITE_FAILED = "this server failed to write its answer; its log says why"
 
 log = logger_of_failures(__name__)
@@ -47,7 +49,7 @@ class BatchThread(ABC):
         `on_fault` is called with the fault of the database, and with None once it can be written again.
         """
         self._name, self._on_fault, self._max_pending = name, on_fault, max_pending
-        self._max_batch = max_batch
+        self._max_batch = self._batch_now = max_batch
         self._incoming: deque[Update] = deque()
         self._something, self._at_once, self._closing = (
             threading.Event(),
@@ -188,8 +190,14 @@ class BatchThread(ABC):
 
     def _write_pending(self) -> None:
         while self._pending:
-            batch = self._pending[: self._max_batch]
-            self._write_halves(batch)
+            batch = self._pending[: self._batch_now]
+            try:
+                self._write_halves(batch)
+            except Exception:
+                if self._batch_now is not None:  # a slow database may never finish as many in time
+                    self._batch_now = max(self._batch_now // 2, _LEAST_BATCH)
+                raise
+            self._batch_now = self._max_batch and min(2 * (self._batch_now or 0), self._max_batch)
             registries = (item for item in reversed(batch) if isinstance(item, Registry))
             self._registry = next(registries, self._registry)
             del self._pending[: len(batch)]

@@ -34,6 +34,7 @@ def test_without_its_standby_machines_are_polled_and_no_lease_is_granted(
             wait_until(has_gone_on, 60)
             refused = a.post("/api/leases", {"model": "phi3:mini"})
             assert refused.status_code == 503
+            assert "standby" in refused.json()["message"]
             with servers.server("b") as b:
                 wait_until(lambda: servers.are_divided(2), 60)
                 wait_for_status(b, "box", "online")

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import replace
 
+import pytest
+
 from machines_server.core.machine import Registry
 from machines_server.core.sample import Cycle
 from machines_server.core.shards import SHARDS, shard_of
@@ -50,6 +52,25 @@ def test_polls_of_a_backlog_are_written_in_the_order_of_their_machine(postgres: 
         sink.put(Cycle(10.0, 110.0, 5, 2))
         wait_until(lambda: sink.backlog().waiting == 0)
         assert polled_at(database) == dict.fromkeys(names, 109_000)
+        assert sink.close(60)
+
+
+@pytest.mark.slow
+def test_a_database_too_slow_for_a_whole_batch_gets_smaller_ones(postgres: Postgres) -> None:
+    names = [f"m{number}" for number in range(MAX_BATCH)]
+    with closing(Database(postgres.new_database())) as database:
+        sink = holding_all(database, names)
+        wait_until(lambda: sink.backlog().waiting == 0)
+        with database.transaction() as connection:
+            connection.execute(
+                "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql"
+                " AS $$ BEGIN PERFORM pg_sleep(0.004); RETURN new; END $$;"
+                " CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON latest FOR EACH ROW EXECUTE FUNCTION slow()"
+            )
+        for name in names:
+            sink.put(replace(answered(10.0), machine=name))
+        wait_until(lambda: sink.backlog().waiting == 0, 120)
+        assert polled_at(database) == dict.fromkeys(names, 10_000)
         assert sink.close(60)
 
 
