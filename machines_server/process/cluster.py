@@ -66,17 +66,17 @@ class Cluster:
         access, files = credential_in(settings.query_credential_file), FilesOfOthers()
         measurements = PromqlSeries(settings.query_url or "", access, site=site)
         return AnsweringStores(
-            self.present,
-            self.present,
-            PostgresPast(self.database, site, measurements),
-            PostgresLeases(self.database, site, self.listener, self.background, note_leases),
-            SharedRequests(self.database, site, self.listener, self.background),
-            AnnouncedAdvice(site, self.listener, self.background),
-            PostgresMeter(self.database),
-            OwnServices(settings.services_yaml),
-            lambda known: files.problems(known, self.present.pollers()),
-            lambda: filter(None, [measurements.fault()]),
-            self.present.now,
+            present=self.present,
+            watch=self.present,
+            past=PostgresPast(self.database, site, measurements),
+            leases=PostgresLeases(self.database, site, self.listener, self.background, note_leases),
+            requests=SharedRequests(self.database, site, self.listener, self.background),
+            advice=AnnouncedAdvice(site, self.listener, self.background),
+            meter=PostgresMeter(self.database),
+            own_services=OwnServices(settings.services_yaml),
+            problems=lambda known: files.problems(known, self.present.pollers()),
+            warnings=lambda: filter(None, [measurements.fault()]),
+            now=self.present.now,
         )
 
     def polling(self, registry: CurrentRegistry, on_problem: Callable[[Problem], None]) -> PollingStores:

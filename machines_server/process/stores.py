@@ -52,7 +52,7 @@ class AnsweringStores(NamedTuple):
     warnings: Callable[[], Iterable[str]]
     """What is wrong now with something that most answers do without."""
     now: Callable[[], float]
-    """The time by the clock that times of the past go by."""
+    """The clock by which the past is kept."""
 
 
 class PollingStores(NamedTuple):
@@ -74,17 +74,17 @@ def file_present(settings: Settings) -> LatestReader:
 def answering_from_files(settings: Settings, note_leases: NoteLeases) -> AnsweringStores:
     """Files in the data folder."""
     return AnsweringStores(
-        file_present(settings),
-        PollerLock(settings.poller_lock),
-        PastReader(settings.telemetry_db),
-        LeaseStore(settings.coordination_db, note_leases),
-        RequestsFile(settings.poller_requests),
-        SharedAdvice(settings.advised),
-        FileMeter(settings.telemetry_db, settings.coordination_db),
-        OwnServices(settings.services_yaml),
-        lambda _: (),
-        tuple,
-        time.time,
+        present=file_present(settings),
+        watch=PollerLock(settings.poller_lock),
+        past=PastReader(settings.telemetry_db),
+        leases=LeaseStore(settings.coordination_db, note_leases),
+        requests=RequestsFile(settings.poller_requests),
+        advice=SharedAdvice(settings.advised),
+        meter=FileMeter(settings.telemetry_db, settings.coordination_db),
+        own_services=OwnServices(settings.services_yaml),
+        problems=lambda _: (),
+        warnings=tuple,
+        now=time.time,
     )
 
 
