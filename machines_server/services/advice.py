@@ -46,7 +46,7 @@ class GivenAdvice:
         self._given: dict[_Kind, deque[_Burst]] = {}
         """The oldest first."""
         self._ends: list[tuple[float, _Kind]] = []
-        """A heap of when the first burst of each kind ends, or had ended before more was added to it."""
+        """A heap of when the first burst of each kind may end: more may have been added to it since."""
         self._by_holder: dict[tuple[str, Question], Advice] = {}
         self._told_at: dict[tuple[str, str], float] = {}
         self._counts, self._loads = Counter[str](), dict[str, set[str]]()
@@ -97,12 +97,14 @@ class GivenAdvice:
     def _remember(self, advice: Advice, fleet: Fleet) -> None:
         kind = advice.machine, model_key(advice.model), advice.loads_s is not None
         bursts = self._given.setdefault(kind, deque())
-        if not bursts:
-            heappush(self._ends, (ends_at(advice, fleet), kind))
-        if bursts and 0 <= advice.at - bursts[-1].began_at < BURST_S:
-            bursts[-1] = _Burst(bursts[-1].began_at, advice, bursts[-1].times + 1)
+        before = bursts[-1] if bursts else None
+        if before and 0 <= advice.at - before.began_at < BURST_S:
+            bursts[-1] = _Burst(before.began_at, advice, before.times + 1)
         else:
             bursts.append(_Burst(advice.at, advice, 1))
+        end = ends_at(advice, fleet)
+        if len(bursts) == 1 and (before is None or end < ends_at(before.latest, fleet)):
+            heappush(self._ends, (end, kind))
         self._count(kind, 1)
         if advice.holder and advice.question:
             asked = advice.holder, advice.question
@@ -134,10 +136,10 @@ class GivenAdvice:
         """Forget what has ended since the last review for the same fleet, whose samples are the same."""
         while self._ends and self._ends[0][0] <= now:
             _, kind = heappop(self._ends)
-            bursts = self._given[kind]
-            while bursts and ends_at(bursts[0].latest, fleet) <= now:
-                self._count(kind, -bursts.popleft().times)
-            self._keep(kind, bursts, fleet)
+            if bursts := self._given.get(kind):
+                while bursts and ends_at(bursts[0].latest, fleet) <= now:
+                    self._count(kind, -bursts.popleft().times)
+                self._keep(kind, bursts, fleet)
 
     def _count_anew(self, fleet: Fleet, now: float) -> None:
         self._told_at = {key: at for key, at in self._told_at.items() if 0 <= now - at < TELL_AGAIN_S}
