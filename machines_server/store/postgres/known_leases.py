@@ -17,7 +17,7 @@ from machines_server.store.postgres.clock import DatabaseClock
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.lease_ends import read_load_times
 from machines_server.store.postgres.lease_rows import (
-    HostRead,
+    HostsRead,
     LeaseRow,
     RowsRead,
     all_rows,
@@ -109,11 +109,11 @@ class KnownLeases:
         """Make the next snapshot look: this process has changed something, or may have missed changes."""
         self._is_told, self._look_again_at = True, -inf
 
-    def note(self, read: RowsRead, looks: int) -> None:
+    def note(self, rows: Iterable[LeaseRow], looks: int) -> None:
         """Note rows that this process has written, unless it has looked again since `looks`."""
         with self._lock:
             if self.looks == looks:
-                self._take(read.rows)
+                self._take(rows)
             else:
                 self._is_told = True
 
@@ -122,14 +122,16 @@ class KnownLeases:
         """What the last look has seen, so that its rows need not be read again; None before the first."""
         return self._seen
 
-    def on_host(self, read: HostRead, seen: str | None) -> LeaseSnapshot | None:
-        """The leases on a host, of which only those not yet `seen` were read; None if that is not enough."""
+    def on_hosts(self, read: HostsRead, seen: str | None) -> list[tuple[Sequence[str], Lease]] | None:
+        """The leases on some hosts, of which only those not yet `seen` were read, each with its parts.
+
+        None if that is not enough.
+        """
         if seen is not None and server_of(seen) != read.changed.server:
             return None
         now_ms, ahead_s = read.changed.now_ms, self._clock.ahead_s
         changed = {row.id: row for row in read.changed.rows}
-        held: list[Lease] = []
-        released: list[Lease] = []
+        found: list[tuple[Sequence[str], Lease]] = []
         with self._lock:
             for lease_id in read.ids:
                 row = changed.get(lease_id)
@@ -139,7 +141,15 @@ class KnownLeases:
                 if lease is None or row.ends_at_ms <= now_ms:
                     lease = row.lease(now_ms, ahead_s)
                 if lease is not None:
-                    (held if lease.released_at is None else released).append(lease)
+                    found.append((row.parts, lease))
+        return found
+
+    def snapshot_of(self, leases: Iterable[Lease]) -> LeaseSnapshot:
+        """Some leases, with all load times."""
+        held: list[Lease] = []
+        released: list[Lease] = []
+        for lease in leases:
+            (held if lease.released_at is None else released).append(lease)
         return LeaseSnapshot(tuple(held), _last_released(released), self._load_times)
 
     def lease(self, read: RowsRead) -> Lease | None:

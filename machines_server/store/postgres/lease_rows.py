@@ -28,32 +28,45 @@ IS_IN_FORCE = f"released_at_ms IS NULL AND gone_at_ms IS NULL AND ends_at_ms > {
 _LEASE_HEAD = (
     "SELECT now_ms(), pg_current_snapshot() || ' ' || extract(epoch FROM pg_postmaster_start_time())"
 )
-_LOCK_HOST = f"""
-SELECT at_ms, seen_now, is_locked, lease_id, {", ".join(f"(unseen).{name}" for name in _LEASE_FIELDS)},
-    (unseen).gone_at_ms IS NOT NULL
-FROM lock_host(%(site)s, %(parts)s, %(seen)s::pg_snapshot)"""
+_LOCK_PARTS = """
+SELECT part FROM lease_lock WHERE site = %(site)s AND part = ANY(%(parts)s) ORDER BY part FOR UPDATE"""
+_HOLD_LOCKS_BRIEFLY = """
+SELECT set_config('lock_timeout', '1s', true),
+    set_config('idle_in_transaction_session_timeout', '2s', true)"""
+_LEASES_ON = f"""
+SELECT head.*, ids.lease, found.* FROM ({_LEASE_HEAD}) AS head LEFT JOIN (
+    SELECT DISTINCT lease FROM unnest(%(parts)s::text[]) AS wanted (part), LATERAL (
+        SELECT lease FROM lease_part WHERE lease_part.part = wanted.part AND site = %(site)s OFFSET 0
+    ) AS promised
+) AS ids ON true LEFT JOIN LATERAL (
+    SELECT {_LEASE_COLUMNS} FROM lease WHERE id = ids.lease AND (%(seen)s::pg_snapshot IS NULL
+        OR NOT pg_visible_in_snapshot(changed_in, %(seen)s::pg_snapshot)) OFFSET 0
+) AS found ON true"""
 _CHANGED = """
 site = %(site)s AND changed_in >= pg_snapshot_xmin(%(seen)s::pg_snapshot)
 AND NOT pg_visible_in_snapshot(changed_in, %(seen)s::pg_snapshot)"""
 """Rows of transactions that were not visible before."""
 _WITH_KEY = "site = %(site)s AND idempotency_key = %(key)s"
-_INSERT_LEASE = f"""
+_INSERT_LEASES = """
 WITH new AS (
     INSERT INTO lease (
         id, site, parts, machine, hostname, port, url, credential, model, digest, warmth, is_warm, shares,
         holder, address, ttl_s, created_at_ms, ends_at_ms, load_s, size_bytes, is_learned, is_exclusive,
         idempotency_key, request_digest, agent, changed_in)
     SELECT
-        %(id)s, %(site)s, %(parts)s, %(machine)s, %(hostname)s, %(port)s, %(url)s, %(credential)s, %(model)s,
-        %(digest)s, %(warmth)s, %(is_warm)s, %(shares)s, %(holder)s, %(address)s, %(ttl_s)s, now_ms,
-        now_ms + %(ttl_ms)s, %(load_s)s, %(size_bytes)s, %(is_learned)s, %(is_exclusive)s, %(key)s,
-        %(request_digest)s, %(agent)s, pg_current_xact_id()
-    FROM (SELECT now_ms() AS now_ms) AS clock
-    ON CONFLICT DO NOTHING RETURNING *
+        id, %(site)s, parts, machine, hostname, port, url, credential, model, digest, warmth, is_warm, shares,
+        holder, address, ttl_s, now_ms, now_ms + (1000 * ttl_s)::bigint, load_s, size_bytes, is_learned,
+        is_exclusive, key, request_digest, agent, pg_current_xact_id()
+    FROM (SELECT now_ms() AS now_ms) AS clock, json_to_recordset(%(rows)s::json) AS given (
+        id text, parts text[], machine text, hostname text, port integer, url text, credential text,
+        model text, digest text, warmth text, is_warm boolean, shares text, holder text, address text,
+        ttl_s double precision, load_s double precision, size_bytes bigint, is_learned boolean,
+        is_exclusive boolean, key text, request_digest bytea, agent text)
+    ON CONFLICT DO NOTHING RETURNING id, site, parts, created_at_ms
 ), parts AS (
     INSERT INTO lease_part SELECT site, unnest(parts), id FROM new
 )
-SELECT created_at_ms, '', {_LEASE_COLUMNS} FROM new"""
+SELECT id, created_at_ms FROM new"""
 _RENEW_LEASE = f"""
 UPDATE lease SET ttl_s = %(ttl_s)s, ends_at_ms = now_ms() + %(ttl_ms)s, changed_in = pg_current_xact_id()
 WHERE id = %(id)s AND {IS_IN_FORCE} RETURNING now_ms(), '', {_LEASE_COLUMNS}"""
@@ -99,6 +112,10 @@ class LeaseRow(NamedTuple):
         may_be_unseen = self.released_at_ms is None and not self.warmth.is_in_memory
         return self.ends_at_ms + KEEP_RELEASED_MS if may_be_unseen else self.ends_at_ms
 
+    def begun(self, at_ms: int) -> "LeaseRow":
+        """The same lease, if it begins then."""
+        return self._replace(created_at_ms=at_ms, ends_at_ms=at_ms + round(1000 * self.ttl_s))
+
     def lease(self, now_ms: float, ahead_s: float) -> Lease | None:
         """The lease now, with times by our clock, which is behind the database's; None once it is over."""
         if self.is_gone or self.until_ms <= now_ms:
@@ -131,26 +148,37 @@ class RowsRead(NamedTuple):
         return server_of(self.seen)
 
 
-class HostRead(NamedTuple):
-    """The ids of the leases on a host, and the rows of those that were written since an earlier look."""
+class HostsRead(NamedTuple):
+    """The ids of the leases on some hosts, and the rows of those that were written since an earlier look."""
 
     ids: Sequence[str]
     changed: RowsRead
 
 
-def lock_host(connection: Connection, site: str, parts: Sequence[str], seen: str | None) -> HostRead | None:
-    """Lock the parts of a host, and read the leases that promise something on them.
+def hold_locks_briefly(connection: Connection) -> None:
+    """Fail soon if others hold a lock, and hold none for long if this process freezes."""
+    connection.execute(_HOLD_LOCKS_BRIEFLY)
 
-    `seen` is that of an earlier look, whose rows need not be read again; None to read all rows. Returns None
-    if a part has no row to be locked: `add_parts` in another transaction, since waiting for somebody else's
-    new row while holding locks might never end.
+
+def lock_parts(connection: Connection, site: str, parts: Iterable[str]) -> Callable[[], set[str]]:
+    """Lock parts of hosts until the transaction ends; returns what reads which of them were locked.
+
+    Those that have no row are not: `add_parts` in another transaction, since waiting for somebody else's new
+    row while holding locks might never end. All parts at once: everyone locks them in the same order.
+    """
+    locked = connection.execute(_LOCK_PARTS, {"site": site, "parts": list(parts)})
+    return lambda: {part for (part,) in locked.fetchall()}
+
+
+def leases_on(connection: Connection, site: str, parts: Iterable[str], seen: str | None) -> HostsRead:
+    """The leases that promise something on these parts.
+
+    `seen` is that of an earlier look, whose rows need not be read again; None to read all rows.
     """
     values = {"site": site, "parts": list(parts), "seen": None if seen is None else _snapshot(seen)}
-    rows = connection.execute(_LOCK_HOST, values).fetchall()
-    if not rows[0][2]:
-        return None
-    ids = [row[3] for row in rows if row[3] is not None]
-    return HostRead(ids, read_rows([(*row[:2], *row[4:]) for row in rows]))
+    rows = connection.execute(_LEASES_ON, values).fetchall()
+    ids = [row[2] for row in rows if row[2] is not None]
+    return HostsRead(ids, read_rows([(*row[:2], *row[3:]) for row in rows]))
 
 
 def keep_all(connection: Connection) -> None:
@@ -212,22 +240,42 @@ def row_by_id(connection: Connection, site: str, lease: str, *, locks: bool = Fa
     return read_rows(connection.execute(sql, {"site": site, "id": lease}).fetchall())
 
 
-def insert_lease(
-    connection: Connection, site: str, parts: Sequence[str], request: LeaseRequest, candidate: Candidate
-) -> Callable[[], RowsRead]:
-    """Write a lease on a candidate; in a pipelined transaction nobody waits for it before the commit.
-
-    Returns what reads its row, which is not there if there is a lease with the same key.
-    """
-    values = {
-        **lease_values(request, candidate),
-        **_ttl(request.ttl_s),
-        "site": site,
-        "parts": list(parts),
-        "is_warm": bool(candidate.is_warm),
+def new_row(request: LeaseRequest, candidate: Candidate, parts: Sequence[str], now_ms: int) -> LeaseRow:
+    """The row of a lease on a candidate that begins now."""
+    values = lease_values(request, candidate) | {
+        "shares": candidate.shares,
+        "ttl_s": request.ttl_s,
+        "created_at_ms": now_ms,
+        "ends_at_ms": now_ms + round(1000 * request.ttl_s),
+        "released_at_ms": None,
+        "parts": parts,
+        "is_gone": False,
     }
-    written = connection.execute(_INSERT_LEASE, values)
-    return lambda: read_rows(written.fetchall())
+    return LeaseRow(**{name: values[name] for name in LeaseRow._fields})
+
+
+def insert_leases(
+    connection: Connection, site: str, new: Iterable[tuple[LeaseRow, LeaseRequest]]
+) -> Callable[[], list[tuple[str, int]]]:
+    """Write leases that begin now; in a pipelined transaction nobody waits for it before the commit.
+
+    Returns what reads their ids and when they began (ms), without those that have the key of another lease.
+    """
+    rows = [
+        {
+            **row._asdict(),
+            "shares": orjson.dumps([list(share) for share in row.shares]).decode(),
+            "is_warm": row.warmth.is_in_memory,
+            "address": request.address,
+            "key": request.key,
+            "request_digest": None if request.digest is None else rf"\x{request.digest.hex()}",
+        }
+        for row, request in sorted(
+            new, key=lambda one: one[1].key or ""
+        )  # who waits for a key has no later one
+    ]
+    written = connection.execute(_INSERT_LEASES, {"site": site, "rows": orjson.dumps(rows).decode()})
+    return written.fetchall
 
 
 def renew_lease(connection: Connection, lease: str, ttl_s: float) -> RowsRead:

@@ -8,7 +8,7 @@ from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.fleet import Fleet, loaded_in_s
 from machines_server.core.routing.leases import Lease
 from machines_server.core.state import MachineState
-from machines_server.errors import DamagedStoreError, LockedError, NoMachineError, UnknownLeaseError
+from machines_server.errors import LockedError, NoMachineError, UnknownLeaseError
 from machines_server.store.api import Chooser
 from machines_server.store.lease_limits import (
     MAX_LEASES,
@@ -21,6 +21,7 @@ from machines_server.store.postgres import lease_ends, lease_rows
 from machines_server.store.postgres.background import Background
 from machines_server.store.postgres.breaker import Breaker
 from machines_server.store.postgres.database import DEADLINE_S, Connection, Database
+from machines_server.store.postgres.granting import Granting, Wish
 from machines_server.store.postgres.known_leases import LEASES_CHANNEL, KnownLeases
 from machines_server.store.postgres.lease_rows import RowsRead
 from machines_server.store.postgres.listener import Listener
@@ -34,14 +35,6 @@ SWEEP_INTERVAL_S = 1.0
 """The minimum interval at which a process sweeps leases whose time is up."""
 _UNCERTAIN = 500
 """How many leases others may grant before a process knows: this close to a limit, the database counts."""
-
-
-class _NotGrantedError(Exception):
-    """Ends a transaction that granted nothing."""
-
-
-class _UnlockedError(Exception):
-    """Ends a transaction that could not lock all parts of a host, since some have no row."""
 
 
 class PostgresLeases:
@@ -59,6 +52,7 @@ class PostgresLeases:
         self._database, self._site, self._background, self._note = database, site, background, note
         self._known = KnownLeases(database, site, listener)
         self._breaker, self._swept_at = Breaker(), float("-inf")
+        self._granting = Granting(site, self._known, self._writing, self._refuse_by_count)
 
     def read(self) -> LeaseSnapshot:
         """The active leases: the same object as before if nothing was written and no second has passed."""
@@ -101,11 +95,13 @@ class PostgresLeases:
     def renew(self, fleet: Fleet, lease: str, ttl_s: float | None, check: Callable[[Lease], None]) -> Lease:
         """Restart a lease's duration unless `check` raises; raises UnknownLeaseError if it has ended."""
         self._before_writing(fleet)
-        with self._writing() as (connection, looks):
+        looks = self._known.looks
+        with self._writing() as connection:
             found = lease_rows.row_by_id(connection, self._site, lease)
             parts = found.rows[0].parts if found.rows else ()
             # With its host locked: nobody else may be promised what it was about to lose.
-            if not found.rows or lease_rows.lock_host(connection, self._site, parts, None) is None:
+            locked = lease_rows.lock_parts(connection, self._site, parts)
+            if not found.rows or not locked().issuperset(parts):
                 raise UnknownLeaseError(lease)
             current = self._known.lease(lease_rows.row_by_id(connection, self._site, lease))
             if current is None:
@@ -117,7 +113,8 @@ class PostgresLeases:
     def release(self, fleet: Fleet, lease: str, check: Callable[[Lease], object] = bool) -> Lease:
         """End a lease unless `check` raises; raises UnknownLeaseError if it has already ended."""
         self._before_writing(fleet)
-        with self._writing() as (connection, looks):
+        looks = self._known.looks
+        with self._writing() as connection:
             found = lease_rows.row_by_id(connection, self._site, lease, locks=True)
             released = self._known.lease(found)
             if released is None:
@@ -132,16 +129,14 @@ class PostgresLeases:
         """Nothing to close: everything is shared."""
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[Connection, int]]:
-        """A transaction, and how many times this process had looked before it."""
-        looks = self._known.looks
+    def _writing(self) -> Iterator[Connection]:
         with self._breaker.trying(), self._database.transaction(pipelined=True) as connection:
             lease_rows.keep_all(connection)
-            yield connection, looks
+            yield connection
 
     def _written(self, read: RowsRead, looks: int) -> Lease | None:
         """The lease in a row that was written and committed; announces it."""
-        self._known.note(read, looks)
+        self._known.note(read.rows, looks)
         self._background.announce(LEASES_CHANNEL, self._known.announcement)
         return self._known.lease(read)
 
@@ -154,12 +149,12 @@ class PostgresLeases:
             if (load_s := loaded_in_s(lease, fleet)) is not None
         ]
         if loads:
-            with self._writing() as (connection, _):
+            with self._writing() as connection:
                 lease_ends.learn(connection, self._site, loads)
             self._tell()
         if self._known.has_ended() and time.monotonic() - self._swept_at >= SWEEP_INTERVAL_S:
             self._swept_at = time.monotonic()
-            with self._writing() as (connection, _):
+            with self._writing() as connection:
                 expired = lease_ends.sweep(connection, self._site)
             if expired:  # counted once they are written, since others would find them again
                 self._note("expired", expired)
@@ -172,7 +167,7 @@ class PostgresLeases:
 
     def _with_key(self, request: LeaseRequest, key: str) -> Lease | None:
         """The lease granted for the same key; raises ConflictError if that was for a different request."""
-        with self._writing() as (connection, _):
+        with self._writing() as connection:
             found = lease_rows.row_with_key(connection, self._site, key)
             if found is None:
                 return None
@@ -208,57 +203,16 @@ class PostgresLeases:
     def _granted_one(
         self, fleet: Fleet, request: LeaseRequest, chooser: Chooser, candidates: Sequence[Candidate]
     ) -> Lease | None:
-        """A lease on the first fit candidate, each tried in its own transaction."""
+        """A lease on the first fit candidate."""
         for place, candidate in enumerate(candidates[:MAX_TRIES]):
             others = candidates[place + 1 :] if place < MAX_PASSED else ()
-            parts = _parts(candidate.state, fleet)
-            for _ in range(2):
-                try:
-                    return self._granted(request, chooser, candidate, parts, others)
-                except _UnlockedError:
-                    with self._database.transaction() as connection:
-                        lease_rows.add_parts(connection, self._site, parts)
-                except _NotGrantedError:
-                    break
+            parts, is_counted = _parts(candidate.state, fleet), bool(self._near_limits(request))
+            wish = Wish(request, chooser, candidate, others, parts, is_counted)
+            if lease := self._granting.grant(wish):
+                self._note("granted", 1)
+                self._background.announce(LEASES_CHANNEL, self._known.announcement)
+                return lease
         return None
-
-    def _granted(
-        self,
-        request: LeaseRequest,
-        chooser: Chooser,
-        candidate: Candidate,
-        parts: Sequence[str],
-        others: Sequence[Candidate],
-    ) -> Lease | None:
-        with self._writing() as (connection, looks):
-            on_host = self._lock_host(connection, parts)
-            if on_host is None:
-                raise _UnlockedError
-            found = chooser.again(candidate, on_host)
-            if found is None or (others and _rank(found) > _rank(others[0])):
-                raise _NotGrantedError
-            self._refuse_by_count(connection, request)
-            inserted = lease_rows.insert_lease(connection, self._site, parts, request, found)
-        read = inserted()
-        if not read.rows:
-            raise _NotGrantedError
-        self._note("granted", 1)
-        return self._written(read, looks)
-
-    def _lock_host(self, connection: Connection, parts: Sequence[str]) -> LeaseSnapshot | None:
-        """Lock the parts of a host and return its leases; None if not all parts have a row to be locked."""
-        for seen in (self._known.seen, None):
-            read = lease_rows.lock_host(connection, self._site, parts, seen)
-            if read is None:
-                return None
-            if (on_host := self._known.on_host(read, seen)) is not None:
-                return on_host
-        raise DamagedStoreError("PostgreSQL: a lease on a host has no row")
-
-
-def _rank(candidate: Candidate) -> tuple[object, int]:
-    """The order of candidates that were ranked in view of different leases."""
-    return candidate.preference, candidate.leases
 
 
 def _parts(state: MachineState, fleet: Fleet) -> Sequence[str]:

@@ -8,17 +8,19 @@ from contextlib import ExitStack, closing
 import psycopg
 import pytest
 
+from machines_server.core.routing.answer import Candidate
 from machines_server.errors import NoMachineError, TooManyError
 from machines_server.store.lease_limits import MAX_LEASES, MAX_LEASES_PER_HOLDER
 from machines_server.store.postgres.background import Background
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.leases import PostgresLeases
 from machines_server.store.postgres.listener import Listener
+from machines_server.store.values import LeaseRequest, LeaseSnapshot
 from tests.core.routing.fleets import a_fleet, a_live, a_model
 from tests.fakes import wait_until
 from tests.ports import free_port
 from tests.postgres import Postgres
-from tests.store.booking import WARM, reserve
+from tests.store.booking import WARM, First, reserve
 
 TWO = a_fleet(*(a_live(name, [10], [a_model()], hostname=f"{name}.test") for name in ("one", "two")))
 _MULTIPLY = """
@@ -158,3 +160,51 @@ def test_a_holder_and_all_together_can_have_so_many(url: str, opened: ExitStack)
         )
         with pytest.raises(TooManyError, match="All agents have"):
             reserve(leases_at(url, opened))
+
+
+def test_of_what_threads_want_at_once_no_more_is_granted_than_there_is(url: str, opened: ExitStack) -> None:
+    leases = leases_at(url, opened)
+
+    def granted(number: int) -> bool:
+        try:
+            reserve(leases, min_free_vram_gb=4, holder=str(number))
+        except NoMachineError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(granted, range(8))) == 2
+    assert len(leases.read().leases) == 2
+
+
+def test_a_failing_choice_of_one_thread_fails_no_other(url: str, opened: ExitStack) -> None:
+    class Failing(First):
+        def again(self, candidate: Candidate, _: LeaseSnapshot) -> Candidate | None:
+            raise LookupError(candidate.state.machine.name)
+
+    leases = leases_at(url, opened)
+
+    def failing(_: int) -> bool:
+        with pytest.raises(LookupError):
+            leases.reserve(WARM, LeaseRequest("you", 60), Failing(WARM))
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        failed, granted = threads.map(failing, range(20)), threads.map(lambda _: reserve(leases), range(20))
+        assert len({lease.id for lease in granted}) == 20
+        assert all(failed)
+    assert {lease.holder for lease in leases.read().leases} == {"me"}
+
+
+def test_a_host_that_another_server_has_locked_keeps_nobody_from_others(url: str, opened: ExitStack) -> None:
+    leases = leases_at(url, opened)
+    fleets = [a_fleet(a_live(name, [10], [a_model()], hostname=f"{name}.test")) for name in ("one", "two")]
+    for fleet in fleets:
+        reserve(leases, fleet)
+    with psycopg.connect(url) as other, ThreadPoolExecutor(8) as threads:
+        other.execute("SELECT FROM lease_lock WHERE part = 'machine one' FOR UPDATE")
+        locked = [threads.submit(reserve, leases, fleets[0]) for _ in range(2)]
+        free = [threads.submit(reserve, leases, fleets[1]) for _ in range(6)]
+        assert {lease.result(60).machine for lease in free} == {"two"}
+        other.rollback()
+        wait_until(lambda: all(lease.done() for lease in locked))
