@@ -71,7 +71,7 @@ def test_leases_that_ran_out_are_counted_and_released_ones_are_not(leases: Lease
     for _ in range(3):
         reserve(leases, ttl_s=0.2)
     leases.release(WARM, reserve(leases).id)
-    wait_until(lambda: not leases.read().leases)
+    wait_until(lambda: not leases.newest().leases)
     assert leases.expired() == 3
     reserve(leases)
     assert leases.expired() == 3
