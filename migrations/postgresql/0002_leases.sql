@@ -1,7 +1,7 @@
 -- Leases of machines. Times are milliseconds since 1970 by the clock of this database, which alone counts.
 
 -- A part of a host: the URL of an endpoint, the UUID of a GPU, or "machine NAME". Who grants or renews a lease locks the
--- rows of its parts, all at once and in the order of their names, until its transaction ends.
+-- rows of its parts, in the order of their names and of one host only, until its transaction ends.
 CREATE TABLE lease_lock (
     site text NOT NULL,
     part text NOT NULL,
@@ -74,3 +74,31 @@ CREATE TABLE load_time (
 );
 CREATE INDEX load_time_by_model ON load_time (site, machine, key);
 CREATE INDEX load_time_by_change ON load_time (site, changed_in);
+
+-- Locks the parts of a host, and then reads the leases that promise something on them: their ids, and the rows that could
+-- not be seen in an earlier snapshot, or all of them if that is NULL. The second statement sees all that was written until
+-- the locks were free. One row at least.
+CREATE FUNCTION lock_host(wanted_site text, wanted text[], seen pg_snapshot)
+RETURNS TABLE (at_ms bigint, seen_now text, is_locked boolean, lease_id text, unseen lease)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    locked bigint;
+BEGIN
+    PERFORM FROM lease_lock WHERE site = wanted_site AND part = ANY (wanted) ORDER BY part FOR UPDATE;
+    GET DIAGNOSTICS locked = ROW_COUNT;
+    is_locked := locked = cardinality(wanted);
+    at_ms := now_ms();
+    seen_now := pg_current_snapshot() || ' ' || extract(epoch FROM pg_postmaster_start_time());
+    RETURN QUERY
+    SELECT lock_host.at_ms, lock_host.seen_now, lock_host.is_locked, ids.id, written.one
+    FROM (SELECT 1) AS once LEFT JOIN (
+        SELECT DISTINCT promised.id FROM unnest(wanted) AS of_host (part), LATERAL (
+            SELECT lease AS id FROM lease_part WHERE lease_part.part = of_host.part AND site = wanted_site OFFSET 0
+        ) AS promised
+    ) AS ids ON true LEFT JOIN LATERAL (
+        SELECT one FROM lease AS one
+        WHERE one.id = ids.id AND (seen IS NULL OR NOT pg_visible_in_snapshot(one.changed_in, seen))
+        OFFSET 0
+    ) AS written ON true;
+END
+$$;
