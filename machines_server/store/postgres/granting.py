@@ -16,7 +16,7 @@ from machines_server.store.postgres.known_leases import KnownLeases
 from machines_server.store.postgres.lease_rows import LeaseRow, RowsRead
 from machines_server.store.values import LeaseRequest
 
-GATHER_S = 0.001
+WISHES_GATHER_S = 0.001
 """How long wishes are gathered for one transaction while several threads have some."""
 
 
@@ -81,7 +81,7 @@ class Granting:
             self._taken = [wish]
         try:
             if self._were_several:  # the others come again soon
-                time.sleep(GATHER_S)
+                time.sleep(WISHES_GATHER_S)
             with self._changed:
                 self._taken, self._waiting = self._waiting, []
             self._were_several = len(self._taken) > 1
