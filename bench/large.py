@@ -12,7 +12,7 @@ import psutil
 from bench.poll import polling
 from bench.simulation import simulated
 from bench.table import Line, cpu_s, note, wait_until
-from machines_server.store.sqlite.connection import open_reader
+from machines_server.store.sqlite.connection import is_empty_file, open_reader
 
 HOSTS, FOR_S, INTERVAL_S, TIMEOUT_S = 8000, 30, 5, 2
 FIRST_CYCLE_S, WARM_UP_S = 180, 25
@@ -79,7 +79,7 @@ def _cycles(path: Path, for_s: float) -> dict[float, float]:
 
 def _latest(path: Path) -> tuple[int, int] | None:
     """When the latest cycle began and ended, in milliseconds; None before the first."""
-    if not path.exists():
+    if not path.exists() or is_empty_file(path):
         return None
     try:
         with closing(open_reader(path)) as connection:
