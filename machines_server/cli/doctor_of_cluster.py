@@ -70,7 +70,7 @@ def examine_shared(settings: Settings) -> SharedFindings:
 def check_same_files(pollers: Sequence[PollerFacts], registry: Registry) -> Iterator[Check]:
     """Compare the machine files of this host with those that pollers of the site have."""
     own = files_hash(registry)
-    others = sorted({poller.server for poller in pollers if poller.files != own})
+    others = sorted({poller.server for poller in pollers if poller.files not in (own, "")})
     if others:
         finding = f"those of {clip_list(others)} differ from those here"
         advice = "give all servers of a site the same machine files, in one commit for instance"

@@ -81,7 +81,7 @@ class Cluster:
 
     def polling(self, registry: CurrentRegistry, on_problem: Callable[[Problem], None]) -> PollingStores:
         """The stores of a process that polls its share of the machines."""
-        settings = self._settings
+        settings, read = self._settings, ReadFiles(registry)
         keeper = ShardKeeper(
             self.database,
             Member(
@@ -89,7 +89,7 @@ class Cluster:
                 server_name(),
                 settings.poll_interval_s,
                 settings.poll_timeout_s,
-                lambda: files_hash(registry(time.time())),
+                read.hash,
             ),
         )
         trace = cycle_tracing()
@@ -99,7 +99,7 @@ class Cluster:
             return trace(machines)
 
         return PollingStores(
-            OwnShare(registry, keeper).current,
+            OwnShare(read.current, keeper).current,
             keeper,
             lambda on_fault: self._open_sink(keeper, registry, on_fault),
             SharedRequests(
@@ -158,6 +158,23 @@ class Cluster:
         )
 
 
+class ReadFiles:
+    """The machine files as they are read for polling, and their hash for who must not wait for that."""
+
+    def __init__(self, registry: CurrentRegistry) -> None:
+        self._registry = registry
+        self._read: Registry | None = None
+
+    def current(self, now: float) -> Registry:
+        """The registry at `now`; reading many files takes seconds."""
+        self._read = self._registry(now)
+        return self._read
+
+    def hash(self) -> str:
+        """The hash of the files that were read last, empty before; never waits."""
+        return files_hash(self._read) if self._read is not None else ""
+
+
 class OwnShare:
     """The machines of the shards that this process holds."""
 
@@ -211,7 +228,8 @@ class FilesOfOthers:
     def problems(self, registry: Registry, pollers: Iterable[SeenPoller]) -> Iterator[Problem]:
         """A warning for each server whose files have differed for a while: changes reach all servers soon."""
         own, now = files_hash(registry), self._clock()
-        others = {(own, poller.files, poller.server) for poller in pollers if poller.is_there}
+        read = [poller for poller in pollers if poller.is_there and poller.files]
+        others = {(own, poller.files, poller.server) for poller in read}
         seen = {key: self._since.get(key, now) for key in others if key[1] != own}
         self._since = seen
         for (*_, server), since in sorted(seen.items()):

@@ -62,7 +62,11 @@ log = logging.getLogger(__name__)
 
 
 class Member(NamedTuple):
-    """How a poller presents itself to others: site, server, intervals, and the hash of its machine files."""
+    """How a poller presents itself to others: site, server, intervals, and the hash of its machine files.
+
+    The hash is that of the files that were read last, empty before. `files` must not wait for files: shards
+    would be lost meanwhile.
+    """
 
     site: str
     server: str
