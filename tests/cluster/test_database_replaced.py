@@ -137,11 +137,9 @@ def test_a_backup_of_an_older_version_is_migrated(servers: Servers, two: Sequenc
         connection.execute(f"GRANT ALL ON SCHEMA public TO {ROLE}")
         connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}")
         connection.execute(
-            "BEGIN; DROP TABLE copied; DELETE FROM schema_migrations WHERE version >= 6;"
-            " CREATE FUNCTION lock_host(text, text[], pg_snapshot) RETURNS int LANGUAGE sql AS 'SELECT 1';"
-            f" ALTER FUNCTION lock_host OWNER TO {ROLE}; COMMIT"
+            "BEGIN; DROP TABLE copied; DELETE FROM schema_migrations WHERE version = 6; COMMIT"
         )
-    wait_until(lambda: servers.rows("SELECT FROM schema_migrations WHERE version = 7"))
+    wait_until(lambda: servers.rows("SELECT FROM schema_migrations WHERE version = 6"))
     wait_until(lambda: servers.are_divided(2))
     for server in two:
         recovers(server)
