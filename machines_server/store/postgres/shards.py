@@ -232,7 +232,7 @@ class ShardKeeper:
 
     def _agreed(self, rests_ms: int, *, renews: bool) -> Mapping[int, int]:
         """The shards that this process holds from now on."""
-        site = self._member.site
+        site, files = self._member.site, self._member.files()
         with self._database.transaction() as connection:
             wait_for_no_standby(connection)
             check_version(connection, self._known_migrations)
@@ -244,7 +244,7 @@ class ShardKeeper:
             if rests_ms:
                 connection.execute(_REST, (rests_ms, self.id))
             faults = {**self._faults, **{part: one for part, one in self._other_faults.items() if one}}
-            told = self._member.files(), orjson.dumps(faults).decode()
+            told = files, orjson.dumps(faults).decode()
             connection.execute(_TELL, (*told, self.id, *told))
             pollers: dict[str, bool] = dict(connection.execute(_LIVE_POLLERS, (site,)).fetchall())
             fit = frozenset(one for one, rests in pollers.items() if not rests) or frozenset(pollers)
