@@ -59,6 +59,29 @@ def test_events_have_a_day_a_clock_time_and_an_age(look: Look, eventful_server: 
     )
 
 
+@pytest.mark.parametrize("path", ["/events", "/machines/workstation"])
+def test_a_clock_with_am_and_pm_stays_in_its_line_and_column(
+    look: Look, eventful_server: RunningServer, path: str
+) -> None:
+    page = look(eventful_server, locale="en-US").open(path)
+    event = page.locator(".day .event").filter(has_text=re.compile("[AP]M")).first
+    event.wait_for()
+    moment, age = event.locator(".moment"), event.locator(".age-of")
+    moment.evaluate("one => { one.textContent = '12:38:48 PM' }")  # as wide as a time can be
+    row, of_moment, of_age = (one.bounding_box() for one in (event, moment, age))
+    assert row and of_moment and of_age
+    assert of_moment["height"] < 30
+    assert row["height"] < 1.5 * of_moment["height"]
+    ends_at = moment.evaluate(
+        """one => {
+            const content = document.createRange();
+            content.selectNodeContents(one);
+            return content.getBoundingClientRect().right;
+        }"""
+    )
+    assert ends_at < of_age["x"]
+
+
 def test_older_events_are_paged_to_the_very_first(look: Look, eventful_server: RunningServer) -> None:
     page = look(eventful_server).open("/events?machine=workstation&type=offline&type=online")
     older = page.get_by_role("button", name="Older events")
