@@ -69,7 +69,9 @@ def test_a_clock_with_am_and_pm_stays_in_its_line_and_column(
     moment, age = event.locator(".moment"), event.locator(".age-of")
     moment.evaluate("one => { one.textContent = '12:38:48 PM' }")  # as wide as a time can be
     row, of_moment, of_age = (one.bounding_box() for one in (event, moment, age))
-    assert row and of_moment and of_age
+    assert row
+    assert of_moment
+    assert of_age
     assert of_moment["height"] < 30
     assert row["height"] < 1.5 * of_moment["height"]
     ends_at = moment.evaluate(
