@@ -73,7 +73,7 @@ def body_schema(kind: type[BaseModel]) -> Schema:
 
 
 def _parameter(name: str, schema: Schema, said: str) -> Schema:
-    found = {"name": name, "in": "query", "description": said, "schema": schema}
+    found = {"name": name, "in": "query", "description": said, "allowEmptyValue": True, "schema": schema}
     return found | ({"style": "form", "explode": True} if schema.get("type") == "array" else {})
 
 
