@@ -19,8 +19,9 @@ _FORMAT_AT, _ROLLBACK_JOURNAL = 18, b"\1\1"
 def backup(path: Path, target: Path) -> None:
     """Copy a database to a new file, which appears only when it is complete; raises StoreError.
 
-    Until then the file has no name, so that a process that is killed leaves nothing behind. SQLite cannot
-    write to a file that never had a name, and one that lost its name cannot get another; hence two copies.
+    Until then the file has no name, so that a process that is killed leaves nothing behind; it has one only
+    for the moment in which SQLite opens it. SQLite cannot write to a file that never had a name, and
+    one that lost its name cannot get another; hence two copies.
     """
     try:
         with _nameless(target) as (fd, opened):
