@@ -141,8 +141,11 @@ class RouteJson:
             model=first.model,
             warm=first.is_warm,
         )
-        listed = b",".join(map(self._jsons.__getitem__, places))
-        return b'%s,"candidates":[%s],"rejected":%s}' % (encode(best)[:-1], listed, self._rejected_json)
+        # Joined once: an answer about a thousand machines has 300 kB.
+        parts = [self._jsons[place] for place in places]
+        parts[0] = b'%s,"candidates":[%s' % (encode(best)[:-1], parts[0])
+        parts[-1] = b'%s],"rejected":%s}' % (parts[-1], self._rejected_json)
+        return b",".join(parts)
 
     def size_bytes(self) -> int:
         """The size of the parts."""
