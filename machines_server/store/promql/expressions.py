@@ -1,4 +1,7 @@
-"""PromQL for the exact folds of several series, in as few requests as engines allow.
+"""Queries for the exact folds of several series, in as few requests as engines allow.
+
+In MetricsQL, which VictoriaMetrics understands besides PromQL, a query reads each series once and not once
+for each part of its folds: that takes a third of the time (https://docs.victoriametrics.com/metricsql/).
 
 A bucket [t, t + step) is evaluated 1 ms before its end: ranges are closed on both sides before Prometheus 3,
 and open on the left since then and in VictoriaMetrics. Samples are stamped on whole 10 ms, so all agree.
@@ -30,20 +33,27 @@ class Query(NamedTuple):
 
 
 def queries(
-    wanted: Sequence[SeriesKey], step_s: int, offset_s: int, site: str | None = None
+    wanted: Sequence[SeriesKey],
+    step_s: int,
+    offset_s: int,
+    site: str | None = None,
+    *,
+    is_metricsql: bool = False,
 ) -> Iterator[Query]:
     """The queries for some keys; each is evaluated `offset_s` before the end of its buckets.
 
     `site` is that of the machines; None means any.
     """
+    parts_of = _in_metricsql if is_metricsql else _in_promql
     texts, metrics, size = list[str](), list[Metric](), 0
     for metric, matchers in _selections(wanted, site):
-        some = [_part(letter, len(metrics), metric, matchers, step_s, offset_s) for letter in _FOLDS]
+        selected = _selected(metric, matchers, step_s, offset_s)
+        some = parts_of(selected, len(metrics))
         more = sum(len(text.encode()) + 6 for text in some)
         if texts and size + more > MAX_QUERY_BYTES:
             yield Query(_any_of(texts), metrics)
             texts, metrics, size = [], [], 0
-            some = [_part(letter, 0, metric, matchers, step_s, offset_s) for letter in _FOLDS]
+            some = parts_of(selected, 0)
         texts += some
         metrics.append(metric)
         size += more
@@ -96,10 +106,24 @@ def _matchers(keys: Sequence[SeriesKey], site: str | None) -> str:
     return ",".join(found)
 
 
-def _part(letter: str, number: int, metric: Metric, matchers: str, step_s: int, offset_s: int) -> str:
+def _selected(metric: Metric, matchers: str, step_s: int, offset_s: int) -> str:
     offset = f" offset -{offset_s}s" if offset_s else ""
-    selected = f"{series_name(metric)}{{{matchers}}}[{step_s}s]{offset}"
-    return f'label_replace({_FOLDS[letter]}_over_time({selected}),"{PART}","{letter}{number}","","")'
+    return f"{series_name(metric)}{{{matchers}}}[{step_s}s]{offset}"
+
+
+def _in_promql(selected: str, number: int) -> list[str]:
+    """The parts of the folds of the metric with that number."""
+    return [
+        f'label_replace({fold}_over_time({selected}),"{PART}","{letter}{number}","","")'
+        for letter, fold in _FOLDS.items()
+    ]
+
+
+def _in_metricsql(selected: str, number: int) -> list[str]:
+    folds = ",".join(f'"{fold}_over_time"' for fold in _FOLDS.values())
+    parts = ",".join(f'"{fold}_over_time","{letter}{number}"' for letter, fold in _FOLDS.items())
+    all_folds = f"aggr_over_time(({folds}),{selected})"
+    return [f'label_move(label_map({all_folds},"rollup",{parts}),"rollup","{PART}")']
 
 
 def _any_of(texts: Sequence[str]) -> str:

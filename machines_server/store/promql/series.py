@@ -43,6 +43,10 @@ _WORDS_FOR_TOO_MUCH = (
 )
 
 
+class _NotUnderstoodError(EngineError):
+    """The engine refuses a query, perhaps because it is in MetricsQL."""
+
+
 class _Data(msgspec.Struct):
     """The part of an answer that depends on the question."""
 
@@ -78,6 +82,8 @@ class PromqlSeries:
         self._site = site
         self._url, self._where = f"{url.rstrip('/')}/api/v1/query_range", shown(url.rstrip("/"))
         self._access, self._timeout_s, self._max_answer_bytes = access, timeout_s, max_answer_bytes
+        self._is_metricsql = True
+        """Whether to ask in MetricsQL: until the engine has refused that and understood PromQL."""
         self._idle = list[Engine]()
         self._lock = threading.Lock()
         self._failed_at, self._fault = float("-inf"), ""
@@ -96,10 +102,9 @@ class PromqlSeries:
             places.setdefault(key, []).append(place)
         deadline = time.monotonic() + self._timeout_s
         try:
-            for query in queries(wanted, step_s, buckets.offset_s, self._site):
-                for key, points in self._ask(query, buckets, deadline).items():
-                    for place in places.get(key, ()):
-                        found[place] = points
+            for key, points in self._points(wanted, buckets, deadline).items():
+                for place in places.get(key, ()):
+                    found[place] = points
         except EngineError as error:
             self._failed_at, self._fault = time.monotonic(), str(error)
             raise
@@ -117,7 +122,30 @@ class PromqlSeries:
         for one in idle:
             one.close()
 
-    def _ask(self, query: Query, buckets: Buckets, deadline: float) -> Mapping[SeriesKey, Points]:
+    def _points(
+        self, wanted: Sequence[SeriesKey], buckets: Buckets, deadline: float
+    ) -> Mapping[SeriesKey, Points]:
+        if not self._is_metricsql:
+            return self._points_in(wanted, buckets, deadline, is_metricsql=False)
+        try:
+            return self._points_in(wanted, buckets, deadline, is_metricsql=True)
+        except _NotUnderstoodError:
+            points = self._points_in(wanted, buckets, deadline, is_metricsql=False)
+            self._is_metricsql = False
+            return points
+
+    def _points_in(
+        self, wanted: Sequence[SeriesKey], buckets: Buckets, deadline: float, *, is_metricsql: bool
+    ) -> Mapping[SeriesKey, Points]:
+        points = dict[SeriesKey, Points]()
+        for query in queries(wanted, buckets.step_s, buckets.offset_s, self._site, is_metricsql=is_metricsql):
+            answer = self._answer(query, buckets, deadline)
+            if is_metricsql and answer.status in (400, 422):
+                raise _NotUnderstoodError
+            points |= self._read(answer, query, buckets)
+        return points
+
+    def _answer(self, query: Query, buckets: Buckets, deadline: float) -> Answer:
         left_s = max(deadline - time.monotonic(), 0.001)
         step_s, offset_s = buckets.step_s, buckets.offset_s
         form = {
@@ -130,11 +158,13 @@ class PromqlSeries:
         }
         try:
             with self._connection() as engine:
-                answer = engine.post(urlencode(form).encode(), left_s)
+                return engine.post(urlencode(form).encode(), left_s)
         except EngineAwayError as error:
             raise EngineError(f"The history engine at {self._where} does not answer: {error}.") from None
         except NoAccessError as error:
             raise EngineError(f"The history engine at {self._where} is {error.reason.text}.") from None
+
+    def _read(self, answer: Answer, query: Query, buckets: Buckets) -> Mapping[SeriesKey, Points]:
         self._check(answer)
         try:
             found = _decode(answer.body)

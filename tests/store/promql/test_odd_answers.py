@@ -17,7 +17,7 @@ from machines_server.core.past.metrics import GPU_METRICS, MACHINE_METRICS, METR
 from machines_server.core.past.rollup import Fold
 from machines_server.core.reasons import Reason
 from machines_server.credentials.content import authorization
-from machines_server.errors import NoAccessError, StoreError, TooMuchError
+from machines_server.errors import EngineError, NoAccessError, StoreError, TooMuchError
 from machines_server.store.promql.expressions import queries
 from machines_server.store.promql.series import PromqlSeries
 from machines_server.store.values import SeriesKey
@@ -68,6 +68,35 @@ def test_a_good_answer_is_read(engine: FakeEngine) -> None:
     assert form["start"] == [f"{FROM + 599}.999"]
     assert form["end"] == [f"{TO - 1}.999"]
     assert form["nocache"] == ["1"]
+
+
+def is_metricsql(asked: Asked) -> bool:
+    return b"aggr_over_time" in asked.body
+
+
+def test_an_engine_that_only_understands_promql_is_asked_in_that(engine: FakeEngine) -> None:
+    refuse, answer_it = said({"status": "error", "error": "unknown function"}, 400), said(answer())
+    engine.asked.clear()
+    engine.answer = lambda asked: (refuse if is_metricsql(asked) else answer_it)(asked)
+    series = PromqlSeries(engine.url)
+    assert [series.series([KEY], FROM, TO, STEP) for _ in range(3)] == [RIGHT] * 3
+    assert [is_metricsql(asked) for asked in engine.asked] == [True, False, False, False]
+    series.close()
+
+
+@pytest.mark.parametrize("error", ["exceeded maximum resolution of 11,000 points per timeseries", "odd"])
+def test_an_engine_that_refuses_a_question_in_any_words_is_asked_in_metricsql_again(
+    engine: FakeEngine, error: str
+) -> None:
+    engine.answer = said({"status": "error", "error": error}, 422)
+    series = PromqlSeries(engine.url)
+    with pytest.raises((EngineError, TooMuchError)):
+        series.series([KEY], FROM, TO, STEP)
+    engine.answer = said(answer())
+    engine.asked.clear()
+    assert series.series([KEY], FROM, TO, STEP) == RIGHT
+    assert [is_metricsql(asked) for asked in engine.asked] == [True]
+    series.close()
 
 
 def test_a_bucket_whose_first_sample_has_just_come_is_left_out(engine: FakeEngine) -> None:
@@ -242,17 +271,21 @@ def test_a_page_of_a_machine_takes_a_request_or_two() -> None:
     gpus = [f"GPU-00000000-1234-5678-9abc-{number:012d}" for number in range(8)]
     wanted = [SeriesKey("workstation", metric) for metric in MACHINE_METRICS]
     wanted += [SeriesKey("workstation", metric, gpu) for gpu in gpus for metric in GPU_METRICS]
-    found = list(queries(wanted, 1800, 0))
-    assert len(found) <= 2
-    assert all(len(one.text.encode()) < 16_384 for one in found)
+    for is_metricsql in (False, True):
+        found = list(queries(wanted, 1800, 0, is_metricsql=is_metricsql))
+        assert len(found) <= 2
+        assert all(len(one.text.encode()) < 16_384 for one in found)
 
 
-@given(st.lists(st.tuples(st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=200)), max_size=60))
-def test_no_query_is_longer_than_engines_take(names: list[tuple[str, str]]) -> None:
+@given(
+    st.lists(st.tuples(st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=200)), max_size=60),
+    st.booleans(),
+)
+def test_no_query_is_longer_than_engines_take(names: list[tuple[str, str]], is_metricsql: bool) -> None:
     vram = METRICS["vram_used_gb"]
     wanted = [SeriesKey(name, vram, gpu) for name, gpu in names] + [
         SeriesKey(name, KEY.metric) for name, _ in names
     ]
-    found = list(queries(wanted, 60, 0))
+    found = list(queries(wanted, 60, 0, is_metricsql=is_metricsql))
     assert all(len(one.text.encode()) < 16_384 for one in found)
     assert {metric for one in found for metric in one.metrics} == {key.metric for key in wanted}
