@@ -32,6 +32,8 @@ ON CONFLICT (shard_id, machine_id, endpoint) DO UPDATE SET
                        ELSE excluded.polled_at_ms END,
     {_KEPT_COLUMNS}, url = excluded.url, revision = excluded.revision"""
 
+_UP = ("ok", "busy")
+
 
 class LatestRow(NamedTuple):
     """One poll of one endpoint, with the ids of its shard and machine; times are in milliseconds."""
@@ -51,39 +53,58 @@ class LatestRow(NamedTuple):
     models: str | None
     host: str | None
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the endpoint answers or is busy."""
+        return self.state in _UP
+
 
 class LatestRows:
-    """Collects the rows of a transaction, at most one of each endpoint at a time."""
+    """Collects the rows of a transaction, and writes them in as few statements as their order allows.
+
+    After an outage a transaction has many polls of each endpoint. Of those, only the first, those after a
+    change, and the last are written.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._rows: dict[tuple[int, str], LatestRow] = {}
+        self._layers: list[dict[tuple[int, str], LatestRow]] = []
+        """Written one after the other; each has at most one row of an endpoint."""
+        self._newest: dict[tuple[int, str], int] = {}
+        """The last layer that has a row of an endpoint."""
         self._is_made = self._has_written = False
 
     def add(self, row: LatestRow) -> None:
         """Add a row, to be written after earlier ones."""
         key = row.machine_id, row.endpoint
-        if key in self._rows:
-            self.write()
-        self._rows[key] = row
+        layer = self._newest.get(key, -1)
+        below = self._layers[layer - 1][key] if layer > 0 else None
+        both = _combined(below, self._layers[layer][key], row) if below else None
+        if both is None:
+            layer += 1
+            if layer == len(self._layers):
+                self._layers.append({})
+            self._newest[key] = layer
+        self._layers[layer][key] = both or row
 
     def write(self) -> None:
         """Write the rows that were added."""
-        if not self._rows:
+        if not self._layers:
             return
         if not self._is_made:
             self._connection.execute(_MAKE_INCOMING)
             self._is_made = not self._connection.is_pooled
         cursor = self._connection.cursor()
-        if self._has_written:
-            cursor.execute("DELETE FROM incoming")
-        with cursor.copy(_COPY) as copy:
-            copy.set_types(_COLUMN_TYPES)
-            for row in self._rows.values():
-                copy.write_row(row)
-        cursor.execute(_MERGE)
-        self._rows.clear()
-        self._has_written = True
+        for rows in self._layers:
+            if self._has_written:
+                cursor.execute("DELETE FROM incoming")
+            with cursor.copy(_COPY) as copy:
+                copy.set_types(_COLUMN_TYPES)
+                for row in rows.values():
+                    copy.write_row(row)
+            cursor.execute(_MERGE)
+            self._has_written = True
+        self._forget()
 
     def begin(self) -> None:
         """Note that a transaction has begun, in which the table of incoming rows is empty."""
@@ -91,5 +112,26 @@ class LatestRows:
 
     def clear(self) -> None:
         """Forget the rows that were not written; the transaction may have been rolled back."""
-        self._rows.clear()
+        self._forget()
         self._is_made = False
+
+    def _forget(self) -> None:
+        self._layers.clear()
+        self._newest.clear()
+
+
+def _combined(below: LatestRow, before: LatestRow, row: LatestRow) -> LatestRow | None:
+    """The one row that, after `below`, has the same effect as `before` and `row`; None if there is none.
+
+    There is one unless the URL changes or the endpoint comes up, which sets the time since when it is.
+    """
+    if not below.url == before.url == row.url or (row.is_up and not (below.is_up and before.is_up)):
+        return None
+    if row.answered_at_ms is not None:
+        return row
+    return row._replace(
+        answered_at_ms=before.answered_at_ms,
+        clock_ahead_s=before.clock_ahead_s,
+        models=before.models,
+        host=before.host,
+    )
