@@ -178,7 +178,8 @@ def test_what_is_asked_of_the_poller_is_taken_once_whoever_asks(stores: Stores) 
     requests.poll_soon(["one", "two"])
     models = frozenset({model_key("mine"), "hf.co/a/b:q4"})
     assert taken(poller, 2, 2) == Requested(models, ("one", "two"))
-    assert poller.is_empty()
+    # What was asked by another process at that moment may be told once more.
+    wait_until(lambda: not poller.take().machines and poller.is_empty())
     requests.look_for("mine")  # what was taken is asked anew
     stores.requests().poll_soon(["one"])
     assert taken(poller, 1, 1) == Requested(frozenset({model_key("mine")}), ("one",))
