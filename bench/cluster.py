@@ -113,7 +113,7 @@ def _of_polls(postgres: Postgres, hosts: int) -> list[Line]:
     return [
         limited(f"PostgreSQL: CPU a polled row, {hosts:,} hosts", us, "us", US_A_ROW),
         limited(
-            "a sample seen on another server", max(delays), "s", SEEN_S, f"median {median(delays):.2f} s"
+            "a sample seen on another server", max(delays), "s", SEEN_S, f", median {median(delays):.2f} s"
         ),
     ]
 
