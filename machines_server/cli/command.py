@@ -89,3 +89,11 @@ def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) 
         for typed, effect in examples:
             formatter.write_text(f"{effect}:")
             formatter.write(f"{'':{formatter.current_indent + 2}}{typed}\n")
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is Ctrl-C, or was raised while that ended something, such as a transaction."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt):
+        found = found.__cause__ or found.__context__
+    return found is not None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machines_server.cli.command import command
+from machines_server.cli.command import command, is_interrupt
 from machines_server.cli.installation import read_settings
 from machines_server.cli.moments import HELP, Moment
 from machines_server.cli.output import as_json, echo, echo_json
@@ -75,12 +75,10 @@ def copy(*, to_cluster: bool, source: Path | None, since: str | None, as_json: b
     since_s = 0.0 if since is None else parse_time(since, time.time())
     try:
         copied = copy_past(path, to, shown.show, since=since_s)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoreError) as error:
         shown.end()
-        echo(f"Interrupted. {_AGAIN}", err=True)
-        raise
-    except StoreError:
-        shown.end()
+        if is_interrupt(error):
+            echo(f"Interrupted. {_AGAIN}", err=True)
         raise
     finally:
         series.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from machines_server.cli.command import COMPLETE_VARIABLE, CommandGroup
+from machines_server.cli.command import COMPLETE_VARIABLE, CommandGroup, is_interrupt
 from machines_server.cli.output import echo, replace_unencodable_characters
 from machines_server.core.text import printable
 from machines_server.errors import BadRequestError, MachinesError, SettingsError, described
@@ -84,6 +84,8 @@ class _Commands(CommandGroup):
             echo(*f"machines-server: {error}".split("\n"), err=True)
             ctx.exit(2)
         except MachinesError as error:
+            if is_interrupt(error):
+                ctx.exit(INTERRUPTED)
             echo(f"machines-server: {error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:

@@ -263,8 +263,9 @@ def test_after_ctrl_c_the_command_goes_on_and_ends(of_victoria: Cluster, source:
     started = of_victoria.start(source)
     wait_until(lambda: of_victoria.rows("SELECT 1 FROM event LIMIT 1"))
     started.send_signal(signal.SIGINT)
-    assert started.wait(60) == 130
+    code = started.wait(60)
     log = (of_victoria.folder / "copy.log").read_text()
+    assert code == 130, log
     assert log == "Interrupted. What has been copied stays: run the same command again to continue.\n"
     done = in_terminal(of_victoria.settings, "copy", "--to-cluster", "--from", str(source))
     assert done.returncode == 0, done.text
