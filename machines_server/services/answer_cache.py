@@ -1,6 +1,8 @@
 """The answers to questions about one state of fleet and leases, since many agents ask the same question."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from machines_server.contract.routing import RouteJson
@@ -49,6 +51,7 @@ class AnswerCache:
         self.answers: ByteCache[Question, Answer] = ByteCache(MAX_CACHE_BYTES)
         self.asked: dict[Question, int] = {}
         """The first MAX_PREPARED questions that were asked, with their sizes in bytes."""
+        self._being_answered: dict[Question, threading.Lock] = {}
 
     def note(self, question: Question, size_bytes: int) -> None:
         """Note that a question of that size was asked."""
@@ -58,6 +61,15 @@ class AnswerCache:
     def put(self, question: Question, answer: Answer, size_bytes: int) -> None:
         """Keep the answer to a question of that size."""
         self.answers.put(question, answer, _size_bytes(answer) + size_bytes)
+
+    @contextmanager
+    def answering(self, question: Question) -> Iterator[None]:
+        """Hold what answers a question: others who ask the same wait, and then find the answer."""
+        with self._being_answered.setdefault(question, threading.Lock()):
+            try:
+                yield
+            finally:
+                self._being_answered.pop(question, None)
 
     def is_of(self, fleet: Fleet, snapshot: LeaseSnapshot) -> bool:
         """Whether the answers are about that fleet with those leases."""

@@ -1,5 +1,6 @@
 """Advice on where to send work, and leases on machines."""
 
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ class Routing:
         self._look_for, self._poll_soon = look_for, poll_soon
         # Waiting callers ask about the present, others about a fleet that may be older.
         self._present = self._recent = self._prepared = AnswerCache(Fleet(), LeaseSnapshot())
+        self._caches = threading.Lock()
         self._given, self._permissions, self._rankings = GivenAdvice(board), permissions, Rankings()
 
     def route(self, query: Mapping[str, list[str]]) -> RouteReply:
@@ -77,15 +79,18 @@ class Routing:
         question = parameters.question()
         if parameters.wait_s:  # it is asked again because something has changed, which must be seen
             fleet = self._fleet()
-            cache = self._present = cache_of(fleet, snapshot, self._present)
+            with self._caches:
+                cache = self._present = cache_of(fleet, snapshot, self._present)
         else:
             fleet = self._recent_fleet(self._prepare)
-            cache = self._recent = cache_of(fleet, snapshot, self._recent, self._prepared, self._present)
+            with self._caches:
+                cache = self._recent = cache_of(fleet, snapshot, self._recent, self._prepared, self._present)
             cache.note(question, parameters.size_bytes())
         answer = self._cached_answer(cache, question, parameters.size_bytes())
         if not isinstance(answer, Found) and len(fleet.states) < LARGE_FLEET:
             fleet = self._newest_fleet()
-            cache = self._present = cache_of(fleet, snapshot, cache)
+            with self._caches:
+                cache = self._present = cache_of(fleet, snapshot, cache, self._present)
             answer = self._cached_answer(cache, question, parameters.size_bytes())
         if isinstance(answer, BadParameterError):
             raise answer.with_traceback(None)
@@ -227,11 +232,14 @@ class Routing:
             raise
 
     def _cached_answer(self, cache: AnswerCache, question: Question, size_bytes: int) -> Answer:
-        answer = cache.answers.get(question)
-        if answer is None:
-            answer = self._answer(question, cache.fleet, cache.snapshot)
-            cache.put(question, answer, size_bytes)
-        return answer
+        if (answer := cache.answers.get(question)) is not None:
+            return answer
+        with cache.answering(question):
+            answer = cache.answers.get(question)
+            if answer is None:
+                answer = self._answer(question, cache.fleet, cache.snapshot)
+                cache.put(question, answer, size_bytes)
+            return answer
 
     def _answer(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Answer:
         def rank(other: Question) -> Ranking:

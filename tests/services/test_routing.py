@@ -1,8 +1,10 @@
 """Advice to callers that ask again, that only look, or that ask for what no machine has."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,30 @@ def test_who_asks_again_gets_the_same_machine(routing: Routing) -> None:
     assert [ask(routing, model=LLAMA, holder="me")["machine"] for _ in range(3)] == ["a"] * 3
     assert ask(routing, model=LLAMA, holder="another")["machine"] == "b"
     assert ask(routing, model=LLAMA, min_free_vram_gb="1", holder="me")["machine"] == "c"
+
+
+def test_a_question_of_many_at_once_is_answered_once(tmp_path: Path) -> None:
+    fleet = a_fleet(*(a_live(f"m{number}", [20], [a_model()]) for number in range(100)))
+    searches, together = list[str](), threading.Barrier(8)
+
+    def look_for(model: str) -> None:
+        time.sleep(0.2)  # one answer takes long enough for all others to be asked for
+        searches.append(model)
+
+    routing = Routing(
+        lambda: fleet, lambda _: fleet, LeaseStore(tmp_path / "coordination.db"), look_for=look_for
+    )
+
+    def ask_together(model: str) -> int:
+        together.wait(60)
+        return ask(routing, model=model)["retry"] or 0
+
+    with ThreadPoolExecutor(8) as threads:
+        for model in (PHI, "qwen3:8b"):
+            assert len(set(threads.map(ask_together, [model] * 8))) == 1
+        assert searches == [PHI, "qwen3:8b"]
+        list(threads.map(ask_together, [f"{number}:8b" for number in range(8)]))
+        assert len(searches) == 10
 
 
 def test_who_only_looks_does_not_count(routing: Routing) -> None:

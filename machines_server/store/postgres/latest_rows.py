@@ -32,7 +32,7 @@ ON CONFLICT (shard_id, machine_id, endpoint) DO UPDATE SET
                        ELSE excluded.polled_at_ms END,
     {_KEPT_COLUMNS}, url = excluded.url, revision = excluded.revision"""
 
-_UP = ("ok", "busy")
+_STATES_OF_UP = ("ok", "busy")
 
 
 class LatestRow(NamedTuple):
@@ -56,7 +56,7 @@ class LatestRow(NamedTuple):
     @property
     def is_up(self) -> bool:
         """Whether the endpoint answers or is busy."""
-        return self.state in _UP
+        return self.state in _STATES_OF_UP
 
 
 class LatestRows:
