@@ -33,6 +33,8 @@ _OPTIONS = {
     "partial_response": "false",  # for Thanos
     "dedup": "true",
 }
+_PERHAPS_NOT_UNDERSTOOD = (400, 422, 500, 501)
+"""Statuses for queries that an engine cannot parse; Prometheus says 400."""
 _WORDS_FOR_TOO_MUCH = (
     b"too many",
     b"maxsamplesperquery",
@@ -140,7 +142,7 @@ class PromqlSeries:
         points = dict[SeriesKey, Points]()
         for query in queries(wanted, buckets.step_s, buckets.offset_s, self._site, is_metricsql=is_metricsql):
             answer = self._answer(query, buckets, deadline)
-            if is_metricsql and answer.status in (400, 422):
+            if is_metricsql and answer.status in _PERHAPS_NOT_UNDERSTOOD:
                 raise _NotUnderstoodError
             points |= self._read(answer, query, buckets)
         return points

@@ -74,8 +74,9 @@ def is_metricsql(asked: Asked) -> bool:
     return b"aggr_over_time" in asked.body
 
 
-def test_an_engine_that_only_understands_promql_is_asked_in_that(engine: FakeEngine) -> None:
-    refuse, answer_it = said({"status": "error", "error": "unknown function"}, 400), said(answer())
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_an_engine_that_only_understands_promql_is_asked_in_that(engine: FakeEngine, status: int) -> None:
+    refuse, answer_it = said({"status": "error", "error": "unknown function"}, status), said(answer())
     engine.asked.clear()
     engine.answer = lambda asked: (refuse if is_metricsql(asked) else answer_it)(asked)
     series = PromqlSeries(engine.url)
