@@ -38,7 +38,7 @@ def queries(
     offset_s: int,
     site: str | None = None,
     *,
-    is_metricsql: bool = False,
+    is_metricsql: bool,
 ) -> Iterator[Query]:
     """The queries for some keys; each is evaluated `offset_s` before the end of its buckets.
 

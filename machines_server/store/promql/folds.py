@@ -51,7 +51,7 @@ def folds_of(
 
     Labels besides those of the key are ignored: a machine may have moved to another site.
     """
-    parts: dict[tuple[int, frozenset[tuple[str, str]]], dict[str, _Values]] = {}
+    parts: dict[tuple[Metric, frozenset[tuple[str, str]]], dict[str, _Values]] = {}
     for one in found:
         if _OF_SCRAPES & one.metric.keys():
             continue
@@ -60,10 +60,11 @@ def folds_of(
         letter, number = part[:1], part[1:]
         if not number.isdecimal() or len(number) > 6 or int(number) >= len(metrics):
             raise OddAnswerError
-        parts.setdefault((int(number), frozenset(one.metric.items())), {})[letter] = one.values
+        # By metric and not by number: two selectors of one metric may find the same series.
+        parts.setdefault((metrics[int(number)], frozenset(one.metric.items())), {})[letter] = one.values
     points: dict[SeriesKey, Points] = {}
-    for (place, labels), by_letter in parts.items():
-        metric, label = metrics[place], dict(labels)
+    for (metric, labels), by_letter in parts.items():
+        label = dict(labels)
         key = SeriesKey(label.get("machine", ""), metric, label.get("gpu", "") if metric.is_gpu else None)
         some = _points(by_letter, stored_per_value(metric), buckets)
         points[key] = _merged(points[key], some) if key in points else some

@@ -34,7 +34,9 @@ _OPTIONS = {
     "dedup": "true",
 }
 _PERHAPS_NOT_UNDERSTOOD = (400, 422, 500, 501)
-"""Statuses for queries that an engine cannot parse; Prometheus says 400."""
+"""Statuses that may mean that an engine cannot parse a query; Prometheus says 400."""
+KEEP_PROMQL_S = 3600.0
+"""How long queries are in PromQL once the engine has refused one in MetricsQL, perhaps for another reason."""
 _WORDS_FOR_TOO_MUCH = (
     b"too many",
     b"maxsamplesperquery",
@@ -45,8 +47,12 @@ _WORDS_FOR_TOO_MUCH = (
 )
 
 
-class _NotUnderstoodError(EngineError):
+class _RefusedError(Exception):
     """The engine refuses a query, perhaps because it is in MetricsQL."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 class _Data(msgspec.Struct):
@@ -84,8 +90,7 @@ class PromqlSeries:
         self._site = site
         self._url, self._where = f"{url.rstrip('/')}/api/v1/query_range", shown(url.rstrip("/"))
         self._access, self._timeout_s, self._max_answer_bytes = access, timeout_s, max_answer_bytes
-        self._is_metricsql = True
-        """Whether to ask in MetricsQL: until the engine has refused that and understood PromQL."""
+        self._promql_until = float("-inf")
         self._idle = list[Engine]()
         self._lock = threading.Lock()
         self._failed_at, self._fault = float("-inf"), ""
@@ -127,13 +132,18 @@ class PromqlSeries:
     def _points(
         self, wanted: Sequence[SeriesKey], buckets: Buckets, deadline: float
     ) -> Mapping[SeriesKey, Points]:
-        if not self._is_metricsql:
+        if time.monotonic() < self._promql_until:
             return self._points_in(wanted, buckets, deadline, is_metricsql=False)
         try:
             return self._points_in(wanted, buckets, deadline, is_metricsql=True)
-        except _NotUnderstoodError:
-            points = self._points_in(wanted, buckets, deadline, is_metricsql=False)
-            self._is_metricsql = False
+        except _RefusedError as refused:
+            try:
+                points = self._points_in(wanted, buckets, deadline, is_metricsql=False)
+            except EngineError:
+                if _is_too_much(refused.answer):
+                    self._check(refused.answer)
+                raise
+            self._promql_until = time.monotonic() + KEEP_PROMQL_S
             return points
 
     def _points_in(
@@ -143,7 +153,7 @@ class PromqlSeries:
         for query in queries(wanted, buckets.step_s, buckets.offset_s, self._site, is_metricsql=is_metricsql):
             answer = self._answer(query, buckets, deadline)
             if is_metricsql and answer.status in _PERHAPS_NOT_UNDERSTOOD:
-                raise _NotUnderstoodError
+                raise _RefusedError(answer)
             points |= self._read(answer, query, buckets)
         return points
 
@@ -184,12 +194,11 @@ class PromqlSeries:
             raise TooMuchError(
                 f"The answer would have over {most} MiB: ask for a shorter span or a longer step."
             )
-        text = answer.body[:4096].lower()
-        if answer.status in (400, 422) and any(word in text for word in _WORDS_FOR_TOO_MUCH):
+        if _is_too_much(answer):
             raise TooMuchError(
                 "The history engine would have to read too much: ask for a shorter span or fewer series."
             )
-        if answer.status == 503 and b"timeout" in text:
+        if answer.status == 503 and b"timeout" in _beginning(answer):
             raise self._odd(f"it did not finish within {self._timeout_s:g} s")
         raise self._odd(f"it answers with HTTP status {answer.status}")
 
@@ -211,3 +220,12 @@ class PromqlSeries:
                     self._idle.append(engine)
             if not is_kept:
                 engine.close()
+
+
+def _is_too_much(answer: Answer) -> bool:
+    text = _beginning(answer)
+    return answer.status in (400, 422) and any(word in text for word in _WORDS_FOR_TOO_MUCH)
+
+
+def _beginning(answer: Answer) -> bytes:
+    return answer.body[:4096].lower()

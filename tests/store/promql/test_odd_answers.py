@@ -18,7 +18,8 @@ from machines_server.core.past.rollup import Fold
 from machines_server.core.reasons import Reason
 from machines_server.credentials.content import authorization
 from machines_server.errors import EngineError, NoAccessError, StoreError, TooMuchError
-from machines_server.store.promql.expressions import queries
+from machines_server.store.promql.expressions import PART, PART_LETTERS, queries
+from machines_server.store.promql.folds import Buckets, FoundSeries, folds_of
 from machines_server.store.promql.series import PromqlSeries
 from machines_server.store.values import SeriesKey
 from tests.certificates import authority, signed
@@ -74,7 +75,7 @@ def is_metricsql(asked: Asked) -> bool:
     return b"aggr_over_time" in asked.body
 
 
-@pytest.mark.parametrize("status", [400, 422, 500])
+@pytest.mark.parametrize("status", [400, 422, 500, 501])
 def test_an_engine_that_only_understands_promql_is_asked_in_that(engine: FakeEngine, status: int) -> None:
     refuse, answer_it = said({"status": "error", "error": "unknown function"}, status), said(answer())
     engine.asked.clear()
@@ -98,6 +99,24 @@ def test_an_engine_that_refuses_a_question_in_any_words_is_asked_in_metricsql_ag
     assert series.series([KEY], FROM, TO, STEP) == RIGHT
     assert [is_metricsql(asked) for asked in engine.asked] == [True]
     series.close()
+
+
+def test_a_question_that_is_too_much_is_said_so_if_the_engine_is_gone_then(engine: FakeEngine) -> None:
+    too_much = said({"status": "error", "error": "the query exceeds maxSamplesPerQuery"}, 422)
+    engine.answer = lambda asked: too_much(asked) if is_metricsql(asked) else Said(502)
+    with pytest.raises(TooMuchError):
+        ask(engine)
+
+
+def test_a_series_that_two_selectors_of_a_query_find_counts_once() -> None:
+    found = [
+        FoundSeries({"machine": "one", "gpu": "g", PART: f"{letter}{number}"}, [(FROM + 599.999, "2")])
+        for number in range(2)
+        for letter in PART_LETTERS
+    ]
+    vram = METRICS["vram_used_gb"]
+    points = folds_of(found, [vram, vram], Buckets(FROM, TO, STEP))
+    assert points == {SeriesKey("one", vram, "g"): [(FROM, Fold(2, 2, 2, 2))]}
 
 
 def test_a_bucket_whose_first_sample_has_just_come_is_left_out(engine: FakeEngine) -> None:
