@@ -32,7 +32,7 @@ ON CONFLICT (shard_id, machine_id, endpoint) DO UPDATE SET
                        ELSE excluded.polled_at_ms END,
     {_KEPT_COLUMNS}, url = excluded.url, revision = excluded.revision"""
 
-_STATES_OF_UP = ("ok", "busy")
+_UP_STATES = ("ok", "busy")
 
 
 class LatestRow(NamedTuple):
@@ -56,14 +56,14 @@ class LatestRow(NamedTuple):
     @property
     def is_up(self) -> bool:
         """Whether the endpoint answers or is busy."""
-        return self.state in _STATES_OF_UP
+        return self.state in _UP_STATES
 
 
 class LatestRows:
     """Collects the rows of a transaction, and writes them in as few statements as their order allows.
 
-    After an outage a transaction has many polls of each endpoint. Of those, only the first, those after a
-    change, and the last are written.
+    After an outage a transaction has many polls of each endpoint. Of those, only the first, the last, and a
+    few of those that change something are written.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -78,6 +78,7 @@ class LatestRows:
         """Add a row, to be written after earlier ones."""
         key = row.machine_id, row.endpoint
         layer = self._newest.get(key, -1)
+        # The lowest row stays as it is: what the table has is not known here.
         below = self._layers[layer - 1][key] if layer > 0 else None
         both = _combined(below, self._layers[layer][key], row) if below else None
         if both is None:
@@ -121,11 +122,11 @@ class LatestRows:
 
 
 def _combined(below: LatestRow, before: LatestRow, row: LatestRow) -> LatestRow | None:
-    """The one row that, after `below`, has the same effect as `before` and `row`; None if there is none.
+    """The one row that, after `below`, has the same effect as `before` and `row`.
 
-    There is one unless the URL changes or the endpoint comes up, which sets the time since when it is.
+    None if the URL changes, or if `before` may change the time since when the endpoint is up.
     """
-    if not below.url == before.url == row.url or (row.is_up and not (below.is_up and before.is_up)):
+    if not below.url == before.url == row.url or (row.is_up and below.is_up != before.is_up):
         return None
     if row.answered_at_ms is not None:
         return row
