@@ -1,9 +1,8 @@
 """Requests at a steady rate, each sent when it is due, whether or not earlier ones have been answered.
 
 So do agents that know nothing of each other. A client that waits for each answer before it sends the next
-request asks least while the server is slow, so one answer that takes 80 ms is one slow answer of many, and
-not the eight that as many agents would have had ("coordinated omission",
-https://github.com/giltene/wrk2#acknowledgements).
+request asks least while the server is slow: of an answer that takes 80 ms it sees one, where agents that ask
+every 10 ms would have had eight ("coordinated omission", https://github.com/giltene/wrk2#acknowledgements).
 """
 
 import asyncio
@@ -20,7 +19,8 @@ def asked_at_a_rate(
 ) -> Times:
     """How long answers took, from the moments at which their requests were due.
 
-    Raises RuntimeError for another status, and if all kept-alive connections were in use for a second.
+    Raises ExceptionGroup: of RuntimeError for another status, of TimeoutError if all kept-alive connections
+    were in use for a second.
     """
     return Times(asyncio.run(_Client(port, path, status).ask(every_s, lasts_s, connections)))
 
@@ -52,7 +52,8 @@ class _Client:
         return self._ms
 
     async def _answer(self, due: float) -> None:
-        connection = reader, writer = await asyncio.wait_for(self._free.get(), 1)
+        connection = await asyncio.wait_for(self._free.get(), 1)
+        reader, writer = connection
         writer.write(self._request)
         head = await reader.readuntil(b"\r\n\r\n")
         length = _LENGTH.search(head)

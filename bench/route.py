@@ -18,7 +18,8 @@ HOSTS, ASKED_S = 1000, 6.0
 CONNECTIONS = 8
 """Used in turn, since each is served by one worker."""
 EVERY_S, ASKED_BY_MANY_S, MANY_CONNECTIONS = 0.01, 10.0, 32
-"""How often one of many agents asks, and for how long: two cycles, since each prepares answers anew."""
+"""How often one of many agents asks, for how long (two cycles, since each makes answers anew), and over how
+many connections."""
 P99_MS = 5.0
 WAITERS = 500
 MACHINES, AGENTS, LEASES = 10, 64, 1000

@@ -93,7 +93,11 @@ def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) 
 
 def is_interrupt(error: BaseException) -> bool:
     """Whether an error is Ctrl-C, or was raised while that ended something, such as a transaction."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, KeyboardInterrupt):
-        found = found.__cause__ or found.__context__
-    return found is not None
+    seen, waiting = set[int](), [error]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, KeyboardInterrupt):
+            return True
+        seen.add(id(found))
+        waiting += [one for one in (found.__cause__, found.__context__) if one and id(one) not in seen]
+    return False

@@ -64,7 +64,7 @@ class AnswerCache:
 
     @contextmanager
     def answering(self, question: Question) -> Iterator[None]:
-        """Hold what answers a question: others who ask the same wait, and then find the answer."""
+        """Let one thread answer a question: others that ask the same wait, and then find it in the cache."""
         with self._being_answered.setdefault(question, threading.Lock()):
             try:
                 yield

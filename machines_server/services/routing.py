@@ -70,7 +70,7 @@ class Routing:
         self._look_for, self._poll_soon = look_for, poll_soon
         # Waiting callers ask about the present, others about a fleet that may be older.
         self._present = self._recent = self._prepared = AnswerCache(Fleet(), LeaseSnapshot())
-        self._caches = threading.Lock()
+        self._cache_lock = threading.Lock()
         self._given, self._permissions, self._rankings = GivenAdvice(board), permissions, Rankings()
 
     def route(self, query: Mapping[str, list[str]]) -> RouteReply:
@@ -79,17 +79,17 @@ class Routing:
         question = parameters.question()
         if parameters.wait_s:  # it is asked again because something has changed, which must be seen
             fleet = self._fleet()
-            with self._caches:
+            with self._cache_lock:
                 cache = self._present = cache_of(fleet, snapshot, self._present)
         else:
             fleet = self._recent_fleet(self._prepare)
-            with self._caches:
+            with self._cache_lock:
                 cache = self._recent = cache_of(fleet, snapshot, self._recent, self._prepared, self._present)
             cache.note(question, parameters.size_bytes())
         answer = self._cached_answer(cache, question, parameters.size_bytes())
         if not isinstance(answer, Found) and len(fleet.states) < LARGE_FLEET:
             fleet = self._newest_fleet()
-            with self._caches:
+            with self._cache_lock:
                 cache = self._present = cache_of(fleet, snapshot, cache, self._present)
             answer = self._cached_answer(cache, question, parameters.size_bytes())
         if isinstance(answer, BadParameterError):

@@ -1,4 +1,4 @@
-"""Ctrl-C is told from faults, also when ending what it interrupted fails."""
+"""Ctrl-C is recognised even if the clean-up after it fails."""
 
 import pytest
 
@@ -25,6 +25,8 @@ def test_an_error_is_an_interrupt_if_it_came_of_one() -> None:
         run(KeyboardInterrupt())
     assert is_interrupt(error.value)
     assert is_interrupt(KeyboardInterrupt())
+    error.value.__cause__ = error.value
+    assert is_interrupt(error.value)
 
 
 def test_other_errors_are_no_interrupts() -> None:
