@@ -23,6 +23,7 @@ from machines_server.store.postgres.sink import PostgresSink
 from tests.cluster.servers import Servers
 from tests.postgres import Postgres, folder_of_postgres
 from tests.store.polls import machine
+from tests.store.postgres.latest import write_together
 from tests.store.promql.engines import victoria_metrics
 
 HOSTS, ROUNDS, SEEN = 10_000, 6, 20
@@ -130,12 +131,7 @@ def _of_rows(postgres: Postgres, rows: int) -> Line:
             ]
             began = time.monotonic()
             for part in parts:
-                connection.execute("BEGIN")
-                latest.begin()
-                for row in part:
-                    latest.add(row)
-                latest.write()
-                connection.execute("COMMIT")
+                write_together(connection, latest, part)
             took.append(time.monotonic() - began)
     seconds = median(took[1:]) * ROWS / rows
     return limited(f"{ROWS:,} rows replaced in a round", seconds, "s", ROUND_S)

@@ -10,6 +10,7 @@ from machines_server.core.sample import State
 from machines_server.store.postgres.database import Connection, Database
 from machines_server.store.postgres.latest_rows import LatestRow, LatestRows
 from tests.postgres import Postgres
+from tests.store.postgres.latest import write_together
 
 MACHINES, URLS = 3, ("http://a:1", "http://b:1")
 STATES = (State.OK, State.OK, State.OK, State.BUSY, State.UNREACHABLE, State.ERROR)
@@ -27,12 +28,7 @@ def written(database: Database, batches: Sequence[Sequence[LatestRow]]) -> list[
         latest = LatestRows(connection)
         connection.execute("TRUNCATE latest")
         for batch in batches:
-            connection.execute("BEGIN")
-            latest.begin()
-            for row in batch:
-                latest.add(row)
-            latest.write()
-            connection.execute("COMMIT")
+            write_together(connection, latest, batch)
         return rows_of(connection)
 
 
