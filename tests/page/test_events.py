@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.bodies import http, ollama_body
-from tests.fakes import FakeFleet, machine_yaml
+from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.page.conftest import UNHURRIED, Look
 from tests.page.demo_fleet import LONG_NAME, DemoFleet
 from tests.page.pasts import give_outages
@@ -116,7 +116,10 @@ def test_types_of_events_have_shapes_and_the_day_stays_in_sight(
     assert page.locator(".what.offline svg").first.is_visible()
     top = page.locator(".top").evaluate("one => one.getBoundingClientRect().bottom")
     page.mouse.wheel(0, 900)
-    day = page.locator(".day > h2").first
+    wait_until(lambda: page.evaluate("scrollY") > 500)
+    at_the_top = "(ones, top) => ones.findIndex(one => one.getBoundingClientRect().bottom > top + 60)"
+    number = page.locator(".day").evaluate_all(at_the_top, top)  # the second one, soon after midnight
+    day = page.locator(".day").nth(number).locator("h2")
     expect(day).to_be_in_viewport()
     assert abs(day.evaluate("one => one.getBoundingClientRect().top") - top) < 4
     page.emulate_media(media="print")
