@@ -86,7 +86,7 @@ def _week(port: int, peer_port: int | None, now_s: int, asked: str) -> Line:
 def _line(asked: str, what: str, ours: TimedRequests, peer: str, ratio: float | None) -> Line:
     """The line of a step; only the step that `auto` chooses has a goal."""
     if asked == "auto":
-        return compared(what, str(ours.times()), peer, ratio, 0.5)
+        return compared(what, str(ours.times()), peer, ratio, 0.25)
     return Line(what, str(ours.times()), peer, ratio)
 
 

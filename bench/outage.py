@@ -52,7 +52,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
     live = f"a live host's sample seen while {half} hang, latest"
     return [
         limited(dead, max(slowest), "s", interval_s + timeout_s + 0.5, f", median {median(typical):.2f} s"),
-        limited(live, max(late_ms.ms) / 1000, "s", 0.5, f", {late_ms}"),
+        limited(live, max(late_ms.ms) / 1000, "s", 0.3, f", {late_ms}"),
     ]
 
 

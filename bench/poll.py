@@ -70,7 +70,7 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
     lines = [_cpu_line(plan.hosts, ours, name, measured.get(name)) for name in peers]
     said = ", ".join(f"{name} {peer.rss_mb:.0f} MB" for name, peer in measured.items())
     what = f"resident memory of the poller, {plan.hosts} hosts"
-    lines.append(limited(what, ours.rss_mb, "MB", 120, peer=said))
+    lines.append(limited(what, ours.rss_mb, "MB", 100, peer=said))
     return lines
 
 
@@ -86,7 +86,7 @@ class _Measured:
 
 
 def _cpu_line(hosts: int, ours: _Measured, name: str, peer: _Measured | None) -> Line:
-    what, at_most = f"CPU per host and cycle, {hosts} hosts, beside {name}", 0.5
+    what, at_most = f"CPU per host and cycle, {hosts} hosts, beside {name}", 0.3
     if peer is None:
         return compared(what, str(ours), NOT_HERE.format(name), None, at_most)
     ratio = median(ours.cpu_us) / median(peer.cpu_us)

@@ -43,16 +43,17 @@ def bench(folder: Path, *, quick: bool) -> list[Line]:
     what = {"a scrape of the sidecar, CPU, JSON": json_ms, "a scrape of the sidecar, CPU, text": text_ms}
     lines = [
         compared(
-            name, f"{median(ours):.2f} ms", peer, median(ours) / median(peer_ms) if peer_ms else None, 0.2
+            name, f"{median(ours):.2f} ms", peer, median(ours) / median(peer_ms) if peer_ms else None, 0.1
         )
         for name, ours in what.items()
     ]
     theirs = seldom_ms[peer_pid] if peer_pid else None
-    seldom = Line(
+    seldom = compared(
         f"CPU for one scrape every {SELDOM_S} s, with all other work in that time",
         f"{seldom_ms[pid]:.1f} ms",
         f"node_exporter {theirs:.1f} ms" if theirs else peer,
         seldom_ms[pid] / theirs if theirs else None,
+        0.4,
     )
     return [
         *lines,

@@ -12,7 +12,7 @@ from bench.simulation import simulated
 from bench.table import Line, TimedRequests, note, server
 
 MACHINES, CONNECTIONS = 100, 16
-REQUESTS_PER_S, P99_MS = 3000, 20
+REQUESTS_PER_S, P99_MS = 10_000, 10
 _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
