@@ -267,6 +267,9 @@ class Leases(Protocol):
         What others wrote a moment ago may be missing.
         """
 
+    def read_at_once(self) -> LeaseSnapshot | None:
+        """The same, or None if reading them would block; never raises."""
+
     def newest(self) -> LeaseSnapshot:
         """The leases active now, with all that others have written before the call; may wait for a moment."""
 

@@ -1,6 +1,5 @@
 """Grants leases: those that threads of this process want at the same moment in one transaction."""
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -10,6 +9,7 @@ from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.leases import Lease
 from machines_server.errors import DamagedStoreError, StoreError
 from machines_server.store.api import Chooser
+from machines_server.store.group_commit import GroupCommit, Take
 from machines_server.store.postgres import lease_rows
 from machines_server.store.postgres.database import Connection
 from machines_server.store.postgres.known_leases import KnownLeases
@@ -57,40 +57,27 @@ class Granting:
     ) -> None:
         """`count` raises if the holder of a request, or all together, may have no more leases."""
         self._site, self._known, self._writing, self._count = site, known, writing, count
-        self._changed = threading.Condition()
-        self._waiting, self._taken = list[Wish](), list[Wish]()
+        self._together = GroupCommit[Wish](self._decide_together)
         self._were_several = False
 
     def grant(self, wish: Wish) -> Lease | None:
         """The lease, which is committed; None if its candidate is no longer fit."""
         if not wish.is_counted:
-            self._decide_together(wish)
+            self._together.add(wish)
         if not wish.is_decided:
             with self._writing() as connection:
                 lease_rows.add_parts(connection, self._site, wish.parts)
             self._decide([wish], is_alone=True)
         return wish.lease
 
-    def _decide_together(self, wish: Wish) -> None:
-        """Decide a wish with those of other threads, unless something keeps it from being decided."""
-        with self._changed:
-            self._waiting.append(wish)
-            self._changed.wait_for(lambda: not self._taken or wish not in (*self._waiting, *self._taken))
-            if wish not in self._waiting:
-                return
-            self._taken = [wish]
-        try:
-            if self._were_several:  # the others come again soon
-                time.sleep(WISHES_GATHER_S)
-            with self._changed:
-                self._taken, self._waiting = self._waiting, []
-            self._were_several = len(self._taken) > 1
-            with suppress(StoreError):  # each thread tries again
-                self._decide(self._taken)
-        finally:
-            with self._changed:
-                self._taken = []
-                self._changed.notify_all()
+    def _decide_together(self, take: Take[Wish]) -> None:
+        """Decide the wishes of several threads, except those that something keeps from being decided."""
+        if self._were_several:  # the others come again soon
+            time.sleep(WISHES_GATHER_S)
+        wishes = take()
+        self._were_several = len(wishes) > 1
+        with suppress(StoreError):  # each thread tries again
+            self._decide(wishes)
 
     def _decide(self, wishes: Sequence[Wish], *, is_alone: bool = False) -> None:
         looks = self._known.looks

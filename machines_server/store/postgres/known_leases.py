@@ -71,10 +71,18 @@ class KnownLeases:
         """The leases, at most a second old, and soon after changes are announced; raises StoreError."""
         arrived_at = time.monotonic()
         with self._lock:
-            is_told = self._is_told and arrived_at >= self._look_again_at
-            if is_told or arrived_at - self._looked_at >= MAX_SNAPSHOT_AGE_S:
+            if self._must_look(arrived_at):
                 self._look(arrived_at)
             return self._current()
+
+    def snapshot_at_once(self) -> LeaseSnapshot | None:
+        """The same, or None if it must look or another thread looks; never raises."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return None if self._must_look(time.monotonic()) else self._current()
+        finally:
+            self._lock.release()
 
     def catch_up(self) -> LeaseSnapshot:
         """The leases now; those who ask for it often wait for each other, and look together."""
@@ -167,6 +175,10 @@ class KnownLeases:
     def has_ended(self) -> bool:
         """Whether there are leases whose time is up and that nobody has swept."""
         return bool(self._ended)
+
+    def _must_look(self, now: float) -> bool:
+        is_told = self._is_told and now >= self._look_again_at
+        return is_told or now - self._looked_at >= MAX_SNAPSHOT_AGE_S
 
     def _look(self, arrived_at: float) -> None:
         """Read what has changed since the last look; callers who waited while one failed fail as well."""

@@ -58,6 +58,10 @@ class PostgresLeases:
         """The active leases: the same object as before if nothing was written and no second has passed."""
         return self._known.snapshot()
 
+    def read_at_once(self) -> LeaseSnapshot | None:
+        """The same, or None if the database must be asked or another thread asks it."""
+        return self._known.snapshot_at_once()
+
     def newest(self) -> LeaseSnapshot:
         """The leases active now, with all that any server has written before the call."""
         return self._known.catch_up()

@@ -13,8 +13,9 @@ from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.leases import Lease, Warmth
 from machines_server.core.routing.loading import LATEST_LOADS, LoadTime
 from machines_server.core.sample import State
-from machines_server.errors import ConflictError, StoreError, UnknownLeaseError
+from machines_server.errors import ConflictError, NoMachineError, StoreError, UnknownLeaseError
 from machines_server.store.api import Leases
+from machines_server.store.lease_limits import MAX_SNAPSHOT_AGE_S
 from machines_server.store.values import LeaseRequest, LeaseSnapshot
 from tests.core.routing.fleets import LLAMA, a_fleet, a_live, a_model
 from tests.fakes import wait_until
@@ -144,6 +145,22 @@ def test_a_snapshot_has_another_version_when_it_has_another_content(
     assert sizes == [1, 2, 2, 1, 0]
 
 
+def test_what_is_read_at_once_is_what_is_read_as_soon_as_that_does_not_block(
+    leases: Leases, other_leases: Leases
+) -> None:
+    ids = list[str]()
+    for of in (leases, other_leases, leases):
+        ids.append(reserve(of).id)
+        wait_until(
+            lambda: [one.id for one in leases.read().leases] == ids and leases.read_at_once() is not None
+        )
+        at_once = leases.read_at_once()
+        assert at_once is None or [one.id for one in at_once.leases] == ids
+    time.sleep(MAX_SNAPSHOT_AGE_S)
+    assert leases.read_at_once() is None  # they have less time left than was read
+    leases.close()
+
+
 def test_while_nobody_writes_a_lease_has_less_and_less_time_left(leases: Leases) -> None:
     reserve(leases)
     before = leases.read().leases[0]
@@ -177,6 +194,33 @@ def test_each_choice_sees_all_that_were_made_before_it(leases: Leases, other_lea
         seen = list(threads.map(take, [one for one, _ in zip(cycle([leases, other_leases]), range(40))]))
     assert sorted(seen) == list(range(1, 41))
     wait_until(lambda: len(leases.read().leases) == len(other_leases.read().leases) == 41)
+
+
+def test_what_one_thread_is_refused_another_gets_at_the_same_moment(leases: Leases) -> None:
+    ends_soon = [reserve(leases) for _ in range(20)]
+
+    def refuse(_: Lease) -> None:
+        raise ConflictError("lease_broken", "no")
+
+    def work(number: int) -> str:
+        lease = ends_soon[number // 4].id
+        try:
+            if number % 4 == 0:
+                return reserve(leases, holder="another").holder
+            if number % 4 == 1:
+                return reserve(leases, min_free_vram_gb=1000).id
+            if number % 4 == 2:
+                return leases.renew(WARM, lease, 600, refuse).id
+            return leases.release(WARM, f"no {lease}").id
+        except (NoMachineError, ConflictError, UnknownLeaseError) as error:
+            return type(error).__name__
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(work, range(80)))
+    assert outcomes == ["another", "NoMachineError", "ConflictError", "UnknownLeaseError"] * 20
+    held = leases.newest().leases
+    assert sorted(one.holder for one in held) == ["another"] * 20 + ["me"] * 20
+    assert {one.ttl_s for one in held} == {60}
 
 
 def test_an_unavailable_store_is_an_error_until_it_is_there_again(leases: Leases, stores: Stores) -> None:

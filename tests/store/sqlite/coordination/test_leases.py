@@ -39,6 +39,20 @@ def test_reading_makes_no_file(path: Path) -> None:
     assert not path.parent.exists()
 
 
+def test_nothing_that_changed_a_moment_ago_is_read_at_once(path: Path) -> None:
+    book, other = LeaseStore(path), LeaseStore(path)
+    assert book.read_at_once() == LeaseSnapshot(), "there is no file"
+    for number in range(200):
+        held = {reserve(other).id, *(one.id for one in other.read().leases)}
+        at_once = book.read_at_once()
+        assert at_once is None or {one.id for one in at_once.leases} == held
+        if number % 2:
+            book.read()
+        time.sleep(number % 4 / 200)
+    path.unlink()
+    assert book.read_at_once() == LeaseSnapshot()
+
+
 def test_leases_that_ran_out_are_counted_for_ten_minutes_and_released_ones_are_not(path: Path) -> None:
     book = LeaseStore(path)
     assert book.expired() == 0
@@ -220,6 +234,27 @@ def test_while_another_program_locks_the_file_all_who_ask_wait_together_and_not_
                 assert time.monotonic() - began < within_s
         assert locked not in threads.map(ask, range(20))
     assert len(book.read().leases) == 11
+
+
+def test_of_what_is_written_together_nothing_holds_if_the_file_cannot_be_written(path: Path) -> None:
+    book = LeaseStore(path)
+    book.release(WARM, reserve(book).id)
+    change(
+        path,
+        "CREATE TRIGGER full BEFORE INSERT ON lease WHEN NEW.holder = 'last'"
+        " BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END",
+    )
+
+    def take(number: int) -> str | None:
+        try:
+            return reserve(book, holder="last" if number % 5 == 4 else "first").id
+        except StoreError:
+            return None
+
+    with ThreadPoolExecutor(8) as threads:
+        granted = list(threads.map(take, range(80)))
+    assert {one.id for one in book.read().leases} == set(filter(None, granted))
+    assert granted[4::5] == [None] * 16
 
 
 @pytest.mark.parametrize("when", ["before it is opened", "while it is open"])

@@ -1,0 +1,45 @@
+"""Group commit: of the threads that want to write at the same moment, one writes for all."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+Wish = TypeVar("Wish")
+Take = Callable[[], Sequence[Wish]]
+"""Takes the wishes of all threads that wait at that time, oldest first."""
+
+
+class GroupCommit(Generic[Wish]):
+    """Lets one thread at a time write, for itself and for those that came while another one wrote."""
+
+    def __init__(self, write: Callable[[Take[Wish]], object]) -> None:
+        """`write` takes wishes once, when it can begin, and writes them; each says itself what came of it."""
+        self._write = write
+        self._changed = threading.Condition()
+        self._waiting, self._taken = list[Wish](), list[Wish]()
+        self._is_writing = False
+
+    def add(self, wish: Wish) -> None:
+        """Return once a thread has written a wish, which only that object equals, or has failed to.
+
+        What `write` raises reaches the thread that called it; the wishes that it had not taken still wait.
+        """
+        with self._changed:
+            self._waiting.append(wish)
+            self._changed.wait_for(lambda: not self._is_writing or wish not in (*self._waiting, *self._taken))
+            if wish not in self._waiting:
+                return
+            self._is_writing = True
+        try:
+            self._write(self._take)
+        finally:
+            with self._changed:
+                if wish in self._waiting:
+                    self._waiting.remove(wish)
+                self._taken, self._is_writing = [], False
+                self._changed.notify_all()
+
+    def _take(self) -> Sequence[Wish]:
+        with self._changed:
+            self._taken, self._waiting = self._waiting, []
+            return self._taken
