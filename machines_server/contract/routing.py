@@ -127,6 +127,8 @@ class RouteJson:
         self._candidates = ranking.candidates
         self._jsons = [json for _, json in self._known.values()]
         self._rejected_json = encode([rejected_machine(one) for one in ranking.rejected])
+        self.size_bytes = sum(map(len, self._jsons)) + len(self._rejected_json)
+        """The size of the parts."""
 
     def of(self, places: Sequence[int]) -> bytes:
         """The JSON of a Route with the candidates at those places, in that order."""
@@ -146,10 +148,6 @@ class RouteJson:
         parts[0] = b'%s,"candidates":[%s' % (encode(best)[:-1], parts[0])
         parts[-1] = b'%s],"rejected":%s}' % (parts[-1], self._rejected_json)
         return b",".join(parts)
-
-    def size_bytes(self) -> int:
-        """The size of the parts."""
-        return sum(map(len, self._jsons)) + len(self._rejected_json)
 
 
 def _known_json(candidate: Candidate, known: Mapping[str, _CandidateJson]) -> _CandidateJson:

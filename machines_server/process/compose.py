@@ -103,6 +103,7 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
         stores.advice,
         _permissions(settings, counts),
         fleet.newest_fleet,
+        fleet.recent_fleet_at_once,
     )
     exposition = ExpositionService(
         fleet,
@@ -189,6 +190,7 @@ def make_asgi(settings: Settings, counts: Counts | None = None) -> Answering:
         settings.threads,
         services.fleet.ready_at_once,
         services.fleet.ready,
+        services.routing.route_at_once,
         room,
         allowed_hosts=settings.allowed_hosts,
         proxies=settings.trusted_proxies,

@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from machines_server.core.model_names import model_key
 from machines_server.core.routing.advised import Advice, ends_at, is_counting
@@ -18,6 +19,8 @@ BURST_S = 0.25
 
 TELL_AGAIN_S = 1.0
 """How long other processes are not told again about a model that a machine has to load."""
+MAX_CHANGES = 1000
+"""After so many changes everything is counted anew."""
 MAX_HOLDERS = 10_000
 """How many of the latest questions are remembered with their holders."""
 
@@ -51,6 +54,10 @@ class GivenAdvice:
         self._told_at: dict[tuple[str, str], float] = {}
         self._counts, self._loads = Counter[str](), dict[str, set[str]]()
         """How often each machine was advised; by key of a model, the machines that are to load it."""
+        self._generation, self._changed = 1, list[str]()
+        """The machines for which these changed, in that order, since everything was counted."""
+        self._known_to = WeakKeyDictionary[Order, tuple[int, int]]()
+        """The generation and how many of its changes an order takes into account."""
         self._fleet: Fleet | None = None
         """What the advice was last reviewed for."""
         self._reviewed_at = 0.0
@@ -73,7 +80,7 @@ class GivenAdvice:
         told = self._board.news() if self._board else ()
         with self._lock:
             self._review(fleet, told, now)
-            places = order.best_first(self._counts, self._loads)
+            places = self._best_first(order)
             before = self._by_holder.get((holder, question)) if holder else None
             place = order.place_of(before.machine) if before and is_counting(before, fleet, now) else None
             if place is not None:
@@ -87,12 +94,23 @@ class GivenAdvice:
             self._board.add(advice)
         return places
 
+    def is_busy(self) -> bool:
+        """Return whether `order` would wait for another thread now."""
+        return self._lock.locked()
+
     def prepare(self, orders: Iterable[Order], fleet: Fleet, now: float) -> None:
         """Do in advance what the first answers about a fleet, in these orders, would have to do."""
         with self._lock:
             self._review(fleet, (), now)
             for order in orders:
-                order.best_first(self._counts, self._loads)
+                self._best_first(order)
+
+    def _best_first(self, order: Order) -> Sequence[int]:
+        """The places of the candidates in view of all advice."""
+        generation, known = self._known_to.get(order, (0, 0))
+        changed = set(self._changed[known:]) if generation == self._generation else None
+        self._known_to[order] = self._generation, len(self._changed)
+        return order.best_first(self._counts, self._loads, changed)
 
     def _remember(self, advice: Advice, fleet: Fleet) -> None:
         kind = advice.machine, model_key(advice.model), advice.loads_s is not None
@@ -123,7 +141,7 @@ class GivenAdvice:
 
     def _review(self, fleet: Fleet, told: Iterable[Advice], now: float) -> None:
         """Forget what no longer counts, and remember what others have told."""
-        if self._fleet is fleet and self._reviewed_at <= now:
+        if self._fleet is fleet and self._reviewed_at <= now and len(self._changed) < MAX_CHANGES:
             self._forget_ended(fleet, now)
         else:
             self._count_anew(fleet, now)
@@ -151,6 +169,8 @@ class GivenAdvice:
                 bursts.popleft()
             self._count(kind, sum(burst.times for burst in bursts))
             self._keep(kind, bursts, fleet)
+        self._generation += 1
+        self._changed.clear()
 
     def _keep(self, kind: _Kind, bursts: deque[_Burst], fleet: Fleet) -> None:
         """Note when the first burst of a kind ends, or forget the kind if there is none."""
@@ -161,6 +181,7 @@ class GivenAdvice:
 
     def _count(self, kind: _Kind, times: int) -> None:
         machine, key, loads = kind
+        self._changed.append(machine)
         self._counts[machine] += times
         if not self._counts[machine]:
             del self._counts[machine]

@@ -85,5 +85,5 @@ def cache_of(fleet: Fleet, snapshot: LeaseSnapshot, *caches: AnswerCache) -> Ans
 
 def _size_bytes(answer: Answer) -> int:
     if isinstance(answer, Found):
-        return answer.json.size_bytes()
+        return answer.json.size_bytes
     return len(answer.json) if isinstance(answer, RouteReply) else sum(map(len, answer.did_you_mean))

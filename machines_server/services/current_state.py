@@ -90,6 +90,10 @@ class CurrentState:
         registry = self._registry_unless_reported() or self._registry(now)
         return state.is_valid(now) and state.registry is registry
 
+    def may_be_current_at_once(self, state: FleetState) -> bool:
+        """The same, but False if finding out would block."""
+        return state.is_valid(time.time()) and state.registry is self._registry_unless_reported()
+
     def last_cycle(self) -> Cycle | None:
         """The latest finished cycle that was read."""
         return self._snapshot.cycle

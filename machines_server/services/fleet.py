@@ -148,6 +148,11 @@ class FleetService:
         """
         return self._recent.get(prepare).fleet
 
+    def recent_fleet_at_once(self, prepare: Callable[[Fleet], None]) -> Fleet | None:
+        """The same, or None if finding out would block."""
+        state = self._recent.get_at_once(prepare)
+        return state.fleet if state else None
+
     def models(self) -> dict[str, Mapping[str, list[str]]]:
         """The models that each machine has in memory (`loaded`) and on its disk (`on_disk`) now."""
         fleet = self.fleet()

@@ -4,15 +4,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from machines_server.contract.routing import reason_text
 from machines_server.core.model_names import canonical, model_key
 from machines_server.core.routing.answer import Ranking, Rejection, RejectionCode
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.question import Question
 from machines_server.core.routing.ranking import CURED_BY_LOADING
 from machines_server.core.routing.similar_names import similar_names
-from machines_server.core.text import clip
+from machines_server.core.text import clip, clip_list
 from machines_server.errors import BadParameterError, NoMachineError
 
+NEAR_MISSES = 3
+"""How many reasons the message names when no machine is fit."""
 MAX_CONCERNED = 20
 """How many machines are polled at once because none is fit."""
 _NOT_POLLED_AT_ONCE = {
@@ -31,6 +34,18 @@ _NOT_POLLED_AT_ONCE = {
 def may_become_fit(rejected: Sequence[Rejection]) -> list[str]:
     """The machines that answer and that polling may show to be fit, nearest miss first."""
     return [one.name for one in rejected if one.code not in _NOT_POLLED_AT_ONCE][:MAX_CONCERNED]
+
+
+def near_misses(rejected: Sequence[Rejection]) -> str:
+    """The first rejections, machines with the same reason together, and how many others there are."""
+    names: dict[str, list[str]] = {}
+    for one in rejected:
+        names.setdefault(one.reason, []).append(one.name)
+    near = list(names.items())[:NEAR_MISSES]
+    texts = [f"{clip_list(machines)}: {reason_text(reason)}" for reason, machines in near]
+    if others := len(rejected) - sum(len(machines) for _, machines in near):
+        texts.append(f"and {others} more")
+    return "; ".join(texts) or "there is none"
 
 
 @contextmanager

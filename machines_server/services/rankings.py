@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
 
 from machines_server.contract.routing import RouteJson
@@ -28,13 +29,21 @@ class Rankings:
         self._kept: OrderedDict[Question, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def rank(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Ranking:
-        """Rank the machines for a question now, given all leases, including those just released."""
+    def rank(
+        self,
+        question: Question,
+        fleet: Fleet,
+        snapshot: LeaseSnapshot,
+        pause: Callable[[], object] = bool,
+    ) -> Ranking:
+        """Rank the machines for a question now, given all leases, including those just released.
+
+        `pause` is called after each machine that is evaluated.
+        """
         leases = [*snapshot.leases, *snapshot.released]
-        before = self._before(question)
-        ranking = rank(
-            question, fleet, leases, snapshot.load_times, time.time(), before.ranking if before else None
-        )
+        before, now = self._before(question), time.time()
+        known = before.ranking if before else None
+        ranking = rank(question, fleet, leases, snapshot.load_times, now, known, pause)
         self._keep(question, _Kept(ranking, before.json if before else None))
         return ranking
 

@@ -15,6 +15,8 @@ MAX_LAG_S = 2.0
 """How long a state may be used after it was last known to be current."""
 CHECK_S = 0.05
 """How long a state is returned without asking the database for a newer one: asking takes system calls."""
+RENEW_EVERY_S = 1.0
+"""The least time from one renewal to the next, since answers take twice as long meanwhile."""
 _PAUSE = 3
 """The pause between two renewals, as a multiple of the time that one takes. A cycle is written in about ten
 batches, and building a state for each would slow down too many answers."""
@@ -38,9 +40,19 @@ class RecentState:
         A change of the files is part of it at once. `prepare` is called with each fleet that was built in the
         background, before that is returned for the first time.
         """
+        return self._known(self._current.may_be_current, prepare) or self._build()
+
+    def get_at_once(self, prepare: Callable[[Fleet], None]) -> FleetState | None:
+        """The same, or None if it must be built or finding out would block."""
+        return self._known(self._current.may_be_current_at_once, prepare) or self._current.get_at_once()
+
+    def _known(
+        self, may_be_current: Callable[[FleetState], bool], prepare: Callable[[Fleet], None]
+    ) -> FleetState | None:
+        """The last state, which is renewed now and then, or None if it may not be used."""
         state, now = self._state, time.monotonic()
-        if state is None or not self._may_be_used(state, now):
-            return self._build()
+        if state is None or not self._may_be_used(state, now) or not may_be_current(state):
+            return None
         if self._renewing.locked() or now < self._check_at:
             return state
         self._check_at = now + CHECK_S
@@ -51,16 +63,15 @@ class RecentState:
                 threading.Thread(target=self._renew, args=[prepare], name="renewal", daemon=True).start()
             except RuntimeError:  # there are too many threads
                 self._renewing.release()
-                return self._build()
+                return None
         return state
 
     def _may_be_used(self, state: FleetState, now: float) -> bool:
-        """Return whether the state may be used even if machines were polled since."""
+        """Return whether the state may be used even if machines were polled since, unless files changed."""
         return (
             now - self._current_at < self._max_lag_s
             and len(state.fleet.states) >= LARGE_FLEET
             and not state.fleet.has_unknown
-            and self._current.may_be_current(state)
         )
 
     def _build(self) -> FleetState:
@@ -79,5 +90,5 @@ class RecentState:
             log.exception("renewing the state for advice failed")
         finally:
             now = time.monotonic()
-            self._renew_at = now + _PAUSE * (now - began)
+            self._renew_at = max(now + _PAUSE * (now - began), began + RENEW_EVERY_S)
             self._renewing.release()

@@ -9,21 +9,29 @@ from typing import TypeVar
 
 from machines_server.contract import leases as lease_answers
 from machines_server.contract.encoding import encode
-from machines_server.contract.requests import LeaseParameters, RenewParameters, route_parameters, validated
-from machines_server.contract.routing import no_machine, reason_text
+from machines_server.contract.requests import (
+    LeaseParameters,
+    RenewParameters,
+    RouteParameters,
+    route_parameters,
+    validated,
+)
+from machines_server.contract.routing import no_machine
 from machines_server.core.memory import Share
 from machines_server.core.model_names import model_key
-from machines_server.core.routing.answer import Ranking, Rejection
+from machines_server.core.routing.answer import Ranking
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.leases import Lease, Warmth, broken_reason, promised_shares
 from machines_server.core.routing.preference import Order
 from machines_server.core.routing.question import Question
-from machines_server.core.text import clip, clip_list
+from machines_server.core.text import clip
 from machines_server.errors import BadParameterError, ConflictError, NoMachineError, UnknownLeaseError
 from machines_server.services.advice import GivenAdvice
 from machines_server.services.answer_cache import Answer, AnswerCache, Found, RouteReply, cache_of
+from machines_server.services.byte_cache import ByteCache
 from machines_server.services.choice import Choice
-from machines_server.services.misses import explaining_misses, may_become_fit
+from machines_server.services.misses import explaining_misses, may_become_fit, near_misses
+from machines_server.services.pauses import Pauses
 from machines_server.services.permissions import Caller, Permissions
 from machines_server.services.rankings import Rankings
 from machines_server.services.recent_state import LARGE_FLEET
@@ -35,10 +43,11 @@ _Granted = TypeVar("_Granted")
 MAX_KEY_CHARACTERS = 200
 """The longest Idempotency-Key."""
 MAX_PREPARATION_S = 0.5
-"""How long questions are answered before they are asked again."""
-NEAR_MISSES = 3
-"""How many reasons the message names when no machine is fit."""
-
+"""How much CPU time is spent on answering questions before they are asked again."""
+MAX_QUERIES_BYTES = 2**20
+"""The size of the queries that are remembered to be answered at once."""
+MAX_AT_ONCE_BYTES = 2**19
+"""A larger answer, about some 1,500 machines, takes too long to be made while all other requests wait."""
 
 _EVERYBODY, _NOBODY = Permissions(), Caller()
 
@@ -56,26 +65,34 @@ class Routing:
         board: AdviceBoard | None = None,
         permissions: Permissions = _EVERYBODY,
         newest_fleet: Callable[[], Fleet] | None = None,
+        recent_fleet_at_once: Callable[[Callable[[Fleet], None]], Fleet | None] = lambda _: None,
     ) -> None:
         """`recent_fleet` may return a slightly outdated fleet, good enough where nothing is promised.
 
-        It calls its argument with fleets that it will soon return. `newest_fleet`, if there is one, has what
-        other servers wrote a moment ago and `fleet` may lack.
+        It calls its argument with fleets that it will soon return. `recent_fleet_at_once` returns the same,
+        or None if that would block. `newest_fleet`, if there is one, has what other servers wrote a moment
+        ago and `fleet` may lack.
 
         `look_for` is called with a model that may be on a disk by now, to have machines checked for it, and
         `poll_soon` with the machines whose state matters to somebody who may ask again.
         """
         self._fleet, self._recent_fleet, self._leases = fleet, recent_fleet, leases
-        self._newest_fleet = newest_fleet or fleet
+        self._newest_fleet, self._recent_fleet_at_once = newest_fleet or fleet, recent_fleet_at_once
         self._look_for, self._poll_soon = look_for, poll_soon
         # Waiting callers ask about the present, others about a fleet that may be older.
         self._present = self._recent = self._prepared = AnswerCache(Fleet(), LeaseSnapshot())
         self._cache_lock = threading.Lock()
+        self._known_queries: ByteCache[bytes, RouteParameters] = ByteCache(MAX_QUERIES_BYTES)
         self._given, self._permissions, self._rankings = GivenAdvice(board), permissions, Rankings()
 
-    def route(self, query: Mapping[str, list[str]]) -> RouteReply:
-        """The machine to use, other candidates, and rejections; raises BadParameterError."""
+    def route(self, query: Mapping[str, list[str]], text: bytes | None = None) -> RouteReply:
+        """The machine to use, other candidates, and rejections; raises BadParameterError.
+
+        The same `text` of the query, if given, is answered by `route_at_once` later.
+        """
         parameters, snapshot = route_parameters(query), self._leases.read()
+        if text is not None and not parameters.wait_s:
+            self._known_queries.put(text, parameters, len(text) + parameters.size_bytes())
         question = parameters.question()
         if parameters.wait_s:  # it is asked again because something has changed, which must be seen
             fleet = self._fleet()
@@ -83,8 +100,7 @@ class Routing:
                 cache = self._present = cache_of(fleet, snapshot, self._present)
         else:
             fleet = self._recent_fleet(self._prepare)
-            with self._cache_lock:
-                cache = self._recent = cache_of(fleet, snapshot, self._recent, self._prepared, self._present)
+            cache = self._recent_cache(fleet, snapshot)
             cache.note(question, parameters.size_bytes())
         answer = self._cached_answer(cache, question, parameters.size_bytes())
         if not isinstance(answer, Found) and len(fleet.states) < LARGE_FLEET:
@@ -97,15 +113,26 @@ class Routing:
         if isinstance(answer, RouteReply):
             self._poll_soon(answer.concerned)
             return answer
-        places = self._given.order(
-            question,
-            answer.order,
-            fleet,
-            time.time(),
-            holder=parameters.holder,
-            is_remembered=not parameters.explain,
-        )
-        return RouteReply(answer.json.of(places), is_found=True)
+        return self._advise(parameters, question, answer, fleet)
+
+    def route_at_once(self, text: bytes) -> RouteReply | None:
+        """The answer to a query with that text, or None if finding it takes a millisecond or more.
+
+        It is known if the same was asked before and nothing has changed since; never blocks, never raises.
+        """
+        parameters = self._known_queries.get(text)
+        snapshot, fleet = self._leases.read_at_once(), self._recent_fleet_at_once(self._prepare)
+        if parameters is None or snapshot is None or fleet is None or self._given.is_busy():
+            return None
+        question, cache = parameters.question(), self._recent_cache(fleet, snapshot)
+        cache.note(question, parameters.size_bytes())
+        answer = cache.answers.get(question)
+        if isinstance(answer, Found) and answer.json.size_bytes <= MAX_AT_ONCE_BYTES:
+            return self._advise(parameters, question, answer, fleet)
+        if isinstance(answer, RouteReply) and len(fleet.states) >= LARGE_FLEET:
+            self._poll_soon(answer.concerned)
+            return answer
+        return None
 
     def lease(self, body: object, key: str | None, caller: Caller = _NOBODY) -> lease_answers.GrantedLease:
         """Choose a machine as `route` does, and lease it to the caller.
@@ -184,14 +211,28 @@ class Routing:
         self._leases.expire(fleet)
         return len(self._leases.read().leases)
 
+    def _advise(
+        self, parameters: RouteParameters, question: Question, found: Found, fleet: Fleet
+    ) -> RouteReply:
+        """Put the candidates that were found into order, and give the advice to use the first."""
+        places = self._given.order(
+            question,
+            found.order,
+            fleet,
+            time.time(),
+            holder=parameters.holder,
+            is_remembered=not parameters.explain,
+        )
+        return RouteReply(found.json.of(places), is_found=True)
+
     def _prepare(self, fleet: Fleet) -> None:
         """Answer the questions about the present fleet for one that will soon take its place."""
-        cache, until = AnswerCache(fleet, self._leases.read()), time.monotonic() + MAX_PREPARATION_S
-        orders = []
+        cache, until = AnswerCache(fleet, self._leases.read()), time.thread_time() + MAX_PREPARATION_S
+        orders, pauses = [], Pauses()
         for question, size_bytes in list(self._recent.asked.items()):
-            if time.monotonic() > until:
+            if time.thread_time() > until:
                 break
-            answer = self._answer(question, fleet, cache.snapshot)
+            answer = self._answer(question, fleet, cache.snapshot, pauses.pause)
             cache.put(question, answer, size_bytes)
             if isinstance(answer, Found):
                 orders.append(answer.order)
@@ -231,6 +272,11 @@ class Routing:
             self._poll_soon(may_become_fit(error.rejected))
             raise
 
+    def _recent_cache(self, fleet: Fleet, snapshot: LeaseSnapshot) -> AnswerCache:
+        with self._cache_lock:
+            self._recent = cache_of(fleet, snapshot, self._recent, self._prepared, self._present)
+            return self._recent
+
     def _cached_answer(self, cache: AnswerCache, question: Question, size_bytes: int) -> Answer:
         if (answer := cache.answers.get(question)) is not None:
             return answer
@@ -241,13 +287,19 @@ class Routing:
                 cache.put(question, answer, size_bytes)
             return answer
 
-    def _answer(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Answer:
+    def _answer(
+        self,
+        question: Question,
+        fleet: Fleet,
+        snapshot: LeaseSnapshot,
+        pause: Callable[[], object] = bool,
+    ) -> Answer:
         def rank(other: Question) -> Ranking:
             return self._rankings.rank(other, fleet, snapshot)
 
         try:
             with explaining_misses(question, fleet, rank):
-                ranking = self._rank(question, fleet, snapshot)
+                ranking = self._rank(question, fleet, snapshot, pause)
                 order = Order(ranking.candidates, model_key(question.model))
                 return Found(order, self._rankings.json(question, ranking))
         except NoMachineError as error:
@@ -260,28 +312,22 @@ class Routing:
         except BadParameterError as error:
             return error
 
-    def _rank(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Ranking:
+    def _rank(
+        self,
+        question: Question,
+        fleet: Fleet,
+        snapshot: LeaseSnapshot,
+        pause: Callable[[], object] = bool,
+    ) -> Ranking:
         """The ranking, with at least one candidate; raises NoMachineError if no machine is fit."""
-        ranking = self._rankings.rank(question, fleet, snapshot)
+        ranking = self._rankings.rank(question, fleet, snapshot, pause)
         if question.model and (not ranking.candidates or ranking.candidates[0].warmth is Warmth.COLD):
             self._look_for(question.model)
         if not ranking.candidates:
             wanted = f" for {clip(question.model)}" if question.model else ""
-            message = f"No suitable machine{wanted}: {_near_misses(ranking.rejected)}."
+            message = f"No suitable machine{wanted}: {near_misses(ranking.rejected)}."
             raise NoMachineError(message, ranking.rejected, ranking.retry_after_s)
         return ranking
-
-
-def _near_misses(rejected: Sequence[Rejection]) -> str:
-    """The first rejections, machines with the same reason together, and how many others there are."""
-    names: dict[str, list[str]] = {}
-    for one in rejected:
-        names.setdefault(one.reason, []).append(one.name)
-    near = list(names.items())[:NEAR_MISSES]
-    texts = [f"{clip_list(machines)}: {reason_text(reason)}" for reason, machines in near]
-    if others := len(rejected) - sum(len(machines) for _, machines in near):
-        texts.append(f"and {others} more")
-    return "; ".join(texts) or "there is none"
 
 
 def _promised_now(leases: Sequence[Lease], fleet: Fleet) -> dict[str, tuple[Share, ...]]:

@@ -25,7 +25,7 @@ def make_routing_api(routing: Routing) -> Blueprint:
 
     @api.get("/api/route")
     def route() -> Response:
-        reply = routing.route(request.args.to_dict(flat=False))
+        reply = routing.route(request.args.to_dict(flat=False), request.query_string)
         if not reply.is_found:
             return error_response(503, reply.json, whole_seconds(reply.retry_after_s))
         return _response(reply.json)

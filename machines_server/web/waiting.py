@@ -16,10 +16,11 @@ from machines_server.contract.history_queries import EventsQuery, read_query
 from machines_server.contract.requests import LeaseParameters, route_parameters, validated
 from machines_server.errors import BadParameterError
 from machines_server.web.messages import Application, Message, Receive, Scope, Send, header
+from machines_server.web.ready_advice import ROUTE
 from machines_server.web.waiting_room import Asking, WaitableAnswer, WaitingRoom
 
-_LEASES, _ROUTE, _EVENTS = "/api/leases", "/api/route", "/api/events"
-_PATHS = {("GET", _ROUTE), ("POST", _LEASES), ("GET", _EVENTS)}
+_LEASES, _EVENTS = "/api/leases", "/api/events"
+_PATHS = {("GET", ROUTE), ("POST", _LEASES), ("GET", _EVENTS)}
 _MAX_QUESTION_BYTES = 2**16
 _NO_BODY: Message = {"type": "http.request", "body": b"", "more_body": False}
 _read_body = msgspec.json.Decoder(dict[str, Any]).decode
@@ -140,8 +141,8 @@ def _wanted_answer(scope: Scope) -> tuple[float, Hashable]:
     if b"wait_s" not in scope["query_string"]:
         return 0.0, None
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    if scope["path"] == _ROUTE:
+    if scope["path"] == ROUTE:
         parameters = route_parameters(query)
-        return parameters.wait_s, (_ROUTE, parameters.question())
+        return parameters.wait_s, (ROUTE, parameters.question())
     events = read_query(EventsQuery, query.items())
     return events.wait_number(), (_EVENTS, structs.replace(events, wait_s=""))

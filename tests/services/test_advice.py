@@ -14,7 +14,7 @@ from machines_server.core.routing.advised import Advice
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.preference import Order
 from machines_server.core.routing.question import Question
-from machines_server.services.advice import BURST_S, MAX_HOLDERS, TELL_AGAIN_S, GivenAdvice
+from machines_server.services.advice import BURST_S, MAX_CHANGES, MAX_HOLDERS, TELL_AGAIN_S, GivenAdvice
 from tests.core.routing.fleets import LLAMA, NOW, a_fleet, a_live, a_model, ask
 
 
@@ -47,13 +47,13 @@ COLD = a_fleet(*(a_live(name, [20], declares=[LLAMA]) for name in "ab"))
 def test_many_questions_a_second_are_counted_in_little_memory() -> None:
     order, given = Order(ask(WARM).candidates, model_key(LLAMA)), GivenAdvice()
     advised, sizes = Counter[str](), []
-    for number in range(4000):
+    for number in range(8000):
         place = given.order(Question(LLAMA), order, WARM, NOW + number / 1000)[0]
         advised[order.candidates[place].state.machine.name] += 1
-        if number in (1000, 3999):
+        if number in (1000, 7999):
             sizes.append(sum(map(held_bytes, vars(given).values())))
     assert max(advised.values()) - min(advised.values()) <= 1
-    assert sizes[1] < sizes[0] + 20_000
+    assert sizes[1] < sizes[0] + 20_000 + MAX_CHANGES * sys.getsizeof("a")
 
 
 def test_others_are_told_once_a_while_of_a_model_to_load() -> None:

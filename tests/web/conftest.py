@@ -18,7 +18,7 @@ from machines_server.core.sample import (
 )
 from machines_server.inventory.machine_file import parse_machine
 from machines_server.process.compose import make_app
-from machines_server.settings import load_settings
+from machines_server.settings import Settings, load_settings
 from machines_server.store.sqlite.connection import open_writer
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from machines_server.store.sqlite.migrate import migrate
@@ -29,8 +29,8 @@ from tests.web.one_machine import GIB, LLAMA, TEXT
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[FlaskClient]:
-    """A server that knows one machine, which holds the model and has 10 GiB free."""
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """Those of a server that knows one machine, which holds the model and has 10 GiB free."""
     (tmp_path / "machines").mkdir()
     (tmp_path / "machines" / "one.yaml").write_text(TEXT)
     settings, _ = load_settings(
@@ -59,6 +59,12 @@ def client(tmp_path: Path) -> Iterator[FlaskClient]:
     )
     lock = PollerLock(settings.poller_lock, settings.dir)
     assert lock.acquire()
-    yield make_app(settings).test_client()
+    yield settings
     lock.release()
     connection.close()
+
+
+@pytest.fixture
+def client(settings: Settings) -> FlaskClient:
+    """A client of that server."""
+    return make_app(settings).test_client()

@@ -2,26 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from ipaddress import ip_network
-from pathlib import Path
-from typing import Any
-from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 from flask import Flask
 
-from machines_server.process.compose import make_app, make_services
+from machines_server.process.compose import make_app
 from machines_server.services.fleet import READY_PATHS
 from machines_server.settings import load_settings
-from machines_server.web.asgi import make_stack
 from machines_server.web.guards import SAFE_METHODS
-from machines_server.web.waiting_room import WaitingRoom
+from tests.web.stack import PROXY, Stack
 
 MACHINE = "{name: one, role: r, hardware: {}, network: {hostname: 127.0.0.1}, models: []}"
-FOREIGN, OWN, PROXY = b"rebound.example.com", b"localhost", "127.0.0.7"
+FOREIGN, OWN = b"rebound.example.com", b"localhost"
 
 
 def page_files(folder: Traversable, prefix: str = "/static") -> Iterator[str]:
@@ -43,72 +38,16 @@ def routes() -> list[tuple[str, str]]:
     return sorted(found | {("GET", "/nothing"), ("BREW", "/"), ("POST", "/api/machines"), ("OPTIONS", "*")})
 
 
-class Stack:
-    """The layers around the real application, which counts what reaches it."""
-
-    def __init__(self, folder: Path, loop: asyncio.Runner) -> None:
-        self._loop = loop
-        (folder / "machines").mkdir()
-        (folder / "machines" / "one.yaml").write_text(MACHINE)
-        settings, _ = load_settings(
-            {"MACHINES_DIR": str(folder / "machines"), "MACHINES_DATA_DIR": str(folder / "var")}
-        )
-        services = make_services(settings)
-        self._flask, self.reached = make_app(settings, services).wsgi_app, list[str]()
-        self._application = make_stack(
-            self._count,
-            1,
-            services.fleet.ready_at_once,
-            services.fleet.ready,
-            WaitingRoom(lambda: None),
-            proxies=(ip_network(PROXY),),
-        )
-
-    def _count(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        self.reached.append(environ["PATH_INFO"])
-        return self._flask(environ, start)
-
-    def ask(
-        self, method: str, path: str, *headers: tuple[bytes, bytes], client: str = "127.0.0.1"
-    ) -> tuple[int, bytes]:
-        """The status and the body of the answer to one request."""
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "scheme": "http",
-            "http_version": "1.1",
-            "headers": list(headers),
-            "client": (client, 1),
-            "server": ("127.0.0.1", 3038),
-        }
-        sent = self._loop.run(self._sent(scope))
-        return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
-
-    async def _sent(self, scope: dict[str, Any]) -> list[Any]:
-        sent: list[Any] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await self._application(scope, receive, send)
-        return sent
-
-    def websocket(self, path: str) -> list[Any]:
-        """What a request to open a WebSocket gets."""
-        return self._loop.run(self._sent({"type": "websocket", "path": path, "headers": []}))
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack")
+    (folder / "machines").mkdir()
+    (folder / "machines" / "one.yaml").write_text(MACHINE)
+    settings, _ = load_settings(
+        {"MACHINES_DIR": str(folder / "machines"), "MACHINES_DATA_DIR": str(folder / "var")}
+    )
     with asyncio.Runner() as loop:
-        yield Stack(tmp_path_factory.mktemp("stack"), loop)
+        yield Stack(settings, loop)
 
 
 def host(name: bytes) -> tuple[bytes, bytes]:

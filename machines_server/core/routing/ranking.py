@@ -44,6 +44,7 @@ def rank(
     load_times: Sequence[LoadTime],
     now: float,
     before: Ranking | None = None,
+    pause: Callable[[], object] = bool,
 ) -> Ranking:
     """Rank the machines of a fleet for a question; `now` in epoch seconds.
 
@@ -52,8 +53,9 @@ def rank(
     ordered by how it fits (free memory, eviction, unknown), with a GPU first, then by load time.
 
     An earlier ranking, `before`, saves work: machines for which nothing has changed are not evaluated again.
+    `pause` is called after each one that is.
     """
-    ranker = _Ranker(question, fleet, leases, load_times, now)
+    ranker = _Ranker(question, fleet, leases, load_times, now, pause)
     known = before.evaluations if before else Evaluations()
     if known.basis != ranker.basis or known.at > now:
         known = Evaluations()
@@ -106,7 +108,9 @@ class _Ranker:
         leases: Sequence[Lease],
         load_times: Sequence[LoadTime],
         now: float,
+        pause: Callable[[], object] = bool,
     ) -> None:
+        self._pause = pause
         self._question, self._fleet, self._now = question, fleet, now
         self._context = fleet, leases, load_times, now
         self._key = model_key(question.model)
@@ -134,6 +138,7 @@ class _Ranker:
             one = known.get(state.machine.name)
             if one is None or not self._is_valid(one, state):
                 one = self._keep(evaluate(state), state)
+                self._pause()
             evaluated[state.machine.name] = one
         return evaluated
 

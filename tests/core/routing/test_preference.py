@@ -1,5 +1,7 @@
 """The order of candidates follows what others are about to do, whatever it was before."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +35,12 @@ happening = st.lists(
 )
 
 
+def what_of(name: str, happening: tuple[dict[str, int], dict[str, frozenset[str]]]) -> Any:
+    """What others are about to do with a machine."""
+    counts, loads = happening
+    return counts.get(name), {key for key, names in loads.items() if name in names}
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([(WARM, KEYS[0]), (COLD, KEYS[1])]), happening)
 def test_what_came_before_changes_nothing(
@@ -40,9 +48,15 @@ def test_what_came_before_changes_nothing(
 ) -> None:
     ranking, key = question
     assert len(ranking.candidates) == len(NAMES)
-    order = Order(ranking.candidates, key)
+    order, told = Order(ranking.candidates, key), Order(ranking.candidates, key)
+    before: tuple[dict[str, int], dict[str, frozenset[str]]] = {}, {}
+    told.best_first(*before)
     for counts, loads in happened:
-        assert order.best_first(counts, loads) == Order(ranking.candidates, key).best_first(counts, loads)
+        right = Order(ranking.candidates, key).best_first(counts, loads)
+        assert order.best_first(counts, loads) == right
+        changed = {name for name in NAMES if what_of(name, before) != what_of(name, (counts, loads))}
+        assert told.best_first(counts, loads, {*changed, "gone"}) == right
+        before = counts, loads
     assert order.best_first() == list(range(len(NAMES)))
 
 
