@@ -211,3 +211,9 @@ def folder_of_postgres() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def execute(postgres: Postgres, statement: str) -> None:
+    """Run a statement of an administrator, which no transaction may contain."""
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(statement.encode())

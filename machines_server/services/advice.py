@@ -71,14 +71,18 @@ class GivenAdvice:
         *,
         holder: str = "",
         is_remembered: bool = True,
+        waits: bool = True,
     ) -> Sequence[int]:
         """The places of the candidates, beginning with the one to advise.
 
         A `holder` who asks the same question again gets the same machine first. The advice counts as a lease
-        in later answers if it `is_remembered`.
+        in later answers if it `is_remembered`. Unless the caller `waits`, raises BlockingIOError while
+        another thread is here.
         """
         told = self._board.news() if self._board else ()
-        with self._lock:
+        if not self._lock.acquire(blocking=waits):
+            raise BlockingIOError
+        try:
             self._review(fleet, told, now)
             places = self._best_first(order)
             before = self._by_holder.get((holder, question)) if holder else None
@@ -90,13 +94,11 @@ class GivenAdvice:
             advice = Advice.of(question, order.candidates[places[0]], holder, now)
             self._remember(advice, fleet)
             is_news = self._is_news(advice)
+        finally:
+            self._lock.release()
         if is_news and self._board:
             self._board.add(advice)
         return places
-
-    def is_busy(self) -> bool:
-        """Return whether `order` would wait for another thread now."""
-        return self._lock.locked()
 
     def prepare(self, orders: Iterable[Order], fleet: Fleet, now: float) -> None:
         """Do in advance what the first answers about a fleet, in these orders, would have to do."""

@@ -18,8 +18,8 @@ CHECK_S = 0.05
 RENEW_EVERY_S = 1.0
 """The least time from one renewal to the next, since answers take twice as long meanwhile."""
 _PAUSE = 3
-"""The pause between two renewals, as a multiple of the time that one takes. A cycle is written in about ten
-batches, and building a state for each would slow down too many answers."""
+"""The pause between two renewals, as a multiple of the CPU time that one takes. A cycle is written in about
+ten batches, and building a state for each would slow down too many answers."""
 
 log = logger_of_failures(__name__)
 
@@ -81,14 +81,18 @@ class RecentState:
         return state
 
     def _renew(self, prepare: Callable[[Fleet], None]) -> None:
-        began = time.monotonic()
+        began, began_cpu = time.monotonic(), time.thread_time()
         try:
             state = self._current.get()
             prepare(state.fleet)
-            self._state, self._current_at = state, began
+            if self._current_at <= began:  # else another thread has built a newer one
+                self._state, self._current_at = state, began
         except Exception:
             log.exception("renewing the state for advice failed")
         finally:
             now = time.monotonic()
-            self._renew_at = max(now + _PAUSE * (now - began), began + RENEW_EVERY_S)
+            pause_s = _PAUSE * (time.thread_time() - began_cpu)
+            # The next renewal has to end before this state may not be used any more, even if it is slower.
+            in_time = began + self._max_lag_s - 2 * (now - began)
+            self._renew_at = min(max(began + RENEW_EVERY_S, now + pause_s), in_time)
             self._renewing.release()

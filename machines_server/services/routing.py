@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from math import inf
 from typing import TypeVar
 
 from machines_server.contract import leases as lease_answers
@@ -17,11 +18,10 @@ from machines_server.contract.requests import (
     validated,
 )
 from machines_server.contract.routing import no_machine
-from machines_server.core.memory import Share
 from machines_server.core.model_names import model_key
 from machines_server.core.routing.answer import Ranking
 from machines_server.core.routing.fleet import Fleet
-from machines_server.core.routing.leases import Lease, Warmth, broken_reason, promised_shares
+from machines_server.core.routing.leases import Lease, Warmth, broken_reason
 from machines_server.core.routing.preference import Order
 from machines_server.core.routing.question import Question
 from machines_server.core.text import clip
@@ -30,6 +30,7 @@ from machines_server.services.advice import GivenAdvice
 from machines_server.services.answer_cache import Answer, AnswerCache, Found, RouteReply, cache_of
 from machines_server.services.byte_cache import ByteCache
 from machines_server.services.choice import Choice
+from machines_server.services.held_leases import held_lease, held_leases
 from machines_server.services.misses import explaining_misses, may_become_fit, near_misses
 from machines_server.services.pauses import Pauses
 from machines_server.services.permissions import Caller, Permissions
@@ -42,8 +43,8 @@ _Granted = TypeVar("_Granted")
 
 MAX_KEY_CHARACTERS = 200
 """The longest Idempotency-Key."""
-MAX_PREPARATION_S = 0.5
-"""How much CPU time is spent on answering questions before they are asked again."""
+MAX_PREPARATION_S = 1.0
+"""How long questions are answered before they are asked again."""
 MAX_QUERIES_BYTES = 2**20
 """The size of the queries that are remembered to be answered at once."""
 MAX_AT_ONCE_BYTES = 2**19
@@ -88,7 +89,7 @@ class Routing:
     def route(self, query: Mapping[str, list[str]], text: bytes | None = None) -> RouteReply:
         """The machine to use, other candidates, and rejections; raises BadParameterError.
 
-        The same `text` of the query, if given, is answered by `route_at_once` later.
+        `route_at_once` may answer a query with the same `text`, if that is given, later.
         """
         parameters, snapshot = route_parameters(query), self._leases.read()
         if text is not None and not parameters.wait_s:
@@ -116,19 +117,22 @@ class Routing:
         return self._advise(parameters, question, answer, fleet)
 
     def route_at_once(self, text: bytes) -> RouteReply | None:
-        """The answer to a query with that text, or None if finding it takes a millisecond or more.
+        """The answer that `route` would give, if it is known from a query with the same text; else None.
 
-        It is known if the same was asked before and nothing has changed since; never blocks, never raises.
+        It waits for no other thread and no database. It may write a line to a file.
         """
         parameters = self._known_queries.get(text)
+        if parameters is None:
+            return None
         snapshot, fleet = self._leases.read_at_once(), self._recent_fleet_at_once(self._prepare)
-        if parameters is None or snapshot is None or fleet is None or self._given.is_busy():
+        if snapshot is None or fleet is None:
             return None
         question, cache = parameters.question(), self._recent_cache(fleet, snapshot)
         cache.note(question, parameters.size_bytes())
         answer = cache.answers.get(question)
         if isinstance(answer, Found) and answer.json.size_bytes <= MAX_AT_ONCE_BYTES:
-            return self._advise(parameters, question, answer, fleet)
+            with suppress(BlockingIOError):
+                return self._advise(parameters, question, answer, fleet, waits=False)
         if isinstance(answer, RouteReply) and len(fleet.states) >= LARGE_FLEET:
             self._poll_soon(answer.concerned)
             return answer
@@ -171,7 +175,7 @@ class Routing:
 
             held = self._leases.renew(fleet, lease, parameters.ttl_s, check)
             self._poll_soon([held.machine])
-            return _held_lease(held, self._leases.read().leases, fleet)
+            return held_lease(held, self._leases.read().leases, fleet)
 
         return self._unless_refused(renewed)
 
@@ -180,7 +184,7 @@ class Routing:
         fleet = self._fleet()
         released = self._leases.release(fleet, lease, partial(self._permissions.check_ending, caller))
         self._poll_soon([released.machine])
-        return _held_lease(released, (), fleet)
+        return held_lease(released, (), fleet)
 
     def held_lease(self, lease: str) -> lease_answers.HeldLease:
         """One active lease; raises UnknownLeaseError."""
@@ -188,7 +192,7 @@ class Routing:
             leases = read().leases
             for held in leases:
                 if held.id == lease:
-                    return _held_lease(held, leases, self._fleet())
+                    return held_lease(held, leases, self._fleet())
         raise UnknownLeaseError(lease)
 
     def version(self) -> Hashable:
@@ -197,13 +201,8 @@ class Routing:
 
     def leases(self) -> lease_answers.Leases:
         """All active leases, the first to end first."""
-        fleet, now = self._fleet(), time.time()
-        leases = self._leases.newest().leases
-        shares = _promised_now(leases, fleet)
-        held = [
-            lease_answers.held_lease(lease, shares[lease.id], fleet.state_of(lease.machine), now)
-            for lease in sorted(leases, key=lambda lease: (lease.ends_in_s, lease.id))
-        ]
+        fleet = self._fleet()
+        held = held_leases(self._leases.newest().leases, fleet)
         return lease_answers.Leases(leases=held, total=len(held), expired_10m=self._leases.expired())
 
     def count_leases(self, fleet: Fleet) -> int:
@@ -212,7 +211,13 @@ class Routing:
         return len(self._leases.read().leases)
 
     def _advise(
-        self, parameters: RouteParameters, question: Question, found: Found, fleet: Fleet
+        self,
+        parameters: RouteParameters,
+        question: Question,
+        found: Found,
+        fleet: Fleet,
+        *,
+        waits: bool = True,
     ) -> RouteReply:
         """Put the candidates that were found into order, and give the advice to use the first."""
         places = self._given.order(
@@ -222,22 +227,37 @@ class Routing:
             time.time(),
             holder=parameters.holder,
             is_remembered=not parameters.explain,
+            waits=waits,
         )
         return RouteReply(found.json.of(places), is_found=True)
 
     def _prepare(self, fleet: Fleet) -> None:
         """Answer the questions about the present fleet for one that will soon take its place."""
-        cache, until = AnswerCache(fleet, self._leases.read()), time.thread_time() + MAX_PREPARATION_S
-        orders, pauses = [], Pauses()
-        for question, size_bytes in list(self._recent.asked.items()):
-            if time.thread_time() > until:
-                break
-            answer = self._answer(question, fleet, cache.snapshot, pauses.pause)
-            cache.put(question, answer, size_bytes)
-            if isinstance(answer, Found):
-                orders.append(answer.order)
+        asked, until = list(self._recent.asked.items()), time.monotonic() + MAX_PREPARATION_S
+        snapshot = self._leases.read()
+        cache, answered = self._answered(asked, fleet, snapshot, until, Pauses().pause)
+        if (newest := self._leases.read()).version != snapshot.version:  # machines without leases are known
+            cache, _ = self._answered(answered, fleet, newest)
+        answers = [cache.answers.get(question) for question, _ in answered]
+        orders = [answer.order for answer in answers if isinstance(answer, Found)]
         self._given.prepare(orders, fleet, time.time())
         self._prepared = cache
+
+    def _answered(
+        self,
+        asked: Sequence[tuple[Question, int]],
+        fleet: Fleet,
+        snapshot: LeaseSnapshot,
+        until: float = inf,
+        pause: Callable[[], object] = bool,
+    ) -> tuple[AnswerCache, Sequence[tuple[Question, int]]]:
+        """The answers that are found until then (monotonic), and their questions."""
+        cache = AnswerCache(fleet, snapshot)
+        for number, (question, size_bytes) in enumerate(asked):
+            if time.monotonic() > until:
+                return cache, asked[:number]
+            cache.put(question, self._answer(question, fleet, snapshot, pause), size_bytes)
+        return cache, asked
 
     def _leased(self, question: Question, request: LeaseRequest, fleet: Fleet) -> lease_answers.GrantedLease:
         """A new lease on a machine of a fleet."""
@@ -251,7 +271,7 @@ class Routing:
         self._poll_soon([lease.machine])
         # Reading a new lease again might fail, and its holder would not learn of it.
         leases = choice.leases_with(lease) or self._leases.read().leases
-        return lease_answers.granted_lease(_held_lease(lease, leases, fleet), choice.ranking)
+        return lease_answers.granted_lease(held_lease(lease, leases, fleet), choice.ranking)
 
     def _unless_refused(self, grant: Callable[[Fleet], _Granted]) -> _Granted:
         """What is granted with the fleet as it is known here, or else with the newest."""
@@ -328,23 +348,3 @@ class Routing:
             message = f"No suitable machine{wanted}: {near_misses(ranking.rejected)}."
             raise NoMachineError(message, ranking.rejected, ranking.retry_after_s)
         return ranking
-
-
-def _promised_now(leases: Sequence[Lease], fleet: Fleet) -> dict[str, tuple[Share, ...]]:
-    """What each lease promises now, by its id."""
-    by_machine: dict[str, list[Lease]] = {}
-    for lease in leases:
-        by_machine.setdefault(lease.machine.casefold(), []).append(lease)
-    shares_by_lease = {}
-    for name, here in by_machine.items():
-        state = fleet.state_of(name)
-        for lease, shares in promised_shares(here, state, fleet.held_since_on(state) if state else {}):
-            shares_by_lease[lease.id] = shares
-    return shares_by_lease
-
-
-def _held_lease(lease: Lease, leases: Sequence[Lease], fleet: Fleet) -> lease_answers.HeldLease:
-    """A lease with what it promises given all `leases`; promises nothing if it is not among them."""
-    shares = _promised_now(leases, fleet)
-    state = fleet.state_of(lease.machine)
-    return lease_answers.held_lease(lease, shares.get(lease.id, ()), state, time.time())

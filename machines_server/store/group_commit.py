@@ -12,9 +12,12 @@ Take = Callable[[], Sequence[Wish]]
 class GroupCommit(Generic[Wish]):
     """Lets one thread at a time write, for itself and for those that came while another one wrote."""
 
-    def __init__(self, write: Callable[[Take[Wish]], object]) -> None:
-        """`write` takes wishes once, when it can begin, and writes them; each says itself what came of it."""
-        self._write = write
+    def __init__(self, write: Callable[[Take[Wish]], object], most: int | None = None) -> None:
+        """`write` takes wishes once, when it can begin, and writes them; each says itself what came of it.
+
+        It gets at most so many; None is no limit.
+        """
+        self._write, self._most = write, most
         self._changed = threading.Condition()
         self._waiting, self._taken = list[Wish](), list[Wish]()
         self._is_writing = False
@@ -26,20 +29,30 @@ class GroupCommit(Generic[Wish]):
         """
         with self._changed:
             self._waiting.append(wish)
+        while self._must_write(wish):
+            try:
+                self._write(self._take)
+            except BaseException:
+                with self._changed:
+                    if wish in self._waiting:
+                        self._waiting.remove(wish)
+                raise
+            finally:
+                with self._changed:
+                    self._taken, self._is_writing = [], False
+                    self._changed.notify_all()
+
+    def _must_write(self, wish: Wish) -> bool:
+        """Wait until a wish has been written (False), or until it is for this thread to write (True)."""
+        with self._changed:
             self._changed.wait_for(lambda: not self._is_writing or wish not in (*self._waiting, *self._taken))
-            if wish not in self._waiting:
-                return
-            self._is_writing = True
-        try:
-            self._write(self._take)
-        finally:
-            with self._changed:
-                if wish in self._waiting:
-                    self._waiting.remove(wish)
-                self._taken, self._is_writing = [], False
-                self._changed.notify_all()
+            if wish in self._waiting:
+                self._is_writing = True
+                return True
+            return False
 
     def _take(self) -> Sequence[Wish]:
         with self._changed:
-            self._taken, self._waiting = self._waiting, []
+            self._taken = self._waiting[: self._most]
+            del self._waiting[: self._most]
             return self._taken

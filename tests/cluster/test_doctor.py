@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from machines_server.store.postgres.migrate import known_migrations
@@ -14,7 +13,7 @@ from tests.bodies import http
 from tests.cluster.servers import Servers
 from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.ports import free_port
-from tests.postgres import STANDBY, Postgres, Standby, folder_of_postgres, pair
+from tests.postgres import STANDBY, Postgres, Standby, execute, folder_of_postgres, pair
 from tests.running import command, wait_for_status
 from tests.store.promql.engines import Engine
 
@@ -36,11 +35,6 @@ def only(found: Found, what: str) -> tuple[str | None, str, str]:
     """The verdict, the finding and the hint of the one check about something."""
     (check,) = found[what]
     return check["verdict"], check["finding"] or "", check["hint"] or ""
-
-
-def execute(postgres: Postgres, statement: str) -> None:
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        connection.execute(statement.encode())
 
 
 def test_servers_that_are_well_are_described(servers: Servers, fakes: FakeFleet) -> None:

@@ -14,7 +14,7 @@ def slept_s(steps: int) -> float:
 
 
 def test_there_is_a_pause_after_some_steps() -> None:
-    assert slept_s(PIECE - 1) < SHORT_PAUSE_S <= slept_s(PIECE)
+    assert min(slept_s(PIECE - 1) for _ in range(20)) < SHORT_PAUSE_S <= slept_s(PIECE)
     assert slept_s(10 * PIECE) >= 10 * SHORT_PAUSE_S
 
 

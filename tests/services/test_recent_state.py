@@ -80,6 +80,23 @@ def test_that_of_a_large_one_is_built_in_the_background_and_prepared_before_it_i
     assert [used(fleet) for fleet in prepared] == [2]
 
 
+def test_nobody_has_to_build_a_state_that_is_renewed_in_time(large: Declared) -> None:
+    recent, prepared = RecentState(large.current), list[Fleet]()
+
+    def prepare(fleet: Fleet) -> None:
+        time.sleep(0.6)
+        prepared.append(fleet)
+
+    prepared.append(recent.get(prepare).fleet)
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        large.poll(2)
+        for _ in range(10):
+            assert recent.get(prepare).fleet in prepared
+            time.sleep(0.02)
+    assert len(prepared) > 3
+
+
 def test_an_idle_server_answers_by_what_is_so_now(large: Declared) -> None:
     recent = RecentState(large.current, max_lag_s=0.05)
     recent.get(_ignore)

@@ -15,12 +15,12 @@ THREADS = 8
 class Writing:
     """Writes numbers, each batch when it is allowed to."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
         self.batches = list[list[int]]()
         self.began, self.may_end = threading.Semaphore(0), threading.Semaphore(0)
         self.fails: str | None = None
         """Whether the next batch fails before or after its numbers were taken."""
-        self.group = GroupCommit[int](self._write)
+        self.group = GroupCommit[int](self._write, most)
 
     def _write(self, take: Take[int]) -> None:
         fails, self.fails = self.fails, None
@@ -44,7 +44,7 @@ class Writing:
 
         added += [threads.submit(add, number) for number in range(1, THREADS)]
         have_come.wait(10)
-        time.sleep(0.3)
+        time.sleep(0.5)
         for _ in range(THREADS):
             self.may_end.release()
         return added
@@ -70,6 +70,15 @@ def test_a_failure_reaches_the_thread_that_wrote_and_what_it_had_not_taken_is_wr
         for one in others:
             one.result(timeout=10)
     assert sorted(chain(*writing.batches)) == list(range(fails == "before", THREADS))
+
+
+def test_at_most_so_many_are_written_at_once() -> None:
+    writing = Writing(most=3)
+    with ThreadPoolExecutor(THREADS) as threads:
+        for one in writing.add_all(threads):
+            one.result(timeout=10)
+    assert sorted(chain(*writing.batches)) == list(range(THREADS))
+    assert [len(batch) for batch in writing.batches] == [3, 3, 2]
 
 
 def test_one_after_the_other_each_is_written_by_itself() -> None:

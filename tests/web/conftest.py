@@ -1,7 +1,8 @@
 """Shared by the tests of advice and leases over HTTP."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,15 +32,23 @@ from tests.web.one_machine import GIB, LLAMA, TEXT
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
     """Those of a server that knows one machine, which holds the model and has 10 GiB free."""
+    with polled(tmp_path, {"one": TEXT}) as settings:
+        yield settings
+
+
+@contextmanager
+def polled(tmp_path: Path, files: Mapping[str, str]) -> Iterator[Settings]:
+    """The settings of a server that knows machines by their files, all of which answered alike just now."""
     (tmp_path / "machines").mkdir()
-    (tmp_path / "machines" / "one.yaml").write_text(TEXT)
+    for name, text in files.items():
+        (tmp_path / "machines" / f"{name}.yaml").write_text(text)
     settings, _ = load_settings(
         {"MACHINES_DIR": str(tmp_path / "machines"), "MACHINES_DATA_DIR": str(tmp_path / "var")}
     )
     migrate(settings.telemetry_db)
     connection = open_writer(settings.telemetry_db)
-    machine = parse_machine(TEXT.encode(), "one.yaml").machine
-    assert machine is not None
+    parsed = [parse_machine(text.encode(), f"{name}.yaml").machine for name, text in files.items()]
+    machines = [machine for machine in parsed if machine]
     now = time.time()
     gpu = GpuSample(0, "GPU-a", None, "dedicated", 24 * GIB, 14 * GIB, 10 * GIB)
     answers = {
@@ -49,9 +58,10 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     retention = Retention(raw_s=3600, minute_s=3600, hour_s=3600)
     SampleWriter(connection, 12, Rollups(connection, retention)).write(
         [
-            Registry((machine,), loaded_at=now),
+            Registry(tuple(machines), loaded_at=now),
             *(
-                PollResult("one", machine.endpoints[one], State.OK, now, 0.01, None, answer)
+                PollResult(machine.name, machine.endpoints[one], State.OK, now, 0.01, None, answer)
+                for machine in machines
                 for one, answer in answers.items()
             ),
             Cycle(now - 0.1, now, 5, 2),

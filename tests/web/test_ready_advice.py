@@ -3,12 +3,16 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from machines_server.services.recent_state import LARGE_FLEET
 from machines_server.settings import Settings
 from tests.fakes import wait_until
+from tests.web.conftest import polled
+from tests.web.one_machine import TEXT
 from tests.web.stack import Stack
 
 HOST = b"host", b"localhost"
@@ -64,6 +68,28 @@ def test_what_is_no_plain_advice_reaches_flask_each_time(stack: Stack, method: s
     settle(stack)
     assert reached(stack, method, path)
     assert reached(stack, method, path)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[Stack]:
+    """A server of so many machines that advice may lag behind their polls."""
+    names = [f"m{number}" for number in range(LARGE_FLEET)]
+    files = {name: TEXT.replace("name: one", f"name: {name}") for name in names}
+    with polled(tmp_path, files) as settings, asyncio.Runner() as loop:
+        yield Stack(settings, loop)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["model=llama3.1:70b&explain=true", "model=llama3.1:70b&min_free_vram_gb=11", "model=llama3.1:70b&tag=c"],
+)
+def test_about_many_machines_as_well_even_if_none_is_fit(large: Stack, query: str) -> None:
+    path = f"/api/route?{query}"
+    status, headers, body = large.answer("GET", path, HOST)
+    settle(large, path)
+    again = large.answer("GET", path, HOST)
+    assert large.reached == []
+    assert (again[0], sorted(again[1]), again[2]) == (status, sorted(headers), body)
 
 
 def test_a_lease_changes_the_answer_at_once(stack: Stack) -> None:

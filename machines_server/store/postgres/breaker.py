@@ -9,6 +9,8 @@ from machines_server.errors import UnreachableStoreError
 
 PAUSE_S = 0.5
 """How long nobody tries after a failure."""
+TELL_FAILURE_S = 60.0
+"""How long a failure is told if nobody has tried since."""
 
 
 class Breaker:
@@ -22,6 +24,11 @@ class Breaker:
         self._trying = threading.Lock()
         self._fault: str | None = None
         self._try_at = 0.0
+
+    def fault(self) -> str | None:
+        """Why the last attempt failed, if that was within the last minute."""
+        is_recent = time.monotonic() - self._try_at < TELL_FAILURE_S
+        return self._fault if is_recent else None
 
     @contextmanager
     def trying(self) -> Iterator[None]:

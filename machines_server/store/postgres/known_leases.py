@@ -76,11 +76,12 @@ class KnownLeases:
             return self._current()
 
     def snapshot_at_once(self) -> LeaseSnapshot | None:
-        """The same, or None if it must look or another thread looks; never raises."""
+        """The same, or None if it must look or convert all rows, or another thread does; never raises."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            return None if self._must_look(time.monotonic()) else self._current()
+            now = time.monotonic()
+            return None if self._must_look(now) or now >= self._until else self._current()
         finally:
             self._lock.release()
 

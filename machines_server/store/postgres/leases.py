@@ -129,6 +129,10 @@ class PostgresLeases:
         self._written(read, looks)
         return released
 
+    def fault(self) -> str | None:
+        """Why the last change failed, if it did so within the last minute."""
+        return self._breaker.fault()
+
     def close(self) -> None:
         """Nothing to close: everything is shared."""
 

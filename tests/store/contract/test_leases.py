@@ -197,13 +197,13 @@ def test_each_choice_sees_all_that_were_made_before_it(leases: Leases, other_lea
 
 
 def test_what_one_thread_is_refused_another_gets_at_the_same_moment(leases: Leases) -> None:
-    ends_soon = [reserve(leases) for _ in range(20)]
+    held_before = [reserve(leases) for _ in range(20)]
 
     def refuse(_: Lease) -> None:
         raise ConflictError("lease_broken", "no")
 
     def work(number: int) -> str:
-        lease = ends_soon[number // 4].id
+        lease = held_before[number // 4].id
         try:
             if number % 4 == 0:
                 return reserve(leases, holder="another").holder

@@ -75,6 +75,7 @@ def test_a_primary_that_is_cut_off_from_its_standby_promises_nothing(
     _, standby, url = servers
     leases = leases_at(url, opened)
     kept = reserve(leases)
+    assert leases.fault() is None
     standby.signal_all(signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(UnreachableStoreError) as refused:
@@ -83,11 +84,13 @@ def test_a_primary_that_is_cut_off_from_its_standby_promises_nothing(
     answer = answer_to(refused.value)
     assert answer is not None
     assert (answer.status, answer.retry_after_s) == (503, 1)
+    assert leases.fault() == str(refused.value)
     with pytest.raises(StoreError):
         leases.release(WARM, kept.id)
     assert kept.id in [lease.id for lease in leases.read().leases]
     standby.signal_all(signal.SIGCONT)
     wait_until(lambda: can_reserve(leases))
+    assert leases.fault() is None
 
 
 def can_reserve(leases: PostgresLeases) -> bool:

@@ -3,8 +3,9 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,8 +23,11 @@ from machines_server.store.sqlite.coordination.load_times import learn_load_time
 from machines_server.store.sqlite.failures import decoding
 from machines_server.store.values import LeaseRequest, LeaseSnapshot
 
-SETTLED_NS = 20_000_000
-"""How long ago a file must have been written for the next write to give it another time for certain."""
+SETTLED_NS, COARSE_NS, COARSELY_SETTLED_NS = 20_000_000, 10_000_000, 2_100_000_000
+"""How long ago a file must have been written for the next write to give it another time for certain. If its
+time is a multiple of COARSE_NS, the file system may keep nothing finer than two seconds."""
+MAX_TOGETHER = 8
+"""How many changes are made in one transaction, since other processes wait meanwhile."""
 _EMPTY = LeaseSnapshot()
 
 
@@ -67,10 +71,14 @@ class _Wish(Generic[_Changed]):
         connection.execute("RELEASE wish")
 
     def outcome(self) -> _Changed:
-        """The result; raises the error."""
-        if self.error is not None:
-            raise self.error
-        return cast(_Changed, self.result)
+        """The result, or raises the error; may be called once."""
+        error, self.error = self.error, None
+        if error is None:
+            return cast(_Changed, self.result)
+        try:
+            raise error
+        finally:
+            del error  # it refers to this frame
 
 
 class LeaseStore:
@@ -80,7 +88,7 @@ class LeaseStore:
         """`note` is called after leases were `granted` or have `expired`, with how many."""
         self._path, self._note = path, note
         self._database = CoordinationDatabase(path)
-        self._together = GroupCommit[_Wish[Any]](self._write_together)
+        self._together = GroupCommit[_Wish[Any]](self._write_together, MAX_TOGETHER)
         self._cached = _Cached()
         self._versions = count(1)
 
@@ -177,7 +185,8 @@ class LeaseStore:
             status = os.stat(self._path)  # noqa: PTH116  called for every answer, and twice as fast
         except OSError:
             return None
-        is_settled = time.time_ns() - status.st_mtime_ns > SETTLED_NS
+        settled_ns = SETTLED_NS if status.st_mtime_ns % COARSE_NS else COARSELY_SETTLED_NS
+        is_settled = time.time_ns() - status.st_mtime_ns > settled_ns
         return (status.st_ino, status.st_size, status.st_mtime_ns) if is_settled else None
 
     def _write(self, fleet: Fleet, change: Callable[[sqlite3.Connection], _Changed]) -> _Changed:
@@ -195,22 +204,24 @@ class LeaseStore:
         try:
             with self._database.writing() as connection:
                 wishes = take()
-                expired = self._expire(connection, wishes[-1].fleet)
+                expired = self._expire(connection, {id(one.fleet): one.fleet for one in wishes}.values())
                 for wish in wishes:
                     wish.make(connection)
         except Exception as error:  # noqa: BLE001  raised in each thread
             for wish in wishes or take():
-                wish.error = error
+                wish.error = copy(error)  # each thread adds its own traceback
+                wish.error.__cause__ = error.__cause__
         else:
             if expired:  # counted once they are written, since others would find them again
                 self._note("expired", expired)
 
-    def _expire(self, connection: sqlite3.Connection, fleet: Fleet) -> int:
+    def _expire(self, connection: sqlite3.Connection, fleets: Iterable[Fleet]) -> int:
         """Delete the leases that have expired, learning how long finished loads took; returns how many."""
         lease_rows.discard_mistimed_loads(connection)
-        with self._decoding():
-            cold = lease_rows.read_cold_leases(connection)
-        learn_load_times(connection, cold, fleet)
+        for fleet in fleets:
+            with self._decoding():
+                cold = lease_rows.read_cold_leases(connection)
+            learn_load_times(connection, cold, fleet)
         return lease_rows.delete_expired(connection)
 
     def _snapshot(self, connection: sqlite3.Connection) -> LeaseSnapshot:
