@@ -1,7 +1,7 @@
 """Polls the models on hosts' disks: each minute, and at once when the list may have changed."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import closing
 from dataclasses import dataclass, replace
 from zlib import crc32
@@ -10,6 +10,7 @@ from machines_server.core.machine import Endpoint, Machine
 from machines_server.core.model_names import model_key
 from machines_server.core.reasons import Reason
 from machines_server.core.sample import Library, LoadedModel, PollResult, SameLibrary, State
+from machines_server.core.shards import shard_of
 from machines_server.errors import BadAnswerError, NoAccessError
 from machines_server.failure_log import logger_of_failures
 from machines_server.poll.failures import UNREADABLE
@@ -37,10 +38,12 @@ log = logger_of_failures(__name__)
 class _Asked:
     """The latest request to one machine, the models known from it, and when the next is due.
 
-    Times are monotonic. An answer with the same `body_hash` is not passed on again until `whole_until`.
+    Times are monotonic. An answer with the same `body_hash` is not passed on again until `whole_until`,
+    unless the `epoch` of the machine's shard has changed: what was passed on may not have been written.
     """
 
     url: str
+    epoch: int | None
     at: float
     due: float
     keys: frozenset[str]
@@ -66,6 +69,7 @@ class LibraryPoller:
         self._returned: set[str] = set()
         """The machines whose model server has just come back."""
         self._wanted: dict[str, float] = {}
+        self._epochs: Mapping[int, int] = {}
 
     def has_wanted(self) -> bool:
         """Return whether machines are yet to be asked for models that questions named."""
@@ -90,13 +94,18 @@ class LibraryPoller:
         self._held[result.machine] = models
 
     def poll(
-        self, machines: Iterable[Machine], timeout_s: float, wanted: Set[str] = frozenset()
+        self,
+        machines: Iterable[Machine],
+        timeout_s: float,
+        wanted: Set[str] = frozenset(),
+        epochs: Mapping[int, int] | None = None,
     ) -> Iterator[Library | SameLibrary | None]:
         """Ask the machines that are due; yields libraries as they arrive, and None while waiting.
 
-        `wanted` has the keys of models that questions named and no machine is known to have.
+        `wanted` has the keys of models that questions named and no machine is known to have, `epochs` those
+        of the shards that this process holds, if there are several servers.
         """
-        now = self._clock()
+        now, self._epochs = self._clock(), epochs or {}
         servers = {
             machine.name: machine.model_server
             for machine in machines
@@ -140,7 +149,12 @@ class LibraryPoller:
         asked = self._asked.get(name)
         if asked is None or asked.url != server.url or asked.due <= now or name in self._returned:
             return True
+        if asked.epoch != self._epoch(name):
+            return True
         return any(model_key(model.model) not in asked.keys for model in held)
+
+    def _epoch(self, name: str) -> int | None:
+        return self._epochs.get(shard_of(name)) if self._epochs else None
 
     def _wanted_from(self, names: Set[str], wanted: Set[str], now: float) -> list[str]:
         """The few of `names` to ask for wanted models, the least recently asked first."""
@@ -161,11 +175,13 @@ class LibraryPoller:
 
     def _library(self, name: str, server: Endpoint, fetched: Fetched) -> Library | SameLibrary | None:
         url, before, now = server.url, self._asked.get(name), self._clock()
+        epoch = self._epoch(name)
         held = frozenset(model_key(model.model) for model in self._held.get(name, ()))
         # Spread out machines that were asked together.
         due = now + LIST_INTERVAL_S * (0.8 + 0.4 * crc32(name.encode()) / 2**32)
         at, body_hash = time.time() - fetched.took_s, hash(fetched.body)
-        is_same = before and (before.url, before.body_hash) == (url, body_hash) and held <= before.keys
+        answer = url, epoch, body_hash
+        is_same = before and (before.url, before.epoch, before.body_hash) == answer and held <= before.keys
         if fetched.failure is None and before and is_same and now < before.whole_until:
             self._asked[name] = replace(before, at=now, due=due)
             return SameLibrary(name, url, at)
@@ -175,12 +191,13 @@ class LibraryPoller:
             if before is None or before.complaint != str(error):
                 log.info("machine %s: %s: %s", name, fetched.url, error)
             keys = held | (before.keys if before else frozenset())
-            self._asked[name] = _Asked(url, now, due, keys, str(error))
+            self._asked[name] = _Asked(url, epoch, now, due, keys, str(error))
             return None
         keys = held.union(model_key(model.model) for model in models)
         if odd and (before is None or before.oddities is None or before.oddities.kinds != odd.kinds):
             log.warning("machine %s: %s: %s", name, fetched.url, odd)
-        self._asked[name] = _Asked(url, now, due, keys, None, body_hash, now + FULL_LIST_INTERVAL_S, odd)
+        whole_until = now + FULL_LIST_INTERVAL_S
+        self._asked[name] = _Asked(url, epoch, now, due, keys, None, body_hash, whole_until, odd)
         return Library(name, url, at, models)
 
     def _read(self, server: Endpoint, fetched: Fetched) -> Stored:

@@ -202,7 +202,8 @@ class Poller:
         """Request libraries in a thread of their own, so that no slow list delays a cycle."""
         try:
             wanted, self._wanted_models = self._wanted_models, frozenset()
-            for library in self._libraries.poll(self._known, self._timing.timeout_s, wanted):
+            known, timeout_s = self._known, self._timing.timeout_s
+            for library in self._libraries.poll(known, timeout_s, wanted, known.shards):
                 if self._is_ending():
                     return
                 if library is not None:

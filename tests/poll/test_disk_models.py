@@ -7,6 +7,7 @@ import pytest
 from machines_server.core.machine import Machine
 from machines_server.core.model_names import model_key
 from machines_server.core.sample import Library, LoadedModel, PollResult, SameLibrary, State
+from machines_server.core.shards import shard_of
 from machines_server.poll.disk_models import (
     FULL_LIST_INTERVAL_S,
     LIST_INTERVAL_S,
@@ -45,10 +46,12 @@ class Watch:
         name, endpoint = self.machines[number].name, self.machines[number].endpoints["ollama"]
         self.poller.note(PollResult(name, endpoint, state, 0.0, 0.0, answer=answer(models)))
 
-    def look(self, after_s: float = 0.0, *wanted: str) -> list[Library | SameLibrary]:
+    def look(
+        self, after_s: float = 0.0, *wanted: str, epochs: dict[int, int] | None = None
+    ) -> list[Library | SameLibrary]:
         """What comes when it is looked who is due, so much later."""
         self.now += after_s
-        came = self.poller.poll(self.machines, 2.0, {model_key(model) for model in wanted})
+        came = self.poller.poll(self.machines, 2.0, {model_key(model) for model in wanted}, epochs)
         return [one for one in came if one is not None]
 
 
@@ -70,6 +73,19 @@ def test_disks_are_asked_each_minute_and_the_same_answer_is_told_in_short(watch:
     assert isinstance(changed, Library)
     assert [model.model for model in changed.models] == ["mine:latest", "phi3:mini"]
     assert isinstance(watch.look(FULL_LIST_INTERVAL_S + 1)[0], Library)  # for whoever has lost it
+
+
+def test_what_was_told_of_a_shard_that_has_come_back_is_told_again_at_once(watch: Watch) -> None:
+    watch.add()
+    watch.add()
+    of_first, of_second = shard_of("m00"), shard_of("m01")
+    assert of_first != of_second
+    epochs = {of_first: 1, of_second: 1}
+    assert len(watch.look(epochs=epochs)) == 2
+    assert watch.look(5, epochs=epochs) == []
+    (again,) = watch.look(5, epochs={of_first: 3, of_second: 1})
+    assert (type(again), again.machine) == (Library, "m00")
+    assert watch.look(5, epochs={of_first: 3, of_second: 1}) == []
 
 
 def test_an_ollama_that_comes_back_is_asked_at_once(watch: Watch) -> None:
