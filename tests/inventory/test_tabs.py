@@ -92,3 +92,10 @@ def test_a_tab_within_a_text_survives_being_written_again(text: str) -> None:
     declared = machine(good("box", more=text)).declared
     assert machine(as_yaml(declared)).declared == declared
     assert YAML(typ="safe", pure=True).load(as_yaml(declared)) == declared
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 200 + "\tb " + "c" * 200, "a" * 109 + " \t " + "b" * 50, "a\tb " * 100]
+)
+def test_a_long_text_with_tabs_is_written_as_it_is(text: str) -> None:
+    assert YAML(typ="safe", pure=True).load(as_yaml({"k": text})) == {"k": text}

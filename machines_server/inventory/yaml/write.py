@@ -11,6 +11,8 @@ from ruamel.yaml.representer import SafeRepresenter
 from machines_server.core.text import escape_in_quotes
 from machines_server.inventory.yaml.core_schema import is_plain_text
 
+LINE_CHARACTERS = 2**20
+"""So long that no text is broken into lines: ruamel.yaml adds a space if that happens after a tab."""
 _YAML_1_1_BOOLEANS = {"y", "yes", "n", "no", "on", "off"}
 """Texts in YAML 1.2 that other readers may take for booleans."""
 
@@ -38,7 +40,7 @@ def as_yaml(declared: Mapping[str, Any]) -> str:
     yaml.allow_unicode = True
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its hint says None
     yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 110
+    yaml.width = LINE_CHARACTERS
     text = io.StringIO()
     yaml.dump(dict(declared), text)
     return escape_in_quotes(text.getvalue())
