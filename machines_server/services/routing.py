@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from math import inf
 from typing import TypeVar
 
 from machines_server.contract import leases as lease_answers
@@ -233,31 +232,23 @@ class Routing:
 
     def _prepare(self, fleet: Fleet) -> None:
         """Answer the questions about the present fleet for one that will soon take its place."""
-        asked, until = list(self._recent.asked.items()), time.monotonic() + MAX_PREPARATION_S
-        snapshot = self._leases.read()
-        cache, answered = self._answered(asked, fleet, snapshot, until, Pauses().pause)
-        if (newest := self._leases.read()).version != snapshot.version:  # machines without leases are known
-            cache, _ = self._answered(answered, fleet, newest)
-        answers = [cache.answers.get(question) for question, _ in answered]
-        orders = [answer.order for answer in answers if isinstance(answer, Found)]
+        until, known, pauses = time.monotonic() + MAX_PREPARATION_S, self._leases.read(), Pauses()
+        ranked = list[tuple[Question, int]]()
+        for question, size_bytes in list(self._recent.asked.items()):
+            if time.monotonic() > until:
+                break
+            self._rankings.rank(question, fleet, known, pauses.pause)
+            ranked.append((question, size_bytes))
+        # In view of the leases by now, which takes little time: few machines are evaluated again.
+        cache = AnswerCache(fleet, self._leases.read())
+        orders = []
+        for question, size_bytes in ranked:
+            answer = self._answer(question, fleet, cache.snapshot)
+            cache.put(question, answer, size_bytes)
+            if isinstance(answer, Found):
+                orders.append(answer.order)
         self._given.prepare(orders, fleet, time.time())
         self._prepared = cache
-
-    def _answered(
-        self,
-        asked: Sequence[tuple[Question, int]],
-        fleet: Fleet,
-        snapshot: LeaseSnapshot,
-        until: float = inf,
-        pause: Callable[[], object] = bool,
-    ) -> tuple[AnswerCache, Sequence[tuple[Question, int]]]:
-        """The answers that are found until then (monotonic), and their questions."""
-        cache = AnswerCache(fleet, snapshot)
-        for number, (question, size_bytes) in enumerate(asked):
-            if time.monotonic() > until:
-                return cache, asked[:number]
-            cache.put(question, self._answer(question, fleet, snapshot, pause), size_bytes)
-        return cache, asked
 
     def _leased(self, question: Question, request: LeaseRequest, fleet: Fleet) -> lease_answers.GrantedLease:
         """A new lease on a machine of a fleet."""
@@ -307,19 +298,13 @@ class Routing:
                 cache.put(question, answer, size_bytes)
             return answer
 
-    def _answer(
-        self,
-        question: Question,
-        fleet: Fleet,
-        snapshot: LeaseSnapshot,
-        pause: Callable[[], object] = bool,
-    ) -> Answer:
+    def _answer(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Answer:
         def rank(other: Question) -> Ranking:
             return self._rankings.rank(other, fleet, snapshot)
 
         try:
             with explaining_misses(question, fleet, rank):
-                ranking = self._rank(question, fleet, snapshot, pause)
+                ranking = self._rank(question, fleet, snapshot)
                 order = Order(ranking.candidates, model_key(question.model))
                 return Found(order, self._rankings.json(question, ranking))
         except NoMachineError as error:
@@ -332,15 +317,9 @@ class Routing:
         except BadParameterError as error:
             return error
 
-    def _rank(
-        self,
-        question: Question,
-        fleet: Fleet,
-        snapshot: LeaseSnapshot,
-        pause: Callable[[], object] = bool,
-    ) -> Ranking:
+    def _rank(self, question: Question, fleet: Fleet, snapshot: LeaseSnapshot) -> Ranking:
         """The ranking, with at least one candidate; raises NoMachineError if no machine is fit."""
-        ranking = self._rankings.rank(question, fleet, snapshot, pause)
+        ranking = self._rankings.rank(question, fleet, snapshot)
         if question.model and (not ranking.candidates or ranking.candidates[0].warmth is Warmth.COLD):
             self._look_for(question.model)
         if not ranking.candidates:

@@ -14,6 +14,7 @@ from machines_server.store.values import LeaseRequest, LeaseSnapshot
 from tests.core.routing.fleets import LLAMA, NOW, a_fleet, a_live, a_model, ask
 
 WARM = a_fleet(a_live("one", [10], [a_model()]))
+COLD = a_fleet(a_live("one", [24], declares=[LLAMA]))
 
 
 class First:

@@ -76,10 +76,14 @@ class Order:
     def _note(self, name: str, counts: Mapping[str, int], loads: _Loads) -> None:
         """Note what others are about to do with a machine."""
         is_loading = name in self._load_now or name in loads.get(self._key, ())
-        _put(name, self._loading, is_loading)
-        _put(name, self._free, name in self._are_free and name not in counts and not is_loading)
-        is_another = any(name in names for key, names in loads.items() if key != self._key)
-        _put(name, self._loading_another, is_another)
+        is_free = name in self._are_free and name not in counts and not is_loading
+        loads_another = any(name in names for key, names in loads.items() if key != self._key)
+        for names, is_among in (
+            (self._loading, is_loading),
+            (self._free, is_free),
+            (self._loading_another, loads_another),
+        ):
+            (names.add if is_among else names.discard)(name)
 
     def _row(self, place: int, counts: Mapping[str, int]) -> _Row:
         """The sort key, least first."""
@@ -97,14 +101,6 @@ class Order:
         self._sorted.insert(now, row)
         self._places.insert(now, place)
         self._rows[place] = row
-
-
-def _put(name: str, names: set[str], is_in: bool) -> None:  # noqa: FBT001  it is what the others say
-    """Have a name among others or not."""
-    if is_in:
-        names.add(name)
-    else:
-        names.discard(name)
 
 
 def best_first(candidates: Sequence[Candidate], key: str) -> list[Candidate]:

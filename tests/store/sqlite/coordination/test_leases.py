@@ -21,9 +21,7 @@ from machines_server.store.sqlite.migrate import known_migrations, migrate
 from machines_server.store.values import LeaseSnapshot
 from tests.core.routing.fleets import LLAMA, a_fleet, a_live, a_model
 from tests.fakes import wait_until
-from tests.store.booking import WARM, reserve
-
-COLD = a_fleet(a_live("one", [24], declares=[LLAMA]))
+from tests.store.booking import COLD, WARM, reserve
 
 
 @pytest.fixture
