@@ -66,7 +66,8 @@ def build_state(
 ) -> FleetState:
     """The state at `now`; a machine whose state cannot be determined is unknown and affects no other.
 
-    The state `before` saves work: of machines for which nothing has changed, it has the same objects.
+    The state `before` saves work: what has not changed since, the whole fleet or its machines, are the same
+    objects.
     """
     cycle, max_age_s = snapshot.cycle, poller.max_poll_age_s
     valid_until = now + POLLER_RECHECK_S
@@ -99,6 +100,8 @@ def build_state(
         interval_s=poller.shown.interval_s,
         is_polled=poller.fault is None,
     )
+    if before and before.fleet == fleet:
+        fleet = before.fleet
     return FleetState(
         fleet=fleet,
         registry=registry,

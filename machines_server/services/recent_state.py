@@ -84,7 +84,8 @@ class RecentState:
         began, began_cpu = time.monotonic(), time.thread_time()
         try:
             state = self._current.get()
-            prepare(state.fleet)
+            if self._state is None or state.fleet is not self._state.fleet:
+                prepare(state.fleet)
             if self._current_at <= began:  # else another thread has built a newer one
                 self._state, self._current_at = state, began
         except Exception:

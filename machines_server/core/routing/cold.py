@@ -59,7 +59,7 @@ class ColdEvaluation:
 
     def _leases_awaiting_load(self, placement: Placement) -> list[Lease]:
         """The leases that wait for the model to be loaded there, oldest first."""
-        waiting = (
+        waiting = [
             lease
             for lease in (*placement.leases, *placement.unseen)
             if not lease.is_warm
@@ -67,7 +67,7 @@ class ColdEvaluation:
                 model_key(lease.model) == self._key
                 or self._fleet.version_on(placement.state, lease.digest) in self._versions
             )
-        )
+        ]
         return sorted(waiting, key=lambda lease: lease.created_at)
 
     def _may_be_loading(self, placement: Placement, lease: Lease) -> bool:
