@@ -64,13 +64,16 @@ class RegistryFiles:
         self._is_reported = False
         """Whether the kernel has reported a change since the files were listed, which it does only once."""
 
-    def current(self, now: float) -> Registry:
-        """The registry at `now` (epoch seconds); the same object while nothing changes."""
+    def current(self, now: float, pause: Callable[[], object] = bool) -> Registry:
+        """The registry at `now` (epoch seconds); the same object while nothing changes.
+
+        `pause` is called after each file that has changed.
+        """
         with self._lock:
             before = self._registry
             if before is not None and self._is_unchanged():
                 return before
-            is_different = self._scan()
+            is_different = self._scan(pause)
             if before is not None and not is_different:
                 return before
             registry = self._registry = assemble(self._files, self._folder_problem, now)
@@ -116,7 +119,7 @@ class RegistryFiles:
         self._is_reported = self._is_reported or not self._watch.is_quiet()
         return not self._is_reported and not self._is_unsettled
 
-    def _scan(self) -> bool:
+    def _scan(self, pause: Callable[[], object]) -> bool:
         """Read the files that changed; returns whether the registry must be rebuilt."""
         self._watch.begin()
         self._listed_at, self._is_reported = time.monotonic(), False
@@ -135,8 +138,10 @@ class RegistryFiles:
             is_different = True
         for name, signature in listing.signatures.items():
             state = self._files.setdefault(name, FileState())
-            if state.is_unsettled or state.signature != signature:
-                is_different |= self._update(name, state, signature)
+            is_to_be_read = state.is_unsettled or state.signature != signature
+            if is_to_be_read and self._update(name, state, signature):
+                is_different = True
+                pause()
         is_different |= self._stored.restore_broken(self._files)
         self._is_unsettled = any(
             state.is_unsettled or self._stored.is_needed(state) for state in self._files.values()

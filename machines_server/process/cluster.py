@@ -20,9 +20,10 @@ from machines_server.credentials.content import UnusableError, authorization
 from machines_server.credentials.files import AccessFiles
 from machines_server.errors import NoAccessError, StoreError
 from machines_server.inventory.own_services import OwnServices
+from machines_server.poll.schedule import ReadRegistry
 from machines_server.poll.second_opinion import REST_S, DoubtingSink, machines_that_answer
 from machines_server.process.own_key import own_signing
-from machines_server.process.stores import AnsweringStores, CurrentRegistry, NoteLeases, PollingStores
+from machines_server.process.stores import AnsweringStores, NoteLeases, PollingStores
 from machines_server.process.tracing import cycle_tracing
 from machines_server.settings import Settings
 from machines_server.store.postgres.background import Background
@@ -87,7 +88,7 @@ class Cluster:
             now=self.present.now,
         )
 
-    def polling(self, registry: CurrentRegistry, on_problem: Callable[[Problem], None]) -> PollingStores:
+    def polling(self, registry: ReadRegistry, on_problem: Callable[[Problem], None]) -> PollingStores:
         """The stores of a process that polls its share of the machines."""
         settings, read = self._settings, ReadFiles(registry)
         keeper = ShardKeeper(
@@ -99,6 +100,7 @@ class Cluster:
                 settings.poll_timeout_s,
                 read.hash,
             ),
+            read.prepare,
         )
         trace = cycle_tracing()
 
@@ -107,9 +109,10 @@ class Cluster:
             return trace(machines)
 
         return PollingStores(
-            OwnShare(read.current, keeper).current,
+            read.current,
+            OwnShare(keeper).of,
             keeper,
-            lambda on_fault: self._open_sink(keeper, registry, on_fault),
+            lambda on_fault: self._open_sink(keeper, read, on_fault),
             SharedRequests(
                 self.database,
                 settings.site,
@@ -133,7 +136,7 @@ class Cluster:
         return secret
 
     def _open_sink(
-        self, keeper: ShardKeeper, registry: CurrentRegistry, on_fault: Callable[[str | None], None]
+        self, keeper: ShardKeeper, read: "ReadFiles", on_fault: Callable[[str | None], None]
     ) -> DoubtingSink:
         settings = self._settings
         history = HistoryWriter(
@@ -148,7 +151,7 @@ class Cluster:
         )
 
         def reaches(names: Collection[str]) -> set[str]:
-            machines = [machine for machine in registry(time.time()) if machine.name.casefold() in names]
+            machines = [machine for machine in read.last if machine.name.casefold() in names]
             return machines_that_answer(machines, settings.poll_timeout_s, access, own_signing())
 
         def note_own_fault(fault: str | None) -> None:
@@ -167,33 +170,39 @@ class Cluster:
 
 
 class ReadFiles:
-    """The machine files as they are read for polling, and their hash for who must not wait for that."""
+    """The machine files as they are read for polling, for who must not wait for that."""
 
-    def __init__(self, registry: CurrentRegistry) -> None:
+    def __init__(self, registry: ReadRegistry) -> None:
         self._registry = registry
-        self._read: Registry | None = None
+        self.last = Registry()
+        """As they were read last; empty before."""
 
-    def current(self, now: float) -> Registry:
+    def current(self, now: float, pause: Callable[[], object] = bool) -> Registry:
         """The registry at `now`; reading many files takes seconds."""
-        self._read = self._registry(now)
-        return self._read
+        self.last = self._registry(now, pause)
+        return self.last
+
+    def prepare(self) -> None:
+        """Read files that changed, so that they are soon read again."""
+        with suppress(Exception):  # whoever reads them again says why that fails
+            self.current(time.time())
 
     def hash(self) -> str:
         """The hash of the files that were read last, empty before; never waits."""
-        return files_hash(self._read) if self._read is not None else ""
+        return files_hash(self.last) if self.last.loaded_at else ""
 
 
 class OwnShare:
     """The machines of the shards that this process holds."""
 
-    def __init__(self, registry: CurrentRegistry, keeper: ShardKeeper) -> None:
-        self._registry, self._keeper = registry, keeper
+    def __init__(self, keeper: ShardKeeper) -> None:
+        self._keeper = keeper
         self._known: tuple[Registry, Mapping[int, int]] | None = None
         self._share = Registry()
 
-    def current(self, now: float) -> Registry:
-        """The registry at `now`; the same object while nothing changes."""
-        known = self._registry(now), self._keeper.held
+    def of(self, registry: Registry) -> Registry:
+        """Those in a registry; the same object while nothing changes."""
+        known = registry, self._keeper.held
         if self._known is None or known[0] is not self._known[0] or known[1] is not self._known[1]:
             self._known, self._share = known, part_of(*known)
         return self._share

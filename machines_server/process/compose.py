@@ -18,11 +18,10 @@ from machines_server.credentials.files import AccessFiles
 from machines_server.exposition.service import ExpositionService
 from machines_server.inventory.folder import RegistryFiles
 from machines_server.inventory.parse_cache import ParseCache
-from machines_server.poll.schedule import Poller, Timing
+from machines_server.poll.schedule import Poller, ReadRegistry, Timing
 from machines_server.process.exposure import warnings_here
 from machines_server.process.own_key import own_signing
 from machines_server.process.stores import (
-    CurrentRegistry,
     answering_from_files,
     file_present,
     file_retention,
@@ -129,6 +128,7 @@ def make_poller(settings: Settings) -> Poller:
     return Poller(
         timing=Timing(settings.poll_interval_s, settings.poll_timeout_s),
         registry=stores.registry,
+        share=stores.share,
         election=stores.election,
         open_sink=stores.open_sink,
         requests=stores.requests,
@@ -140,7 +140,7 @@ def make_poller(settings: Settings) -> Poller:
     )
 
 
-def _files(settings: Settings, present: Present) -> CurrentRegistry:
+def _files(settings: Settings, present: Present) -> ReadRegistry:
     """The registry of all machines for a process that polls."""
     return RegistryFiles(
         settings.dir, recall=present.last_good, on_problem=_log_problem, parse=_parse_cache().parse

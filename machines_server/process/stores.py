@@ -7,7 +7,7 @@ from typing import NamedTuple
 from machines_server.core.machine import HostService, Problem, Registry
 from machines_server.core.status import too_old_after_s
 from machines_server.inventory.own_services import OwnServices
-from machines_server.poll.schedule import TraceCycle
+from machines_server.poll.schedule import ReadRegistry, Share, TraceCycle
 from machines_server.process.tracing import cycle_tracing
 from machines_server.settings import Settings
 from machines_server.store.api import (
@@ -33,7 +33,6 @@ from machines_server.store.values import Retention
 
 NoteLeases = Callable[[str, int], object]
 """Called with what happened to leases, `granted` or `expired`, and how many."""
-CurrentRegistry = Callable[[float], Registry]
 
 
 class AnsweringStores(NamedTuple):
@@ -56,9 +55,10 @@ class AnsweringStores(NamedTuple):
 
 
 class PollingStores(NamedTuple):
-    """The stores of a process that polls, with the registry of the machines that it polls."""
+    """The stores of a process that polls, with the registry of all machines and its share of them."""
 
-    registry: CurrentRegistry
+    registry: ReadRegistry
+    share: Share
     election: LeaderElection
     open_sink: OpenSink
     requests: PollerRequests
@@ -89,12 +89,13 @@ def answering_from_files(settings: Settings, note_leases: NoteLeases) -> Answeri
 
 
 def polling_into_files(
-    settings: Settings, registry: CurrentRegistry, on_problem: Callable[[Problem], None]
+    settings: Settings, registry: ReadRegistry, on_problem: Callable[[Problem], None]
 ) -> PollingStores:
     """Files in the data folder, written by one process at a time."""
     max_gap_s = too_old_after_s(settings.poll_interval_s, settings.poll_timeout_s)
     return PollingStores(
         registry,
+        lambda registry: registry,
         PollerLock(settings.poller_lock, settings.dir),
         lambda on_fault: WriterThread(
             settings.telemetry_db,

@@ -46,6 +46,15 @@ def test_only_the_changed_file_is_parsed_again(files: RegistryFiles) -> None:
     assert after.machines[1] is before.machines[1]
 
 
+def test_there_is_a_pause_after_each_file_that_changed(files: RegistryFiles) -> None:
+    pauses = []
+    files.current(1.0, lambda: pauses.append("first"))
+    write(files.folder, "alpha", more="site: attic\n")
+    files.current(2.0, lambda: pauses.append("changed"))
+    files.current(3.0, lambda: pauses.append("same"))
+    assert pauses == ["first", "first", "changed"]
+
+
 def test_a_file_touched_but_not_changed_gives_the_very_same_registry(files: RegistryFiles) -> None:
     before = files.current(1.0)
     (files.folder / "alpha.yaml").touch()

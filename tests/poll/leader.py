@@ -50,7 +50,7 @@ def main(lock: str, interval_s: str, port: str | None = None) -> None:
     machines = [] if port is None else [a_machine("one", port=int(port), has_sidecar=False)]
     timing, registry = Timing(float(interval_s), float(interval_s) / 2), Registry(tuple(machines))
     election, wanted = PollerLock(Path(lock)), PollerRequests(Path(lock).with_name("wanted"))
-    Poller(timing, lambda _: registry, election, PrintedCycles, wanted).run(stop)
+    Poller(timing, lambda _now, _pause: registry, election, PrintedCycles, wanted).run(stop)
 
 
 if __name__ == "__main__":

@@ -96,6 +96,31 @@ def test_a_removed_machine_is_polled_no_more(world: World, fakes: FakeFleet) -> 
     wait_until(lambda: gone.open_connections == 0)
 
 
+def test_machines_are_polled_while_files_are_being_read(world: World, fakes: FakeFleet) -> None:
+    known, new = fakes.ollama("m"), fakes.ollama("m")
+    world.declare("known", known)
+    with world.polled(0.5, 0.4):
+        wait_until(lambda: world.came(Cycle))
+        with world.reading_hangs():
+            world.declare("new", new)
+            wait_until(lambda: world.waiting_readers)
+            before = len(world.came(Cycle))
+            wait_until(lambda: len(world.came(Cycle)) >= before + 3)
+            assert len(world.came(Registry)) == 1
+        wait_until(lambda: new.requests)
+    assert known.asked("/api/ps") >= 4
+
+
+def test_stop_ends_it_even_while_reading_a_file_hangs(world: World, fakes: FakeFleet) -> None:
+    world.declare("known", fakes.ollama("m"))
+    with world.reading_hangs(after=1):
+        with world.polled(0.5, 0.4):
+            wait_until(lambda: world.waiting_readers)
+            wait_until(lambda: world.came(Cycle))
+        assert world.closed == 1
+        assert PollerLock(world.lock).leader() is None
+
+
 @pytest.mark.parametrize("newcomer", [False, True])
 def test_stop_ends_it_at_once_even_while_hosts_hang(
     world: World,

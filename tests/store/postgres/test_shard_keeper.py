@@ -1,6 +1,7 @@
 """A poller keeps its shards although the database is busy for a while."""
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 import pytest
@@ -35,12 +36,28 @@ def first_end(database: Database) -> int:
     return int(end_ms)
 
 
+def test_files_are_read_before_a_poller_joins(postgres: Postgres) -> None:
+    with closing(Database(postgres.new_database())) as database, ExitStack() as stack:
+        found = []
+
+        def read(now: float, _pause: Callable[[], object]) -> Registry:
+            found.append(database.run("SELECT count(*) FROM poller", {}))
+            return Registry((), loaded_at=now)
+
+        files = ReadFiles(read)
+        keeper = ShardKeeper(database, Member("s", "here", 0.4, 0.1, files.hash), files.prepare)
+        assert keeper.acquire()
+        stack.callback(keeper.release)
+        assert found == [[(0,)]]
+        assert database.run("SELECT files != '' FROM poller", {}) == [(True,)]
+
+
 def test_shards_are_kept_while_files_are_being_read(
     postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
     is_reading, may_end = threading.Event(), threading.Event()
 
-    def read_slowly(_now: float) -> Registry:
+    def read_slowly(_now: float, _pause: Callable[[], object]) -> Registry:
         is_reading.set()
         assert may_end.wait(60)
         return Registry((), loaded_at=1.0)
