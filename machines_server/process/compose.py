@@ -17,6 +17,7 @@ from machines_server.counts.counts import Counts
 from machines_server.credentials.files import AccessFiles
 from machines_server.exposition.service import ExpositionService
 from machines_server.inventory.folder import RegistryFiles
+from machines_server.inventory.in_time import RegistryInTime
 from machines_server.inventory.parse_cache import ParseCache
 from machines_server.poll.schedule import Poller, ReadRegistry, Timing
 from machines_server.process.exposure import warnings_here
@@ -74,8 +75,8 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
     else:
         stores, retention = answering_from_files(settings, note_leases), file_retention(settings)
     present = stores.present
-    files = RegistryFiles(
-        settings.dir, recall=present.last_good, recall_first=True, parse=_parse_cache().parse
+    files = RegistryInTime(
+        RegistryFiles(settings.dir, recall=present.last_good, recall_first=True, parse=_parse_cache().parse)
     )
     monitor = PollerMonitor(stores.watch, settings.dir, settings.poll_interval_s, settings.poll_timeout_s)
     current = CurrentState(files.current, files.at_once, files.unless_reported, present, monitor)
