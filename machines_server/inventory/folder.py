@@ -79,15 +79,15 @@ class RegistryFiles:
             registry = self._registry = assemble(self._files, self._folder_problem, now)
             changed_files = self._changed_files
         if self._on_problem is not None:
-            known = set(before.problems) if before else set()
+            known = set() if before is None else set(before.problems)
             for problem in registry.problems:
                 if problem.file in changed_files or problem not in known:
                     self._on_problem(problem)
         return registry
 
-    def at_once(self) -> Registry | None:
-        """The registry, or None if files must be read or another thread holds the lock; never waits."""
-        if not self._lock.acquire(blocking=False):
+    def at_once(self, wait_s: float = 0.0) -> Registry | None:
+        """The registry, or None if files must be read or another thread holds the lock for that long."""
+        if not self._lock.acquire(timeout=wait_s):
             return None
         try:
             return self._registry if self._is_unchanged() else None

@@ -32,6 +32,11 @@ CHECK_FILES_S = 1.0
 _READ_PAUSE_S = 0.001
 """A pause after each file that changed, in which polling has Python to itself. Without it a cycle for 1,000
 machines beside 5,000 new files took 8 s, and with it 0.5 s; alone it takes 0.2 s."""
+SLOW_READING_S = 10.0
+"""If reading files takes longer, it is reported."""
+WANTED_MODELS_S = 1.0
+"""How often disks are checked for models that somebody asked for."""
+CHECK_FIRST_READING_S = 0.02
 POLL_RETRY_S = 1.0
 """How long to wait after polling has failed."""
 _CLOCK_STEP_S = 1.0
@@ -40,8 +45,8 @@ _JOBS = "cycle", "libraries", "new machines", "out of turn"
 
 ReadRegistry = Callable[[float, Callable[[], object]], Registry]
 """Reads machine files at that time (epoch seconds), and calls the function after each that has changed."""
-Share = Callable[[Registry], Registry]
-"""Leaves the machines that this process polls now; returns the same object while nothing changes."""
+OwnPart = Callable[[Registry], Registry]
+"""Returns the part of a registry that this process polls now; the same object while nothing changes."""
 TraceCycle = Callable[[int], AbstractContextManager[object]]
 """Called for each cycle, with the number of machines polled in it."""
 
@@ -72,13 +77,10 @@ class Poller:
         own_services: Callable[[], Iterable[HostService]] = tuple,
         board: PollerCountsBoard | None = None,
         trace_cycle: TraceCycle = nullcontext,
-        share: Share = lambda registry: registry,
+        own_part: OwnPart = lambda registry: registry,
     ) -> None:
-        """`share` leaves of all machines those that are polled here.
-
-        `own_services` are those on the server's own host; `trace_cycle` gets the number of machines.
-        """
-        self._timing, self._registry, self._election, self._share = timing, registry, election, share
+        """`own_services` are those on the server's own host; `trace_cycle` gets the number of machines."""
+        self._timing, self._registry, self._election, self._own_part = timing, registry, election, own_part
         self._open_sink, self._requests, self._kinds = open_sink, requests, kinds
         self._access, self._sign, self._board = access, sign, board
         self._own_services, self._trace_cycle = own_services, trace_cycle
@@ -88,8 +90,12 @@ class Poller:
         self._sink: Sink
         self._libraries, self._answers = LibraryPoller(kinds=kinds, access=access), AnswerReader(kinds)
         self._wanted_models: frozenset[str] = frozenset()
-        self._files, self._known = Registry(), Registry()
-        """All machines, as the files were last read, and those that are polled here."""
+        self._declared: Registry | None = None
+        """All machines, as the files were last read."""
+        self._reading_since: float | None = None
+        """When reading them began, by the monotonic clock; None unless they are being read."""
+        self._known = Registry()
+        """The machines that are polled here."""
         self._known_lock = threading.Lock()
         self._clock_set_at = float("-inf")
         self._stop = self._ending = threading.Event()
@@ -97,7 +103,11 @@ class Poller:
     def run(self, stop: threading.Event) -> None:
         """Stand by, lead, and end when `stop` is set."""
         has_reported = False
+        threading.Thread(target=self._keep_reading, args=[stop], name="files", daemon=True).start()
         while not stop.is_set():
+            if self._declared is None:  # in a cluster, shards would be lost meanwhile
+                stop.wait(CHECK_FIRST_READING_S)
+                continue
             try:
                 leads = self._election.acquire()
             except (OSError, UnfitError) as error:
@@ -141,9 +151,7 @@ class Poller:
             self._answers = AnswerReader(self._kinds)
             jobs = stack.enter_context(closing(Jobs(_JOBS)))
             stack.callback(self._ending.set)
-            self._files = self._registry(time.time(), bool)
-            self._current()  # the first cycle polls them all
-            self._begin_reading(self._ending)
+            self._current()  # so that none counts as new
             log.info("this process polls, every %g s", self._timing.interval_s)
             self._schedule(jobs, fetcher, soon_fetcher, stop)
         log.info("this process has stopped polling")
@@ -217,6 +225,7 @@ class Poller:
         """Begin work when it is due by the monotonic clock, and notice when the wall clock is set."""
         cycles = Rhythm(self._timing.interval_s)
         libraries = Rhythm(LIBRARY_CHECK_INTERVAL_S, self._timing.timeout_s)
+        wanted_models = Rhythm(WANTED_MODELS_S)
         tick_s = min(TICK_S, self._check_files_s())
         soon = OutOfTurn(), soon_fetcher
         offset = time.time() - time.monotonic()
@@ -237,9 +246,10 @@ class Poller:
             if libraries.take():
                 jobs.begin("libraries", self._ask_libraries)
             self._begin_with_new_machines(jobs)
-            if self._libraries.has_wanted():
+            if wanted_models.take() and self._libraries.has_wanted():
                 jobs.begin("libraries", self._ask_libraries)
             self._serve_requests(jobs, *soon)
+            self._note("files", self._slow_reading())
 
     def _serve_requests(self, jobs: Jobs, soon: OutOfTurn, fetcher: Fetcher) -> None:
         if not self._requests.is_empty():
@@ -258,26 +268,39 @@ class Poller:
         except Exception:
             log.exception("polling machines out of turn failed")
 
-    def _begin_reading(self, ending: threading.Event) -> None:
-        """Read files that change in a thread of its own: many, or a share that hangs, must delay no cycle.
+    def _keep_reading(self, stop: threading.Event) -> None:
+        """Read files that change, beside all else: many, or a share that hangs, must delay no cycle."""
 
-        The thread is left alone if it hangs when polling ends.
-        """
+        def pause() -> None:
+            if self._declared is not None:
+                stop.wait(_READ_PAUSE_S)
 
-        def read() -> None:
-            while not ending.wait(self._check_files_s()):
-                try:
-                    self._files = self._registry(time.time(), lambda: time.sleep(_READ_PAUSE_S))
-                except Exception:
-                    log.exception("reading machine files failed")
-
-        threading.Thread(target=read, name="files", daemon=True).start()
+        while True:
+            self._reading_since = time.monotonic()
+            try:
+                self._declared = self._registry(time.time(), pause)
+            except Exception:
+                log.exception("reading machine files failed")
+            self._reading_since = None
+            if stop.wait(self._check_files_s()):
+                return
 
     def _check_files_s(self) -> float:
         return min(CHECK_FILES_S, self._timing.interval_s / 10)
 
+    def _slow_reading(self) -> str | None:
+        since = self._reading_since
+        if since is None or time.monotonic() - since < SLOW_READING_S:
+            return None
+        return f"reading the machine files takes over {SLOW_READING_S:g} s; machines are polled as before"
+
     def _begin_with_new_machines(self, jobs: Jobs) -> None:
-        before, registry = self._known, self._current()
+        before = self._known
+        try:
+            registry = self._current()
+        except Exception:
+            log.exception("looking for new machines failed")
+            return
         if registry is not before:
             machines = to_poll_at_once(before, registry)
             jobs.begin("new machines", self._poll_new_machines, machines, queued=True)
@@ -293,7 +316,7 @@ class Poller:
     def _current(self) -> Registry:
         """The machines to poll now; the sink gets them before any of their results."""
         with self._known_lock:
-            registry = self._share(self._files)
+            registry = self._known if self._declared is None else self._own_part(self._declared)
             if registry is not self._known:
                 self._known = registry
                 self._sink.put(registry)

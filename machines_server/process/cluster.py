@@ -100,7 +100,6 @@ class Cluster:
                 settings.poll_timeout_s,
                 read.hash,
             ),
-            read.prepare,
         )
         trace = cycle_tracing()
 
@@ -151,7 +150,7 @@ class Cluster:
         )
 
         def reaches(names: Collection[str]) -> set[str]:
-            machines = [machine for machine in read.last if machine.name.casefold() in names]
+            machines = [machine for machine in read.last or () if machine.name.casefold() in names]
             return machines_that_answer(machines, settings.poll_timeout_s, access, own_signing())
 
         def note_own_fault(fault: str | None) -> None:
@@ -174,22 +173,17 @@ class ReadFiles:
 
     def __init__(self, registry: ReadRegistry) -> None:
         self._registry = registry
-        self.last = Registry()
-        """As they were read last; empty before."""
+        self.last: Registry | None = None
+        """As they were read last."""
 
-    def current(self, now: float, pause: Callable[[], object] = bool) -> Registry:
+    def current(self, now: float, pause: Callable[[], object]) -> Registry:
         """The registry at `now`; reading many files takes seconds."""
         self.last = self._registry(now, pause)
         return self.last
 
-    def prepare(self) -> None:
-        """Read files that changed, so that they are soon read again."""
-        with suppress(Exception):  # whoever reads them again says why that fails
-            self.current(time.time())
-
     def hash(self) -> str:
         """The hash of the files that were read last, empty before; never waits."""
-        return files_hash(self.last) if self.last.loaded_at else ""
+        return files_hash(self.last) if self.last is not None else ""
 
 
 class OwnShare:

@@ -17,8 +17,8 @@ from machines_server.counts.counts import Counts
 from machines_server.credentials.files import AccessFiles
 from machines_server.exposition.service import ExpositionService
 from machines_server.inventory.folder import RegistryFiles
-from machines_server.inventory.in_time import RegistryInTime
 from machines_server.inventory.parse_cache import ParseCache
+from machines_server.inventory.reader import RegistryReader
 from machines_server.poll.schedule import Poller, ReadRegistry, Timing
 from machines_server.process.exposure import warnings_here
 from machines_server.process.own_key import own_signing
@@ -75,7 +75,7 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
     else:
         stores, retention = answering_from_files(settings, note_leases), file_retention(settings)
     present = stores.present
-    files = RegistryInTime(
+    files = RegistryReader(
         RegistryFiles(settings.dir, recall=present.last_good, recall_first=True, parse=_parse_cache().parse)
     )
     monitor = PollerMonitor(stores.watch, settings.dir, settings.poll_interval_s, settings.poll_timeout_s)
@@ -129,7 +129,7 @@ def make_poller(settings: Settings) -> Poller:
     return Poller(
         timing=Timing(settings.poll_interval_s, settings.poll_timeout_s),
         registry=stores.registry,
-        share=stores.share,
+        own_part=stores.own_part,
         election=stores.election,
         open_sink=stores.open_sink,
         requests=stores.requests,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from machines_server.core.machine import HostService, Problem, Registry
 from machines_server.core.status import too_old_after_s
 from machines_server.inventory.own_services import OwnServices
-from machines_server.poll.schedule import ReadRegistry, Share, TraceCycle
+from machines_server.poll.schedule import OwnPart, ReadRegistry, TraceCycle
 from machines_server.process.tracing import cycle_tracing
 from machines_server.settings import Settings
 from machines_server.store.api import (
@@ -55,10 +55,10 @@ class AnsweringStores(NamedTuple):
 
 
 class PollingStores(NamedTuple):
-    """The stores of a process that polls, with the registry of all machines and its share of them."""
+    """The stores of a process that polls, with the registry of all machines and its own part of them."""
 
     registry: ReadRegistry
-    share: Share
+    own_part: OwnPart
     election: LeaderElection
     open_sink: OpenSink
     requests: PollerRequests

@@ -87,7 +87,9 @@ class CurrentState:
     def may_be_current(self, state: FleetState) -> bool:
         """Whether a state is current except for polls, as far as the kernel reports changes of files."""
         now = time.time()
-        registry = self._registry_unless_reported() or self._registry(now)
+        registry = self._registry_unless_reported()
+        if registry is None:
+            registry = self._registry(now)
         return state.is_valid(now) and state.registry is registry
 
     def may_be_current_at_once(self, state: FleetState) -> bool:

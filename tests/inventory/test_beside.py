@@ -86,3 +86,12 @@ def test_a_file_whose_name_is_taken_is_told_that_alone(tmp_path: Path) -> None:
             ("b.yaml", "network.hostname"),
             ("c.yaml", "name"),
         ]
+
+
+def test_a_broken_file_is_told_once_even_if_no_file_is_good(tmp_path: Path) -> None:
+    told: list[str] = []
+    with closing(RegistryFiles(tmp_path, on_problem=lambda problem: told.append(problem.file))) as files:
+        for name in ("one.yaml", "two.yaml"):
+            (tmp_path / name).write_text("name: [")
+            files.current(0.0)
+    assert told == ["one.yaml", "two.yaml"]

@@ -2,6 +2,7 @@
 
 import time
 from asyncio import StreamWriter
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -102,8 +103,8 @@ def test_machines_are_polled_while_files_are_being_read(world: World, fakes: Fak
     with world.polled(0.5, 0.4):
         wait_until(lambda: world.came(Cycle))
         with world.reading_hangs():
-            world.declare("new", new)
             wait_until(lambda: world.waiting_readers)
+            world.declare("new", new)
             before = len(world.came(Cycle))
             wait_until(lambda: len(world.came(Cycle)) >= before + 3)
             assert len(world.came(Registry)) == 1
@@ -113,12 +114,39 @@ def test_machines_are_polled_while_files_are_being_read(world: World, fakes: Fak
 
 def test_stop_ends_it_even_while_reading_a_file_hangs(world: World, fakes: FakeFleet) -> None:
     world.declare("known", fakes.ollama("m"))
-    with world.reading_hangs(after=1):
+    with ExitStack() as stack:
         with world.polled(0.5, 0.4):
-            wait_until(lambda: world.waiting_readers)
             wait_until(lambda: world.came(Cycle))
+            stack.enter_context(world.reading_hangs())
+            wait_until(lambda: world.waiting_readers)
         assert world.closed == 1
         assert PollerLock(world.lock).leader() is None
+
+
+def test_polling_begins_when_files_have_been_read(world: World, fakes: FakeFleet) -> None:
+    world.declare("one", fakes.ollama("m"))
+    with ExitStack() as stack:
+        with world.reading_hangs():
+            stack.enter_context(world.polled(0.5, 0.4))
+            wait_until(lambda: world.waiting_readers)
+            assert PollerLock(world.lock).leader() is None
+        wait_until(lambda: world.came(Cycle))
+    first, *_ = world.came(Registry)
+    assert [machine.name for machine in first] == ["one"]
+
+
+def test_polling_goes_on_after_a_change_of_the_leader_while_reading_hangs(
+    world: World, fakes: FakeFleet
+) -> None:
+    world.declare("one", fakes.ollama("m"))
+    with world.polled(0.5, 0.4):
+        wait_until(lambda: world.came(Cycle))
+        with world.reading_hangs():
+            wait_until(lambda: world.waiting_readers)
+            world.lock.unlink()
+            wait_until(lambda: world.closed == 1)
+            before = len(world.came(Cycle))
+            wait_until(lambda: len(world.came(Cycle)) > before)
 
 
 @pytest.mark.parametrize("newcomer", [False, True])

@@ -36,23 +36,24 @@ class World:
         """The threads that hang in reading files."""
         self._registry = Registry()
         self._seen: list[tuple[str, str]] = []
-        self._reads_left, self._may_read = 0, threading.Event()
+        self._may_read = threading.Event()
         self._may_read.set()
 
     def declare(self, name: str, ollama: FakeEndpoint) -> None:
         """Drop a file."""
         (self.folder / name).write_text(str(ollama.port))
 
-    def registry(self, now: float, _pause: Callable[[], object]) -> Registry:
+    def registry(self, now: float, pause: Callable[[], object]) -> Registry:
         """A new one when a file has changed, as RegistryFiles does."""
-        self._reads_left -= 1
-        if self._reads_left < 0 and not self._may_read.is_set():
+        if not self._may_read.is_set():
             self.waiting_readers += 1
             assert self._may_read.wait(60)
             self.waiting_readers -= 1
         seen = sorted((path.name, path.read_text()) for path in self.folder.iterdir())
         if seen != self._seen:
             machines = [self._machine(name, int(port)) for name, port in seen if port]
+            for _ in machines:
+                pause()
             self._seen, self._registry = seen, Registry(tuple(machines), loaded_at=now)
         return self._registry
 
@@ -78,9 +79,8 @@ class World:
         return [item for item in self.items if isinstance(item, kind)]
 
     @contextmanager
-    def reading_hangs(self, after: int = 0) -> Iterator[None]:
-        """Whoever reads files hangs, when they have been read so often."""
-        self._reads_left = after
+    def reading_hangs(self) -> Iterator[None]:
+        """Whoever reads files hangs."""
         self._may_read.clear()
         try:
             yield

@@ -1,12 +1,14 @@
 """The state of all machines is a function of files, polls and the clock."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from machines_server.contract.health import Poller
 from machines_server.core.machine import Machine, Registry
-from machines_server.core.sample import Cycle, HostSample, RuntimeState, State
+from machines_server.core.routing.fleet import Fleet
+from machines_server.core.sample import Cycle, HostSample, Library, RuntimeState, State, StoredModel
 from machines_server.core.snapshot import Latest, Snapshot
 from machines_server.core.status import Status
 from machines_server.services.fleet_state import POLLER_RECHECK_S, build_state
@@ -36,6 +38,25 @@ def test_the_same_arguments_give_the_same_state() -> None:
     assert [state.verdict for state in first.fleet.states] == [state.verdict for state in second.fleet.states]
     assert [state.verdict.status for state in first.fleet.states] == [Status.ONLINE, Status.UNKNOWN]
     assert (first.valid_until, first.registry) == (second.valid_until, REGISTRY)
+
+
+def test_the_fleet_stays_the_same_until_something_in_it_changes() -> None:
+    libraries = {"one": Library("one", ONE.url, NOW, (StoredModel("m"),))}
+    snapshot = Snapshot(
+        latest={"one": answered(ONE, NOW - 1)}, cycle=Cycle(NOW - 2, NOW - 1, 5, 2), libraries=libraries
+    )
+    before = build_state(REGISTRY, snapshot, report(), NOW)
+
+    def after(now: float = NOW, fault: str | None = None, **changes: Any) -> Fleet:
+        return build_state(REGISTRY, replace(snapshot, **changes), report(fault), now, before=before).fleet
+
+    assert after(cycle=Cycle(NOW - 1, NOW, 5, 2)) is before.fleet
+    assert after(libraries=dict(libraries)) is before.fleet
+    assert after(libraries={}) is not before.fleet
+    assert after(held_since={"one": {"m": NOW}}) is not before.fleet
+    assert after(latest={"one": answered(ONE, NOW)}) is not before.fleet
+    assert after(fault="no poller is running") is not before.fleet
+    assert after(now=NOW + 2 * MAX_AGE_S) is not before.fleet
 
 
 def test_a_state_is_valid_until_a_poll_or_the_cycle_becomes_too_old() -> None:

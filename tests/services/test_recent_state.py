@@ -34,6 +34,11 @@ class Declared:
 
         self.current = CurrentState(lambda _: registry(), registry, registry, store, monitor)
 
+    def end_cycle(self) -> None:
+        """Another cycle ends, in which nobody was polled."""
+        now = time.time()
+        self._writer.write([Cycle(now - 0.1, now, 5, 2)])
+
     def poll(self, cpu_percent: float) -> None:
         """All machines are polled, and answer that."""
         now, answer = time.time(), RuntimeState(host=HostSample(cpu_percent=cpu_percent))
@@ -138,6 +143,15 @@ def test_a_failure_is_logged_and_no_state_is_kept_for_longer_than_it_may(
     large.poll(2)
     wait_until(lambda: used(recent.get(fails).fleet) == 2)
     assert "some fault" in caplog.text
+
+
+def test_nothing_is_prepared_for_the_same_fleet(large: Declared) -> None:
+    recent, prepared = RecentState(large.current, max_lag_s=60), list[Fleet]()
+    before = recent.get(prepared.append)
+    large.end_cycle()
+    wait_until(lambda: recent.get(prepared.append) is not before)
+    assert recent.get(prepared.append).fleet is before.fleet
+    assert prepared == []
 
 
 def _ignore(_: Fleet) -> None:

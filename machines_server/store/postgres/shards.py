@@ -81,12 +81,9 @@ class ShardKeeper:
     Every poller leads, though only for the shards that it holds.
     """
 
-    def __init__(self, database: Database, member: Member, prepare: Callable[[], object] = bool) -> None:
-        """Opens nothing until `acquire`, which calls `prepare` before it takes shards.
-
-        That is for what takes long at the start: shards would be lost meanwhile.
-        """
-        self._database, self._member, self._prepare = database, member, prepare
+    def __init__(self, database: Database, member: Member) -> None:
+        """Opens nothing until `acquire`."""
+        self._database, self._member = database, member
         self.id = ""
         self._held: Mapping[int, int] = {}
         self._faults: Mapping[str, str] = {}
@@ -107,7 +104,6 @@ class ShardKeeper:
         """Join the pollers; returns False while the database cannot be used."""
         self.id = f"{self._member.server}/{os.getpid()}/{secrets.token_hex(4)}"
         self._held, self._faults = {}, {}
-        self._prepare()
         try:
             migrate(self._database)
             with self._database.transaction() as connection:

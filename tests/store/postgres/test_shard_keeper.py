@@ -36,22 +36,6 @@ def first_end(database: Database) -> int:
     return int(end_ms)
 
 
-def test_files_are_read_before_a_poller_joins(postgres: Postgres) -> None:
-    with closing(Database(postgres.new_database())) as database, ExitStack() as stack:
-        found = []
-
-        def read(now: float, _pause: Callable[[], object]) -> Registry:
-            found.append(database.run("SELECT count(*) FROM poller", {}))
-            return Registry((), loaded_at=now)
-
-        files = ReadFiles(read)
-        keeper = ShardKeeper(database, Member("s", "here", 0.4, 0.1, files.hash), files.prepare)
-        assert keeper.acquire()
-        stack.callback(keeper.release)
-        assert found == [[(0,)]]
-        assert database.run("SELECT files != '' FROM poller", {}) == [(True,)]
-
-
 def test_shards_are_kept_while_files_are_being_read(
     postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -68,7 +52,7 @@ def test_shards_are_kept_while_files_are_being_read(
         keeper = ShardKeeper(database, Member("s", "here", 0.4, 0.1, files.hash))
         assert keeper.acquire()
         stack.callback(keeper.release)
-        reader = threading.Thread(target=files.current, args=[0.0])
+        reader = threading.Thread(target=files.current, args=[0.0, bool])
         reader.start()
         stack.callback(reader.join)
         stack.callback(may_end.set)
