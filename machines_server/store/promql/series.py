@@ -37,6 +37,9 @@ _PERHAPS_NOT_UNDERSTOOD = (400, 422, 500, 501)
 """Statuses that may mean that an engine cannot parse a query; Prometheus says 400."""
 KEEP_PROMQL_S = 3600.0
 """How long queries are in PromQL once the engine has refused one in MetricsQL, perhaps for another reason."""
+_MAX_MISSED_CHUNKS, _MISSED_CHUNK_PAUSE_S = 5, 0.2
+"""A query fails in Prometheus 2.42 while it compacts samples that came late, and succeeds soon after;
+a later version mended it (prometheus/prometheus, pull request 13115)."""
 _WORDS_FOR_TOO_MUCH = (
     b"too many",
     b"maxsamplesperquery",
@@ -158,6 +161,15 @@ class PromqlSeries:
         return points
 
     def _answer(self, query: Query, buckets: Buckets, deadline: float) -> Answer:
+        answer = self._post(query, buckets, deadline)
+        for _ in range(_MAX_MISSED_CHUNKS):
+            if not _has_missed_a_chunk(answer):
+                break
+            time.sleep(_MISSED_CHUNK_PAUSE_S)
+            answer = self._post(query, buckets, deadline)
+        return answer
+
+    def _post(self, query: Query, buckets: Buckets, deadline: float) -> Answer:
         left_s = max(deadline - time.monotonic(), 0.001)
         step_s, offset_s = buckets.step_s, buckets.offset_s
         form = {
@@ -220,6 +232,11 @@ class PromqlSeries:
                     self._idle.append(engine)
             if not is_kept:
                 engine.close()
+
+
+def _has_missed_a_chunk(answer: Answer) -> bool:
+    text = _beginning(answer)
+    return answer.status == 422 and b"cannot populate chunk" in text and b"not found" in text
 
 
 def _is_too_much(answer: Answer) -> bool:

@@ -211,6 +211,23 @@ def test_a_question_that_is_too_large_for_the_engine_is_told(
         ask(engine)
 
 
+MISSED_CHUNK = "cannot populate chunk 486539265 from block 00000000000000000000000000: not found"
+
+
+def test_a_question_that_meets_a_compaction_is_asked_again(engine: FakeEngine) -> None:
+    said_next = iter([said({"error": MISSED_CHUNK}, 422), said({"error": MISSED_CHUNK}, 422)])
+    engine.answer = lambda asked: next(said_next, said(answer()))(asked)
+    assert ask(engine) == RIGHT
+
+
+def test_but_not_for_ever(engine: FakeEngine) -> None:
+    engine.answer = said({"error": MISSED_CHUNK}, 422)
+    engine.asked.clear()
+    with pytest.raises(EngineError, match="HTTP status 422"):
+        ask(engine)
+    assert len(engine.asked) == 12
+
+
 def test_an_answer_is_limited_in_size(engine: FakeEngine) -> None:
     engine.answer = said(b" " * 2**20 + json.dumps(answer()).encode())
     assert ask(engine) == RIGHT
