@@ -123,6 +123,20 @@ def test_stop_ends_it_even_while_reading_a_file_hangs(world: World, fakes: FakeF
         assert PollerLock(world.lock).leader() is None
 
 
+@pytest.mark.slow
+def test_reading_that_takes_long_is_reported_until_it_has_ended(world: World, fakes: FakeFleet) -> None:
+    def faults() -> str:
+        leader = PollerLock(world.lock).leader()
+        return str(leader and leader.faults)
+
+    world.declare("one", fakes.ollama("m"))
+    with world.polled(0.5, 0.4):
+        wait_until(lambda: world.came(Cycle))
+        with world.reading_hangs():
+            wait_until(lambda: "reading the machine files takes over 10 s" in faults())
+        wait_until(lambda: faults() == "{}")
+
+
 def test_polling_begins_when_files_have_been_read(world: World, fakes: FakeFleet) -> None:
     world.declare("one", fakes.ollama("m"))
     with ExitStack() as stack:
