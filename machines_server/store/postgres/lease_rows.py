@@ -231,6 +231,14 @@ def forget_key(connection: Connection, site: str, key: str) -> None:
     )
 
 
+def confirm_key(connection: Connection, site: str, key: str) -> None:
+    """Write the lease of a key as it is, so that the transaction ends only when the standby has it as well.
+
+    Its own transaction may have been cut short while it waited for the standby.
+    """
+    connection.execute(f"UPDATE lease SET id = id WHERE {_WITH_KEY}", {"site": site, "key": key})
+
+
 def row_by_id(connection: Connection, site: str, lease: str, *, locks: bool = False) -> RowsRead:
     """The row of a lease in force, if there is one; with `locks`, locked until the transaction ends."""
     condition = f"site = %(site)s AND id = %(id)s AND {IS_IN_FORCE}"

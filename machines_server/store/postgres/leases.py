@@ -183,7 +183,8 @@ class PostgresLeases:
             if not is_in_force:
                 lease_rows.forget_key(connection, self._site, key)
                 return None
-        refuse_another_request(request, digest, read.rows[0].agent)
+            refuse_another_request(request, digest, read.rows[0].agent)
+            lease_rows.confirm_key(connection, self._site, key)
         return self._known.lease(read)
 
     def _refuse_too_many(self, request: LeaseRequest) -> None:

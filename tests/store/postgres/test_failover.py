@@ -93,6 +93,29 @@ def test_a_primary_that_is_cut_off_from_its_standby_promises_nothing(
     assert leases.fault() is None
 
 
+def test_a_lease_that_only_the_primary_has_is_not_confirmed_to_who_asks_again(
+    servers: Pair, opened: ExitStack
+) -> None:
+    primary, standby, url = servers
+    leases = leases_at(url, opened)
+    leases.release(WARM, reserve(leases).id)  # what it locks is known from then on
+    standby.signal_all(signal.SIGSTOP)
+    with pytest.raises(UnreachableStoreError):
+        reserve(leases, key="k")
+    # Its backend still waits for the standby; whoever ends that makes the row visible.
+    with psycopg.connect(primary.url(url.rpartition("/")[2]), autocommit=True) as connection:
+        waiting = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        assert connection.execute(waiting).fetchall()
+        key = "SELECT FROM lease WHERE idempotency_key = 'k'"
+        wait_until(lambda: connection.execute(key).fetchall())
+    other = leases_at(url, opened)
+    with pytest.raises(UnreachableStoreError):
+        reserve(other, key="k")
+    standby.signal_all(signal.SIGCONT)
+    wait_until(lambda: can_reserve(other))
+    assert reserve(other, key="k").id == reserve(leases_at(url, opened), key="k").id
+
+
 def can_reserve(leases: PostgresLeases) -> bool:
     try:
         leases.reserve(WARM, LeaseRequest("me", 60), First(WARM))
