@@ -16,7 +16,7 @@ from machines_server.core.sample import (
     SameLibrary,
     Sample,
 )
-from machines_server.core.shards import LEASE_INTERVALS, shard_of
+from machines_server.core.shards import LEASE_INTERVALS, part_of, shard_of
 from machines_server.store.postgres.database import Connection
 from machines_server.store.postgres.events import PostgresEvents
 from machines_server.store.postgres.known_before import PostgresBefore
@@ -234,8 +234,8 @@ class PollWriter:
     def _set_registry(self, registry: Registry) -> None:
         self._latest.write()  # rows of machines that are removed below
         self._write_gpus()
-        shards = registry.shards or {}
-        if shards != self._held:
+        shards, before = registry.shards or {}, self._held
+        if shards != before:
             self._fenced = {
                 number: fenced
                 for number, fenced in self._fenced.items()
@@ -244,8 +244,12 @@ class PollWriter:
             self._lost.clear()
             for number in self._held.keys() - shards.keys():
                 self._written.lost.extend(machine.name for machine in self._machines.forget(number))
-            self._read_back(shards)
+            self._held = shards
         self._lock(shards.keys())
+        held = {number: epoch for number, epoch in shards.items() if number in self._fenced}
+        if held != before:
+            self._read_back(held)
+        registry = part_of(registry, held)  # of the other shards, others know the machines
         for machine in self._machines.set_all(registry):
             self._stays.end_all(machine.id)
             self._forget(machine.id)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import replace
+from typing import Any, LiteralString
 
 import pytest
 
@@ -39,6 +40,32 @@ def test_a_shard_that_others_took_or_that_was_taken_back_since_is_not_written(po
         assert raised == {shard_of(KEPT)}
         assert sink.close(60)
     assert not any(faults)
+
+
+def test_of_a_shard_that_others_took_no_machine_is_written(postgres: Postgres) -> None:
+    with closing(Database(postgres.new_database())) as database:
+        sink = holding_all(database, MACHINES)
+        poll(sink, 10.0)
+        with database.transaction() as connection:
+            connection.execute(
+                "UPDATE shard SET owner = 'another', epoch = epoch + 1 WHERE number = %s", (shard_of(TAKEN),)
+            )
+            connection.execute(
+                "UPDATE machine SET declared = %s WHERE name = %s", ('{"by": "another"}', TAKEN)
+            )
+        before = rows(database, "SELECT * FROM machine WHERE name = 'taken'")
+        for names in (MACHINES, (*MACHINES, "new"), (KEPT, TAKEN_BACK), MACHINES):
+            machines = tuple(map(machine, names))
+            sink.put(Registry(machines, loaded_at=20.0, shards=dict.fromkeys(range(SHARDS), EPOCH)))
+            poll(sink, 20.0)
+        assert sink.close(60)
+        assert rows(database, "SELECT * FROM machine WHERE name = 'taken'") == before
+        events = "SELECT type, name FROM event JOIN machine ON machine.id = machine_id"
+        told = sorted(row for row in rows(database, events) if row[0].startswith("machine_"))
+        assert told == [
+            *sorted(("machine_added", name) for name in (*MACHINES, "new")),
+            ("machine_removed", "new"),
+        ]
 
 
 def test_polls_of_a_backlog_are_written_in_the_order_of_their_machine(postgres: Postgres) -> None:
@@ -94,6 +121,10 @@ def poll(sink: PostgresSink, at: float) -> None:
         sink.put(replace(answered(at), machine=name))
     sink.put(Cycle(at, at + 1, 5, 2))
     wait_until(lambda: sink.backlog().waiting == 0)
+
+
+def rows(database: Database, statement: LiteralString) -> list[tuple[Any, ...]]:
+    return database.run(statement, {})
 
 
 def polled_at(database: Database) -> dict[str, int]:
