@@ -148,12 +148,12 @@ class Database:
         where a transaction begins.
         """
         pool = self._pool_of_connections()
+        until = time.monotonic() + min(begin_within_s or CONNECT_WAIT_S, CONNECT_WAIT_S)
         for _ in range(self._most + 1):
             connection = self._connection_of(pool)
             try:
-                if not _has_ended(connection) and (
-                    begin_within_s is None or self._has_begun(connection, begin_within_s)
-                ):
+                is_usable = not _has_ended(connection)
+                if is_usable and (begin_within_s is None or self._has_begun(connection, until)):
                     yield connection
                     return
                 connection.close()
@@ -161,14 +161,17 @@ class Database:
                 pool.putconn(connection)
         raise UnreachableStoreError("PostgreSQL cannot be reached: it ends every connection")
 
-    def _has_begun(self, connection: Connection, within_s: float) -> bool:
-        with (
-            suppress(psycopg.OperationalError, UnreachableStoreError),
-            self._deadlines.within(connection, within_s),
-        ):
-            connection.execute("BEGIN")
-            return True
-        return False
+    def _has_begun(self, connection: Connection, until: float) -> bool:
+        """Whether a transaction has begun; raises UnreachableStoreError if that takes until then."""
+        try:
+            with self._deadlines.within(connection, max(until - time.monotonic(), 0.0)):
+                connection.execute("BEGIN")
+        except psycopg.OperationalError:
+            return False
+        except UnreachableStoreError:
+            self._away, self._away_since = "PostgreSQL does not answer", time.monotonic()
+            raise UnreachableStoreError(self._away) from None
+        return True
 
     def _connection_of(self, pool: ConnectionPool[Connection]) -> Connection:
         if time.monotonic() - self._away_since < AWAY_S:

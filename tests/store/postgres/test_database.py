@@ -1,6 +1,7 @@
 """Connections to PostgreSQL: their deadlines, their errors, and what replaces those that break."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -12,7 +13,7 @@ import pytest
 from machines_server.errors import LockedError, MigrationError, StoreError, UnreachableStoreError
 from machines_server.poll.schedule import allow_many_sockets
 from machines_server.store.migration_files import Migration
-from machines_server.store.postgres.database import Database
+from machines_server.store.postgres.database import CONNECT_WAIT_S, Database
 from machines_server.store.postgres.listener import Listener
 from machines_server.store.postgres.migrate import known_migrations, migrate, pending
 from tests.fakes import wait_until
@@ -91,6 +92,35 @@ def test_connections_that_were_cut_while_nobody_used_them_are_replaced(
     for _ in range(3):
         with database.transaction() as connection:
             connection.execute("SELECT 1")
+
+
+def test_a_server_that_is_frozen_costs_one_wait_however_many_connections_are_open() -> None:
+    with folder_of_postgres() as folder, Postgres(folder / "data") as server, ExitStack() as stack:
+        database = stack.enter_context(closing(Database(server.new_database())))
+        with ExitStack() as open_at_once:
+            for _ in range(8):
+                open_at_once.enter_context(database.transaction())
+        server.signal_all(signal.SIGSTOP)
+        stack.callback(server.signal_all, signal.SIGCONT)
+        began = time.monotonic()
+        with pytest.raises(UnreachableStoreError, match="does not answer"):
+            select_1(database)
+        assert time.monotonic() - began < 3 * CONNECT_WAIT_S
+        server.signal_all(signal.SIGCONT)
+        wait_until(lambda: can_select(database))
+
+
+def select_1(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute("SELECT 1")
+
+
+def can_select(database: Database) -> bool:
+    try:
+        select_1(database)
+    except UnreachableStoreError:
+        return False
+    return True
 
 
 def test_any_number_of_files_may_be_open(postgres: Postgres) -> None:
