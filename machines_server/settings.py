@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -68,6 +69,8 @@ def _parse_database(text: object) -> object:
     parts = urlsplit(str(text))
     if parts.scheme not in ("postgresql", "postgres") or not parts.netloc.rpartition("@")[2].strip("/:"):
         raise ValueError("a URL such as postgresql://machines@db1,db2/machines")
+    if parts.netloc.count("@") > 1:
+        raise ValueError("a URL in which an @ of the password is written as %40")
     return text
 
 
@@ -77,11 +80,11 @@ def _parse_site(text: object) -> object:
     return text
 
 
-def _parse_key_server(text: object) -> object:
+def _parse_http(example: str, text: object) -> object:
     """Check that a URL is one of HTTP without query, fragment or credentials."""
     parts = urlsplit(str(text))
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("a URL such as https://keys.example.com")
+        raise ValueError(f"a URL such as {example}")
     if parts.username is not None or parts.password is not None:
         raise ValueError("a URL without user and password")
     return text
@@ -90,8 +93,8 @@ def _parse_key_server(text: object) -> object:
 Span = Annotated[timedelta, BeforeValidator(_parse_span), Field(gt=timedelta(0))]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
-KeyServerUrl = Annotated[str, BeforeValidator(_parse_key_server)]
-EngineUrl = Annotated[str, BeforeValidator(_parse_key_server)]
+KeyServerUrl = Annotated[str, BeforeValidator(partial(_parse_http, "https://keys.example.com"))]
+EngineUrl = Annotated[str, BeforeValidator(partial(_parse_http, "http://127.0.0.1:8428"))]
 DatabaseUrl = Annotated[str, BeforeValidator(_parse_database)]
 Site = Annotated[str, BeforeValidator(_parse_site)]
 Agents = Annotated[tuple[str, ...], BeforeValidator(_parse_agents)]
@@ -318,14 +321,14 @@ def _sentence(error: dict[str, object], given: Mapping[str, str]) -> str:
     if not isinstance(location, tuple) or not location:
         return message
     name = str(location[0])
-    value = _shown(given[name])
-    return f"{variable(name)}={value} is refused: it must be {_range(name) or message}"
+    return f"{variable(name)}{_shown(name, given[name])} is refused: it must be {_range(name) or message}"
 
 
-def _shown(value: str) -> str:
-    """A value for a message: printable, and without the password of a URL."""
-    hidden = re.sub(r"(://[^/@]*:)[^/]*@", r"\1***@", value)
-    return hidden if hidden.isprintable() else repr(hidden)
+def _shown(name: str, value: str) -> str:
+    """A value for a message: printable, and nothing if it may contain a secret, as URLs do in many ways."""
+    if name.endswith("_url"):
+        return ""
+    return f"={value if value.isprintable() else repr(value)}"
 
 
 def _range(name: str) -> str | None:

@@ -72,8 +72,8 @@ def test_off_looks_at_no_signature(tmp_path: Path) -> None:
             "AUTH_KEYS_DIR and KEY_SERVER_URL are both set: keep one of them",
         ),
         ({"AUTH_MODE": "enforce", "AUTH_KEYS_DIR": "/nosuch"}, "AUTH_KEYS_DIR=/nosuch is no folder"),
-        ({"KEY_SERVER_URL": "keys.example.com"}, "KEY_SERVER_URL=keys.example.com is refused"),
-        ({"KEY_SERVER_URL": "ftp://keys"}, "KEY_SERVER_URL=ftp://keys is refused"),
+        ({"KEY_SERVER_URL": "keys.example.com"}, "KEY_SERVER_URL is refused"),
+        ({"KEY_SERVER_URL": "ftp://keys"}, "KEY_SERVER_URL is refused"),
         ({"AUTH_VERIFY_TIMEOUT": "0"}, "AUTH_VERIFY_TIMEOUT=0 is refused"),
     ],
 )
