@@ -49,6 +49,8 @@ class CoordinationDatabase:
         self._turns, self._has_turn = FileTurns(path.with_suffix(".lock")), False
         self._turn_missed_at = float("-inf")
         self._lock_wait_ms = LOCK_WAIT_MS
+        self.fault: str | None = None
+        """Why a damaged file is still there."""
         self._found_locked: dict[str, tuple[float, str]] = {}
         """When a call to read, or to write, last found the file locked, and its error."""
 
@@ -134,14 +136,31 @@ class CoordinationDatabase:
                 if self._connection is None:
                     # Not while another process writes the deleted file: their journals share a name.
                     with self._turn():
-                        self._connection, self._inode = self._connect(), inode(self._path)
+                        self._inode = inode(self._path)
+                        self._connection = self._connect()
+                        self._inode = inode(self._path)
                 yield self._connection
+            self.fault = None
         except DamagedStoreError as error:
             self._close()
-            aside = self._path.with_name(f"{self._path.name}.damaged")
-            log.error("%s; it is moved to %s, and its leases are lost", error, aside.name)
-            self._path.replace(aside)
+            self._move_aside(error)
             raise
+
+    def _move_aside(self, error: DamagedStoreError) -> None:
+        """Rename the damaged file, unless another process has done so and there is a new one."""
+        aside = self._path.with_name(f"{self._path.name}.damaged")
+        try:
+            with self._turn():
+                if inode(self._path) == self._inode:
+                    self._path.replace(aside)
+                    log.error("%s; it was moved to %s, and its leases are lost", error, aside.name)
+            self.fault = None
+        except (OSError, StoreError) as failure:
+            reason = getattr(failure, "strerror", None) or failure
+            fault = f"{error}; it cannot be moved to {aside.name}: {reason}"
+            if fault != self.fault:
+                log.error("%s", fault)
+            self.fault = fault
 
     def _connect(self) -> sqlite3.Connection:
         # Writable even to read: a killed process leaves a journal that only a writer can roll back.

@@ -175,6 +175,10 @@ class LeaseStore:
 
         return self._write(fleet, ended)
 
+    def fault(self) -> str | None:
+        """Why no lease can be read or changed, if the file is damaged and cannot be replaced."""
+        return self._database.fault
+
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         self._database.close()

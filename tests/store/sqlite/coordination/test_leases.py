@@ -288,21 +288,6 @@ def test_of_what_is_written_together_nothing_holds_if_the_file_cannot_be_written
     assert granted[4::5] == [None] * 16
 
 
-@pytest.mark.parametrize("when", ["before it is opened", "while it is open"])
-def test_a_damaged_file_is_moved_aside(path: Path, when: str, caplog: pytest.LogCaptureFixture) -> None:
-    book = LeaseStore(path)
-    if when == "while it is open":
-        reserve(book)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"this is no database, but it is long enough to look like one" * 1000)
-    with pytest.raises(StoreError, match="not a database"):
-        book.read()
-    assert not book.read().leases
-    reserve(book)
-    assert (path.parent / "coordination.db.damaged").exists()
-    assert "moved to coordination.db.damaged" in caplog.text
-
-
 def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "var").write_text("a file, not a folder")
     with pytest.raises(StoreError, match="var"):
