@@ -13,7 +13,7 @@ from machines_server.core.past.events import EVENT_TYPES
 from machines_server.core.past.metrics import METRICS, Metric
 from machines_server.core.past.rollup import MAX_STEP_S
 from machines_server.core.routing.similar_names import similar_names
-from machines_server.core.text import quoted
+from machines_server.core.text import is_plain, quoted
 from machines_server.core.times import parse_time
 from machines_server.errors import BadParameterError
 
@@ -155,7 +155,7 @@ class EventsQuery(RangeQuery, frozen=True, kw_only=True):
     def wait_number(self) -> float:
         """The most seconds to wait until there is an event."""
         try:
-            wait_s = float(self.wait_s or 0)
+            wait_s = float(self.wait_s or 0) if is_plain(self.wait_s or "") else -1.0
         except ValueError:
             wait_s = -1.0
         if not 0 <= wait_s <= MAX_WAIT_S:
@@ -201,7 +201,7 @@ def _moment(name: str, text: str, now: float) -> float:
 
 def _whole(name: str, text: str, least: int, most: int) -> int:
     try:
-        value = int(text)
+        value = int(text) if is_plain(text) else least - 1
     except ValueError:
         value = least - 1
     if not least <= value <= most:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from machines_server.contract.lists import REPEATABLE, list_values
 from machines_server.core.key_names import is_secret
 from machines_server.core.routing.question import Question, text_of
+from machines_server.core.text import is_plain
 from machines_server.errors import BadParameterError
 
 MAX_MEMORY_GB = 2**20
@@ -67,6 +68,17 @@ Condition = Annotated[
 ]
 
 
+def _plain(value: object) -> object:
+    """Refuse texts that are numbers in Python alone, such as 1_000."""
+    if isinstance(value, str) and not is_plain(value):
+        raise ValueError("use a number such as 8 or 2.5")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_plain)]
+Whole = Annotated[int, BeforeValidator(_plain)]
+
+
 class Constraints(BaseModel):
     """The requested model, and what a machine must have to be fit for it."""
 
@@ -74,11 +86,11 @@ class Constraints(BaseModel):
 
     model: ShortText | None = None
     """A name as Ollama takes it. Without one, machines are ranked by the other parameters alone."""
-    min_free_vram_gb: float = Field(0, ge=0, le=MAX_MEMORY_GB, allow_inf_nan=False)
+    min_free_vram_gb: Number = Field(0, ge=0, le=MAX_MEMORY_GB, allow_inf_nan=False)
     """GiB free on one GPU, in addition to the model and all leases."""
-    min_free_ram_gb: float = Field(0, ge=0, le=MAX_MEMORY_GB, allow_inf_nan=False)
+    min_free_ram_gb: Number = Field(0, ge=0, le=MAX_MEMORY_GB, allow_inf_nan=False)
     """GiB of RAM free, in addition to the model and all leases."""
-    min_context: int = Field(0, ge=0, le=MAX_CONTEXT_TOKENS)
+    min_context: Whole = Field(0, ge=0, le=MAX_CONTEXT_TOKENS)
     """Tokens that the model must have room for; one loaded with fewer counts as half warm."""
     role: str | None = Field(None, max_length=MAX_TEXT_CHARACTERS)
     """The machine's role."""
@@ -92,7 +104,7 @@ class Constraints(BaseModel):
     """Whether to accept a machine that must load the model first."""
     exclusive: bool = False
     """Whether the machine's host must have no other leases."""
-    wait_s: float = Field(0, ge=0, le=MAX_WAIT_S, allow_inf_nan=False)
+    wait_s: Number = Field(0, ge=0, le=MAX_WAIT_S, allow_inf_nan=False)
     """How many seconds to wait until a machine is fit."""
 
     def question(self) -> Question:

@@ -62,3 +62,8 @@ def clip_list(texts: Sequence[str]) -> str:
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def is_plain(text: str) -> bool:
+    """Whether a number in a text is written as others write it: Python takes 1_000 and other digits, too."""
+    return text.isascii() and "_" not in text

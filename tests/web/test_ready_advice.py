@@ -53,6 +53,14 @@ def test_a_repeated_question_is_answered_without_flask_as_flask_would(stack: Sta
     assert stack.reached == []
 
 
+def test_a_page_of_another_site_is_not_answered_so(stack: Stack) -> None:
+    settle(stack)
+    for pair in ((b"sec-fetch-site", b"cross-site"), (b"origin", b"https://elsewhere.example.com")):
+        stack.reached.clear()
+        status, _, _ = stack.answer("GET", WARM, HOST, pair)
+        assert (status, stack.reached) == (200, ["/api/route"])
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
