@@ -97,10 +97,10 @@ class RegistryFiles:
     def unless_reported(self) -> Registry | None:
         """The registry, or None if the kernel has reported a change, or cannot; lists no files, never waits.
 
-        While another thread reads files, it is the one before.
+        It is also None while another thread has the folder's lock.
         """
         if not self._lock.acquire(blocking=False):
-            return self._registry
+            return None
         try:
             return self._registry if self._is_quiet() else None
         finally:

@@ -64,7 +64,7 @@ class RegistryReader:
     def unless_reported(self) -> Registry | None:
         """The registry, or None if the kernel has reported a change, or cannot; lists no files, never waits.
 
-        While files are being read, it is the one before.
+        It is also None while files are being read, unless that takes too long.
         """
         registry = self._overdue()
         return self._files.unless_reported() if registry is None else registry

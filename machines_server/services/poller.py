@@ -44,7 +44,7 @@ class PollerMonitor:
         max_age_s = too_old_after_s(interval_s, cycle.timeout_s if cycle else self._timeout_s)
         state = self._state(cycle, leader, now, max_age_s)
         faults = leader.faults if leader else {}
-        parts = (faults.get(part) for part in ("clock", "poll", "files", "network", "history"))
+        parts = (faults.get(part) for part in ("store", "clock", "poll", "files", "network", "history"))
         # Whether a poller runs is unknown while the database that tells cannot be read.
         judged = None if store_fault and obstacle else state.fault
         messages = (judged, faults.get("lock") or obstacle, *parts)
