@@ -13,6 +13,7 @@ from machines_server.core.routing.leases import Lease, Warmth
 from machines_server.core.routing.loading import LoadTime
 from machines_server.errors import StoreError
 from machines_server.store.lease_limits import MAX_SNAPSHOT_AGE_S
+from machines_server.store.postgres.breaker import TELL_FAILURE_S
 from machines_server.store.postgres.clock import DatabaseClock
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.lease_ends import read_load_times
@@ -104,6 +105,11 @@ class KnownLeases:
             if self._looked_at < arrived_at:
                 self._look(arrived_at)
             return self._current()
+
+    def fault(self) -> str | None:
+        """Why the last look failed, if that was within the last minute."""
+        fault = self._fault
+        return str(fault[1]) if fault and time.monotonic() - fault[0] < TELL_FAILURE_S else None
 
     @property
     def announcement(self) -> str:

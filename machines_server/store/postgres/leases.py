@@ -130,8 +130,8 @@ class PostgresLeases:
         return released
 
     def fault(self) -> str | None:
-        """Why the last change failed, if it did so within the last minute."""
-        return self._breaker.fault()
+        """Why the last change, or look at the leases, failed, if it did so within the last minute."""
+        return self._breaker.fault() or self._known.fault()
 
     def close(self) -> None:
         """Nothing to close: everything is shared."""

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from machines_server.core.routing.answer import Candidate
-from machines_server.errors import NoMachineError, TooManyError
+from machines_server.errors import LockedError, NoMachineError, StoreError, TooManyError
 from machines_server.store.lease_limits import MAX_LEASES, MAX_LEASES_PER_HOLDER
 from machines_server.store.postgres.background import Background
 from machines_server.store.postgres.database import Database
@@ -86,6 +86,25 @@ def test_who_knows_of_no_fit_machine_looks_once_more(url: str, opened: ExitStack
         reserve(other, min_free_vram_gb=8)
     one.release(WARM, lease.id)
     assert reserve(other, min_free_vram_gb=8).machine == "one"
+
+
+def test_why_leases_cannot_be_read_is_told_until_they_can(url: str, opened: ExitStack) -> None:
+    leases = leases_at(url, opened)
+    reserve(leases)
+    with psycopg.connect(url) as holding:
+        holding.execute("LOCK TABLE lease")
+        with pytest.raises(LockedError):
+            leases.newest()
+        assert "waited too long" in str(leases.fault())
+    wait_until(lambda: can_read(leases))
+    assert leases.fault() is None
+
+
+def can_read(leases: PostgresLeases) -> bool:
+    try:
+        return bool(leases.newest().leases)
+    except StoreError:
+        return False
 
 
 def test_a_lease_that_another_server_has_renewed_is_still_held_where_it_seems_to_have_ended(
