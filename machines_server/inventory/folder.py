@@ -63,6 +63,8 @@ class RegistryFiles:
         self._is_unsettled = False
         self._is_reported = False
         """Whether the kernel has reported a change since the files were listed, which it does only once."""
+        self._lists_again = False
+        """Whether files are being listed although no change was reported."""
 
     def current(self, now: float, pause: Callable[[], object] = bool) -> Registry:
         """The registry at `now` (epoch seconds); the same object while nothing changes.
@@ -73,10 +75,14 @@ class RegistryFiles:
             before = self._registry
             if before is not None and self._is_unchanged():
                 return before
-            is_different = self._scan(pause)
-            if before is not None and not is_different:
-                return before
-            registry = self._registry = assemble(self._files, self._folder_problem, now)
+            is_quiet = self._is_quiet()
+            try:
+                is_different = self._scan(pause, is_quiet=is_quiet)
+                if before is not None and not is_different:
+                    return before
+                registry = self._registry = assemble(self._files, self._folder_problem, now)
+            finally:
+                self._lists_again = False
             changed_files = self._changed_files
         if self._on_problem is not None:
             known = set() if before is None else set(before.problems)
@@ -97,10 +103,10 @@ class RegistryFiles:
     def unless_reported(self) -> Registry | None:
         """The registry, or None if the kernel has reported a change, or cannot; lists no files, never waits.
 
-        It is also None while another thread has the folder's lock.
+        It is also None while another thread has the folder's lock, unless that lists files just in case.
         """
         if not self._lock.acquire(blocking=False):
-            return None
+            return self._registry if self._lists_again and self._watch.seems_quiet() else None
         try:
             return self._registry if self._is_quiet() else None
         finally:
@@ -119,9 +125,9 @@ class RegistryFiles:
         self._is_reported = self._is_reported or not self._watch.is_quiet()
         return not self._is_reported and not self._is_unsettled
 
-    def _scan(self, pause: Callable[[], object]) -> bool:
+    def _scan(self, pause: Callable[[], object], *, is_quiet: bool) -> bool:
         """Read the files that changed; returns whether the registry must be rebuilt."""
-        self._watch.begin()
+        self._lists_again = self._watch.begin() and is_quiet
         self._listed_at, self._is_reported = time.monotonic(), False
         self._changed_files = set()
         try:

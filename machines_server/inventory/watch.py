@@ -5,6 +5,7 @@ A system call costs more than its own time, since it lets other threads of the p
 
 import ctypes
 import os
+import select
 from collections.abc import Set
 from pathlib import Path
 
@@ -29,15 +30,29 @@ class FolderWatch:
         """Release the inotify instance if `stop` was not called; a user often has only 128."""
         self.stop()
 
-    def begin(self) -> None:
-        """Watch from now on. Call this before listing the folder, so that no change is missed in between."""
-        folder = _identity(self._folder)
+    def begin(self) -> bool:
+        """Watch from now on. Call this before listing the folder, so that no change is missed in between.
+
+        Returns whether it is certain that nothing has changed since it was last called.
+        """
+        folder, is_quiet = _identity(self._folder), True
         if folder is None or folder != self._watched or self._fd < 0:
+            is_quiet = False
             self.stop()
             if folder is not None and _file_systems(folder[0]) <= self._reliable:
                 self._open(folder)
         while self._fd >= 0 and self._has_event():
-            pass  # changes until now will be seen by the listing
+            is_quiet = False  # changes until now will be seen by the listing
+        return is_quiet
+
+    def seems_quiet(self) -> bool:
+        """Return whether the kernel has reported nothing that nobody has read; for any thread."""
+        fd = self._fd
+        if fd < 0:
+            return False
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return not poll.poll(0) and _identity(self._folder) == self._watched
 
     def stop(self) -> None:
         """Stop watching; `is_quiet` is false until `begin`."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,6 +144,45 @@ def test_a_watch_tells_of_a_change(tmp_path: Path) -> None:
         assert watch.is_quiet()
         (tmp_path / "new").touch()
         assert not watch.is_quiet()
+
+
+@pytest.mark.usefixtures("_inotify")
+def test_any_thread_may_look_whether_a_change_has_been_reported(tmp_path: Path) -> None:
+    with watching(tmp_path) as watch:
+        assert watch.seems_quiet()
+        (tmp_path / "new").touch()
+        assert not watch.seems_quiet()
+        assert not watch.seems_quiet()
+        assert not watch.begin()
+        assert watch.seems_quiet()
+        assert watch.begin()
+        tmp_path.rename(tmp_path.with_name("old"))
+        assert not watch.seems_quiet()
+
+
+@pytest.mark.usefixtures("_inotify")
+def test_while_files_are_listed_again_nobody_waits_and_a_removed_one_is_gone(
+    folder: Path, open_files: OpenFiles
+) -> None:
+    files, stop = open_files(folder, settle_s=0, list_every_s=0), threading.Event()
+
+    def list_again() -> None:
+        while not stop.is_set():
+            files.current(1.0)
+
+    listing = threading.Thread(target=list_again)
+    listing.start()
+    known = 0
+    for number in range(200):
+        path = write(folder, f"m{number}")
+        registry = files.current(2.0)
+        known += sum(files.unless_reported() is registry for _ in range(20))
+        path.unlink()
+        after = files.unless_reported()
+        assert after is None or after.get(f"m{number}") is None
+    stop.set()
+    listing.join(60)
+    assert known > 200
 
 
 def test_where_the_kernel_does_not_see_every_change_nothing_is_certain(tmp_path: Path) -> None:
