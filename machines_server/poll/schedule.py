@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from machines_server.core.machine import HostService, Machine, Registry, to_poll_at_once
 from machines_server.core.poller_counts import PollerCounts
@@ -319,7 +319,8 @@ class Poller:
             registry = self._known if self._declared is None else self._own_part(self._declared)
             if registry is not self._known:
                 self._known = registry
-                self._sink.put(registry)
+                # As of now: results that came while files were read are older than what changes with them.
+                self._sink.put(replace(registry, loaded_at=time.time()))
             return registry
 
     def _note(self, source: str, fault: str | None) -> None:

@@ -110,6 +110,12 @@ def test_machines_are_polled_while_files_are_being_read(world: World, fakes: Fak
             assert len(world.came(Registry)) == 1
         wait_until(lambda: new.requests)
     assert known.asked("/api/ps") >= 4
+    at = float("-inf")
+    for item in world.items:
+        if isinstance(item, Registry):
+            assert item.loaded_at >= at
+        elif isinstance(item, PollResult):
+            at = max(at, item.at)
 
 
 def test_stop_ends_it_even_while_reading_a_file_hangs(world: World, fakes: FakeFleet) -> None:
