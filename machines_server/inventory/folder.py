@@ -75,9 +75,8 @@ class RegistryFiles:
             before = self._registry
             if before is not None and self._is_unchanged():
                 return before
-            is_quiet = self._is_quiet()
             try:
-                is_different = self._scan(pause, is_quiet=is_quiet)
+                is_different = self._scan(pause)
                 if before is not None and not is_different:
                     return before
                 registry = self._registry = assemble(self._files, self._folder_problem, now)
@@ -125,9 +124,10 @@ class RegistryFiles:
         self._is_reported = self._is_reported or not self._watch.is_quiet()
         return not self._is_reported and not self._is_unsettled
 
-    def _scan(self, pause: Callable[[], object], *, is_quiet: bool) -> bool:
+    def _scan(self, pause: Callable[[], object]) -> bool:
         """Read the files that changed; returns whether the registry must be rebuilt."""
-        self._lists_again = self._watch.begin() and is_quiet
+        was_quiet = self._is_quiet()
+        self._lists_again = self._watch.begin() and was_quiet
         self._listed_at, self._is_reported = time.monotonic(), False
         self._changed_files = set()
         try:

@@ -10,7 +10,6 @@ from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication
 
 from machines_server.web.bodies import RETRY_AFTER_1_S, Bodies
-from machines_server.web.guards import is_foreign
 from machines_server.web.messages import Headers, Receive, Scope, Send, answer, answer_error
 
 IS_READER = "machines.is_reader"
@@ -99,7 +98,7 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
     }
     if (agent := scope.get("agent")) is not None:
         environ["REMOTE_USER"] = agent
-    environ[IS_FOREIGN] = is_foreign(scope)
+    environ[IS_FOREIGN] = scope.get("is_foreign", False)
     environ[IS_READER] = agent is not None or scope.get("is_reader", False)
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").upper().replace("-", "_"), raw_value.decode("latin-1")

@@ -99,14 +99,6 @@ class HostNames:
         return is_accepted
 
 
-def is_foreign(scope: Scope) -> bool:
-    """Return whether a browser says that a page of another origin sent it; programs send no such headers."""
-    origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
-    if origin is not None:
-        return origin.partition(b"://")[2] != header(scope, b"host")
-    return site not in (None, b"same-origin", b"none")
-
-
 class SameOrigin:
     """Refuses changes that another site's page makes a browser send."""
 
@@ -114,8 +106,12 @@ class SameOrigin:
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on requests that only read, and those of programs and of our own pages."""
-        if scope["method"] in SAFE_METHODS or not is_foreign(scope):
+        """Pass on requests that only read, and those of programs and of our own pages.
+
+        The scope's `is_foreign` says whether a page of another site sent it.
+        """
+        scope["is_foreign"] = _is_foreign(scope)
+        if scope["method"] in SAFE_METHODS or not scope["is_foreign"]:
             await self._application(scope, receive, send)
         else:
             message = (
@@ -138,6 +134,14 @@ def _make_relative(scope: Scope) -> bool:
     scope["raw_path"] = b"/" + path
     scope["path"] = unquote_to_bytes(scope["raw_path"]).decode("utf-8", "replace")
     return scheme.lower() in (b"http", b"https")
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Return whether a browser says that a page of another origin sent it; programs send no such headers."""
+    origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
+    if origin is not None:
+        return origin.partition(b"://")[2] != header(scope, b"host")
+    return site not in (None, b"same-origin", b"none")
 
 
 def _not_ours(host: bytes) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from machines_server.contract.errors import whole_seconds
 from machines_server.services.answer_cache import RouteReply
-from machines_server.web.guards import is_foreign
 from machines_server.web.messages import JSON_TYPE, NO_SNIFF, Application, Receive, Scope, Send, answer
 
 ROUTE = "/api/route"
@@ -21,7 +20,7 @@ class ReadyAdvice:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        is_asked = scope["path"] == ROUTE and scope["method"] == "GET" and not is_foreign(scope)
+        is_asked = scope["path"] == ROUTE and scope["method"] == "GET" and not scope.get("is_foreign")
         reply = self._at_once(scope["query_string"]) if is_asked else None
         if reply is None:
             await self._application(scope, receive, send)

@@ -49,14 +49,18 @@ class CoordinationDatabase:
         self._turns, self._has_turn = FileTurns(path.with_suffix(".lock")), False
         self._turn_missed_at = float("-inf")
         self._lock_wait_ms = LOCK_WAIT_MS
-        self.fault: str | None = None
-        """Why a damaged file is still there."""
+        self._not_moved: str | None = None
+        """Why a damaged file could not be moved aside."""
         self._found_locked: dict[str, tuple[float, str]] = {}
         """When a call to read, or to write, last found the file locked, and its error."""
 
     def exists(self) -> bool:
         """Return whether the file exists; the first call that opens it creates it."""
         return inode(self._path) is not None
+
+    def fault(self) -> str | None:
+        """Why no lease can be read or changed, while a damaged file that cannot be moved aside is there."""
+        return self._not_moved if inode(self._path) == self._inode else None
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -140,7 +144,7 @@ class CoordinationDatabase:
                         self._connection = self._connect()
                         self._inode = inode(self._path)
                 yield self._connection
-            self.fault = None
+            self._not_moved = None
         except DamagedStoreError as error:
             self._close()
             self._move_aside(error)
@@ -154,13 +158,13 @@ class CoordinationDatabase:
                 if inode(self._path) == self._inode:
                     self._path.replace(aside)
                     log.error("%s; it was moved to %s, and its leases are lost", error, aside.name)
-            self.fault = None
+            self._not_moved = None
         except (OSError, StoreError) as failure:
             reason = getattr(failure, "strerror", None) or failure
             fault = f"{error}; it cannot be moved to {aside.name}: {reason}"
-            if fault != self.fault:
+            if fault != self._not_moved:
                 log.error("%s", fault)
-            self.fault = fault
+            self._not_moved = fault
 
     def _connect(self) -> sqlite3.Connection:
         # Writable even to read: a killed process leaves a journal that only a writer can roll back.

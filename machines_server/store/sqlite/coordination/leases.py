@@ -177,7 +177,7 @@ class LeaseStore:
 
     def fault(self) -> str | None:
         """Why no lease can be read or changed, if the file is damaged and cannot be replaced."""
-        return self._database.fault
+        return self._database.fault()
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""

@@ -43,6 +43,10 @@ def test_a_damaged_file_that_cannot_be_moved_aside_is_told_once_and_until_it_can
             book.read()
     assert caplog.text.count("cannot be moved to coordination.db.damaged: Is a directory") == 1
     assert "cannot be moved" in str(book.fault())
+    path.rename(path.with_name("moved by hand"))
+    assert book.fault() is None
+    path.with_name("moved by hand").rename(path)
+    assert "cannot be moved" in str(book.fault())
     aside.rmdir()
     with pytest.raises(StoreError, match="not a database"):
         book.read()
