@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -17,6 +17,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from machines_server.errors import StoreError
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.migrate import migrate
 from tests.fakes import wait_until
@@ -115,6 +116,15 @@ class Postgres(Program):
             self.signal_all(signal.SIGCONT)
             self._process.send_signal(signal.SIGINT)
             self._process.wait(60)
+
+
+def succeeds(call: Callable[[], object]) -> bool:
+    """Whether a call works now, instead of raising StoreError."""
+    try:
+        call()
+    except StoreError:
+        return False
+    return True
 
 
 class Standby(Postgres):

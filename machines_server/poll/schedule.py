@@ -29,7 +29,7 @@ TICK_S = 0.25
 """How often a process on standby tries the lock, and the leader checks lock and clocks."""
 CHECK_FILES_S = 1.0
 """How often the leader checks machine files; new machines are polled at once."""
-_READ_PAUSE_S = 0.001
+READ_PAUSE_S = 0.001
 """A pause after each file that changed, in which polling has Python to itself. Without it a cycle for 1,000
 machines beside 5,000 new files took 8 s, and with it 0.5 s; alone it takes 0.2 s."""
 SLOW_READING_S = 10.0
@@ -273,7 +273,7 @@ class Poller:
 
         def pause() -> None:
             if self._declared is not None:
-                stop.wait(_READ_PAUSE_S)
+                stop.wait(READ_PAUSE_S)
 
         while True:
             self._reading_since = time.monotonic()

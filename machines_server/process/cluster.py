@@ -66,25 +66,17 @@ class Cluster:
         settings, site = self._settings, self._settings.site
         access, files = credential_in(settings.query_credential_file), FilesOfOthers()
         measurements = PromqlSeries(settings.query_url or "", access, site=site)
-        leases = PostgresLeases(self.database, site, self.listener, self.background, note_leases)
-
-        def warnings() -> Iterator[str]:
-            if fault := measurements.fault():
-                yield fault
-            if fault := leases.fault():
-                yield f"Leases cannot be changed: {fault}"
-
         return AnsweringStores(
             present=self.present,
             watch=self.present,
             past=PostgresPast(self.database, site, measurements),
-            leases=leases,
+            leases=PostgresLeases(self.database, site, self.listener, self.background, note_leases),
             requests=SharedRequests(self.database, site, self.listener, self.background),
             advice=AnnouncedAdvice(site, self.listener, self.background),
             meter=PostgresMeter(self.database),
             own_services=OwnServices(settings.services_yaml),
             problems=lambda known: files.problems(known, self.present.pollers()),
-            warnings=warnings,
+            warnings=lambda: filter(None, [measurements.fault()]),
             now=self.present.now,
         )
 

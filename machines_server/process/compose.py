@@ -6,6 +6,7 @@ Flask is imported only where needed, which saves some 20 MB in a process that on
 import logging
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,7 +94,13 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
         stores.own_services.current,
     )
     history = HistoryService(stores.past, files.current, retention, stores.now)
-    health = HealthService(fleet, present, monitor, history.fault, warnings_here(settings), stores.warnings)
+
+    def warnings() -> Iterator[str]:
+        yield from stores.warnings()
+        if fault := stores.leases.fault():
+            yield f"Leases cannot be changed: {fault}"
+
+    health = HealthService(fleet, present, monitor, history.fault, warnings_here(settings), warnings)
     routing = Routing(
         fleet.fleet,
         fleet.recent_fleet,

@@ -1,7 +1,7 @@
 """The stores of a process that keeps everything in files of this host."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from machines_server.core.machine import HostService, Problem, Registry
@@ -73,23 +73,17 @@ def file_present(settings: Settings) -> LatestReader:
 
 def answering_from_files(settings: Settings, note_leases: NoteLeases) -> AnsweringStores:
     """Files in the data folder."""
-    leases = LeaseStore(settings.coordination_db, note_leases)
-
-    def warnings() -> Iterator[str]:
-        if fault := leases.fault():
-            yield f"Leases cannot be changed: {fault}"
-
     return AnsweringStores(
         present=file_present(settings),
         watch=PollerLock(settings.poller_lock),
         past=PastReader(settings.telemetry_db),
-        leases=leases,
+        leases=LeaseStore(settings.coordination_db, note_leases),
         requests=RequestsFile(settings.poller_requests),
         advice=SharedAdvice(settings.advised),
         meter=FileMeter(settings.telemetry_db, settings.coordination_db),
         own_services=OwnServices(settings.services_yaml),
         problems=lambda _: (),
-        warnings=warnings,
+        warnings=tuple,
         now=time.time,
     )
 

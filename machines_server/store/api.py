@@ -276,6 +276,9 @@ class Leases(Protocol):
     def expired(self) -> int:
         """How many leases expired in the last ten minutes without being released."""
 
+    def fault(self) -> str | None:
+        """Why leases could not be read or changed lately, or None; never waits."""
+
     def expire(self, fleet: Fleet) -> None:
         """End the leases whose time is up; every other writing call does so as well."""
 

@@ -1,8 +1,7 @@
 """Who answers waits for changed files, but not for long."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -14,43 +13,31 @@ from machines_server.inventory.machine_file import Parsed, parse_machine
 from machines_server.inventory.reader import RegistryReader
 from tests.fakes import wait_until
 from tests.inventory.texts import OpenFiles, names, write
+from tests.latch import Latch
 
+Parse = Callable[[bytes, str], Parsed]
 PATIENT = {"wait_s": 60.0, "wait_for_a_file_s": 60.0}
 
 
-class SlowFiles:
-    """Parses files, unless told to hang."""
+@pytest.fixture
+def slow() -> Latch:
+    """At which whoever parses a file waits while it is closed."""
+    return Latch()
 
-    def __init__(self) -> None:
-        self.waiting = 0
-        self._may_parse = threading.Event()
-        self._may_parse.set()
 
-    def parse(self, content: bytes, file: str) -> Parsed:
-        if not self._may_parse.is_set():
-            self.waiting += 1
-            assert self._may_parse.wait(60)
-            self.waiting -= 1
+@pytest.fixture
+def parse(slow: Latch) -> Parse:
+    def parse(content: bytes, file: str) -> Parsed:
+        slow.pass_through()
         return parse_machine(content, file)
 
-    @contextmanager
-    def hanging(self) -> Iterator[None]:
-        self._may_parse.clear()
-        try:
-            yield
-        finally:
-            self._may_parse.set()
+    return parse
 
 
 @pytest.fixture
-def slow() -> SlowFiles:
-    return SlowFiles()
-
-
-@pytest.fixture
-def slow_files(slow: SlowFiles, tmp_path: Path, open_files: OpenFiles) -> RegistryFiles:
+def slow_files(parse: Parse, tmp_path: Path, open_files: OpenFiles) -> RegistryFiles:
     write(tmp_path, "alpha")
-    return open_files(tmp_path, parse=slow.parse, settle_s=0)
+    return open_files(tmp_path, parse=parse, settle_s=0)
 
 
 def _asking(reader: RegistryReader) -> tuple[threading.Thread, "SimpleQueue[Registry]"]:
@@ -74,11 +61,11 @@ def test_the_next_call_sees_a_change(slow_files: RegistryFiles) -> None:
 
 
 def test_while_reading_takes_long_all_stays_as_it_was_and_a_problem_says_so(
-    slow: SlowFiles, slow_files: RegistryFiles, caplog: pytest.LogCaptureFixture
+    slow: Latch, slow_files: RegistryFiles, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader = RegistryReader(slow_files, wait_for_a_file_s=0.5)
     reader.current(1.0)
-    with slow.hanging():
+    with slow.closed():
         write(slow_files.folder, "beta")
         late = reader.current(2.0)
         assert reader.current(3.0) is reader.at_once() is reader.unless_reported() is late
@@ -106,21 +93,21 @@ def test_many_files_are_waited_for_while_reading_gets_on(tmp_path: Path, open_fi
     assert len(reader.current(2.0)) == 15
 
 
-def test_but_not_for_ever(slow: SlowFiles, slow_files: RegistryFiles) -> None:
+def test_files_are_not_waited_for_for_ever(slow: Latch, slow_files: RegistryFiles) -> None:
     reader = RegistryReader(slow_files, wait_s=0.5, wait_for_a_file_s=60)
     before = reader.current(1.0)
-    with slow.hanging():
+    with slow.closed():
         write(slow_files.folder, "beta")
         assert reader.current(2.0).machines == before.machines
     wait_until(lambda: len(reader.current(3.0)) == 2)
 
 
 def test_a_folder_that_was_empty_stays_so_meanwhile(
-    slow: SlowFiles, tmp_path: Path, open_files: OpenFiles
+    slow: Latch, parse: Parse, tmp_path: Path, open_files: OpenFiles
 ) -> None:
-    reader = RegistryReader(open_files(tmp_path, parse=slow.parse, settle_s=0), wait_for_a_file_s=0.5)
+    reader = RegistryReader(open_files(tmp_path, parse=parse, settle_s=0), wait_for_a_file_s=0.5)
     assert len(reader.current(1.0)) == 0
-    with slow.hanging():
+    with slow.closed():
         write(tmp_path, "alpha")
         late = reader.current(2.0)
         assert len(late.problems) == 1
@@ -129,11 +116,11 @@ def test_a_folder_that_was_empty_stays_so_meanwhile(
 
 
 def test_a_change_during_a_reading_is_seen_by_who_asks_after_it(
-    slow: SlowFiles, slow_files: RegistryFiles
+    slow: Latch, slow_files: RegistryFiles
 ) -> None:
     reader = RegistryReader(slow_files, **PATIENT)
     reader.current(1.0)
-    with slow.hanging():
+    with slow.closed():
         write(slow_files.folder, "beta")
         first, found = _asking(reader)
         wait_until(lambda: slow.waiting)
@@ -148,9 +135,9 @@ def test_a_change_during_a_reading_is_seen_by_who_asks_after_it(
     assert names(found_later.get()) == ["alpha", "beta", "gamma"]
 
 
-def test_the_first_reading_is_waited_for(slow: SlowFiles, slow_files: RegistryFiles) -> None:
+def test_the_first_reading_is_waited_for(slow: Latch, slow_files: RegistryFiles) -> None:
     reader = RegistryReader(slow_files, 0.01, 0.01)
-    with slow.hanging():
+    with slow.closed():
         asking, found = _asking(reader)
         wait_until(lambda: slow.waiting)
         assert reader.at_once() is reader.unless_reported() is None

@@ -9,6 +9,7 @@ import pytest
 
 from machines_server.core.machine import Registry
 from machines_server.core.sample import Cycle, PollResult, Sample, State
+from machines_server.poll.schedule import READ_PAUSE_S
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from machines_server.store.sqlite.coordination.poller_requests import PollerRequests
 from tests.bodies import http, ollama_body
@@ -102,14 +103,15 @@ def test_machines_are_polled_while_files_are_being_read(world: World, fakes: Fak
     world.declare("known", known)
     with world.polled(0.5, 0.4):
         wait_until(lambda: world.came(Cycle))
-        with world.reading_hangs():
-            wait_until(lambda: world.waiting_readers)
+        with world.reading.closed():
+            wait_until(lambda: world.reading.waiting)
             world.declare("new", new)
             before = len(world.came(Cycle))
             wait_until(lambda: len(world.came(Cycle)) >= before + 3)
             assert len(world.came(Registry)) == 1
         wait_until(lambda: new.requests)
     assert known.asked("/api/ps") >= 4
+    assert min(world.pauses_s[1:]) >= READ_PAUSE_S  # none before the first reading, which nobody waits beside
     at = float("-inf")
     for item in world.items:
         if isinstance(item, Registry):
@@ -123,8 +125,8 @@ def test_stop_ends_it_even_while_reading_a_file_hangs(world: World, fakes: FakeF
     with ExitStack() as stack:
         with world.polled(0.5, 0.4):
             wait_until(lambda: world.came(Cycle))
-            stack.enter_context(world.reading_hangs())
-            wait_until(lambda: world.waiting_readers)
+            stack.enter_context(world.reading.closed())
+            wait_until(lambda: world.reading.waiting)
         assert world.closed == 1
         assert PollerLock(world.lock).leader() is None
 
@@ -138,7 +140,7 @@ def test_reading_that_takes_long_is_reported_until_it_has_ended(world: World, fa
     world.declare("one", fakes.ollama("m"))
     with world.polled(0.5, 0.4):
         wait_until(lambda: world.came(Cycle))
-        with world.reading_hangs():
+        with world.reading.closed():
             wait_until(lambda: "reading the machine files takes over 10 s" in faults())
         wait_until(lambda: faults() == "{}")
 
@@ -146,9 +148,9 @@ def test_reading_that_takes_long_is_reported_until_it_has_ended(world: World, fa
 def test_polling_begins_when_files_have_been_read(world: World, fakes: FakeFleet) -> None:
     world.declare("one", fakes.ollama("m"))
     with ExitStack() as stack:
-        with world.reading_hangs():
+        with world.reading.closed():
             stack.enter_context(world.polled(0.5, 0.4))
-            wait_until(lambda: world.waiting_readers)
+            wait_until(lambda: world.reading.waiting)
             assert PollerLock(world.lock).leader() is None
         wait_until(lambda: world.came(Cycle))
     first, *_ = world.came(Registry)
@@ -161,8 +163,8 @@ def test_polling_goes_on_after_a_change_of_the_leader_while_reading_hangs(
     world.declare("one", fakes.ollama("m"))
     with world.polled(0.5, 0.4):
         wait_until(lambda: world.came(Cycle))
-        with world.reading_hangs():
-            wait_until(lambda: world.waiting_readers)
+        with world.reading.closed():
+            wait_until(lambda: world.reading.waiting)
             world.lock.unlink()
             wait_until(lambda: world.closed == 1)
             before = len(world.came(Cycle))

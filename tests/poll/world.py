@@ -1,6 +1,7 @@
 """What a Poller is given: a folder, a lock and a sink."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from machines_server.store.sqlite.coordination.poller_requests import PollerRequ
 from machines_server.store.values import Update
 from tests.core.machines import a_machine
 from tests.fakes import FakeEndpoint
+from tests.latch import Latch
 
 Item = Update
 
@@ -32,12 +34,12 @@ class World:
         self.closed = 0
         self.on_put: Callable[[Item], None] = lambda _: None
         self.on_fault: Callable[[str | None], None] = lambda _: None
-        self.waiting_readers = 0
-        """The threads that hang in reading files."""
+        self.reading = Latch()
+        """At which whoever reads files waits while it is closed."""
+        self.pauses_s: list[float] = []
+        """How long the pauses after files that changed took."""
         self._registry = Registry()
         self._seen: list[tuple[str, str]] = []
-        self._may_read = threading.Event()
-        self._may_read.set()
 
     def declare(self, name: str, ollama: FakeEndpoint) -> None:
         """Drop a file."""
@@ -45,15 +47,14 @@ class World:
 
     def registry(self, now: float, pause: Callable[[], object]) -> Registry:
         """A new one when a file has changed, as RegistryFiles does."""
-        if not self._may_read.is_set():
-            self.waiting_readers += 1
-            assert self._may_read.wait(60)
-            self.waiting_readers -= 1
+        self.reading.pass_through()
         seen = sorted((path.name, path.read_text()) for path in self.folder.iterdir())
         if seen != self._seen:
             machines = [self._machine(name, int(port)) for name, port in seen if port]
             for _ in machines:
+                began = time.monotonic()
                 pause()
+                self.pauses_s.append(time.monotonic() - began)
             self._seen, self._registry = seen, Registry(tuple(machines), loaded_at=now)
         return self._registry
 
@@ -77,15 +78,6 @@ class World:
 
     def came(self, kind: type[T]) -> list[T]:
         return [item for item in self.items if isinstance(item, kind)]
-
-    @contextmanager
-    def reading_hangs(self) -> Iterator[None]:
-        """Whoever reads files hangs."""
-        self._may_read.clear()
-        try:
-            yield
-        finally:
-            self._may_read.set()
 
     @contextmanager
     def polled(self, interval_s: float, timeout_s: float) -> Iterator[threading.Event]:

@@ -18,7 +18,7 @@ from machines_server.store.postgres.listener import Listener
 from machines_server.store.postgres.migrate import known_migrations, migrate, pending
 from tests.fakes import wait_until
 from tests.ports import free_port
-from tests.postgres import Postgres, folder_of_postgres
+from tests.postgres import Postgres, folder_of_postgres, succeeds
 
 
 @pytest.fixture
@@ -107,20 +107,12 @@ def test_a_server_that_is_frozen_costs_one_wait_however_many_connections_are_ope
             select_1(database)
         assert time.monotonic() - began < 3 * CONNECT_WAIT_S
         server.signal_all(signal.SIGCONT)
-        wait_until(lambda: can_select(database))
+        wait_until(lambda: succeeds(lambda: select_1(database)))
 
 
 def select_1(database: Database) -> None:
     with database.transaction() as connection:
         connection.execute("SELECT 1")
-
-
-def can_select(database: Database) -> bool:
-    try:
-        select_1(database)
-    except UnreachableStoreError:
-        return False
-    return True
 
 
 def test_any_number_of_files_may_be_open(postgres: Postgres) -> None:

@@ -14,11 +14,9 @@ import pytest
 
 from machines_server.contract.errors import answer_to
 from machines_server.errors import StoreError, UnreachableStoreError
-from machines_server.store.postgres.leases import PostgresLeases
-from machines_server.store.values import LeaseRequest
 from tests.fakes import wait_until
-from tests.postgres import Postgres, Standby, folder_of_postgres, pair
-from tests.store.booking import WARM, First, reserve
+from tests.postgres import Postgres, Standby, folder_of_postgres, pair, succeeds
+from tests.store.booking import WARM, reserve
 from tests.store.postgres.agents import FREE_GB, Agent, few_machines, leases_at, most_promised, promises_in
 
 Pair = tuple[Postgres, Standby, str]
@@ -89,7 +87,7 @@ def test_a_primary_that_is_cut_off_from_its_standby_promises_nothing(
         leases.release(WARM, kept.id)
     assert kept.id in [lease.id for lease in leases.read().leases]
     standby.signal_all(signal.SIGCONT)
-    wait_until(lambda: can_reserve(leases))
+    wait_until(lambda: succeeds(lambda: reserve(leases)))
     assert leases.fault() is None
 
 
@@ -112,13 +110,5 @@ def test_a_lease_that_only_the_primary_has_is_not_confirmed_to_who_asks_again(
     with pytest.raises(UnreachableStoreError):
         reserve(other, key="k")
     standby.signal_all(signal.SIGCONT)
-    wait_until(lambda: can_reserve(other))
+    wait_until(lambda: succeeds(lambda: reserve(other)))
     assert reserve(other, key="k").id == reserve(leases_at(url, opened), key="k").id
-
-
-def can_reserve(leases: PostgresLeases) -> bool:
-    try:
-        leases.reserve(WARM, LeaseRequest("me", 60), First(WARM))
-    except StoreError:
-        return False
-    return True

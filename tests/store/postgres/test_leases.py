@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from machines_server.core.routing.answer import Candidate
-from machines_server.errors import LockedError, NoMachineError, StoreError, TooManyError
+from machines_server.errors import LockedError, NoMachineError, TooManyError
 from machines_server.store.lease_limits import MAX_LEASES, MAX_LEASES_PER_HOLDER
 from machines_server.store.postgres.background import Background
 from machines_server.store.postgres.database import Database
@@ -19,7 +19,7 @@ from machines_server.store.values import LeaseRequest, LeaseSnapshot
 from tests.core.routing.fleets import a_fleet, a_live, a_model
 from tests.fakes import wait_until
 from tests.ports import free_port
-from tests.postgres import Postgres
+from tests.postgres import Postgres, succeeds
 from tests.store.booking import WARM, First, reserve
 
 TWO = a_fleet(*(a_live(name, [10], [a_model()], hostname=f"{name}.test") for name in ("one", "two")))
@@ -96,15 +96,8 @@ def test_why_leases_cannot_be_read_is_told_until_they_can(url: str, opened: Exit
         with pytest.raises(LockedError):
             leases.newest()
         assert "waited too long" in str(leases.fault())
-    wait_until(lambda: can_read(leases))
+    wait_until(lambda: succeeds(leases.newest))
     assert leases.fault() is None
-
-
-def can_read(leases: PostgresLeases) -> bool:
-    try:
-        return bool(leases.newest().leases)
-    except StoreError:
-        return False
 
 
 def test_a_lease_that_another_server_has_renewed_is_still_held_where_it_seems_to_have_ended(

@@ -220,7 +220,7 @@ def test_a_question_that_meets_a_compaction_is_asked_again(engine: FakeEngine) -
     assert ask(engine) == RIGHT
 
 
-def test_but_not_for_ever(engine: FakeEngine) -> None:
+def test_a_question_is_not_asked_again_for_ever(engine: FakeEngine) -> None:
     engine.answer = said({"error": MISSED_CHUNK}, 422)
     engine.asked.clear()
     with pytest.raises(EngineError, match="HTTP status 422"):
