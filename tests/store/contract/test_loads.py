@@ -84,9 +84,8 @@ def test_a_lease_that_ends_before_its_model_is_seen_is_kept_as_released(leases: 
     assert released(leases) == [lease.id]
     expired = reserve(leases, COLD, cold=True, ttl_s=0.1, key="k")
     wait_until(lambda: not leases.read().leases)
-    wait_until(
-        lambda: reserve(leases, key="k").id != expired.id
-    )  # its time is up for who reads a little earlier
+    # By the database's clock it ends a moment later than for a reader.
+    wait_until(lambda: reserve(leases, key="k").id != expired.id)
     assert released(leases) == [expired.id]  # of several on one model, the last
     assert leases.expired() == 1
 
