@@ -3,7 +3,8 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -124,14 +125,23 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    """What a file says; many tests ask for it."""
+    return ast.parse(path.read_text())
+
+
+@cache
+def imported(path: Path) -> Sequence[str]:
     """The full names of all that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found: list[str] = []
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
 
 
 def name_of(path: Path) -> str:
@@ -267,7 +277,7 @@ READS = {"load_settings", "read_settings", "getenv", "environ", "open", "connect
 )
 def test_nothing_is_read_at_import_but_by_gunicorns_settings(path: Path) -> None:
     used = set()
-    for node in at_import(ast.parse(path.read_text())):
+    for node in at_import(parsed(path)):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
             continue
         if isinstance(node, ast.Call):
