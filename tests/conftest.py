@@ -17,9 +17,12 @@ from tests.running import SHARED, RunningServer
 from tests.store.promql.engines import victoria_metrics
 from tests.tools import summary
 
+# A shell that runs the tests in the background has them ignore SIGINT, and nohup SIGHUP. Without a handler all
+# processes that they start would ignore it as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # So it is where a shell runs the tests in the background, and then in all processes that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # Processes that xdist starts know nothing of `python -W error`.
 warnings.simplefilter("error")
