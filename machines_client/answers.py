@@ -121,7 +121,7 @@ class GrantedLease(HeldLease):
 
 @dataclass(frozen=True, kw_only=True)
 class Leases(Answer):
-    """All leases in force, the first to end first.
+    """All leases in force, sorted by expiry.
 
     `expired_10m` is how many expired in the last ten minutes without being released.
     """

@@ -43,7 +43,8 @@ def _method(question: Question[P, T]) -> "Callable[Concatenate[Client, P], T]":
 class Client:
     """A client of one machines-server; may be shared by threads.
 
-    All errors are ClientErrors; a keyword that does not exist, or a value of a wrong type, is a TypeError.
+    Failures raise ClientError; an unknown keyword or a value of a wrong type raises TypeError, and an
+    argument that cannot be used, such as a malformed URL, raises ValueError.
 
     >>> client = Client()
     >>> client.pick("llama3.1:70b").url.startswith("http://127.0.0.1:")

@@ -30,7 +30,7 @@ class Answer:
     body: Mapping[str, Any] = field(repr=False, compare=False)
     """The JSON itself, which may have further keys if the server is newer than this client."""
     age_s: float = field(default=0.0, compare=False, repr=False)
-    """0, unless the server is away and this is its last known answer: then the seconds since it gave it."""
+    """0, unless the server is unavailable and this is its last known answer: then its age in seconds."""
 
 
 def decode(kind: type[T], value: object, what: str = "", *, age_s: float = 0.0) -> T:

@@ -11,8 +11,8 @@ from machines_client.decoding import Answer, keyed
 class DeclaredMachine(Answer):
     """A machine as its file declares it; every other key of the file is an attribute, too.
 
-    A key that is not there is an AttributeError: `getattr(machine, "tags", [])`. Keys that are no names in
-    Python are in `body`.
+    A key that is not there is an AttributeError: `getattr(machine, "tags", [])`. Keys that are not
+    Python identifiers are in `body`.
 
     >>> client.machine("workstation")._config_file
     'workstation.yaml'

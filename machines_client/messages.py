@@ -194,7 +194,7 @@ def _foreign_refusal(request: Request, status: int, url: str, retry_after_s: flo
         return ClientError(
             f"{url} is not a machines-server: it answers {request.path} with HTTP status {status}"
         )
-    return ClientError(f"{said} and not as a machines-server does: is this one?")
+    return ClientError(f"{said}, unlike a machines-server: is the URL right?")
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -81,12 +81,12 @@ Check = Callable[[str, Any], Value]
 
 
 def _wrong(name: str, expected: str, value: object) -> TypeError:
-    return TypeError(f"{name} takes {expected}, not {value!r}")
+    return TypeError(f"{name} must be {expected}, not {value!r}")
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise _wrong(name, "a text", value)
+        raise _wrong(name, "a string", value)
     return value
 
 
@@ -101,7 +101,7 @@ def _filled(name: str, value: object) -> str:
 
 def _texts(name: str, value: Any) -> list[str]:
     if isinstance(value, Mapping | bytes) or not isinstance(value, str | Iterable):
-        raise _wrong(name, "a text or several", value)
+        raise _wrong(name, "a string or several", value)
     return [_filled(name, one) for one in ([value] if isinstance(value, str) else value)]
 
 
@@ -110,7 +110,7 @@ def _conditions(name: str, value: Any) -> list[str]:
         return _texts(name, value)
     for path, wanted in value.items():
         if not isinstance(path, str) or not isinstance(wanted, str | int | float | None):
-            raise _wrong(name, "texts, numbers, true, false or None by path", value)
+            raise _wrong(name, "a mapping of paths to strings, numbers, booleans or None", value)
         if ":" in path:
             raise BadRequest(
                 f"The path {path} in {name} has a colon, which separates paths from values.", name
@@ -157,7 +157,7 @@ def _moment(name: str, value: object) -> str | float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number(name, value)
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise _wrong(name, "a datetime with a time zone, epoch seconds, or a text such as `-24h`", value)
+        raise _wrong(name, "a datetime with a time zone, epoch seconds, or a string such as `-24h`", value)
     return value.isoformat()
 
 

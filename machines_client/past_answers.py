@@ -131,7 +131,7 @@ class Availability(Answer):
     """How long a machine had each status.
 
     `ratio` is the fraction of the known time in which it answered, None if no time is known. `outages` is how
-    often it was offline, and `longest_outage_s` the seconds of the longest time.
+    often it was offline, and `longest_outage_s` how many seconds the longest outage lasted.
     """
 
     machine: str

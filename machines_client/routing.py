@@ -192,7 +192,7 @@ def _none_connected(
     failed = {one.name for one in unconnected}
     others = [one for one in rejected if one.name not in failed]
     reasons = "; ".join(f"{one.name}: {one.reason}" for one in unconnected)
-    return NoMachine(f"No fit machine can be reached: {reasons}.", [*unconnected, *others], body)
+    return NoMachine(f"No suitable machine can be reached: {reasons}.", [*unconnected, *others], body)
 
 
 def _texts(value: p.Value | None) -> list[str]:

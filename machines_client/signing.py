@@ -62,4 +62,4 @@ def _text(name: str, value: str | os.PathLike[str] | None) -> str | None:
         return value
     if name == "private_key" and isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise TypeError(f"{name} takes a text, not {value!r}")
+    raise TypeError(f"{name} must be a string, not {value!r}")

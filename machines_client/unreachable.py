@@ -16,7 +16,7 @@ def unreachable(url: str, error: Exception) -> ServerUnreachable:
 
 def too_late(url: str, timeout_s: float) -> ServerUnreachable:
     """The ServerUnreachable if the answer was not complete in time."""
-    return ServerUnreachable(f"{url} cannot be reached: no whole answer within {timeout_s:.1f} s")
+    return ServerUnreachable(f"{url} cannot be reached: no complete answer within {timeout_s:.1f} s")
 
 
 def _reason(causes: list[BaseException]) -> str:
@@ -24,9 +24,9 @@ def _reason(causes: list[BaseException]) -> str:
         if isinstance(one, ssl.SSLError):
             return f"no TLS connection ({one.reason or one})"
         if isinstance(one, socket.gaierror):
-            return f"its name is unknown ({one.strerror})"
+            return f"its name cannot be resolved ({one.strerror})"
         if isinstance(one, ConnectionRefusedError):
-            return "nothing answers there"
+            return "connection refused"
     system = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), None)
     return system or "the connection ended before an answer came, or no HTTP server answers there"
 

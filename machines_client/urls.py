@@ -11,10 +11,10 @@ DEFAULT_URL = "http://127.0.0.1:3038"
 def server_url(text: str | None = None) -> str:
     """The URL of a server from a URL or `host:port`, by default from MACHINES_URL.
 
-    Raises ValueError if it is not a URL, TypeError if it is not a text.
+    Raises ValueError if it is not a URL, TypeError if it is not a string.
     """
     if text is not None and not isinstance(text, str):
-        raise TypeError(f"url takes a text such as {DEFAULT_URL} or host:port, not {text!r}")
+        raise TypeError(f"url must be a string such as {DEFAULT_URL} or host:port, not {text!r}")
     origin = "" if text else "MACHINES_URL: "
     text = text or os.environ.get("MACHINES_URL") or DEFAULT_URL
     url = text if "://" in text else f"http://{text}"

@@ -179,12 +179,14 @@ class Settings(BaseModel):
         None, description="where samples are written by Prometheus remote write"
     )
     remote_write_credential_file: Path | None = Field(
-        None, description="file of the credential that this needs"
+        None, description="file of the credential for MACHINES_REMOTE_WRITE_URL"
     )
     query_url: EngineUrl | None = Field(
         None, description="where they are queried with PromQL; the part before `/api/v1`"
     )
-    query_credential_file: Path | None = Field(None, description="file of the credential that this needs")
+    query_credential_file: Path | None = Field(
+        None, description="file of the credential for MACHINES_QUERY_URL"
+    )
     site: Site = Field("default", description="the fleet of this server, among those in one database")
 
     @model_validator(mode="after")
@@ -199,7 +201,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _a_certificate_has_its_key(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("MACHINES_TLS_CERT and MACHINES_TLS_KEY go together: set both or none")
+            raise ValueError("MACHINES_TLS_CERT and MACHINES_TLS_KEY go together: set both or neither")
         return self
 
     @model_validator(mode="after")
@@ -209,7 +211,7 @@ class Settings(BaseModel):
         if self.auth_mode != "off" and not self.auth_keys_dir and not self.key_server_url:
             raise ValueError(f"AUTH_MODE={self.auth_mode} needs AUTH_KEYS_DIR or KEY_SERVER_URL")
         if self.auth_keys_dir and not self.auth_keys_dir.is_dir():
-            raise ValueError(f"AUTH_KEYS_DIR={printable(str(self.auth_keys_dir))} is no folder")
+            raise ValueError(f"AUTH_KEYS_DIR={printable(str(self.auth_keys_dir))} is not a folder")
         return self
 
     @model_validator(mode="after")

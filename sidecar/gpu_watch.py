@@ -77,8 +77,10 @@ class GpuWatch:
                 if self._run_child() >= STABLE_READINGS:
                     delay_s = FIRST_RESTART_DELAY_S
             except Exception:  # an unexpected line must not end the thread
-                log.exception("the output of the process that reads the GPUs could not be understood")
-                self._fail("the process that reads the GPUs could not be understood")
+                log.exception(
+                    "the output of the output of the process that reads the GPUs could not be understood"
+                )
+                self._fail("the output of the process that reads the GPUs could not be understood")
             self._overdue_at = float("inf")
             self._stopping.wait(delay_s)
             delay_s = min(2 * delay_s, MAX_RESTART_DELAY_S)

@@ -1,4 +1,4 @@
-"""Which Host names are answered: a page whose name was rebound to our address reads nothing."""
+"""Which Host headers are accepted: a defence against DNS rebinding."""
 
 import re
 import socket

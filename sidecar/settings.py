@@ -35,7 +35,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     _check_keys(mode, keys)
     cert, key = environ.get(f"{PREFIX}TLS_CERT") or None, environ.get(f"{PREFIX}TLS_KEY") or None
     if (cert is None) != (key is None):
-        raise BadSettingError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY go together: set both or none")
+        raise BadSettingError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY go together: set both or neither")
     return Settings(
         host=_host(environ.get(f"{PREFIX}HOST") or defaults.host),
         port=_port(environ.get(f"{PREFIX}PORT") or str(defaults.port)),
@@ -96,4 +96,4 @@ def _allowed_hosts(text: str) -> tuple[str, ...]:
 
 
 def _refused(name: str, value: str, allowed: str) -> BadSettingError:
-    return BadSettingError(f"{PREFIX}{name}={value!r} is not allowed: give {allowed}")
+    return BadSettingError(f"{PREFIX}{name}={value!r} is not allowed; expected {allowed}")

@@ -17,8 +17,8 @@ from tests.running import SHARED, RunningServer
 from tests.store.promql.engines import victoria_metrics
 from tests.tools import summary
 
-# A shell that runs the tests in the background has them ignore SIGINT, and nohup SIGHUP. Without a handler all
-# processes that they start would ignore it as well.
+# A shell that runs the tests in the background has them ignore SIGINT, and nohup SIGHUP. Without a handler,
+# all processes that they start would ignore it, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

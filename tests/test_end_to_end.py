@@ -134,7 +134,7 @@ def test_one_odd_entry_costs_one_entry_and_never_the_machine(
     machine = wait_for_status(shared_server, "odd", "online")
     assert machine["ollama"]["models"][0]["size_bytes"] is None
     assert [gpu["utilisation"] for gpu in machine["telemetry"]["gpu"]] == [47, None]
-    assert "models[0].model: 7 is not a text" in machine["ollama"]["message"]
+    assert "models[0].model: 7 is not a non-blank string" in machine["ollama"]["message"]
     assert "gpu[1].utilisation: 808334905 is out of range" in machine["status_reason"]
 
 

@@ -97,7 +97,7 @@ def test_what_was_deleted_restarted_or_runs_in_a_cloud_is_told_as_it_is(day: Day
     while day.asked(QWEN)["first"] != "half_warm":  # the request that loaded it is running
         assert time.time() < until, day.body
         first.holds(loaded(QWEN, gb=12, leaves_in_s=300))
-    assert "at work" in day.reason("first")
+    assert "in use" in day.reason("first")
     leaves = (datetime.now(UTC) + timedelta(seconds=300)).isoformat()
     first.holds(loaded(QWEN, gb=12, expires_at=leaves))
     day.becomes({"best": "first", "first": "warm", "second": "model_not_loaded"}, QWEN)

@@ -42,9 +42,9 @@ def test_a_model_comes_spills_expires_and_goes_and_a_host_dies_and_comes_back(da
 
     first.holds(loaded(leaves_in_s=20))
     day.becomes({"best": "second", "first": "half_warm", "second": "half_warm"})
-    assert "leaves in" in day.reason("first")
+    assert "will be unloaded in" in day.reason("first")
     first.holds(loaded(leaves_in_s=-5))
-    wait_until(lambda: day.asked() and "at work" in day.reason("first"))
+    wait_until(lambda: day.asked() and "in use" in day.reason("first"))
     first.holds(loaded())
     day.becomes({"best": "first", "first": "warm", "second": "half_warm"})
     day.becomes({"best": "second", "first": "half_warm", "second": "half_warm"}, min_context=16384)

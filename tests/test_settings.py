@@ -267,7 +267,7 @@ def test_signatures_need_exactly_one_source_of_keys(mode: str, tmp_path: Path) -
         refusal(AUTH_MODE=mode, **both) == "AUTH_KEYS_DIR and KEY_SERVER_URL are both set: keep one of them"
     )
     missing = tmp_path / "missing"
-    assert refusal(AUTH_MODE=mode, AUTH_KEYS_DIR=str(missing)) == f"AUTH_KEYS_DIR={missing} is no folder"
+    assert refusal(AUTH_MODE=mode, AUTH_KEYS_DIR=str(missing)) == f"AUTH_KEYS_DIR={missing} is not a folder"
     assert load_settings({"AUTH_MODE": mode, "AUTH_KEYS_DIR": str(tmp_path)})[0].auth_mode == mode
 
 

@@ -81,7 +81,7 @@ class KeyServer:
             log.error("the key-server cannot be reached: error %d of libcurl", error.args[0])
             return Refusal.KEY_SERVER_UNREACHABLE
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            log.error("the key-server's answer is not a verdict")
+            log.error("the key-server's answer cannot be read")
             return Refusal.KEY_SERVER_UNREACHABLE
         if status == 200 and answer.valid and answer.agent_id in (None, question.agent_id):
             return None

@@ -39,7 +39,7 @@ class ObservedLine(Struct, frozen=True, omit_defaults=True):
 
 
 class ObserveLog:
-    """Appends lines; several processes may share the file. A file that cannot be written is no failure."""
+    """Appends lines; several processes may share the file. If it cannot be written, that is only logged."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -62,7 +62,10 @@ def register() -> None:
 @command(
     "completion",
     examples=[
-        ('eval "$(machines-server completion bash)"', "Enable it in this bash; in ~/.bashrc, in every bash"),
+        (
+            'eval "$(machines-server completion bash)"',
+            "Enable it in this shell; add it to ~/.bashrc for every bash",
+        ),
         (
             "machines-server completion zsh >~/.zfunc/_machines-server",
             "Enable it in zsh, with ~/.zfunc in fpath",

@@ -44,7 +44,7 @@ _LINE_EVERY_S, _REDRAW_EVERY_S = 5.0, 0.2
     metavar="FILE",
     help="The database to copy; telemetry.db in MACHINES_DATA_DIR by default.",
 )
-@click.option("--since", type=Moment(), help=f"Leave out measurements from before: {HELP}")
+@click.option("--since", type=Moment(), help=f"Leave out measurements older than this time: {HELP}")
 @as_json
 def copy(*, to_cluster: bool, source: Path | None, since: str | None, as_json: bool) -> None:
     """Copy the history of one server into a cluster.
@@ -54,7 +54,7 @@ def copy(*, to_cluster: bool, source: Path | None, since: str | None, as_json: b
     is done.
     """
     if not to_cluster:
-        raise click.UsageError("say where to copy to: --to-cluster")
+        raise click.UsageError("--to-cluster is required")
     settings = read_settings()
     if settings.database_url is None or settings.remote_write_url is None:
         raise SettingsError(

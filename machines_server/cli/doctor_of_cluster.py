@@ -135,7 +135,7 @@ def _server(facts: ServerFacts) -> Iterator[Check]:
         yield Check("database", "error", f"{version}, a standby, which cannot be written", hint)
     if facts.is_pooled:
         finding = (
-            "it is behind a pooler: servers get no announcements, and look for news ten times an interval"
+            "it is behind a pooler: servers get no notifications, and check for changes ten times an interval"
         )
         yield Check("database", "warning", finding, "connect without a pooler, unless you need one")
 

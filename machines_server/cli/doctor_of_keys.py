@@ -41,7 +41,8 @@ def _check_folder(folder: Path) -> Iterator[Check]:
         yield Check(what, "error", finding, "chown it, and chmod go-w")
     unusable = [one.name for one in files if not _is_usable(one)]
     if unusable:
-        finding = f"no agent can sign with {_listed(unusable)}: no usable ssh-ed25519 public key or name"
+        why = "not a usable ssh-ed25519 public key, or not an agent's name"
+        finding = f"no agent can sign with {_listed(unusable)}: {why}"
         yield Check(what, "warning", finding, "replace it with a key that `machines-server keygen` writes")
     else:
         yield Check(what, "ok" if files else "warning", f"{len(files)} in {folder}")

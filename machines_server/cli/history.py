@@ -49,7 +49,7 @@ def history(
 ) -> None:
     """Chart the history of machine NAME.
 
-    Each bar is an average; the numbers behind a chart are its lowest and its highest bar. A blank means
+    Each bar is an average; the numbers after a chart are its lowest and its highest bar. A blank means
     there are no samples.
     """
     if as_csv and as_json:
@@ -91,7 +91,7 @@ def _chart(body: dict[str, Any], width: int) -> list[Line]:
             lines += [[Span(cut(title, width))], *([[chart]] if drawn else []), [scale]]
     if any(series["points"] for series in body["series"]):
         bar_s = max(body["step_s"], (last - first) / chart_width)
-        lines.append([Span(cut(f"A bar is {duration(bar_s)}.", width), "quiet")])
+        lines.append([Span(cut(f"One bar covers {duration(bar_s)}.", width), "quiet")])
     return lines
 
 

@@ -79,7 +79,7 @@ def sign(method: str, path: str, body: str | None, signature_version: int) -> No
     request within five minutes.
     """
     if not path.startswith("/"):
-        raise BadRequestError(f"PATH must begin with /, as /api/leases does, and not be {path}")
+        raise BadRequestError(f"PATH must begin with /, such as /api/leases; it is {path}")
     signed = client_of(None).session.sign
     if signed is None:
         raise BadRequestError("set MACHINES_AGENT_ID and MACHINES_PRIVATE_KEY, to say who signs")

@@ -70,7 +70,7 @@ def leases(context: click.Context, server: str, *, as_json: bool) -> None:
 )
 @click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_lease)
 @click.option(
-    "--yes", "-y", is_flag=True, help="Do not ask for confirmation, as is the case without a terminal."
+    "--yes", "-y", is_flag=True, help="Do not ask for confirmation; without a terminal, nothing is asked."
 )
 @server_option
 @as_json

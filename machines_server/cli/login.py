@@ -17,8 +17,8 @@ from machines_server.errors import BadRequestError
 def login(server: str) -> None:
     """Print a link that signs a person in, to look at the fleet in a browser.
 
-    The link is good once, for five minutes; the session lasts twelve hours and only reads. The request for it
-    is signed with MACHINES_PRIVATE_KEY.
+    The link works once, within five minutes; the session is read-only and lasts twelve hours. The request
+    for it is signed with MACHINES_PRIVATE_KEY.
     """
     client = client_of(server, retries=RETRIES)
     with client_errors():
@@ -36,7 +36,7 @@ def login(server: str) -> None:
 def logout(server: str, *, is_all: bool) -> None:
     """End all sessions of browsers, and all links that have not been used."""
     if not is_all:
-        raise BadRequestError("add --all: sessions can only be ended all together")
+        raise BadRequestError("add --all: sessions can only be ended all at once")
     with client_errors():
         client_of(server, retries=RETRIES).end_sessions()
     echo("All sessions have ended.")

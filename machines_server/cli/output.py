@@ -67,7 +67,7 @@ def has_colours() -> bool:
 
 
 def output_width() -> int | None:
-    """How many columns standard output has; None if it is no terminal."""
+    """How many columns standard output has; None if it is not a terminal."""
     return shutil.get_terminal_size().columns if is_terminal() else None
 
 

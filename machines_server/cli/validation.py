@@ -66,7 +66,7 @@ def _check_folder(folder: Path) -> Checked:
     for file, why in ignored_entries(folder):
         path = os.path.join(shown, file)  # noqa: PTH118  Path eats a /
         findings.append(Finding(path, Problem(file, f"this is not read: {why}"), "info"))
-    return Checked(findings, f"{len(registry)} good machine files in {shown}")
+    return Checked(findings, f"{len(registry)} valid machine files in {shown}")
 
 
 def _file_problems(path: Path, file: str) -> list[Problem]:
@@ -83,4 +83,4 @@ def _file_problems(path: Path, file: str) -> list[Problem]:
 def _checked_file(shown: str, problems: list[Problem]) -> Checked:
     findings = [Finding(shown, problem, problem.severity) for problem in problems]
     is_good = all(problem.severity != "error" for problem in problems)
-    return Checked(findings, f"{shown} is good" if is_good else None)
+    return Checked(findings, f"{shown} is valid" if is_good else None)

@@ -52,7 +52,7 @@ class ModelEvent(EventBase, frozen=True, kw_only=True):
     model: str
     """As Ollama spells it."""
     digest: str | None
-    """Null if Ollama did not say it."""
+    """Null if Ollama did not report it."""
     size_gb: Gib | None
     """In RAM and on GPUs together; null if unknown."""
     size_vram_gb: Gib | None

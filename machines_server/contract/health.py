@@ -52,7 +52,7 @@ class NotReady(Struct, frozen=True):
     poller: Poller
     store: Store
     warnings: Sequence[str]
-    """What is unsafe about how the server is run."""
+    """What is unsafe about how the server is run, or fails now although other answers do without it."""
     error: Literal["not_ready"] = "not_ready"
     status: Literal["not_ready"] = "not_ready"
     service: Literal["machines-server"] = "machines-server"

@@ -61,7 +61,7 @@ class History(Struct, Generic[Points], frozen=True):
     tier: Tier
     """The coarsest tier that the answer was computed from; values are exact in any case."""
     series: Sequence[Series[Points]]
-    """By metric, in the order of the question, then by GPU."""
+    """By metric, in the order requested, then by GPU."""
 
 
 class MachineHistory(Struct, Generic[Points], frozen=True):
@@ -69,7 +69,7 @@ class MachineHistory(Struct, Generic[Points], frozen=True):
 
     machine: str
     series: Sequence[Series[Points]]
-    """By metric, in the order of the question, then by GPU."""
+    """By metric, in the order requested, then by GPU."""
 
 
 class FleetHistory(Struct, Generic[Points], frozen=True):
@@ -84,7 +84,7 @@ class FleetHistory(Struct, Generic[Points], frozen=True):
     tier: Tier
     """The coarsest tier that the answer was computed from; values are exact in any case."""
     machines: Sequence[MachineHistory[Points]]
-    """In the order of the question; by name if it names none."""
+    """In the order requested; by name if the request names none."""
 
 
 class StatusSeconds(Struct, frozen=True):

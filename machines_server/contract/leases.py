@@ -24,7 +24,7 @@ class PromisedGpu(Struct, frozen=True, gc=False):
 
     uuid: str
     index: int | None
-    """Null while no sidecar shows the GPU."""
+    """Null while no sidecar reports the GPU."""
     vram_gb: Gib
 
 
@@ -77,7 +77,7 @@ class Leases(Struct, frozen=True):
     """GET /api/leases: all active leases."""
 
     leases: Sequence[HeldLease]
-    """The first to end first."""
+    """Sorted by expiry, the earliest first."""
     total: Count
     expired_10m: Count
     """How many expired in the last ten minutes without being released."""

@@ -31,7 +31,7 @@ class HeldModel(Struct, frozen=True, gc=False):
     model: str
     """As Ollama spells it."""
     digest: str | None
-    """Null if Ollama did not say it."""
+    """Null if Ollama did not report it."""
     size_bytes: Bytes | None
     """In RAM and on GPUs together; null if unknown."""
     size_vram_bytes: Bytes | None

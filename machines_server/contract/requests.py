@@ -46,7 +46,7 @@ def _as_conditions(value: object) -> object:
     if not isinstance(value, Mapping):
         return _as_list(value)
     if any(isinstance(one, Mapping | list) for one in value.values()):
-        raise ValueError("each path must have a text, a number, true, false or null for its value")
+        raise ValueError("the value of each path must be a string, a number, true, false or null")
     return [f"{path}:{text_of(one)}" for path, one in value.items()]
 
 
@@ -135,7 +135,7 @@ class RouteParameters(Constraints):
     holder: str = Field("", max_length=MAX_HOLDER_CHARACTERS)
     """Who asks; for a moment, the same question from the same holder gets the same machine again."""
     explain: bool = False
-    """Whether this is only a look: the answer does not count in later answers."""
+    """Whether to ask for information only: the answer does not affect later answers."""
 
 
 class LeaseParameters(Constraints):

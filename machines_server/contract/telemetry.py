@@ -22,7 +22,7 @@ class Gpu(Struct, frozen=True, gc=False):
     vram_free_gb: Gib | None
     """What can still be allocated."""
     utilisation: Percent | None
-    """The share of the time in which it computed."""
+    """The share of the time in which it was busy."""
     temperature_c: Celsius | None
     power_w: Watts | None
 

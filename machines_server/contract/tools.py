@@ -44,7 +44,7 @@ class ToolResult(Struct, frozen=True):
 
 
 class BriefMachine(Struct, frozen=True):
-    """A machine in short."""
+    """A machine in brief."""
 
     name: str
     role: str
@@ -60,7 +60,7 @@ class BriefMachine(Struct, frozen=True):
 
 
 class BriefMachines(Struct, frozen=True):
-    """All machines in short."""
+    """All machines in brief."""
 
     machines: Sequence[BriefMachine]
     """Sorted by name."""

@@ -9,7 +9,7 @@ from machines_server.core.sample import GIB
 Moment = Annotated[
     str,
     Meta(
-        description="A moment: RFC 3339 in UTC, with Z.",
+        description="A time: RFC 3339 in UTC, with Z.",
         pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$",
         extra={"unit": "RFC 3339"},
     ),

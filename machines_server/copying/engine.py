@@ -71,7 +71,9 @@ class EngineWriter:
             except EngineAwayError as error:
                 why = str(error)
             except NoAccessError as error:
-                raise StoreError(f"The history engine at {self._where} is {error.reason.text}.") from None
+                raise StoreError(
+                    f"The credential for the history engine at {self._where} is {error.reason.text}."
+                ) from None
             else:
                 verdict, wanted_s = verdict_of(answer.status, answer.body), answer.retry_after_s
                 if verdict.fate is Fate.ACCEPTED:
@@ -83,7 +85,7 @@ class EngineWriter:
             if time.monotonic() + rest_s > until:
                 raise StoreError(
                     f"The history engine at {self._where} does not take samples: {why}. What it has taken"
-                    " stays copied; run the same command again when it is well."
+                    " stays copied; run the same command again once it works."
                 )
             time.sleep(rest_s)
             pause_s = min(2 * pause_s, MAX_PAUSE_S)

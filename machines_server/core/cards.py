@@ -5,7 +5,7 @@ from dataclasses import replace
 from machines_server.core.machine import Machine
 from machines_server.core.sample import GpuUnreadable, HostSample
 
-NOT_SHOWN = "its sidecar shows no such card"
+NOT_SHOWN = "its sidecar reports no such GPU"
 
 
 def used_by(machine: Machine, host: HostSample) -> HostSample:

@@ -22,7 +22,7 @@ NO_NETWORK = Reason("network unreachable", "no_network")
 CLOSED = Reason("connection closed without an answer", "closed")
 NO_HTTP = Reason("not an HTTP answer", "no_http")
 NO_TLS = Reason("no TLS connection", "no_tls")
-NOT_TRUSTED = Reason("its certificate is not from an authority that is trusted here", "not_trusted")
+NOT_TRUSTED = Reason("its certificate is not issued by a CA that is trusted here", "not_trusted")
 OTHER_NAME = Reason("its certificate is for another name or address", "other_name")
 NOT_VALID_YET = Reason("its certificate is not valid yet", "not_valid_yet")
 EXPIRED = Reason("its certificate has expired", "expired")
@@ -30,7 +30,7 @@ CUT_SHORT = Reason("answer cut short", "cut_short")
 ENCODED = Reason("an encoding that was not asked for", "encoded")
 COMPRESSED = Reason("a compressed answer, which was not asked for", "compressed")
 HTML = Reason("HTML, not JSON", "html")
-PROMETHEUS = Reason("no valid JSON, but Prometheus text", "prometheus")
+PROMETHEUS = Reason("not JSON, but Prometheus text", "prometheus")
 NO_OBJECT = Reason("JSON, but not an object", "no_object")
 NOT_CONNECTED = Reason("connection failed", "not_connected")
 
@@ -43,11 +43,11 @@ CREDENTIAL_UNUSABLE = "credential_unusable"
 """Codes of causes whose texts contain details."""
 
 _DETAILS = {
-    TO_HTTPS: "it sends us to https",
-    TLS_PORT: "that port takes only TLS",
+    TO_HTTPS: "it redirects to https",
+    TLS_PORT: "that port accepts only TLS",
     STARTING: "it is starting",
-    STALLED: "its readings hang",
-    UNSIGNED: "it takes signed requests only",
+    STALLED: "its readings have stalled",
+    UNSIGNED: "it accepts only signed requests",
 }
 _WANTS_TLS = re.compile(
     rb"(plain http|http request|http version).{0,80}?\b(https|ssl|tls)\b|requires tls", re.DOTALL

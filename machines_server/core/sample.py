@@ -44,11 +44,11 @@ class GpuSample:
     uuid: str
     model: str | None
     memory_kind: str
-    vram_total_bytes: int = metric("bytes", "GPU memory in all")
+    vram_total_bytes: int = metric("bytes", "total GPU memory")
     vram_used_bytes: int = metric("bytes", "GPU memory in use")
     vram_free_bytes: int = metric("bytes", "free GPU memory")
     utilisation: int | float | None = metric(
-        "percent", "share of the time in which the GPU computed", most=100
+        "percent", "share of the time in which the GPU was busy", most=100
     )
     temperature_c: int | float | None = metric("celsius", "temperature of the GPU", most=200)
     power_w: int | float | None = metric("watts", "power drawn by the GPU", most=10_000)
@@ -78,7 +78,7 @@ class HostSample:
     load_5m: int | float | None = metric("processes", "load average over 5 minutes")
     load_15m: int | float | None = metric("processes", "load average over 15 minutes")
     ram_used_bytes: int | None = metric("bytes", "memory in use")
-    ram_total_bytes: int | None = metric("bytes", "memory in all")
+    ram_total_bytes: int | None = metric("bytes", "total memory")
     ram_available_bytes: int | None = metric("bytes", "memory that new work can take without swapping")
     disk_used_bytes: int | None = metric("bytes", "the file system that holds the host's data: in use")
     disk_total_bytes: int | None = metric("bytes", "the file system that holds the host's data: total size")

@@ -65,5 +65,5 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def is_plain(text: str) -> bool:
-    """Whether a number in a text is written as others write it: Python takes 1_000 and other digits, too."""
+    """Return whether int() and float() read a text as others do: they accept 1_000 and non-ASCII digits."""
     return text.isascii() and "_" not in text

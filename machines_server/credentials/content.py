@@ -61,7 +61,7 @@ def check_authorities(content: bytes) -> bytes:
 
 
 def certificates(content: bytes) -> Iterator[Certificate]:
-    """The certificates in a file of authorities; raises UnusableError."""
+    """The certificates in a CA certificate file; raises UnusableError."""
     for one in _context(content).get_ca_certs():
         subject: Any = one.get("subject", ())
         named = [str(value) for part in subject for key, value in part if key in _NAMES]
@@ -72,7 +72,7 @@ def certificates(content: bytes) -> Iterator[Certificate]:
 def _context(content: bytes) -> ssl.SSLContext:
     if len(content) > MAX_AUTHORITIES_BYTES:
         most = MAX_AUTHORITIES_BYTES // 1024
-        raise UnusableError(f"it has over {most} KiB; expected only the authorities of this host")
+        raise UnusableError(f"it has over {most} KiB; expected only the CA certificates for this host")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=content.decode("ascii", "ignore"))

@@ -50,7 +50,7 @@ CREDENTIAL = Kind(
     "expected mode 0600 or stricter",
 )
 AUTHORITIES = Kind(
-    "file of authorities",
+    "CA certificate file",
     "network.ca",
     "MACHINES_CA_DIR",
     MAX_AUTHORITIES_BYTES,

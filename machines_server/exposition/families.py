@@ -28,7 +28,7 @@ GPU: Sequence[Family] = (
     Family("machines_gpu_memory_total_bytes", "Memory of the GPU.", "vram_total_bytes"),
     Family("machines_gpu_memory_used_bytes", "Memory of the GPU in use.", "vram_used_bytes"),
     Family("machines_gpu_memory_free_bytes", "Free memory of the GPU.", "vram_free_bytes"),
-    Family("machines_gpu_utilisation_ratio", "Share of time in which the GPU computed.", "utilisation", 100),
+    Family("machines_gpu_utilisation_ratio", "Share of time in which the GPU was busy.", "utilisation", 100),
     Family("machines_gpu_temperature_celsius", "Temperature of the GPU.", "temperature_c"),
     Family("machines_gpu_power_watts", "Power that the GPU draws.", "power_w"),
 )
@@ -44,7 +44,7 @@ MODEL_SIZE = Family("machines_model_size_bytes", "Memory that the loaded model t
 MODEL_VRAM = Family("machines_model_vram_bytes", "The part of it that is GPU memory.")
 MODEL_LOADED = Family(
     "machines_model_loaded_timestamp_seconds",
-    "When the model in memory was first seen there, since 1970; it changes when the model is loaded again.",
+    "Unix time when the model in memory was first seen there; it changes when the model is loaded again.",
 )
 FILE_PROBLEMS = Family("machines_file_problems", "Problems of the machine files, by severity.")
 ALL: Sequence[Family] = (

@@ -91,7 +91,7 @@ class _Facts(Collector):
         about = "Size of the write-ahead log of a database, which is not part of its size."
         yield from _gauges("store_wal_size_bytes", about, facts.sizes.logs)
         if facts.due_rollups is not None:
-            yield _gauge("rollups_due", "Rollups that could be computed and are not yet.", facts.due_rollups)
+            yield _gauge("rollups_due", "Rollups that are due and not yet computed.", facts.due_rollups)
 
     def _of_leases(self) -> Iterator[Metric]:
         changes = self._facts.totals.of("leases")
@@ -100,7 +100,7 @@ class _Facts(Collector):
         yield _counter("leases_granted", "Leases granted.", changes["granted"])
         yield _counter("leases_expired", "Leases that ended without being released.", changes["expired"])
         refusals = CounterMetricFamily(
-            f"{SERVER_PREFIX}lease_refusals", "Requests for a lease that got none.", labels=("reason",)
+            f"{SERVER_PREFIX}lease_refusals", "Lease requests that were refused.", labels=("reason",)
         )
         for reason, number in self._facts.totals.of("lease_refusals").items():
             refusals.add_metric((reason,), number)
@@ -158,7 +158,7 @@ def _of_poller(counts: PollerCounts) -> Iterator[Metric]:
 
 def _of_history(history: HistoryBacklog) -> Iterator[Metric]:
     yield _gauge("history_waiting_samples", "Samples that wait to be sent to the engine.", history.waiting)
-    yield _counter("history_sent_samples", "Samples that the engine has taken.", history.sent)
+    yield _counter("history_sent_samples", "Samples that the engine has accepted.", history.sent)
     dropped = CounterMetricFamily(
         f"{SERVER_PREFIX}history_dropped_samples", "Samples that were not kept.", labels=("reason",)
     )

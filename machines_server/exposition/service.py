@@ -44,7 +44,7 @@ class ExpositionService:
         self._known: tuple[FleetState, Lines] | None = None
 
     def metrics(self, routes: Sequence[str], *, is_reader: bool) -> bytes:
-        """The series of the server and, for a reader or if requests are not signed, of the fleet.
+        """The series of the server and, for a reader or unless signatures are enforced, of the fleet.
 
         `routes` are the names of the routes by their numbers in the counts.
         """

@@ -187,7 +187,7 @@ def _sentence(details: ErrorDetails, path: KeyPath) -> str:
         hint = "put it in quotes"
     elif isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+|true|false", value):
         hint = "remove the quotes" if kind in ("int_type", "bool_type") else ""
-    shown = "a text" if isinstance(value, str) and path[-1] == "credential" else _describe(value)
+    shown = "a string" if isinstance(value, str) and path[-1] == "credential" else _describe(value)
     return f"found {shown}; expected {rule}" + (f": {hint}" if hint else "")
 
 
@@ -200,7 +200,7 @@ def _describe(value: object) -> str:
         case list():
             return "a list"
         case str():
-            return f"the text {one_line(json.dumps(value, ensure_ascii=False), 60)}"
+            return f"the string {one_line(json.dumps(value, ensure_ascii=False), 60)}"
         case bool():
             return json.dumps(value)
     return f"the number {one_line(json.dumps(value), 40)}"

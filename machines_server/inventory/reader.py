@@ -1,4 +1,4 @@
-"""Reads machine files for those who answer: they wait for files that have changed, but not for long."""
+"""Reads machine files for threads that answer requests: they wait for changed files, but not for long."""
 
 import logging
 import threading
@@ -10,9 +10,9 @@ from machines_server.inventory.folder import RegistryFiles
 from machines_server.inventory.scan import display_name
 
 WAIT_FOR_FILES_S = 5.0
-"""How long changed files are waited for: a thousand take 3 s."""
+"""How long to wait for all changed files: a thousand take 3 s."""
 WAIT_FOR_A_FILE_S = 2.0
-"""How long a single one is waited for: a share on a network may hang."""
+"""How long to wait for a single file: a network share may hang."""
 _LOCK_WAIT_S = 0.01
 """Others hold the folder's lock for microseconds, unless they read."""
 
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 class RegistryReader:
     """Reads files in a thread of its own; for any number of threads, but not across a fork.
 
-    Whoever asks gets all changes until then. If reading takes too long, everybody gets, until it has ended,
-    the registry before, with a problem that says so. The first reading is waited for however long it takes.
+    A caller gets every change made before the call. While reading takes too long, every caller gets the
+    previous registry, with a problem that says so. The first reading is waited for, however long it takes.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class RegistryReader:
         self._failure: Exception | None = None
         # By the monotonic clock.
         self._wanted_at = self._read_at = self._progress_at = float("-inf")
-        """When a reading was last wanted, when the latest that has ended began, and when one last got on."""
+        """When a reading was last requested, when the last finished one began, and when one made progress."""
         self._reading_since: float | None = None
 
     def current(self, now: float) -> Registry:
@@ -104,7 +104,7 @@ class RegistryReader:
 
     def _registry_before(self, latest: Registry) -> Registry:
         if self._outdated is None:
-            message = "reading the machine files takes long; all machines stay as they were until then"
+            message = "reading the machine files is taking long; all machines stay as they were until it ends"
             problem = Problem(display_name(str(self._files.folder)), message, severity="warning")
             log.warning("%s", problem)
             self._outdated = replace(latest, problems=(*latest.problems, problem))

@@ -99,10 +99,10 @@ class Service(BaseModel):
 
     model_config = _STRICT
 
-    name: NonBlankText = Field(default_factory=str, description="a non-empty text, such as grafana")
+    name: NonBlankText = Field(default_factory=str, description="a non-empty string, such as grafana")
     port: Port = Field(default_factory=int, description=_A_PORT)
     path: Annotated[str, Field(pattern=r"^/\S*$")] = Field("/", description="a path, such as /health")
-    description: str = Field("", description="a text")
+    description: str = Field("", description="a string")
 
 
 class Runtime(BaseModel):
@@ -110,8 +110,8 @@ class Runtime(BaseModel):
 
     model_config = _STRICT
 
-    name: NonBlankText = Field(default_factory=str, description="a non-empty text, such as vllm-70b")
-    kind: NonBlankText = Field(default_factory=str, description="a non-empty text, such as ollama")
+    name: NonBlankText = Field(default_factory=str, description="a non-empty string, such as vllm-70b")
+    kind: NonBlankText = Field(default_factory=str, description="a non-empty string, such as ollama")
     hostname: Host = Field(default_factory=str, description=_A_HOST)
     port: Port = Field(default_factory=int, description=_A_PORT)
     scheme: Scheme = Field("http", description=_A_SCHEME)
@@ -136,7 +136,7 @@ class MachineFile(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
         description="1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or a digit",
     )
-    role: str = Field(pattern=r"\S", description="a non-empty text, such as gpu-host")
+    role: str = Field(pattern=r"\S", description="a non-empty string, such as gpu-host")
     hardware: Hardware = Field(description="a mapping, {} if there is nothing to say")
     network: Network = Field(description="a mapping with at least the key hostname")
     models: list[NonBlankText] = Field(description="a list of the models that Ollama has here, [] for none")

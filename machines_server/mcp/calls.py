@@ -117,9 +117,9 @@ def _request(tool: Tool, given: Mapping[str, Any]) -> ApiRequest:
 def _as_segment(name: str, value: object) -> str:
     """A value as one segment of a path: a slash or dots would lead to another path."""
     if not isinstance(value, str):
-        raise BadParameterError(name, "is not a text")
+        raise BadParameterError(name, "is not a string")
     if "/" in value or value in (".", ".."):
-        raise BadParameterError(name, f"is {quoted(value)}: a name has no slash, and not only dots")
+        raise BadParameterError(name, f"is {quoted(value)}: a name has no slash and is not just dots")
     return quote(value, safe="", errors="replace")
 
 
@@ -145,7 +145,7 @@ def _as_text(name: str, value: object) -> str:
             return str(value).lower()
         case int() | float():
             return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
-    raise BadParameterError(name, "has a value that is not a text, a number, true or false")
+    raise BadParameterError(name, "has a value that is not a string, a number, true or false")
 
 
 def _result(tool: Tool, reply: ApiReply, begin: int, limit: int) -> Result:

@@ -25,13 +25,13 @@ def refusal_of(body: bytes) -> bytes | None:
         found = _DECODER.decode(body).id
     except ValidationError:
         if body.lstrip().startswith(b"["):
-            return _error("Send one message per request: lists of messages are not supported.")
-        return _error("A message is a JSON object.")
+            return _error("Send one message per request: batches are not supported.")
+        return _error("The message is not a JSON object.")
     except (DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if found is UNSET or (isinstance(found, int | str) and not isinstance(found, bool)):
         return None
-    return _error("The id of a request is a text or a whole number; a notification has none.")
+    return _error("The id of a request must be a string or an integer; a notification has none.")
 
 
 def _error(message: str) -> bytes:

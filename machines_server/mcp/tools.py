@@ -97,7 +97,7 @@ TOOLS = {
         Tool(
             "list_machines",
             "List machines",
-            "List all machines in short: name, role, status, free VRAM, models in memory, tags. Use it to"
+            "List all machines in brief: name, role, status, free VRAM, models in memory, tags. Use it to"
             " see what there is, and which machines are online or offline. To choose a machine for a job,"
             " use pick_machine.",
             "get_infrastructure",
@@ -128,7 +128,8 @@ TOOLS = {
             "Choose the best machine for a job: where to send a request for a model. Prefers a machine "
             "that has the model in memory (warm); cold=true also accepts one that must load it. Can "
             "demand free VRAM or RAM, a context length, role, tags. Returns the URL of its Ollama, other "
-            "candidates, and why not the rest. Nothing is reserved; use lease_machine for longer work.",
+            "candidates, and why the others are not fit. Nothing is reserved; for longer work use "
+            "lease_machine.",
             "pick_machine",
             lists=("candidates", "rejected"),
             limit=_REJECTED,

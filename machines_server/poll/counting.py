@@ -12,7 +12,7 @@ MAX_FAILURE_REASONS = 64
 
 
 class PollCounting:
-    """Counts in any thread."""
+    """Counts polls, failures and cycles; thread-safe."""
 
     def __init__(self, before: PollerCounts) -> None:
         """Continue from the counts of `before`."""

@@ -26,7 +26,7 @@ NOT_SET_UP = Reason("this server could not set up a request; its log says why")
 NOT_READ_IN_TIME = Reason("this server did not run in time to read the answer")
 TOO_MANY_NAMES = Reason("this server was looking up too many other names")
 _NO_AUTHORITIES = Reason(
-    "skipped, since this server has no authorities to trust: install ca-certificates, or set SSL_CERT_FILE"
+    "skipped, since this server has no trusted CA certificates: install ca-certificates or set SSL_CERT_FILE"
 )
 _TOO_LARGE = Reason(f"answer larger than {MAX_POLL_ANSWER_BYTES // 2**20} MiB", reasons.TOO_LARGE)
 _ENDLESS_HEADERS = Reason("headers without end", reasons.ENDLESS_HEADERS)

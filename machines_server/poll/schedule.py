@@ -125,12 +125,12 @@ class Poller:
                 has_reported = False
             elif not has_reported:
                 if fault := self._election.obstacle():
-                    log.error("nobody can poll: %s", fault)
+                    log.error("no process can poll: %s", fault)
                 else:
                     log.info("another process polls; process %d is on standby", os.getpid())
                 if folder := self._election.other_folder():
                     log.error(
-                        "that process polls the machines in %s, and nobody polls those of this server;"
+                        "that process polls the machines in %s, and no process polls those of this server;"
                         " each server needs its own MACHINES_DATA_DIR",
                         folder,
                     )
@@ -152,14 +152,14 @@ class Poller:
             jobs = stack.enter_context(closing(Jobs(_JOBS)))
             stack.callback(self._ending.set)
             self._current()  # so that none counts as new
-            log.info("this process polls, every %g s", self._timing.interval_s)
+            log.info("this process polls every %g s", self._timing.interval_s)
             self._schedule(jobs, fetcher, soon_fetcher, stop)
         log.info("this process has stopped polling")
 
     def _end_writing(self) -> None:
         """Wait for the last write: until it or this process has ended, no other process may write."""
         while not self._sink.close() and not self._stop.is_set():
-            log.error("a write to the database is slow; nobody can poll until it has ended")
+            log.error("a write to the database is slow; no process can poll until it has ended")
 
     def _cycle(self, fetcher: Fetcher) -> None:
         try:
@@ -239,7 +239,7 @@ class Poller:
                 # Earlier polls have time stamps of the old time, so they say nothing about the present.
                 offset += by_s
                 self._clock_set_at = time.monotonic()
-                self._note("clock", f"the wall clock was set by {by_s:+.0f} s; polling continues at once")
+                self._note("clock", f"the wall clock was changed by {by_s:+.0f} s; a new cycle starts now")
                 cycles.restart()
             if cycles.take():
                 jobs.begin("cycle", self._cycle, fetcher)

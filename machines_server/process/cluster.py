@@ -161,7 +161,7 @@ class Cluster:
 
 
 class ReadFiles:
-    """The machine files as they are read for polling, for who must not wait for that."""
+    """Remembers the machine files last read for polling, for callers that must not wait for a reading."""
 
     def __init__(self, registry: ReadRegistry) -> None:
         self._registry = registry

@@ -49,7 +49,7 @@ class AnsweringStores(NamedTuple):
     problems: Callable[[Registry], Iterable[Problem]]
     """Finds differences between servers that should be alike."""
     warnings: Callable[[], Iterable[str]]
-    """What is wrong now with something that most answers do without."""
+    """Current faults of parts that most answers do not need."""
     now: Callable[[], float]
     """The clock by which the past is kept."""
 

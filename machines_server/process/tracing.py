@@ -71,7 +71,7 @@ def _tracer(environ: Mapping[str, str] | None) -> "Tracer | None":
     except ImportError:
         log.warning(_NOT_INSTALLED)
     except Exception as error:  # noqa: BLE001  what the SDK raises for values of OTEL_* that it does not accept
-        log.warning("there are no traces, since a variable OTEL_* is wrong: %s", error)
+        log.warning("tracing is off, since an OTEL_* variable is invalid: %s", error)
     return None
 
 

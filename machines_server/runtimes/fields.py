@@ -38,7 +38,7 @@ class Oddities:
     def __str__(self) -> str:
         shown = sorted(self._texts)[:_SHOWN]  # sorted, since hosts list their models in any order
         more = f"; and {self.count - len(shown)} more" if self.count > len(shown) else ""
-        return f"odd, and so unknown: {'; '.join(shown)}{more}" if shown else ""
+        return f"invalid, so shown as unknown: {'; '.join(shown)}{more}" if shown else ""
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, str) or not value.strip():
-            self.note(key, f"{short(value)} is not a text")
+            self.note(key, f"{short(value)} is not a non-blank string")
             return None
         if len(value) > MAX_VALUE_CHARACTERS:
             self.note(key, f"longer than {MAX_VALUE_CHARACTERS} characters")

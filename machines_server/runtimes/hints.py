@@ -67,7 +67,7 @@ def _start_hint(runtime: type[Runtime], endpoint: Endpoint) -> str:
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _NO_HOST = "is that host running, and does its firewall let port {port} through?"
 _UNREACHABLE: Mapping[str, str] = {
-    reasons.NO_NAME: "check {host_key} in {file}, or the name service of this server",
+    reasons.NO_NAME: "check {host_key} in {file}, or how this server resolves names (DNS)",
     reasons.NO_NETWORK.code: "this server has no route there: check {host_key} in {file}",
     reasons.TIMED_OUT.code: _NO_HOST,
     reasons.NO_ROUTE.code: _NO_HOST,
@@ -82,11 +82,11 @@ _REDIRECT = (
     "a proxy there redirects requests, which we do not follow: declare the port of {what} itself in {file}"
 )
 _NO_ANSWER = (
-    "a port that accepts only TLS, one of another service, or one that is forwarded to where nothing runs"
-    f" answers so: {PORT_OF_ITSELF}, and accept plain http"
+    "this is typical of a port that accepts only TLS, belongs to another service, or forwards to nothing:"
+    f" {PORT_OF_ITSELF}, and accept plain http"
 )
 _NO_ANSWER_TO_TLS = (
-    "a port of another service, or one that is forwarded to where nothing runs, answers so:"
+    "this is typical of a port that belongs to another service, or forwards to nothing:"
     f" {PORT_OF_ITSELF}, or that of a proxy in front of it"
 )
 _GATEWAY = "a proxy answers there but does not reach {what}: start that, or see the proxy's log"
@@ -99,7 +99,7 @@ _CREDENTIAL_MISSING = (
     " MACHINES_CREDENTIALS_DIR, and name that as network.credential in {file}"
 )
 _CREDENTIAL_REFUSED = "it does not accept the content of the credential {credential}: replace that file"
-_OWN_AUTHORITIES = "the authority of its certificate is not in {ca} of MACHINES_CA_DIR: add it there"
+_OWN_AUTHORITIES = "the CA that issued its certificate is not in {ca} in MACHINES_CA_DIR: add it there"
 _STATUSES: Mapping[int, str] = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
     400: "a proxy, or a port that takes only TLS, answers there: declare the port of {what} itself in {file}",
@@ -125,8 +125,7 @@ _WRONG_ANSWER: Mapping[str, str] = {
     reasons.PROMETHEUS.code: f"that is an exporter, such as node_exporter: {PORT_OF_ITSELF}",
     reasons.NO_TLS.code: "it does not speak TLS there: set {scheme_key}: http in {file}, or another port",
     reasons.NOT_TRUSTED.code: (
-        "put the certificate of its authority into a file in MACHINES_CA_DIR, and name that as network.ca"
-        " in {file}"
+        "put its CA certificate into a file in MACHINES_CA_DIR, and name that file as network.ca in {file}"
     ),
     reasons.OTHER_NAME.code: (
         "declare in {file} a name that is in its certificate, or have it renewed with {hostname} in it"

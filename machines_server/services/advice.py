@@ -18,9 +18,9 @@ BURST_S = 0.25
 """Advice of one kind within this time counts as long as the latest of it."""
 
 TELL_AGAIN_S = 1.0
-"""How long other processes are not told again about a model that a machine has to load."""
+"""The minimum interval between two announcements that one machine has to load one model."""
 MAX_CHANGES = 1000
-"""After so many changes everything is counted anew."""
+"""After this many changes, everything is recounted."""
 MAX_HOLDERS = 10_000
 """How many of the latest questions are remembered with their holders."""
 
@@ -108,7 +108,7 @@ class GivenAdvice:
                 self._best_first(order)
 
     def _best_first(self, order: Order) -> Sequence[int]:
-        """The places of the candidates in view of all advice."""
+        """The places of the candidates given all advice."""
         generation, known = self._known_to.get(order, (0, 0))
         changed = set(self._changed[known:]) if generation == self._generation else None
         self._known_to[order] = self._generation, len(self._changed)

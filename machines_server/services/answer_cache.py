@@ -16,7 +16,7 @@ from machines_server.store.values import LeaseSnapshot
 MAX_CACHE_BYTES = 16 * 2**20
 """The size of the answers cached while fleet and leases stay the same."""
 MAX_PREPARED = 8
-"""How many questions are answered before they are asked again."""
+"""How many questions are answered in advance for each new state of the fleet."""
 
 
 class RouteReply(NamedTuple):

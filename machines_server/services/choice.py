@@ -19,19 +19,19 @@ class Choice:
         """`rank` ranks the machines of the fleet for the question, and raises if none is fit."""
         self._question, self._fleet, self._rank = question, fleet, rank
         self.known: LeaseSnapshot | None = None
-        """All leases in view of which the machines were last ranked."""
+        """All leases given which the machines were last ranked."""
         self.ranking: Ranking | None = None
         """The machines, beginning with that of the lease."""
         self._on_host: Sequence[Lease] = ()
 
     def candidates(self, known: LeaseSnapshot) -> Sequence[Candidate]:
-        """The fit machines in view of all leases, the best first."""
+        """The fit machines given all leases, the best first."""
         self.known, self._on_host = known, known.leases
         self.ranking = self._rank(known)
         return self.ranking.candidates
 
     def again(self, candidate: Candidate, on_host: LeaseSnapshot) -> Candidate | None:
-        """One of them in view of the leases on its host; None if it is no longer fit."""
+        """One of them given the leases on its host; None if it is no longer fit."""
         leases = [*on_host.leases, *on_host.released]
         result = evaluated_again(
             candidate, self._question, self._fleet, leases, on_host.load_times, time.time()
@@ -43,7 +43,7 @@ class Choice:
         return result
 
     def leases_with(self, lease: Lease) -> Sequence[Lease]:
-        """The leases in view of which that lease was granted, and itself; none if nothing was chosen."""
+        """The leases given which that lease was granted, and itself; none if nothing was chosen."""
         if self.known is None:
             return ()
         return [*(one for one in self._on_host if one.id != lease.id), lease]

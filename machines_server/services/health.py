@@ -30,9 +30,9 @@ class HealthService:
         warnings: Sequence[str] = (),
         more_warnings: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`past_fault` returns why the last query of the past failed, if that was recent.
+        """`past_fault` returns why the last query about the past failed, if that was recent.
 
-        `warnings` are those of the start, and `more_warnings` returns those of now.
+        `warnings` were found at startup; `more_warnings` returns the current ones.
         """
         self._fleet, self._store, self._monitor = fleet, store, monitor
         self._past_fault = past_fault

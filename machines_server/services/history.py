@@ -137,7 +137,7 @@ class HistoryService:
     def _availabilities(
         self, names: Iterable[str], machine: str | None, from_at: float, to_at: float
     ) -> Iterator[MachineAvailability]:
-        """The availability of each of these machines, all that are declared unless one is given."""
+        """The availability of each of `names`; `machine` is the only one of them, or None for several."""
         polled = PolledTime(self._past.poll_spans(from_at, to_at))
         changes = groupby(self._past.statuses(machine, from_at, to_at), lambda change: change.machine)
         found = {

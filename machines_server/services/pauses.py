@@ -1,4 +1,4 @@
-"""Pauses in long work in the background, in which threads that answer need not wait for it."""
+"""Pauses in long background work, which give the threads that answer requests a turn."""
 
 import time
 
@@ -12,8 +12,8 @@ MAX_PAUSES_S = 0.5
 class Pauses:
     """Those of one piece of work, by one thread.
 
-    Only one thread of Python runs at a time. One that works on and on makes each of the others wait whenever
-    it comes back from the operating system, which it does several times for each answer.
+    Only one thread runs Python code at a time (the GIL). A thread that computes without a pause makes every
+    other thread wait after each of its system calls, of which an answer needs several.
     """
 
     def __init__(self) -> None:

@@ -43,11 +43,11 @@ _Granted = TypeVar("_Granted")
 MAX_KEY_CHARACTERS = 200
 """The longest Idempotency-Key."""
 MAX_PREPARATION_S = 1.0
-"""How long questions are answered before they are asked again."""
+"""The most time spent on answering questions in advance."""
 MAX_QUERIES_BYTES = 2**20
-"""The size of the queries that are remembered to be answered at once."""
+"""The total size of the remembered queries, which `route_nowait` can answer."""
 MAX_AT_ONCE_BYTES = 2**19
-"""A larger answer, about some 1,500 machines, takes too long to be made while all other requests wait."""
+"""A larger answer (over some 1,500 machines) would keep all other requests waiting too long."""
 
 _EVERYBODY, _NOBODY = Permissions(), Caller()
 
@@ -239,7 +239,7 @@ class Routing:
                 break
             self._rankings.rank(question, fleet, known, pauses.pause)
             ranked.append((question, size_bytes))
-        # In view of the leases by now, which takes little time: few machines are evaluated again.
+        # Given the leases by now, which takes little time: few machines are evaluated again.
         cache = AnswerCache(fleet, self._leases.read())
         orders = []
         for question, size_bytes in ranked:

@@ -1,4 +1,4 @@
-"""The interfaces of a store; `store.sqlite` implements them, and `process.compose` chooses one.
+"""The interfaces of a store; `store.sqlite` and `store.postgres` implement them.
 
 These rules hold for every protocol below:
 
@@ -49,7 +49,7 @@ class Present(Protocol):
         """The current version, or None if reading it would block; never raises."""
 
     def catch_up(self) -> None:
-        """Let the next version be of now, where it may be a moment old; may wait for that moment."""
+        """Make the next `version` current, where it could be a moment old; may wait briefly."""
 
     def snapshot(self) -> Snapshot:
         """Everything known about the present; parts that did not change may be the same objects as before."""
@@ -110,7 +110,7 @@ class Past(Protocol):
         """
 
     def poll_spans(self, from_s: float, to_s: float) -> list[tuple[float, float]]:
-        """The periods in which this server polled without a break, oldest first."""
+        """The periods of uninterrupted polling, by any server of the site, oldest first."""
 
     def residency(self, from_s: float, to_s: float) -> list[Residency]:
         """The models that are or were in memory, and how long within [from_s, to_s).
@@ -245,17 +245,17 @@ class LeaderElection(PollerWatch, Protocol):
 
 
 class Chooser(Protocol):
-    """Chooses the machine of a new lease in view of the known leases."""
+    """Chooses the machine of a new lease given the known leases."""
 
     def candidates(self, known: LeaseSnapshot) -> Sequence[Candidate]:
-        """The fit machines in view of all leases, the best first; raises if there is none."""
+        """The fit machines given all leases, the best first; raises if there is none."""
 
     def again(self, candidate: Candidate, on_host: LeaseSnapshot) -> Candidate | None:
-        """One of them in view of the leases on its host; None if it is no longer fit."""
+        """One of them given the leases on its host; None if it is no longer fit."""
 
 
 class Leases(Protocol):
-    """The leases of all processes; each is granted in view of all earlier ones on its host.
+    """The leases of all processes; each is granted given all earlier ones on its host.
 
     Neither setting the wall clock nor restarting this server changes how long a lease lasts. Calls that write
     take the `fleet`, from which they learn how long finished loads took.

@@ -63,7 +63,7 @@ class BatchThread(ABC):
         self._waited_s = 0.0
         """How long the oldest item of the last batch had waited when it was written."""
         self._registry: Registry | None = None
-        """The last cycle that was written."""
+        """The last registry that was written."""
         self._fault: str | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 

@@ -13,9 +13,9 @@ class GroupCommit(Generic[Wish]):
     """Lets one thread at a time write, for itself and for those that came while another one wrote."""
 
     def __init__(self, write: Callable[[Take[Wish]], object], most: int | None = None) -> None:
-        """`write` takes wishes once, when it can begin, and writes them; each says itself what came of it.
+        """`write` calls its argument once, when it can begin, to get the waiting wishes, and writes them.
 
-        It gets at most so many; None is no limit.
+        It stores the outcome in each wish. It gets at most `most` of them; None means no limit.
         """
         self._write, self._most = write, most
         self._changed = threading.Condition()

@@ -86,8 +86,8 @@ class Residency:
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """The process that polls, since when, and its faults by part: `poll`, `store`, `clock`, `network`,
-    `history`.
+    """The process that polls, since when, and its faults by part: `poll`, `store`, `clock`, `files`,
+    `network`, `history`.
 
     The fault `lock` means that the process does not poll, yet keeps others from polling. `folder` is the real
     path of its machine files, None if unknown. `pid` is 0 if unknown.

@@ -43,13 +43,13 @@ _REFUSALS = {
     Refusal.MALFORMED: "The headers of the signature are malformed.",
     Refusal.TIMESTAMP_OUT_OF_WINDOW: f"The signature is more than {SIGNATURE_AGE_S:g} s old, or its time is"
     f" more than {SIGNATURE_AHEAD_S:g} s ahead of this server's clock.",
-    Refusal.UNKNOWN_AGENT: "This server has no public key of that agent.",
+    Refusal.UNKNOWN_AGENT: "This server has no public key for that agent.",
     Refusal.BAD_SIGNATURE: "The signature does not match the agent's key and this request.",
-    Refusal.NONCE_REPLAYED: "The X-Nonce of this request was used before.",
+    Refusal.NONCE_REPLAYED: "The X-Nonce of this request has already been used.",
     Refusal.KEY_SERVER_UNREACHABLE: "The key-server cannot be reached to check this signature.",
 }
 
-_READS_ONLY = "A browser session only reads; to change anything, use the command line, which signs."
+_READS_ONLY = "A browser session is read-only; to change anything, use the command line, which signs."
 
 OnRefusal = Callable[[str, str, str, str | None], None]
 """Called with method, path, reason (a Refusal or BAD_TOKEN), and the agent that claims to have sent it."""

@@ -44,5 +44,5 @@ class ConcurrencyLimit:
             self._places.release()
 
     def _refusal(self) -> TooManyError:
-        message = f"Too many requests about the past at the same time: try again in {RETRY_AFTER_S:g} s."
+        message = f"Too many requests for history at the same time; try again in {RETRY_AFTER_S:g} s."
         return TooManyError("too_many_questions", message, RETRY_AFTER_S)

@@ -29,7 +29,7 @@ def error_response(status: int, json: bytes, retry_after_s: int | None = None) -
 def _error(error: Exception) -> Response:
     answer = answer_to(error)
     if answer is None:
-        current_app.logger.exception("an answer failed", exc_info=error)
+        current_app.logger.exception("a request could not be answered", exc_info=error)
         message = "The server failed to answer; its log says why."
         return error_response(500, error_json("internal_error", message))
     return error_response(answer.status, encode(answer.content), answer.retry_after_s)

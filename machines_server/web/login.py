@@ -39,7 +39,7 @@ $content
 """)
 _HOW = """<p>This server shows its fleet to those who sign in. On a host that has an agent's key, run</p>
 <pre>machines-server login --server ADDRESS_OF_THIS_SERVER</pre>
-<p>and open the link that it prints. The link is good once, for five minutes.</p>"""
+<p>and open the link that it prints. The link works once, within five minutes.</p>"""
 _ONCE = """<p>This link signs you in for twelve hours, to look at the fleet.</p>
 <form method="post" action="$root/login">
 <input type="hidden" name="token" value="$token">

@@ -47,7 +47,7 @@ class WaitableAnswer(NamedTuple):
         return result.error not in _TRY_LATER and result.events != []
 
     def says_nothing(self) -> bool:
-        """Return whether it does not even tell that there is no result."""
+        """Return whether it is an error that says nothing about the question, such as `busy`."""
         return self._result().error in _TRY_LATER
 
     def _result(self) -> _Result:
@@ -250,4 +250,4 @@ class WaitingRoom:
         try:
             await waiter.asking.undo(answer)
         except Exception:
-            log.exception("a grant to a client that has gone could not be undone")
+            log.exception("a lease granted to a client that has disconnected could not be undone")

@@ -71,7 +71,7 @@ def test_off_looks_at_no_signature(tmp_path: Path) -> None:
             {"AUTH_MODE": "enforce", "AUTH_KEYS_DIR": "/", "KEY_SERVER_URL": "http://127.0.0.1:1"},
             "AUTH_KEYS_DIR and KEY_SERVER_URL are both set: keep one of them",
         ),
-        ({"AUTH_MODE": "enforce", "AUTH_KEYS_DIR": "/nosuch"}, "AUTH_KEYS_DIR=/nosuch is no folder"),
+        ({"AUTH_MODE": "enforce", "AUTH_KEYS_DIR": "/nosuch"}, "AUTH_KEYS_DIR=/nosuch is not a folder"),
         ({"KEY_SERVER_URL": "keys.example.com"}, "KEY_SERVER_URL is refused"),
         ({"KEY_SERVER_URL": "ftp://keys"}, "KEY_SERVER_URL is refused"),
         ({"AUTH_VERIFY_TIMEOUT": "0"}, "AUTH_VERIFY_TIMEOUT=0 is refused"),

@@ -20,7 +20,7 @@ GOOD = "name: one\nrole: r\nhardware: {}\nnetwork: {hostname: 127.0.0.1}\nmodels
 def test_validate_says_nothing_bad_of_good_files_and_exits_0(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text(GOOD)
     done = command("validate", MACHINES_DIR=str(tmp_path))
-    assert (done.returncode, done.stdout) == (0, f"1 good machine files in {tmp_path}\n")
+    assert (done.returncode, done.stdout) == (0, f"1 valid machine files in {tmp_path}\n")
 
 
 def test_validate_prints_every_fault_of_every_file_and_exits_1(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_validate_lists_what_is_not_read_and_says_why(tmp_path: Path) -> None:
     (tmp_path / "folder.yaml").mkdir()
     done = command("validate", str(tmp_path))
     assert done.returncode == 0
-    assert done.stdout.endswith(f"2 good machine files in {tmp_path}\n")
+    assert done.stdout.endswith(f"2 valid machine files in {tmp_path}\n")
     assert f"{tmp_path}/b.yaml.bak: this is not read: its name does not end in .yaml or" in done.stdout
     assert f"{tmp_path}/_draft.yaml: this is not read: its name begins with _ (info)" in done.stdout
     found = json.loads(command("validate", "--json", str(tmp_path)).stdout)

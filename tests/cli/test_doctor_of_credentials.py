@@ -100,7 +100,7 @@ def _expired(folder: Path, by: Path) -> Path:
     ("make", "reason", "hint"),
     [
         (_elsewhere, "its certificate is for another name or address", "a name that is in its certificate"),
-        (_by_another, "not from an authority that is trusted here", "is not in own.pem of MACHINES_CA_DIR"),
+        (_by_another, "not issued by a CA that is trusted here", "is not in own.pem in MACHINES_CA_DIR"),
         (_expired, "its certificate has expired", "renew it on that host"),
     ],
 )

@@ -16,7 +16,7 @@ def test_files_and_folders_are_checked_together(tmp_path: Path) -> None:
     file.write_text(GOOD)
     bad.write_text("name: bad\n")
     done = command("validate", str(file), str(folder))
-    assert (done.returncode, done.stdout) == (0, f"{file} is good\n1 good machine files in {folder}\n")
+    assert (done.returncode, done.stdout) == (0, f"{file} is valid\n1 valid machine files in {folder}\n")
     done = command("validate", str(file), str(bad), str(folder))
     assert done.returncode == 1
     assert f"{bad}:1:1: role: " in done.stdout

@@ -73,7 +73,7 @@ def test_wrong_arguments_are_found_when_a_function_is_decorated(kind: type[Any])
         client.leased(sync)
     with pytest.raises(TypeError, match="did you mean tag"):
         client.leased(LLAMA, tags=["gpu"])
-    with pytest.raises(TypeError, match="on_lost takes a function"):
+    with pytest.raises(TypeError, match="on_lost must be a function"):
         client.leased(LLAMA, on_lost="x")
 
 

@@ -265,7 +265,9 @@ def test_a_value_of_a_wrong_type_is_a_type_error(options: Any) -> None:
     [datetime(2026, 11, 28), date(2026, 11, 28), timedelta(hours=-1), True, b"-24h"],  # noqa: DTZ001  that is the point
 )
 def test_a_time_without_a_zone_or_none_at_all_is_a_type_error(moment: Any) -> None:
-    with pytest.raises(TypeError, match="from_ takes a datetime with a time zone, epoch seconds, or a text"):
+    with pytest.raises(
+        TypeError, match="from_ must be a datetime with a time zone, epoch seconds, or a string"
+    ):
         models(SESSION, from_=moment)
 
 

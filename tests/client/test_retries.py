@@ -102,7 +102,7 @@ def test_an_answer_that_drips_is_given_up_in_time(fakes: FakeFleet, length: str)
             await asyncio.sleep(0.02)
 
     client = Client(fakes.scripted(drip).url(""), timeout_s=0.3, retries=0)
-    with pytest.raises(ServerUnreachable, match=r"no whole answer within 0\.3 s"):
+    with pytest.raises(ServerUnreachable, match=r"no complete answer within 0\.3 s"):
         client.machines()
 
 

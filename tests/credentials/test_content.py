@@ -1,4 +1,4 @@
-"""The allowed content of a credential and of a file of authorities."""
+"""The allowed content of a credential and of a CA certificate file."""
 
 import re
 import time

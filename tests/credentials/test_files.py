@@ -130,7 +130,7 @@ def test_authorities_may_be_read_by_all_but_written_by_us_alone(folder: Path, tm
     pem = authority(tmp_path).read_text()
     endpoint = Endpoint("ollama", "box.lan", 443, scheme="https", ca="own.pem")
     files = AccessFiles(None, folder)
-    with pytest.raises(NoAccessError, match=r"file of authorities own\.pem cannot be used: there is no such"):
+    with pytest.raises(NoAccessError, match=r"CA certificate file own\.pem cannot be used: there is no such"):
         files.access(endpoint)
     put(folder, pem, 0o644, "own.pem")
     wait_until(lambda: not _is_unusable(files, endpoint), 5)

@@ -73,7 +73,7 @@ def test_while_reading_takes_long_all_stays_as_it_was_and_a_problem_says_so(
         (problem,) = late.problems
         assert problem.severity == "warning"
         assert problem.message == (
-            "reading the machine files takes long; all machines stay as they were until then"
+            "reading the machine files is taking long; all machines stay as they were until it ends"
         )
         assert caplog.text.count(problem.message) == 1
         wait_until(lambda: slow.waiting == 1)

@@ -13,7 +13,7 @@ from tests.inventory.texts import GOOD, error, errors, good, machine
     ("old", "new", "line", "column", "key", "says"),
     [
         ("name: box", "name: 123", 1, 1, "name", "put it in quotes"),
-        ("name: box", "name: -box", 1, 1, "name", 'found the text "-box"; expected 1 to 63 letters'),
+        ("name: box", "name: -box", 1, 1, "name", 'found the string "-box"; expected 1 to 63 letters'),
         ("name: box", "name: " + "x" * 64, 1, 1, "name", "1 to 63"),
         ("name: box", 'name: "box\\n"', 1, 1, "name", "1 to 63"),
         ("name: box", "name:", 1, 1, "name", "found nothing"),
@@ -39,7 +39,7 @@ from tests.inventory.texts import GOOD, error, errors, good, machine
         ("box.lan", "bücher.lan", 5, 3, "network.hostname", "xn--"),
         ("box.lan", "192.168.1.300", 5, 3, "network.hostname", "IPv4"),
         ("box.lan", "'127.1'", 5, 3, "network.hostname", "IPv4"),
-        ("box.lan", "''", 5, 3, "network.hostname", 'found the text ""'),
+        ("box.lan", "''", 5, 3, "network.hostname", 'found the string ""'),
         ("box.lan", "x" * 300, 5, 3, "network.hostname", "a host name or an IP address"),
         ("box.lan", 'box.lan\n  port: "11434"', 6, 3, "network.port", "remove the quotes"),
         ("box.lan", "box.lan\n  port: 0", 6, 3, "network.port", "from 1 to 65535"),

@@ -101,8 +101,8 @@ WRONG_IDS: list[object] = [None, 1.5, True, {}, [1]]
     ("message", "said"),
     [
         ([LIST, LIST], "one message per request"),
-        ("tools/list", "is a JSON object"),
-        *((LIST | {"id": wrong}, "a whole number") for wrong in WRONG_IDS),
+        ("tools/list", "is not a JSON object"),
+        *((LIST | {"id": wrong}, "a string or an integer") for wrong in WRONG_IDS),
     ],
 )
 def test_what_nobody_would_answer_is_refused_with_the_reason(

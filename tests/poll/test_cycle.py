@@ -190,8 +190,11 @@ def test_what_is_odd_in_an_answer_is_said_with_it_and_logged_once_per_change(
 
     for watts in (4294967, 4294966, 4294967):
         found = poll({"power_w": watts}, {"size": -1})
-        assert found["sidecar"].reason == f"odd, and so unknown: gpu[0].power_w: {watts} is out of range"
-        assert found["ollama"].reason == "odd, and so unknown: m: size: -1 is out of range"
+        assert (
+            found["sidecar"].reason
+            == f"invalid, so shown as unknown: gpu[0].power_w: {watts} is out of range"
+        )
+        assert found["ollama"].reason == "invalid, so shown as unknown: m: size: -1 is out of range"
     assert len(caplog.records) == 2
     poll({"power_w": 4294967, "utilisation": 101}, {"size": -1})
     assert len(caplog.records) == 3

@@ -13,7 +13,7 @@ from tests.bodies import http
 from tests.certificates import authority, signed
 from tests.fakes import FakeFleet
 
-NOT_TRUSTED = "its certificate is not from an authority that is trusted here"
+NOT_TRUSTED = "its certificate is not issued by a CA that is trusted here"
 
 
 def ask(fetcher: Fetcher, targets: Iterable[Target]) -> list[Fetched]:

@@ -37,19 +37,22 @@ def redirect(to: bytes, status: bytes = b"308 Permanent Redirect") -> bytes:
     ("answer", "reason"),
     [
         *(
-            (http(body, "400 Bad Request"), "HTTP status 400, that port takes only TLS")
+            (http(body, "400 Bad Request"), "HTTP status 400, that port accepts only TLS")
             for body in (NGINX, GO, APACHE)
         ),
-        (b"HTTP/1.0 400 Bad Request\r\n\r\n" + GO, "HTTP status 400, that port takes only TLS"),
-        (http(TOMCAT, "400 "), "HTTP status 400, that port takes only TLS"),
+        (b"HTTP/1.0 400 Bad Request\r\n\r\n" + GO, "HTTP status 400, that port accepts only TLS"),
+        (http(TOMCAT, "400 "), "HTTP status 400, that port accepts only TLS"),
         (http(b"<a href='https://example.com'>help</a>", "400 Bad Request"), "HTTP status 400"),
-        (redirect(b"https://gpu1.lan/api/ps"), "HTTP status 308, it sends us to https"),
-        (redirect(b"HTTPS://gpu1.lan/", b"301 "), "HTTP status 301, it sends us to https"),
+        (redirect(b"https://gpu1.lan/api/ps"), "HTTP status 308, it redirects to https"),
+        (redirect(b"HTTPS://gpu1.lan/", b"301 "), "HTTP status 301, it redirects to https"),
         (redirect(b"http://gpu1.lan/ollama/", b"301 "), "HTTP status 301"),
         (redirect(b"/login?next=https://x", b"302 "), "HTTP status 302"),
-        (redirect(b"https://\xff\x1b/", b"302 "), "HTTP status 302, it sends us to https"),
+        (redirect(b"https://\xff\x1b/", b"302 "), "HTTP status 302, it redirects to https"),
         (http(b'{"error":"starting","message":"..."}', "503 "), "HTTP status 503, it is starting"),
-        (http(b'{"error":"sampler_stalled","message":"..."}', "503 "), "HTTP status 503, its readings hang"),
+        (
+            http(b'{"error":"sampler_stalled","message":"..."}', "503 "),
+            "HTTP status 503, its readings have stalled",
+        ),
         (http(b"no available server\n", "503 "), "HTTP status 503"),
     ],
     ids=ascii,

@@ -177,7 +177,7 @@ def test_of_several_addresses_it_is_said_which_one_answers(
     remark = "answered by 127.0.0.3, one of 2 addresses of gpu1.lan"
     assert result.reason == remark
     one.answer = http(ollama_body("m", size=-1))
-    said = f"{remark}; odd, and so unknown: m: size: -1 is out of range"
+    said = f"{remark}; invalid, so shown as unknown: m: size: -1 is out of range"
     assert result_of(fetcher, one.port).reason == said
 
 

@@ -49,7 +49,8 @@ def test_what_is_odd_on_a_disk_is_said_with_the_answers_of_its_ollama(world: Wor
         said = wait_until(lambda: [one.reason for one in world.came(PollResult) if one.reason])
     assert library.models == (StoredModel("m"), StoredModel("n", None, 7))
     assert said[0] == (
-        "on its disk: odd, and so unknown: m: size: -1 is out of range; models[1].name: '' is not a text"
+        "on its disk: invalid, so shown as unknown: m: size: -1 is out of range;"
+        " models[1].name: '' is not a non-blank string"
     )
     assert {one.state for one in world.came(PollResult)} == {State.OK}
 

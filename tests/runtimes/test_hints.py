@@ -117,9 +117,9 @@ TABLE: list[tuple[tuple[Endpoint, ...], Reason, str | None]] = [
     ((SIDECAR,), reasons.NO_TLS, "does not speak TLS there: set network.sidecar_scheme: http in one.yaml"),
     ((SECURE,), http_status(301, b"", b"https://x/"), REDIRECTED),
     ((SECURE,), http_status(400, b"plain HTTP request was sent to HTTPS port"), GATEWAY),
-    *(((SECURE,), reason, "a port of another service") for reason in (reasons.NO_HTTP, reasons.CLOSED)),
-    (BOTH, reasons.NOT_TRUSTED, "name that as network.ca in one.yaml"),
-    ((SECURE,), reasons.NOT_TRUSTED, "is not in own-ca.pem of MACHINES_CA_DIR"),
+    *(((SECURE,), reason, "a port that belongs to another service") for reason in (reasons.NO_HTTP, reasons.CLOSED)),
+    (BOTH, reasons.NOT_TRUSTED, "name that file as network.ca in one.yaml"),
+    ((SECURE,), reasons.NOT_TRUSTED, "is not in own-ca.pem in MACHINES_CA_DIR"),
     (BOTH, reasons.OTHER_NAME, "have it renewed with workstation.lan in it"),
     (BOTH, reasons.NOT_VALID_YET, "clock"),
     (BOTH, reasons.CUT_SHORT, None),
@@ -160,7 +160,7 @@ def test_a_file_may_have_any_name() -> None:
 
 def test_words_of_the_host_do_not_choose_the_hint() -> None:
     for words in ("name not found", "HTTP status 401", "HTML, not JSON"):
-        assert hint(OLLAMA, State.ERROR, Reason(f"digest: '{words}' is not a text")) is None
+        assert hint(OLLAMA, State.ERROR, Reason(f"digest: '{words}' is not a non-blank string")) is None
 
 
 def test_an_endpoint_that_answers_needs_no_hint() -> None:

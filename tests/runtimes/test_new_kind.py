@@ -117,7 +117,7 @@ def test_what_is_wrong_with_a_toy_is_said_under_its_name(fakes: FakeFleet, path:
         world.state_after_a_cycle()
         toy.answer = http(b'{"loaded": [{"id": "tiny:1b", "bytes": -1}]}')
         odd = world.state_after_a_cycle()
-        assert odd.verdict.reason == "toy: odd, and so unknown: loaded[0].bytes: -1 is out of range"
+        assert odd.verdict.reason == "toy: invalid, so shown as unknown: loaded[0].bytes: -1 is out of range"
         assert (odd.verdict.status, odd.loaded_models) == (Status.ONLINE, ["tiny:1b"])
         toy.answer = http(b"{}")
         wrong = world.state_after_a_cycle()

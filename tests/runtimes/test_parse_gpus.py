@@ -35,7 +35,7 @@ def test_a_reading_of_a_gpu_that_cannot_be_is_unknown_and_said(field: str, value
     setattr(good, field, None)
     assert gpu == good
     assert odd.kinds == {f"gpu[].{field}"}
-    assert str(odd).startswith(f"odd, and so unknown: gpu[0].{field}: ")
+    assert str(odd).startswith(f"invalid, so shown as unknown: gpu[0].{field}: ")
 
 
 def test_a_card_at_the_end_of_what_can_be_is_read() -> None:

@@ -50,7 +50,7 @@ def put(value: str) -> Iterator[bytes]:
         (b'{"version": 1, "models": [],}', "no valid JSON"),
         (b"{'version': 1, 'models': []}", "no valid JSON"),
         (b"data: {}\n\n", "no valid JSON"),
-        (b"# HELP cpu_percent\ncpu_percent 1\n", "no valid JSON"),
+        (b"# HELP cpu_percent\ncpu_percent 1\n", "not JSON, but Prometheus text"),
         (b"<!DOCTYPE html><html><body>It works!</body></html>", "HTML, not JSON"),
         (b"\n  <html>", "HTML, not JSON"),
         (b"null", "not an object"),

@@ -252,7 +252,7 @@ def test_a_name_is_text_and_not_markup() -> None:
 @pytest.mark.parametrize(
     ("changes", "unknown", "words"),
     [
-        ({"digest": 7}, "digest", "7 is not a text"),
+        ({"digest": 7}, "digest", "7 is not a non-blank string"),
         ({"digest": "a\tb"}, "digest", "'a\\tb' has control characters"),
         ({"size": "4"}, "size_bytes", "'4' is not a whole number"),
         ({"size": 4.5}, "size_bytes", "4.5 is not a whole number"),
@@ -265,8 +265,8 @@ def test_a_name_is_text_and_not_markup() -> None:
         ({"size_vram": False}, "size_vram_bytes", "False is not a whole number"),
         ({"context_length": -1}, "context_length", "-1 is out of range"),
         ({"context_length": "4096"}, "context_length", "'4096' is not a whole number"),
-        ({"expires_at": 1795453200}, "expires_at", "1795453200 is not a text"),
-        ({"expires_at": {"seconds": 1}}, "expires_at", "an object is not a text"),
+        ({"expires_at": 1795453200}, "expires_at", "1795453200 is not a non-blank string"),
+        ({"expires_at": {"seconds": 1}}, "expires_at", "an object is not a non-blank string"),
     ],
 )
 def test_an_odd_field_of_a_model_is_unknown_and_costs_no_other(
@@ -278,7 +278,7 @@ def test_an_odd_field_of_a_model_is_unknown_and_costs_no_other(
     assert getattr(as_it_would_be, unknown) is not None
     nothing: dict[str, Any] = {unknown: None}
     assert model == replace(as_it_would_be, **nothing)
-    assert str(odd) == f"odd, and so unknown: phi3:mini: {next(iter(changes))}: {words}"
+    assert str(odd) == f"invalid, so shown as unknown: phi3:mini: {next(iter(changes))}: {words}"
 
 
 def test_a_part_on_the_gpu_that_is_odd_is_not_none_of_it() -> None:
@@ -290,13 +290,13 @@ def test_a_part_on_the_gpu_that_is_odd_is_not_none_of_it() -> None:
     ("entry", "words"),
     [
         ({"model": None, "name": None}, "models[1].name: missing"),
-        ({"model": "", "name": ""}, "models[1].name: '' is not a text"),
-        ({"name": "  "}, "models[1].name: '  ' is not a text"),
+        ({"model": "", "name": ""}, "models[1].name: '' is not a non-blank string"),
+        ({"name": "  "}, "models[1].name: '  ' is not a non-blank string"),
         (
             {"model": ["m"], "name": 7},
-            "models[1].model: a list is not a text; models[1].name: 7 is not a text",
+            "models[1].model: a list is not a non-blank string; models[1].name: 7 is not a non-blank string",
         ),
-        ({"model": "x" * 2**18}, "odd, and so unknown: models[1].model: longer than 512 characters"),
+        ({"model": "x" * 2**18}, "invalid, so shown as unknown: models[1].model: longer than 512 characters"),
         ({"name": "a\0b"}, "models[1].name: 'a\\x00b' has control characters"),
         ({"name": "a\x1b[2Jb"}, "has control characters"),
         ({"name": "a\u202eb"}, "has control characters"),

@@ -136,7 +136,7 @@ def test_a_sidecar_that_says_no_such_thing_is_refused_with_the_place(
         ({"ram_used_bytes": True}, "ram_used_bytes", "True is not a whole number"),
         ({"ram_total_bytes": 2**63}, "ram_total_bytes", "is out of range"),
         ({"ram_total_bytes": 2**64}, "ram_total_bytes", "is not a whole number"),
-        ({"hostname": 7}, "hostname", "7 is not a text"),
+        ({"hostname": 7}, "hostname", "7 is not a non-blank string"),
         ({"hostname": "a\x1b]0;b"}, "hostname", "has control characters"),
         ({"hostname": "x" * 513}, "hostname", "longer than 512 characters"),
     ],

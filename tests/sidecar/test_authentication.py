@@ -132,10 +132,10 @@ def refused(**environ: str) -> str:
 
 
 def test_what_does_not_fit_together_does_not_start(tmp_path: Path) -> None:
-    assert "give off, observe or enforce" in refused(SIDECAR_AUTH_MODE="on")
+    assert "expected off, observe or enforce" in refused(SIDECAR_AUTH_MODE="on")
     assert "needs SIDECAR_AUTH_KEYS_DIR" in refused(SIDECAR_AUTH_MODE="enforce")
     missing = str(tmp_path / "missing")
-    assert "give a folder" in refused(SIDECAR_AUTH_MODE="enforce", SIDECAR_AUTH_KEYS_DIR=missing)
+    assert "expected a folder" in refused(SIDECAR_AUTH_MODE="enforce", SIDECAR_AUTH_KEYS_DIR=missing)
 
 
 def test_without_its_library_it_says_how_to_install_it(tmp_path: Path) -> None:

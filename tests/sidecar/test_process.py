@@ -63,7 +63,7 @@ def test_settings_come_from_the_environment() -> None:
     ],
 )
 def test_a_wrong_setting_is_refused_by_name_and_value(name: str, value: str) -> None:
-    with pytest.raises(BadSettingError, match="is not allowed: give a") as refused:
+    with pytest.raises(BadSettingError, match="is not allowed; expected a") as refused:
         read_settings({name: value})
     assert f"{name}={value!r}" in str(refused.value)
 
@@ -72,8 +72,8 @@ def test_a_wrong_setting_ends_the_start_with_status_2_and_one_line() -> None:
     ended = run(SIDECAR_PORT="http")
     assert ended.returncode == 2
     assert ended.stderr == (
-        "machines-sidecar: SIDECAR_PORT='http' is not allowed: "
-        "give a whole number from 0 to 65535 (0: any free port)\n"
+        "machines-sidecar: SIDECAR_PORT='http' is not allowed; "
+        "expected a whole number from 0 to 65535 (0: any free port)\n"
     )
 
 

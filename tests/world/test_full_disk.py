@@ -16,6 +16,7 @@ from bench.fill import Host, Period, fill
 from machines_server.core.past.rollup import TIER_STEPS_S
 from machines_server.errors import StoreError
 from machines_server.store.sqlite.connection import open_reader
+from machines_server.store.sqlite.coordination.poller_lock import CONTENT_BYTES
 from machines_server.store.sqlite.migrate import known_migrations, migrate
 from machines_server.store.values import Retention
 from tests.fakes import FakeFleet, wait_until
@@ -211,7 +212,7 @@ def test_the_disk_is_full_while_the_database_is_brought_up_to_date(
 ) -> None:
     path, newest, older = disk.data / "telemetry.db", len(known_migrations()), Older(tmp_path, 4)
     disk.data.mkdir(mode=0o700)
-    (disk.data / "poller.lock").write_bytes(b" " * 16384)
+    (disk.data / "poller.lock").write_bytes(b" " * CONTENT_BYTES)
     older.copy_to(path)
     before, told = rows(path), last_event(path)
     disk.fill(SHM_BYTES + 3 * BLOCK)

@@ -29,13 +29,13 @@ class RejectionCode(StrEnum):
         member.meaning, member.nearness = meaning, len(cls.__members__)
         return member
 
-    LEASED = "leased", "leases hold what it would take"
+    LEASED = "leased", "leases hold what the request needs"
     LOADING = "loading", "the model is being loaded there for a lease"
     BUSY = "busy", "its Ollama is busy"
     NOT_ENOUGH_VRAM = "not_enough_vram", "too little free GPU memory"
     NOT_ENOUGH_RAM = "not_enough_ram", "too little free RAM"
-    VRAM_UNKNOWN = "vram_unknown", "nobody knows how much GPU memory is free"
-    RAM_UNKNOWN = "ram_unknown", "nobody knows how much RAM is free"
+    VRAM_UNKNOWN = "vram_unknown", "how much GPU memory is free is unknown"
+    RAM_UNKNOWN = "ram_unknown", "how much RAM is free is unknown"
     WHERE = "where", "its file lacks a requested value"
     TAG = "tag", "it lacks a tag"
     ROLE = "role", "it has another role"
@@ -45,7 +45,7 @@ class RejectionCode(StrEnum):
     OLLAMA_UNREACHABLE = "ollama_unreachable", "its Ollama cannot be reached"
     NO_OLLAMA = "no_ollama", "no Ollama is declared for it"
     DEGRADED = "degraded", "its sidecar does not answer"
-    UNKNOWN = "unknown", "its present state is not known"
+    UNKNOWN = "unknown", "its current state is unknown"
     OFFLINE = "offline", "it does not answer"
     EXCLUDED = "excluded", "the request excludes it"
 
@@ -101,7 +101,7 @@ class Candidate(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """The result for a machine, from its state, disk and past, and when it may change without these."""
+    """The result for a machine, what it is based on, and when it may change although that does not."""
 
     result: Candidate | Rejection
     state: MachineState
@@ -114,7 +114,7 @@ class Evaluated(NamedTuple):
 class Evaluations(NamedTuple):
     """The result for each machine `at` (epoch seconds), by name; `basis` is what all results depend on.
 
-    `cold` has the machines that were allowed to load the model, if any.
+    `warm` has the results for the model in memory; `cold` those with loading allowed, if it was tried.
     """
 
     basis: tuple[Any, ...] = ()

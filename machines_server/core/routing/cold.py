@@ -131,9 +131,9 @@ class ColdEvaluation:
         of_model = (share for share in lease.shares if not share.until_end)
         shares = (*of_model, *placement.memory.shares_of(self._question.beside))
         if is_loading:
-            reason = f"it is being loaded for a lease{_in_about(self.ready_in_s(placement, lease))}"
+            reason = f"it is being loaded for a lease{_ready_in(self.ready_in_s(placement, lease))}"
             return self._candidate(placement, stored, Warmth.LOADING, shares, load, reason)
-        reason = f"memory for it is promised to a lease that has not loaded it{_in_about(load.load_s)}"
+        reason = f"memory for it is promised to a lease that has not loaded it{_ready_in(load.load_s)}"
         return self._candidate(placement, stored, Warmth.COLD, shares, load, reason)
 
     def _load_anew(
@@ -157,7 +157,7 @@ class ColdEvaluation:
         evicts = evictable.to_evict(fitting.evicted_bytes, needed)
         fits = "after_eviction" if evicts and fitting.fits == "free" else fitting.fits
         load = load._replace(fits=fits, reclaimable_bytes=evictable.size_bytes, evicts=evicts)
-        reason = _REASONS[fits].format(clip_list(evicts)) + _in_about(load.load_s)
+        reason = _REASONS[fits].format(clip_list(evicts)) + _ready_in(load.load_s)
         return self._candidate(placement, stored, Warmth.COLD, fitting.shares, load, reason)
 
     def _sizes_for(self, state: MachineState, stored: StoredModel | None) -> list[ModelSize]:
@@ -235,7 +235,7 @@ class ColdEvaluation:
         state = placement.state
         reason = (
             f"it holds at most {state.machine.max_loaded_models} models at a time,"
-            " and each of them is leased or at work"
+            " and each of them is leased or in use"
         )
         by_end = sorted((*placement.leases, *placement.unseen), key=lambda lease: lease.ends_in_s)
         for ended, lease in enumerate(by_end, 1):
@@ -253,8 +253,8 @@ _REASONS = {
 }
 
 
-def _in_about(seconds: float | None) -> str:
-    return "" if seconds is None else f", in about {max(round(seconds), 1)} s"
+def _ready_in(seconds: float | None) -> str:
+    return "" if seconds is None else f", ready in about {max(round(seconds), 1)} s"
 
 
 def _gib(size_bytes: int) -> str:

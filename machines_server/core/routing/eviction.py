@@ -6,7 +6,7 @@ from machines_server.core.model_names import model_key
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.leases import Lease, is_leased, listed_name
 from machines_server.core.routing.loading import Evictable
-from machines_server.core.routing.placement import Placement, is_at_work
+from machines_server.core.routing.placement import Placement, is_in_use
 from machines_server.core.sample import LoadedModel, State
 from machines_server.core.state import MachineState
 
@@ -29,7 +29,7 @@ def idle_models(placement: Placement, leases: Sequence[Lease]) -> list[LoadedMod
     idle = []
     for model in placement.state.models:
         expires_in_s = placement.expires_in_s(model)
-        if not is_at_work(model, expires_in_s) and not is_leased(model, leases):
+        if not is_in_use(model, expires_in_s) and not is_leased(model, leases):
             idle.append((float("inf") if expires_in_s is None else expires_in_s, model.model, model))
     return [model for *_, model in sorted(idle, key=lambda entry: entry[:2])]
 

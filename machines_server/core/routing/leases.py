@@ -70,7 +70,7 @@ class Lease:
         return self.warmth.is_in_memory
 
     def shares_promised(self, *, for_model: bool) -> tuple[Share, ...]:
-        """What it promises besides its model until it is released, and `for_model` until that is loaded."""
+        """The shares still promised: for its model if `for_model`, and beside it until it is released."""
         return tuple(
             share for share in self.shares if (self.released_at is None if share.until_end else for_model)
         )

@@ -131,7 +131,7 @@ def _leases(count: int) -> str:
     return "1 lease" if count == 1 else f"{count} leases"
 
 
-def is_at_work(model: LoadedModel, expires_in_s: float | None) -> bool:
+def is_in_use(model: LoadedModel, expires_in_s: float | None) -> bool:
     """Return whether the model serves a request now."""
     return model.is_working or (expires_in_s is not None and expires_in_s < 0)
 

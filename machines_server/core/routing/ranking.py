@@ -26,7 +26,7 @@ from machines_server.core.routing.placement import (
     EXPIRES_SOON_S,
     Placement,
     expiry_changes_at,
-    is_at_work,
+    is_in_use,
     unavailable,
 )
 from machines_server.core.routing.preference import best_first
@@ -87,7 +87,7 @@ def evaluated_again(
     load_times: Sequence[LoadTime],
     now: float,
 ) -> Candidate | Rejection:
-    """A candidate of `rank` in view of other leases; those on its host are enough."""
+    """A candidate of `rank` given other leases; those on its host are enough."""
     ranker = _Ranker(question, fleet, leases, load_times, now)
     result = ranker.evaluate(candidate.state)
     may_load = question.cold and candidate.is_warm is False
@@ -296,12 +296,12 @@ class _Ranker:
         if min_context and model.context_length is None:
             yield "its context is not known"
         elif min_context and model.context_length is not None and model.context_length < min_context:
-            yield f"with a context of {model.context_length}, so that it would be reloaded"
+            yield f"its context of {model.context_length} is too small, so that it would be reloaded"
         expires_in_s = placement.expires_in_s(model)
-        if is_at_work(model, expires_in_s):
-            yield "it is at work"
+        if is_in_use(model, expires_in_s):
+            yield "it is in use"
         elif expires_in_s is not None and expires_in_s < EXPIRES_SOON_S:
-            yield f"it leaves in {round(expires_in_s)} s"
+            yield f"it will be unloaded in {round(expires_in_s)} s"
         if placement.state.ollama is State.BUSY:
             yield "its Ollama is busy"
 

@@ -21,10 +21,10 @@ from machines_server.inventory.yaml.scalars import (
     short_tag,
 )
 
-_QUOTES = "put it in quotes to keep the text"
+_QUOTES = "put it in quotes to keep it as a string"
 _EXPOSED = (
     "the name of this key says that its value is a secret, and the server shows machine files to everyone; "
-    "expected no secret here, remove it and change it"
+    "expected no secret here: remove it from the file, and replace the secret itself"
 )
 _MAPPING_TAGS = {f"{YAML_TAG}map", f"{YAML_TAG}set"}
 _SEQUENCE_TAGS = {f"{YAML_TAG}seq", f"{YAML_TAG}omap", f"{YAML_TAG}pairs"}
@@ -210,7 +210,7 @@ class _NodeReader:
         self._marks.append(node.start_mark)
         try:
             if not isinstance(node, ScalarNode):
-                raise ScalarError("a list or a mapping is used as a key; expected a text")
+                raise ScalarError("a list or a mapping is used as a key; expected a string")
             self._size += 1 + len(node.value)
             self._check_limits()
             key = self._scalars.value(node, self._quote)

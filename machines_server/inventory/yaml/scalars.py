@@ -62,7 +62,7 @@ class ScalarReader:
         try:  # JSON may write one character as a surrogate pair of escapes, "\ud83d\ude00"
             return text.translate(self._characters).encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            message = r"this text has half of a surrogate pair (\ud800 to \udfff); expected both halves"
+            message = r"this string has half of a surrogate pair (\ud800 to \udfff); expected both halves"
             raise ScalarError(message) from None
 
 

@@ -45,8 +45,8 @@ class Background:
     def announce(self, channel: str, payload: str) -> None:
         """Announce something on a channel to other processes.
 
-        Not in the transactions that make changes: those that announce commit one after the other, each of
-        them once it is on all disks.
+        Never in a transaction that makes changes: PostgreSQL commits transactions that announce one at a
+        time, each only when the one before is on all disks.
         """
         self.do((channel, payload), lambda on: on.execute("SELECT pg_notify(%s, %s)", (channel, payload)))
 

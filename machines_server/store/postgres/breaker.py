@@ -1,4 +1,4 @@
-"""Keeps a process from trying in vain while a database, or its standby, is away."""
+"""A circuit breaker: while a database or its standby is unreachable, most calls fail at once."""
 
 import threading
 import time
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from machines_server.errors import UnreachableStoreError
 
 PAUSE_S = 0.5
-"""How long nobody tries after a failure."""
+"""How long after a failure every call fails without trying."""
 TELL_FAILURE_S = 60.0
-"""How long a failure is told if nobody has tried since."""
+"""How long a failure is reported if nobody has tried since."""
 
 
 class Breaker:

@@ -22,7 +22,7 @@ DEADLINE_S = 5.0
 CONNECT_WAIT_S = 3.0
 """How long a call waits for a connection."""
 AWAY_S = 1.0
-"""How long calls fail at once after one has waited for a connection in vain."""
+"""How long calls fail immediately after one has timed out waiting for a connection."""
 _MAX_IDLE_S = 60.0
 _OLDEST_VERSION = 13_00_00
 _LINE: dict[str, Any] = {
@@ -35,13 +35,13 @@ _LINE: dict[str, Any] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 3000,
 }
-"""Defaults that a URL may override: only a primary will do, and a cut line is noticed within seconds."""
+"""Defaults that a URL may override: connect only to a primary, and detect a dead connection in seconds."""
 _SERVER_SIDE = (
     "SET statement_timeout = '10s'; SET lock_timeout = '3s'; SET idle_in_transaction_session_timeout = '10s';"
     " SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2;"
     " SET synchronous_commit = on"
 )
-"""Sent to the server, which would otherwise wait for hours on a cut line; a pooler keeps no such settings."""
+"""Sent to the server, which could otherwise wait for hours on a dead connection; poolers keep no settings."""
 
 _CAN_ROLL_BACK = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR
 
@@ -102,8 +102,8 @@ class Database:
                         connection.execute("COMMIT")
                 except BaseException:
                     if connection.info.transaction_status in _CAN_ROLL_BACK:
-                        # Unlike the statement, it forgets those that psycopg takes for prepared although an
-                        # error before them kept the server from preparing them.
+                        # Unlike a ROLLBACK statement, this also forgets statements that psycopg believes
+                        # to be prepared, although an earlier error kept the server from preparing them.
                         connection.rollback()
                     raise
             if connection.is_unreplicated:
@@ -142,7 +142,7 @@ class Database:
 
     @contextmanager
     def _connected(self, begin_within_s: float | None = None) -> Iterator[Connection]:
-        """A connection of the pool that has begun a transaction if it was to do so within some seconds.
+        """A pooled connection; with `begin_within_s`, one on which a transaction has begun within that time.
 
         Those that broke while nobody used them are replaced. One that breaks at this moment is only noticed
         where a transaction begins.
@@ -159,7 +159,7 @@ class Database:
                 connection.close()
             finally:
                 pool.putconn(connection)
-        raise UnreachableStoreError("PostgreSQL cannot be reached: it ends every connection")
+        raise UnreachableStoreError("PostgreSQL cannot be reached: it closes every connection")
 
     def _has_begun(self, connection: Connection, until: float) -> bool:
         """Whether a transaction has begun; raises UnreachableStoreError if that takes until then."""
@@ -221,7 +221,7 @@ class Database:
 
 
 def _telling_of_failures(note: Callable[[Exception], None]) -> type[Connection]:
-    """Connections that cannot be made tell why, which a pool does not pass on."""
+    """A Connection class that reports why connecting failed, which a pool does not pass on."""
 
     class Telling(Connection):
         @classmethod
@@ -236,7 +236,7 @@ def _telling_of_failures(note: Callable[[Exception], None]) -> type[Connection]:
 
 
 def wait_for_no_standby(connection: Connection) -> None:
-    """Let the transaction end when it is on the disk of this server.
+    """Let the commit return as soon as it is on the primary's disk, without waiting for a standby.
 
     For data that the next cycle writes again: machines are polled even while a standby is away.
     """

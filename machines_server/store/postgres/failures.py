@@ -29,7 +29,7 @@ _SCHEMA_GONE = (
 )
 _MAX_CONNECTION_REASON_CHARACTERS = 400
 _OF_ONE_HOST = re.compile(r"^- host: .*?: connection failed: (.*)$", re.MULTILINE)
-"""Of several hosts psycopg tells last in a line each, and first only why the last of them failed."""
+"""With several hosts, psycopg's first line has only the last failure; its last lines have one host each."""
 
 
 @contextmanager

@@ -44,8 +44,8 @@ class _NothingGrantedError(Exception):
 class Granting:
     """Grants the leases of one site, for several threads.
 
-    A thread that comes while another one writes waits, and then one writes for all that have come meanwhile,
-    on several hosts at once. What cannot be decided so, each thread decides in a transaction of its own.
+    A thread that comes while another one writes waits; then one writes for all that have come meanwhile, on
+    several hosts at once. A wish left undecided by that is decided by its own thread and transaction.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Granting:
         raise DamagedStoreError("PostgreSQL: a lease on a host has no row")
 
     def _fit(self, wish: Wish, on_hosts: Sequence[tuple[Sequence[str], Lease]]) -> Candidate | None:
-        """The candidate of a wish in view of the leases on its host; None if it is no longer to be taken."""
+        """The candidate of a wish given the leases on its host; None if it is no longer to be taken."""
         mine = set(wish.parts)
         on_host = self._known.snapshot_of(lease for parts, lease in on_hosts if not mine.isdisjoint(parts))
         found = wish.chooser.again(wish.candidate, on_host)
@@ -144,5 +144,5 @@ class Granting:
 
 
 def _rank(candidate: Candidate) -> tuple[object, int]:
-    """The order of candidates that were ranked in view of different leases."""
+    """The order of candidates that were ranked given different leases."""
     return candidate.preference, candidate.leases

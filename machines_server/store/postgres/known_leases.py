@@ -35,7 +35,7 @@ READ_ALL_S = 60.0
 REST = 20
 """While many changes are announced, the pause between looks, as a multiple of the time that a look takes."""
 CATCH_UP_REST, MAX_CATCH_UP_PAUSE_S = 2, 0.1
-"""The same for those who need to know all, who would rather wait, and the most that they wait."""
+"""The same for callers of `catch_up`, who need every change and wait for it, and their longest wait."""
 _SAME_FAULT_S = 0.2
 """How long calls repeat the last failure without asking."""
 

@@ -113,7 +113,7 @@ class LeaseRow(NamedTuple):
         return self.ends_at_ms + KEEP_RELEASED_MS if may_be_unseen else self.ends_at_ms
 
     def begun(self, at_ms: int) -> "LeaseRow":
-        """The same lease, if it begins then."""
+        """The same lease, beginning at `at_ms`."""
         return self._replace(created_at_ms=at_ms, ends_at_ms=at_ms + round(1000 * self.ttl_s))
 
     def lease(self, now_ms: float, ahead_s: float) -> Lease | None:
@@ -144,7 +144,7 @@ class RowsRead(NamedTuple):
 
     @property
     def server(self) -> str:
-        """What tells the server from one that takes its place."""
+        """Identifies the database server, so that a replacement of it is noticed."""
         return server_of(self.seen)
 
 
@@ -161,10 +161,11 @@ def hold_locks_briefly(connection: Connection) -> None:
 
 
 def lock_parts(connection: Connection, site: str, parts: Iterable[str]) -> Callable[[], set[str]]:
-    """Lock parts of hosts until the transaction ends; returns what reads which of them were locked.
+    """Lock parts of hosts until the transaction ends; returns a function that reads which ones were locked.
 
-    Those that have no row are not: `add_parts` in another transaction, since waiting for somebody else's new
-    row while holding locks might never end. All parts at once: everyone locks them in the same order.
+    Parts without a row are not locked: call `add_parts` for them in another transaction, since waiting for
+    another process's new row while holding locks might never end. Lock all parts in one call: everyone then
+    locks them in the same order.
     """
     locked = connection.execute(_LOCK_PARTS, {"site": site, "parts": list(parts)})
     return lambda: {part for (part,) in locked.fetchall()}
@@ -267,7 +268,7 @@ def insert_leases(
 ) -> Callable[[], list[tuple[str, int]]]:
     """Write leases that begin now; in a pipelined transaction nobody waits for it before the commit.
 
-    Returns what reads their ids and when they began (ms), without those that have the key of another lease.
+    Returns a function that reads the id and start (ms) of each, without those whose key another lease has.
     """
     rows = [
         {
@@ -278,9 +279,8 @@ def insert_leases(
             "key": request.key,
             "request_digest": None if request.digest is None else rf"\x{request.digest.hex()}",
         }
-        for row, request in sorted(
-            new, key=lambda one: one[1].key or ""
-        )  # who waits for a key has no later one
+        # In the order of keys, so that no two transactions wait for each other's.
+        for row, request in sorted(new, key=lambda one: one[1].key or "")
     ]
     written = connection.execute(_INSERT_LEASES, {"site": site, "rows": orjson.dumps(rows).decode()})
     return written.fetchall

@@ -200,7 +200,7 @@ class PostgresLeases:
         return [(request, MAX_LEASES_PER_HOLDER)] * of_holder + [(None, MAX_LEASES)] * of_all
 
     def _refuse_by_count(self, connection: Connection, request: LeaseRequest) -> None:
-        """Count the leases; near a limit, one after the other of those who grant some."""
+        """Raise TooManyError at a limit; near one, transactions that grant leases take turns to count."""
         for whose, limit in self._near_limits(request):
             count, wait_s = lease_ends.count_held(connection, self._site, whose)
             if limit - _UNCERTAIN <= count < limit:

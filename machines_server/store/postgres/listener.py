@@ -100,7 +100,7 @@ class Listener:
                 except (StoreError, psycopg.Error, OSError) as error:
                     if not was_told:
                         reason = str(error).partition("\n")[0]
-                        log.warning("announcements of other servers do not arrive: %s", reason)
+                        log.warning("cannot receive announcements from other servers: %s", reason)
                     was_told = True
                 self._heard_at = float("-inf")
                 if time.monotonic() - began > SILENCE_S:
@@ -157,4 +157,4 @@ def _call(function: Callable[[], None]) -> None:
     try:
         function()
     except Exception:
-        log.exception("an announcement of another server was not understood")
+        log.exception("handling an announcement or a reconnection failed")

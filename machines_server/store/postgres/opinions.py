@@ -27,7 +27,7 @@ class PostgresOpinions:
         self._database, self._site, self._me = database, site, me
 
     def ask(self, machines: Sequence[str]) -> int | None:
-        """Ask the other pollers about machines; returns the id of the question, None if there are none."""
+        """Ask the other pollers about machines; returns the question's id, or None without other pollers."""
         with self._database.transaction() as connection:
             ((are_there,),) = connection.execute(_HAS_OTHERS, (self._site, self._me())).fetchall()
             if not are_there:

@@ -97,7 +97,7 @@ class PostgresPast:
     def fault(self) -> str | None:
         """Why the database failed the last call, if it did so within KEEP_FAULT_S.
 
-        Not why the engine did: all servers have the same, and present and leases go on without it.
+        Failures of the history engine do not count: all servers share it, and only the past depends on it.
         """
         return self._fault or None if time.monotonic() - self._failed_at < KEEP_FAULT_S else None
 

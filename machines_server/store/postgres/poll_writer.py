@@ -38,7 +38,7 @@ SELECT number, epoch, id, revision + 1, rare_revision + 1
 FROM shard WHERE site = %s AND owner = %s AND number = ANY(%s) ORDER BY id FOR NO KEY UPDATE"""
 """Keeps others from taking these shards before the transaction ends.
 
-Epochs are compared outside: a join with those that are expected compares each with each.
+Epochs are compared in Python: a join with the expected ones would compare every pair.
 """
 _RAISE = """
 UPDATE shard SET revision = revision + (id = ANY(%(polled)s))::int,
@@ -249,7 +249,7 @@ class PollWriter:
         held = {number: epoch for number, epoch in shards.items() if number in self._fenced}
         if held != before:
             self._read_back(held)
-        registry = part_of(registry, held)  # of the other shards, others know the machines
+        registry = part_of(registry, held)  # other pollers know the machines of the other shards
         for machine in self._machines.set_all(registry):
             self._stays.end_all(machine.id)
             self._forget(machine.id)

@@ -94,7 +94,7 @@ class PostgresPresent:
     def catch_up(self) -> None:
         """Look, unless somebody else has begun to since the call; raises StoreError.
 
-        Not more often than while announcements come one after the other: whoever calls more often waits.
+        No more often than while announcements keep arriving: a caller that comes sooner waits.
         """
         called_at = time.monotonic()
         while True:

@@ -1,4 +1,4 @@
-"""The secret of sessions in PostgreSQL, so that a session is valid on all servers of a site."""
+"""The session secret in PostgreSQL, so that a session is valid on all servers of a site."""
 
 import secrets
 import threading
@@ -62,7 +62,7 @@ class SharedSecret:
             connection.execute(_MAKE, (self._site, secrets.token_bytes(_SECRET_BYTES)))
             found = connection.execute(sql, values).fetchone()
         if found is None:
-            raise StoreError("PostgreSQL: the secret of sessions cannot be kept")
+            raise StoreError("PostgreSQL: the session secret cannot be stored")
         self._secret, self._read_at = bytes(found[0]), began_at
         return self._secret
 

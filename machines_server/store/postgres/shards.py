@@ -223,7 +223,7 @@ class ShardKeeper:
         self._has_begun, self._rests_ms = False, 0
         try:
             held = self._agreed(rests_ms, renews=renews)
-        except BaseException:  # the next look does it, or a busy database would cost the shards
+        except BaseException:  # the next look must renew them, or one failure would cost the shards
             self._has_begun |= renews
             self._rests_ms = self._rests_ms or rests_ms
             raise

@@ -23,7 +23,7 @@ from machines_server.store.values import Update
 MAX_BATCH = 3000
 """The most items in one transaction: while it lasts, nobody can take the shards of a poller that died."""
 _ANNOUNCE = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
-"""An announcement waits for no disk and no standby: who misses it looks all the same."""
+"""An announcement waits for no disk and no standby: whoever misses it checks regularly anyway."""
 
 _OfShard = PollResult | Sample | ServiceResult | Library | SameLibrary
 
@@ -70,7 +70,7 @@ class PostgresSink(BatchThread):
         return is_of_database or isinstance(error, StoreError | MemoryError)
 
     def _arrange(self, items: list[Update]) -> None:
-        """Bring items of one shard together, so that a transaction locks few shards if there are several."""
+        """Bring items of one shard together, so that each of several transactions locks few shards."""
         if len(items) <= MAX_BATCH:
             return
         arranged: list[Update] = []

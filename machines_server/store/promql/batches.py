@@ -44,7 +44,7 @@ class Batch:
     samples: int
 
     def halves(self, allowed: Halvings) -> tuple["Batch", "Batch"] | None:
-        """Both halves, since an engine may refuse a batch for a few of its samples; None if none are left."""
+        """Both halves, since an engine may refuse a batch for a few samples; None if it may not be halved."""
         if self.samples < 2 or allowed.left <= 0:
             return None
         allowed.left -= 1

@@ -26,7 +26,7 @@ _REASON_OF_CODE: Mapping[int, Reason] = {
     pycurl.E_FTP_WEIRD_SERVER_REPLY: reasons.NO_HTTP,
     pycurl.E_SSL_CONNECT_ERROR: reasons.NO_TLS,
     pycurl.E_SSL_CACERT: reasons.NOT_TRUSTED,
-    pycurl.E_SSL_CACERT_BADFILE: Reason("this server has no authorities to trust"),
+    pycurl.E_SSL_CACERT_BADFILE: Reason("this server has no trusted CA certificates"),
     pycurl.E_ABORTED_BY_CALLBACK: Reason("this server is stopping"),
 }
 

@@ -39,7 +39,7 @@ KEEP_PROMQL_S = 3600.0
 """How long queries are in PromQL once the engine has refused one in MetricsQL, perhaps for another reason."""
 _MAX_MISSED_CHUNKS, _MISSED_CHUNK_PAUSE_S = 5, 0.2
 """A query fails in Prometheus 2.42 while it compacts samples that came late, and succeeds soon after;
-a later version mended it (prometheus/prometheus, pull request 13115)."""
+a later version fixed it (prometheus/prometheus, pull request 13115)."""
 _WORDS_FOR_TOO_MUCH = (
     b"too many",
     b"maxsamplesperquery",
@@ -186,17 +186,19 @@ class PromqlSeries:
         except EngineAwayError as error:
             raise EngineError(f"The history engine at {self._where} does not answer: {error}.") from None
         except NoAccessError as error:
-            raise EngineError(f"The history engine at {self._where} is {error.reason.text}.") from None
+            raise EngineError(
+                f"The credential for the history engine at {self._where} is {error.reason.text}."
+            ) from None
 
     def _read(self, answer: Answer, query: Query, buckets: Buckets) -> Mapping[SeriesKey, Points]:
         self._check(answer)
         try:
             found = _decode(answer.body)
             if found.is_partial:
-                raise self._odd("it has only a part of the data now")
+                raise self._odd("only part of the data is available at the moment")
             return folds_of(found.data.result, query.metrics, buckets)
         except (msgspec.MsgspecError, ValueError, RecursionError, OddAnswerError):
-            raise self._odd("its answer is not that of a Prometheus") from None
+            raise self._odd("its answer is not in Prometheus's format") from None
 
     def _check(self, answer: Answer) -> None:
         if answer.status == 200 and not answer.is_cut:

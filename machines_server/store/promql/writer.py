@@ -200,7 +200,7 @@ class HistoryWriter:
         except EngineAwayError as error:
             return _UNANSWERED, str(error), None
         except NoAccessError as error:
-            return _UNANSWERED, error.reason.text, None
+            return _UNANSWERED, f"its credential is {error.reason.text}", None
         return (
             verdict_of(answer.status, answer.body),
             f"it answers with HTTP status {answer.status}",

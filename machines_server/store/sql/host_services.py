@@ -41,7 +41,7 @@ class ServiceTable(Protocol):
 
 
 class ServiceRows:
-    """Follows the services of all machines, within the transactions of a SampleWriter."""
+    """Follows the services of all machines, within the transactions of a SampleWriter or a PollWriter."""
 
     def __init__(self, table: ServiceTable, events: EventTable, budgets: Budgets) -> None:
         self._table, self._events, self._budgets = table, events, budgets

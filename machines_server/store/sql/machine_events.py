@@ -53,7 +53,7 @@ class _Last:
 
 
 class MachineEvents:
-    """Compares samples, and adds events within the transactions of a SampleWriter."""
+    """Compares samples, and adds events within the transactions of a SampleWriter or a PollWriter."""
 
     def __init__(self, table: EventTable, budgets: Budgets, before: KnownBefore) -> None:
         self._table, self._budgets, self._before = table, budgets, before

@@ -55,8 +55,8 @@ def decoding(path: Path, kind: type[StoreError] = StoreError) -> Iterator[None]:
     try:
         yield
     except _DECODING_ERRORS as error:
-        log.debug("%s: what it holds cannot be read", path.name, exc_info=True)
-        raise kind(f"{path.name}: what it holds cannot be read ({type(error).__name__})") from error
+        log.debug("%s: its contents cannot be read", path.name, exc_info=True)
+        raise kind(f"{path.name}: its contents cannot be read ({type(error).__name__})") from error
 
 
 def error_code(error: BaseException | None, *, extended: bool = False) -> int:

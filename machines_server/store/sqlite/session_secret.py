@@ -1,4 +1,4 @@
-"""The secret of sessions, in a file of one server."""
+"""The session secret, in a file of one server."""
 
 import os
 import secrets

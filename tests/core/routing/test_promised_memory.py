@@ -139,7 +139,7 @@ def test_a_card_that_its_sidecar_does_not_show_is_unknown_and_not_absent() -> No
     assert free_gb(fleet) == {"one": None}
     assert ask(fleet, min_free_vram_gb=1).rejected[0][1:3] == (
         "vram_unknown",
-        "needs 1 GiB of VRAM, but how much is free is unknown: its sidecar shows no such card",
+        "needs 1 GiB of VRAM, but how much is free is unknown: its sidecar reports no such GPU",
     )
     lost = on("one", {A: 20.0}, a_model(), gpus=(1,))
     assert lost.host
@@ -252,7 +252,7 @@ def test_an_ollama_whose_models_are_all_at_work_is_busy() -> None:
     host = on("one", {A: 20.0}, a_model("phi3:mini", gb=1, expires_s=-5), max_loaded_models=1)
     (one,) = ask(a_fleet(host, sizes=took(5)), model=QWEN, cold=True).rejected
     assert (one.code, one.retry_after_s) == ("busy", 5.0)
-    assert one.reason == "it holds at most 1 models at a time, and each of them is leased or at work"
+    assert one.reason == "it holds at most 1 models at a time, and each of them is leased or in use"
 
 
 def test_who_joins_a_load_needs_no_place_for_another_model() -> None:

@@ -52,9 +52,9 @@ HALF: dict[str, tuple[LoadedModel, dict[str, Any], str]] = {
     "spilled": (a_model(on_gpu=0.5), {}, "50%/50% CPU/GPU"),
     "all on the CPU of a GPU host": (a_model(on_gpu=0), {}, "100% CPU"),
     "of unknown size": (a_model(size_bytes=None, size_vram_bytes=None), {}, "not known"),
-    "about to expire": (a_model(expires_s=EXPIRES_SOON_S - 1), {}, "leaves in 29 s"),
-    "at work": (a_model(expires_s=-1), {}, "at work"),
-    "at work for the request that loaded it": (a_model(expires_s=300, is_working=True), {}, "at work"),
+    "about to expire": (a_model(expires_s=EXPIRES_SOON_S - 1), {}, "will be unloaded in 29 s"),
+    "in use": (a_model(expires_s=-1), {}, "in use"),
+    "in use for the request that loaded it": (a_model(expires_s=300, is_working=True), {}, "in use"),
     "with too small a context": (a_model(), {"min_context": 8193}, "context of 8192"),
     "with an unknown context": (a_model(context_length=None), {"min_context": 1}, "context is not known"),
 }

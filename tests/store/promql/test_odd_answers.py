@@ -155,7 +155,7 @@ ODD: dict[str, Any] = {
 @pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
 def test_an_answer_that_is_not_to_the_question_is_an_error(engine: FakeEngine, content: Any) -> None:
     engine.answer = said(content)
-    with pytest.raises(StoreError, match="its answer is not that of a Prometheus") as error:
+    with pytest.raises(StoreError, match="its answer is not in Prometheus's format") as error:
         ask(engine)
     assert "secret" not in str(error.value)
 
@@ -237,7 +237,7 @@ def test_an_answer_is_limited_in_size(engine: FakeEngine) -> None:
 
 def test_a_part_of_the_data_is_no_answer(engine: FakeEngine) -> None:
     engine.answer = said(answer() | {"isPartial": True})
-    with pytest.raises(StoreError, match="only a part of the data"):
+    with pytest.raises(StoreError, match="only part of the data"):
         ask(engine)
 
 
@@ -298,7 +298,7 @@ def test_a_credential_that_cannot_be_read_is_told(engine: FakeEngine) -> None:
 def test_an_engine_must_have_a_certificate_of_an_authority_that_is_trusted(tmp_path: Path) -> None:
     ours = authority(tmp_path)
     with FakeEngine(said(answer()), tls=signed(tmp_path, ours, "IP:127.0.0.1")) as engine:
-        with pytest.raises(StoreError, match="not from an authority that is trusted here"):
+        with pytest.raises(StoreError, match="not issued by a CA that is trusted here"):
             ask(engine)
         assert engine.asked == []
         assert ask(engine, access=lambda: Access(None, ours.read_bytes())) == RIGHT

@@ -308,7 +308,7 @@ def test_an_engine_must_have_a_certificate_of_an_authority_that_is_trusted(
     with FakeEngine(tls=signed(tmp_path, ours, "IP:127.0.0.1")) as engine:
         stranger = make(url=f"{engine.url}/write")
         put(stranger, 0)
-        assert "not from an authority that is trusted here" in fault_of(stranger)
+        assert "not issued by a CA that is trusted here" in fault_of(stranger)
         assert engine.asked == []
         trusting = make(url=f"{engine.url}/write", access=lambda: Access(None, ours.read_bytes()))
         put(trusting, 0)

@@ -24,8 +24,8 @@ from machines_server.store.values import Leader
 log = logging.getLogger(__name__)
 
 MAX_FAULT_CHARACTERS = 500
-CONTENT_BYTES = 16384
-"""Enough for three faults even if JSON needs twelve bytes per character."""
+CONTENT_BYTES = 32768
+"""Enough for five faults at twelve bytes per character, the most that JSON needs."""
 STARTING_S = 5.0
 """How long a process may take between locking the file and writing to it."""
 OWNER_CHECKS, OWNER_CHECK_S = 5, 0.02

@@ -46,7 +46,7 @@ _ADD_GPU_SAMPLE = f"INSERT OR REPLACE INTO gpu_sample (gpu_id, at_ms, {', '.join
 GPUS_SINCE = """
 SELECT uuid, 1 FROM gpu
 WHERE machine_id = ? AND (SELECT min(at_ms) FROM gpu_sample WHERE gpu_id = gpu.id) >= ?"""
-"""The GPUs of a machine that are new since a moment, and how often each was."""
+"""The UUIDs of the GPUs that are new on a machine since a time, each with a count of 1."""
 
 _States = tuple[int, dict[str, State]]
 """The hour of the latest sample, and the states in it by kind of endpoint."""

@@ -112,7 +112,7 @@ class LatestReader:
             self._lock.release()
 
     def catch_up(self) -> None:
-        """Do nothing: each version is of now."""
+        """Do nothing: every version is current."""
 
     def snapshot(self) -> Snapshot:
         """Everything at one moment; raises StoreError if it cannot be read."""

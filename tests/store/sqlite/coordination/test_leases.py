@@ -222,7 +222,7 @@ def test_a_damaged_row_is_an_error_of_the_store(path: Path, call: str, fleet: Fl
         "renew": lambda: book.renew(fleet, lease.id, 60, lambda _: None),
         "release": lambda: book.release(fleet, lease.id),
     }
-    with pytest.raises(StoreError, match="what it holds cannot be read"):
+    with pytest.raises(StoreError, match="its contents cannot be read"):
         calls[call]()
     assert not book.read().leases
 
