@@ -8,7 +8,7 @@ from msgspec import NODEFAULT, inspect
 
 from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
-from machines_server.web.agent_door import DOOR_METHODS, MCP_PATH
+from machines_server.web.tool_endpoints import MCP_PATH, TOOL_METHODS
 from sidecar.payload import Sample
 from tools import api_page
 from tools.api_routes import ERRORS, ROUTES
@@ -38,7 +38,7 @@ def test_every_route_has_a_section() -> None:
         if rule.rule.startswith(("/api/", "/health", "/metrics", "/openapi"))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    routes |= {f"{methods[0]} {path}" for path, methods in DOOR_METHODS.items() if path != MCP_PATH}
+    routes |= {f"{methods[0]} {path}" for path, methods in TOOL_METHODS.items() if path != MCP_PATH}
     assert routes == {route.title for route in ROUTES}, "tools/api_routes.py: an ApiRoute for each"
 
 

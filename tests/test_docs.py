@@ -14,7 +14,7 @@ from machines_server.inventory.machine_file import parse_machine
 from machines_server.inventory.schema import Limits
 from machines_server.process.compose import make_app
 from machines_server.settings import NOT_SETTINGS, Settings, load_settings, variable
-from machines_server.web.agent_door import DOOR_METHODS, MCP_PATH
+from machines_server.web.tool_endpoints import MCP_PATH, TOOL_METHODS
 from sidecar.settings import read_settings
 from tests.bodies import gpu_body
 from tests.fakes import FakeFleet
@@ -54,7 +54,7 @@ def test_every_route_stands_in_its_page() -> None:
         methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         path = re.sub("<(?:path:)?([a-z]+)>", lambda found: found[1].upper(), rule.rule)
         routes |= {f"{method} {path}" for method in methods}
-    routes |= {f"{methods[0]} {path}" for path, methods in DOOR_METHODS.items() if path != MCP_PATH}
+    routes |= {f"{methods[0]} {path}" for path, methods in TOOL_METHODS.items() if path != MCP_PATH}
     of_api = set(re.findall("^### ([A-Z]+ /.*)$", page("api.md"), re.MULTILINE))
     assert routes == of_api | set(rows("page.md"))
 

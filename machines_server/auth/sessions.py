@@ -71,7 +71,7 @@ class Sessions:
 
     def agent(self, session: str) -> str | None:
         """The agent whose link made a session that has not ended; else None."""
-        secret = self._secret.at_once()
+        secret = self._secret.get_nowait()
         claims = self._claims(_SESSION, session, secret) if secret else None
         return claims.agent if claims else None
 

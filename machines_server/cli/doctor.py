@@ -20,7 +20,7 @@ from machines_server.errors import (
     MigrationError,
     SettingsError,
     StoreError,
-    UnfitError,
+    UnsupportedError,
     described,
 )
 from machines_server.inventory.folder import RegistryFiles
@@ -155,7 +155,7 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
 def _sqlite() -> Iterator[Check]:
     try:
         check_sqlite()
-    except UnfitError as error:
+    except UnsupportedError as error:
         yield Check("SQLite", "error", str(error))
 
 

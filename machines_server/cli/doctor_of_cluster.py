@@ -27,7 +27,7 @@ from machines_server.store.postgres.cluster_facts import (
 )
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.migrate import missing_tables, pending
-from machines_server.store.promql.engine import shown
+from machines_server.store.promql.engine import redacted
 from machines_server.store.promql.probe import RECENT, ProbeError, count_recent, try_writing
 
 DEADLINE_OF_CHECKS_S = 5.0
@@ -218,9 +218,9 @@ def _writing(settings: Settings) -> SharedFindings:
         try_writing(url, credential_in(settings.remote_write_credential_file))
     except ProbeError as error:
         return SharedFindings(
-            [Check("history", "error", f"{shown(url)} {error}", "see MACHINES_REMOTE_WRITE_URL")]
+            [Check("history", "error", f"{redacted(url)} {error}", "see MACHINES_REMOTE_WRITE_URL")]
         )
-    return SharedFindings([Check("history", "ok", f"{shown(url)} takes samples")])
+    return SharedFindings([Check("history", "ok", f"{redacted(url)} takes samples")])
 
 
 def _query(settings: Settings) -> SharedFindings:
@@ -228,11 +228,13 @@ def _query(settings: Settings) -> SharedFindings:
     try:
         machines = count_recent(url, settings.site, credential_in(settings.query_credential_file))
     except ProbeError as error:
-        return SharedFindings([Check("history", "error", f"{shown(url)} {error}", "see MACHINES_QUERY_URL")])
+        return SharedFindings(
+            [Check("history", "error", f"{redacted(url)} {error}", "see MACHINES_QUERY_URL")]
+        )
     if machines:
-        finding = f"{shown(url)} answers, and has samples of {machines} machines"
+        finding = f"{redacted(url)} answers, and has samples of {machines} machines"
         return SharedFindings([Check("history", "ok", finding)])
-    finding = f"{shown(url)} answers, but has no sample of the site {settings.site} from the last {RECENT}"
+    finding = f"{redacted(url)} answers, but has no sample of the site {settings.site} from the last {RECENT}"
     hint = "if machines are polled, point MACHINES_REMOTE_WRITE_URL and MACHINES_QUERY_URL at one engine"
     return SharedFindings([Check("history", "warning", finding, hint)])
 

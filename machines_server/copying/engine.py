@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from machines_server.errors import NoAccessError, StoreError
 from machines_server.store.promql.batches import BATCH_SAMPLES
-from machines_server.store.promql.engine import Engine, EngineAwayError, GetAccess, shown
+from machines_server.store.promql.engine import Engine, EngineUnreachableError, GetAccess, redacted
 from machines_server.store.promql.message import compressed, series_with
 from machines_server.store.promql.verdict import Fate, verdict_of
 from machines_server.store.promql.writer import (
@@ -39,7 +39,7 @@ class EngineWriter:
     ) -> None:
         """`told` is called with the number of samples that the engine has taken."""
         self._engine = Engine(url, WRITE_HEADERS, access, _MAX_ANSWER_BYTES)
-        self._where, self._told, self._give_up_s = shown(url), told, give_up_s
+        self._where, self._told, self._give_up_s = redacted(url), told, give_up_s
         self._parts, self._samples = list[bytes](), 0
 
     def add(self, labels: bytes, samples: bytes, number: int) -> None:
@@ -68,7 +68,7 @@ class EngineWriter:
             wanted_s = None
             try:
                 answer = self._engine.post(body, WRITE_TIMEOUT_S)
-            except EngineAwayError as error:
+            except EngineUnreachableError as error:
                 why = str(error)
             except NoAccessError as error:
                 raise StoreError(

@@ -22,7 +22,7 @@ class Share(NamedTuple):
     until_end: bool = False
 
 
-class Beside(NamedTuple):
+class Headroom(NamedTuple):
     """The GiB that must be free in addition to a model: on one GPU, and of RAM."""
 
     vram_gb: float = 0.0
@@ -136,14 +136,14 @@ class Memory:
             size_bytes -= part
         return tuple(shares)
 
-    def shares_of(self, beside: Beside) -> tuple[Share, ...]:
+    def shares_of(self, headroom: Headroom) -> tuple[Share, ...]:
         """The shares for what must be free, of the best GPU and of the RAM, at most what is left."""
         shares = []
-        if self.best and beside.vram_gb:
-            size_bytes = min(round(beside.vram_gb * GIB), self.best.left_bytes)
+        if self.best and headroom.vram_gb:
+            size_bytes = min(round(headroom.vram_gb * GIB), self.best.left_bytes)
             shares.append(Share(self.best.uuid, size_bytes, until_end=True))
-        if beside.ram_gb:
-            size_bytes = min(round(beside.ram_gb * GIB), self.ram_left_bytes or 0)
+        if headroom.ram_gb:
+            size_bytes = min(round(headroom.ram_gb * GIB), self.ram_left_bytes or 0)
             shares.append(Share(RAM, size_bytes, until_end=True))
         return tuple(shares)
 

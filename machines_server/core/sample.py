@@ -162,7 +162,7 @@ class Library:
 
 
 @dataclass(frozen=True, slots=True)
-class SameLibrary:
+class UnchangedLibrary:
     """A library that was requested again and has not changed; the fields are those of Library."""
 
     machine: str

@@ -12,13 +12,13 @@ from hashlib import blake2b
 from machines_server.core.machine import Registry
 
 SHARDS = 256
-LOOK_INTERVALS = 0.15
+CHECK_INTERVALS = 0.15
 """How often a poller checks shards and pollers, in poll intervals."""
-LEASE_INTERVALS = 1.5
+HOLD_INTERVALS = 1.5
 """How long a poller keeps its shards after a cycle has ended, in poll intervals."""
 
 
-def start_lease_s(interval_s: float, timeout_s: float) -> float:
+def start_hold_s(interval_s: float, timeout_s: float) -> float:
     """How long a poller keeps its shards after a cycle has begun, in seconds.
 
     The cycle ends within that time; and when the poller dies at its start, others poll the hosts before what

@@ -90,7 +90,7 @@ class RegistryFiles:
                     self._on_problem(problem)
         return registry
 
-    def at_once(self, wait_s: float = 0.0) -> Registry | None:
+    def current_nowait(self, wait_s: float = 0.0) -> Registry | None:
         """The registry, or None if files must be read or another thread holds the lock for that long."""
         if not self._lock.acquire(timeout=wait_s):
             return None

@@ -48,7 +48,7 @@ class RegistryReader:
         """The registry at `now` (epoch seconds); the same object while nothing changes."""
         registry = self._overdue()
         if registry is None:
-            registry = self._files.at_once(_LOCK_WAIT_S)
+            registry = self._files.current_nowait(_LOCK_WAIT_S)
         if registry is not None:
             return registry
         try:
@@ -56,10 +56,10 @@ class RegistryReader:
         except _NoThreadError:
             return self._files.current(now)
 
-    def at_once(self) -> Registry | None:
+    def current_nowait(self) -> Registry | None:
         """The registry, or None if files must be read or are being read; never waits."""
         registry = self._overdue()
-        return self._files.at_once() if registry is None else registry
+        return self._files.current_nowait() if registry is None else registry
 
     def unless_reported(self) -> Registry | None:
         """The registry, or None if the kernel has reported a change, or cannot; lists no files, never waits.

@@ -9,7 +9,7 @@ from zlib import crc32
 from machines_server.core.machine import Endpoint, Machine
 from machines_server.core.model_names import model_key
 from machines_server.core.reasons import Reason
-from machines_server.core.sample import Library, LoadedModel, PollResult, SameLibrary, State
+from machines_server.core.sample import Library, LoadedModel, PollResult, State, UnchangedLibrary
 from machines_server.core.shards import shard_of
 from machines_server.errors import BadAnswerError, NoAccessError
 from machines_server.failure_log import logger_of_failures
@@ -99,7 +99,7 @@ class LibraryPoller:
         timeout_s: float,
         wanted: Set[str] = frozenset(),
         epochs: Mapping[int, int] | None = None,
-    ) -> Iterator[Library | SameLibrary | None]:
+    ) -> Iterator[Library | UnchangedLibrary | None]:
         """Ask the machines that are due; yields libraries as they arrive, and None while waiting.
 
         `wanted` has the keys of models that questions named and no machine is known to have, `epochs` those
@@ -173,7 +173,7 @@ class LibraryPoller:
         ready = sorted((at, name) for at, name in lacking if now - at >= WANTED_AGAIN_S)
         return [name for _, name in ready[:MAX_WANTED_AT_ONCE]]
 
-    def _library(self, name: str, server: Endpoint, fetched: Fetched) -> Library | SameLibrary | None:
+    def _library(self, name: str, server: Endpoint, fetched: Fetched) -> Library | UnchangedLibrary | None:
         url, before, now = server.url, self._asked.get(name), self._clock()
         epoch = self._epoch(name)
         held = frozenset(model_key(model.model) for model in self._held.get(name, ()))
@@ -184,7 +184,7 @@ class LibraryPoller:
         is_same = before and (before.url, before.epoch, before.body_hash) == answer and held <= before.keys
         if fetched.failure is None and before and is_same and now < before.whole_until:
             self._asked[name] = replace(before, at=now, due=due)
-            return SameLibrary(name, url, at)
+            return UnchangedLibrary(name, url, at)
         try:
             models, odd = self._read(server, fetched)
         except BadAnswerError as error:

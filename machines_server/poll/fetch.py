@@ -28,7 +28,7 @@ from machines_server.poll.resolve import Resolver
 from machines_server.poll.targets import Sign, Target
 from machines_server.poll.transfer import (
     HANDLES_PER_MULTI,
-    Shard,
+    HandleGroup,
     Transfer,
     request_headers,
     system_authorities,
@@ -80,8 +80,8 @@ class Fetcher:
         self._headers = request_headers()
         self._epoll = select.epoll()
         self._resolver = resolver or Resolver()
-        self._shards: list[Shard] = []
-        self._doubtful: set[Shard] = set()
+        self._groups: list[HandleGroup] = []
+        self._doubtful: set[HandleGroup] = set()
         """Shards in which a request failed to start: libcurl may keep a handle that pycurl thinks refused."""
         self._transfers: dict[Target, Transfer] = {}
         self._dated: Collection[str] = ()
@@ -121,30 +121,30 @@ class Fetcher:
     def close(self) -> None:
         """Close every connection."""
         self._give_up()
-        self._close(set(self._shards))
+        self._close(set(self._groups))
         self._epoll.close()
 
     def _give_up(self) -> None:
         """Remove every handle that is under way: libcurl does not accept one twice."""
         self._unresolved.clear()
         for transfer in self._under_way:
-            transfer.shard.multi.remove_handle(transfer.curl)
+            transfer.group.multi.remove_handle(transfer.curl)
         self._under_way.clear()
 
     def _keep_only(self, wanted: dict[Target, None]) -> None:
         kept = {one.host for target, one in self._transfers.items() if target in wanted}
         self._resolver.forget_all_but(kept)
         # libcurl closes a connection that it keeps alive only together with the CurlMulti.
-        gone = {one.shard for target, one in self._transfers.items() if target not in wanted}
+        gone = {one.group for target, one in self._transfers.items() if target not in wanted}
         self._close(self._doubtful | gone)
         self._doubtful.clear()
 
-    def _close(self, shards: set[Shard]) -> None:
-        for target in [target for target, one in self._transfers.items() if one.shard in shards]:
+    def _close(self, groups: set[HandleGroup]) -> None:
+        for target in [target for target, one in self._transfers.items() if one.group in groups]:
             self._transfers.pop(target).close()
-        for shard in shards:
-            shard.multi.close()
-            self._shards.remove(shard)
+        for group in groups:
+            group.multi.close()
+            self._groups.remove(group)
 
     def _prepare(self, targets: Iterable[Target]) -> Iterator[Fetched]:
         for target in targets:
@@ -157,13 +157,13 @@ class Fetcher:
     def _transfer(self, target: Target) -> Transfer:
         transfer = self._transfers.get(target)
         if transfer is None:
-            shard = next((one for one in self._shards if one.handles < HANDLES_PER_MULTI), None)
-            if shard is None:
-                shard = Shard(self._epoll)
-                self._shards.append(shard)
+            group = next((one for one in self._groups if one.handles < HANDLES_PER_MULTI), None)
+            if group is None:
+                group = HandleGroup(self._epoll)
+                self._groups.append(group)
             needs_date = target.url in self._dated
             transfer = Transfer(
-                target, shard, self._headers, self._trusted, self._sign, needs_date=needs_date
+                target, group, self._headers, self._trusted, self._sign, needs_date=needs_date
             )
             self._transfers[target] = transfer
         if transfer.needs_look_up:
@@ -174,7 +174,7 @@ class Fetcher:
         """Wait for sockets and timers once, and yield what has ended."""
         yield from self._start_resolved()
         now = self._now()
-        due = min((shard.due for shard in self._shards), default=now)
+        due = min((group.due for group in self._groups), default=now)
         self._waited_s = min(max(due - now, 0.0), _RESOLVE_WAIT_S if self._unresolved else _MAX_STEP_WAIT_S)
         self._ticked_at = now
         for fd, events in self._epoll.poll(self._waited_s):
@@ -183,22 +183,22 @@ class Fetcher:
             )
             if events & (select.EPOLLERR | select.EPOLLHUP):
                 mask |= pycurl.CSELECT_ERR
-            shard = next((one for one in self._shards if fd in one.fds), None)
-            if shard is not None:  # otherwise it is idle, or an earlier event has closed it
-                shard.multi.socket_action(fd, mask)
-                shard.touched = True
+            group = next((one for one in self._groups if fd in one.fds), None)
+            if group is not None:  # otherwise it is idle, or an earlier event has closed it
+                group.multi.socket_action(fd, mask)
+                group.touched = True
             else:
-                for one in self._shards:
+                for one in self._groups:
                     one.forget(fd)
         now = self._now()
-        for shard in self._shards:
-            if shard.due <= now:
-                shard.due = float("inf")
-                shard.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-                shard.touched = True
-            if shard.touched:
-                shard.touched = False
-                for transfer, code in shard.ended():
+        for group in self._groups:
+            if group.due <= now:
+                group.due = float("inf")
+                group.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+                group.touched = True
+            if group.touched:
+                group.touched = False
+                for transfer, code in group.ended():
                     yield self._result(transfer, code)
 
     def _now(self) -> float:
@@ -221,7 +221,7 @@ class Fetcher:
                     transfer.start(self._timeout_s - waited_s, self._resolver)
                     self._under_way.add(transfer)
                 except Exception:
-                    self._doubtful.add(transfer.shard)
+                    self._doubtful.add(transfer.group)
                     log.exception("a request for %s could not be sent", transfer.url)
                     yield Fetched(transfer.target, waited_s, failure=Failure.OWN, reason=NOT_SET_UP)
             elif explained := self._explain_name(transfer.host, waited_s):

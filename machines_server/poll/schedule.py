@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from machines_server.core.machine import HostService, Machine, Registry, to_poll_at_once
 from machines_server.core.poller_counts import PollerCounts
 from machines_server.core.sample import Cycle, PollResult
-from machines_server.errors import UnfitError
+from machines_server.errors import UnsupportedError
 from machines_server.failure_log import logger_of_failures
 from machines_server.poll.counting import PollCounting
 from machines_server.poll.cycle import AnswerReader, OwnFault, poll_all, poll_into
@@ -19,8 +19,8 @@ from machines_server.poll.disk_models import LIBRARY_CHECK_INTERVAL_S, LibraryPo
 from machines_server.poll.fetch import Fetcher
 from machines_server.poll.jobs import Jobs
 from machines_server.poll.out_of_turn import OutOfTurn
-from machines_server.poll.rhythm import Rhythm
 from machines_server.poll.targets import AccessOf, Sign, no_access
+from machines_server.poll.ticker import Ticker
 from machines_server.runtimes.base import Kinds
 from machines_server.runtimes.kinds import KINDS
 from machines_server.store.api import LeaderElection, OpenSink, PollerCountsBoard, PollerRequests, Sink
@@ -110,7 +110,7 @@ class Poller:
                 continue
             try:
                 leads = self._election.acquire()
-            except (OSError, UnfitError) as error:
+            except (OSError, UnsupportedError) as error:
                 if not has_reported:
                     log.error("this process cannot poll: %s", error)
                 has_reported, leads = True, False
@@ -223,9 +223,9 @@ class Poller:
         stop: threading.Event,
     ) -> None:
         """Begin work when it is due by the monotonic clock, and notice when the wall clock is set."""
-        cycles = Rhythm(self._timing.interval_s)
-        libraries = Rhythm(LIBRARY_CHECK_INTERVAL_S, self._timing.timeout_s)
-        wanted_models = Rhythm(WANTED_MODELS_S)
+        cycles = Ticker(self._timing.interval_s)
+        libraries = Ticker(LIBRARY_CHECK_INTERVAL_S, self._timing.timeout_s)
+        wanted_models = Ticker(WANTED_MODELS_S)
         tick_s = min(TICK_S, self._check_files_s())
         soon = OutOfTurn(), soon_fetcher
         offset = time.time() - time.monotonic()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from machines_server.core.machine import Machine, Registry
 from machines_server.core.poller_counts import Backlog
 from machines_server.core.sample import Cycle, PollResult, Sample, State
-from machines_server.core.shards import LOOK_INTERVALS, shard_of
+from machines_server.core.shards import CHECK_INTERVALS, shard_of
 from machines_server.errors import StoreError
 from machines_server.failure_log import logger_of_failures
 from machines_server.poll.cycle import AnswerReader, poll_all
@@ -175,7 +175,7 @@ class DoubtingSink:
                 del held[name]
 
     def _run(self) -> None:
-        pause_s = max(LOOK_INTERVALS * self._interval_s, 0.05)
+        pause_s = max(CHECK_INTERVALS * self._interval_s, 0.05)
         while not self._stop.is_set():
             self._wake.wait(pause_s)
             self._wake.clear()

@@ -1,4 +1,4 @@
-"""libcurl's handles, which `fetch.py` drives: a transfer for each URL, many of them in a shard."""
+"""libcurl's handles, which `fetch.py` drives: a transfer for each URL, many of them in a group."""
 
 import select
 import ssl
@@ -29,7 +29,7 @@ class Authorities(NamedTuple):
     folder: str | None
 
 
-class Shard:
+class HandleGroup:
     """One CurlMulti; libcurl slows down with the number of handles in it."""
 
     def __init__(self, epoll: select.epoll) -> None:
@@ -96,7 +96,7 @@ class Transfer:
     def __init__(
         self,
         target: Target,
-        shard: Shard,
+        group: HandleGroup,
         headers: list[str],
         trusted: Authorities,
         sign: Sign | None = None,
@@ -104,7 +104,7 @@ class Transfer:
         needs_date: bool,
     ) -> None:
         """`trusted` are the authorities for targets without their own."""
-        self.target, self.url, self.shard = target, target.url, shard
+        self.target, self.url, self.group = target, target.url, group
         parts = urlsplit(self.url)
         self.host = parts.hostname or ""
         self.needs_look_up = not is_address(self.host)
@@ -137,8 +137,8 @@ class Transfer:
         curl.setopt(pycurl.SOCKOPTFUNCTION, self._note_opened)
         if needs_date:  # a call for each header costs as much as everything else in Python
             curl.setopt(pycurl.HEADERFUNCTION, self._note_date)
-        shard.handles += 1
-        shard.transfers[curl] = self
+        group.handles += 1
+        group.transfers[curl] = self
 
     def _verify(self, authorities: bytes | None, trusted: Authorities) -> None:
         """Trust only these authorities; a kept connection is used again only with the same ones.
@@ -166,7 +166,7 @@ class Transfer:
             self.curl.setopt(pycurl.HTTPHEADER, [*self._headers, *signed])
         if self.needs_look_up:
             self._use_addresses(resolver.addresses(self.host))
-        self.shard.multi.add_handle(self.curl)
+        self.group.multi.add_handle(self.curl)
 
     def _use_addresses(self, addresses: tuple[str, ...]) -> None:
         """Send the request to these addresses of the host's name; their order does not matter.
@@ -197,7 +197,7 @@ class Transfer:
 
     def _note_opened(self, fd: int, _purpose: int) -> int:
         self._opened += 1
-        self.shard.opened(fd)
+        self.group.opened(fd)
         return pycurl.SOCKOPT_OK
 
     def _receive(self, chunk: bytes) -> int | None:
@@ -213,9 +213,9 @@ class Transfer:
             self.date = header[5:_MAX_DATE_BYTES]
 
     def close(self) -> None:
-        """Close the handle; its connection is kept until the shard is closed."""
-        self.shard.handles -= 1
-        del self.shard.transfers[self.curl]
+        """Close the handle; its connection is kept until the group is closed."""
+        self.group.handles -= 1
+        del self.group.transfers[self.curl]
         self.curl.close()
 
 

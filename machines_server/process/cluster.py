@@ -64,7 +64,7 @@ class Cluster:
     def answering(self, note_leases: NoteLeases) -> AnsweringStores:
         """The stores of a process that answers."""
         settings, site = self._settings, self._settings.site
-        access, files = credential_in(settings.query_credential_file), FilesOfOthers()
+        access, files = credential_in(settings.query_credential_file), FileComparison()
         measurements = PromqlSeries(settings.query_url or "", access, site=site)
         return AnsweringStores(
             present=self.present,
@@ -220,7 +220,7 @@ class SinkWithHistory:
         return self._sink.close() and self._history.close()
 
 
-class FilesOfOthers:
+class FileComparison:
     """Compares the machine files of this server with those of others."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -80,7 +80,7 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
         RegistryFiles(settings.dir, recall=present.last_good, recall_first=True, parse=_parse_cache().parse)
     )
     monitor = PollerMonitor(stores.watch, settings.dir, settings.poll_interval_s, settings.poll_timeout_s)
-    current = CurrentState(files.current, files.at_once, files.unless_reported, present, monitor)
+    current = CurrentState(files.current, files.current_nowait, files.unless_reported, present, monitor)
     access = AccessFiles(settings.credentials_dir, settings.ca_dir)
     fleet = FleetService(
         current,
@@ -110,7 +110,7 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
         stores.advice,
         _permissions(settings, counts),
         fleet.newest_fleet,
-        fleet.recent_fleet_at_once,
+        fleet.recent_fleet_nowait,
     )
     exposition = ExpositionService(
         fleet,
@@ -196,9 +196,9 @@ def make_asgi(settings: Settings, counts: Counts | None = None) -> Answering:
     stack = make_stack(
         app.wsgi_app,
         settings.threads,
-        services.fleet.ready_at_once,
+        services.fleet.ready_nowait,
         services.fleet.ready,
-        services.routing.route_at_once,
+        services.routing.route_nowait,
         room,
         allowed_hosts=settings.allowed_hosts,
         proxies=settings.trusted_proxies,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from machines_server.core.model_names import model_key
-from machines_server.core.routing.advised import Advice, ends_at, is_counting
+from machines_server.core.routing.advised import Advice, ends_at, still_counts
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.preference import Order
 from machines_server.core.routing.question import Question
@@ -86,7 +86,7 @@ class GivenAdvice:
             self._review(fleet, told, now)
             places = self._best_first(order)
             before = self._by_holder.get((holder, question)) if holder else None
-            place = order.place_of(before.machine) if before and is_counting(before, fleet, now) else None
+            place = order.place_of(before.machine) if before and still_counts(before, fleet, now) else None
             if place is not None:
                 return [place, *(other for other in places if other != place)]
             if not is_remembered:
@@ -149,7 +149,7 @@ class GivenAdvice:
             self._count_anew(fleet, now)
         self._fleet, self._reviewed_at = fleet, now
         for advice in told:
-            if is_counting(advice, fleet, now):
+            if still_counts(advice, fleet, now):
                 self._remember(advice, fleet)
 
     def _forget_ended(self, fleet: Fleet, now: float) -> None:
@@ -167,7 +167,7 @@ class GivenAdvice:
         self._loads.clear()
         self._ends.clear()
         for kind, bursts in list(self._given.items()):
-            while bursts and not is_counting(bursts[0].latest, fleet, now):
+            while bursts and not still_counts(bursts[0].latest, fleet, now):
                 bursts.popleft()
             self._count(kind, sum(burst.times for burst in bursts))
             self._keep(kind, bursts, fleet)

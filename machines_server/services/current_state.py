@@ -31,13 +31,13 @@ class CurrentState:
     def __init__(
         self,
         registry: Callable[[float], Registry],
-        registry_at_once: Callable[[], Registry | None],
+        registry_nowait: Callable[[], Registry | None],
         registry_unless_reported: Callable[[], Registry | None],
         store: Present,
         monitor: PollerMonitor,
     ) -> None:
-        """`registry_at_once` returns None if it would block, the other one only if a change was reported."""
-        self._registry, self._registry_at_once = registry, registry_at_once
+        """`registry_nowait` returns None if it would block, the other one only if a change was reported."""
+        self._registry, self._registry_nowait = registry, registry_nowait
         self._registry_unless_reported = registry_unless_reported
         self._store, self._monitor = store, monitor
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class CurrentState:
             self._store.catch_up()
         return self.get()
 
-    def get_at_once(self) -> FleetState | None:
+    def get_nowait(self) -> FleetState | None:
         """The current state, or None if it must be built or finding out would block."""
         if not self._lock.acquire(blocking=False):
             return None
@@ -73,8 +73,8 @@ class CurrentState:
                 and version is not None
                 and state.is_valid(time.time())
                 and version.store is not None
-                and self._registry_at_once() is version.registry
-                and self._store.version_at_once() == version.store
+                and self._registry_nowait() is version.registry
+                and self._store.version_nowait() == version.store
             )
             return state if is_current else None
         finally:
@@ -92,7 +92,7 @@ class CurrentState:
             registry = self._registry(now)
         return state.is_valid(now) and state.registry is registry
 
-    def may_be_current_at_once(self, state: FleetState) -> bool:
+    def may_be_current_nowait(self, state: FleetState) -> bool:
         """The same, but False if finding out would block."""
         return state.is_valid(time.time()) and state.registry is self._registry_unless_reported()
 

@@ -93,9 +93,9 @@ class FleetService:
                 answer = self._ready[path] = self._make[path](state, answer)
             return answer.body
 
-    def ready_at_once(self, path: str) -> Body | None:
+    def ready_nowait(self, path: str) -> Body | None:
         """The answer, or None if it must be rebuilt or finding out would block."""
-        state, answer = self._current.get_at_once(), self._ready.get(path)
+        state, answer = self._current.get_nowait(), self._ready.get(path)
         return answer.body if answer and answer.state is state else None
 
     def machine(self, name: str) -> Body | None:
@@ -148,9 +148,9 @@ class FleetService:
         """
         return self._recent.get(prepare).fleet
 
-    def recent_fleet_at_once(self, prepare: Callable[[Fleet], None]) -> Fleet | None:
+    def recent_fleet_nowait(self, prepare: Callable[[Fleet], None]) -> Fleet | None:
         """The same, or None if finding out would block."""
-        state = self._recent.get_at_once(prepare)
+        state = self._recent.get_nowait(prepare)
         return state.fleet if state else None
 
     def models(self) -> dict[str, Mapping[str, list[str]]]:

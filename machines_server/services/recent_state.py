@@ -42,9 +42,9 @@ class RecentState:
         """
         return self._known(self._current.may_be_current, prepare) or self._build()
 
-    def get_at_once(self, prepare: Callable[[Fleet], None]) -> FleetState | None:
+    def get_nowait(self, prepare: Callable[[Fleet], None]) -> FleetState | None:
         """The same, or None if it must be built or finding out would block."""
-        return self._known(self._current.may_be_current_at_once, prepare) or self._current.get_at_once()
+        return self._known(self._current.may_be_current_nowait, prepare) or self._current.get_nowait()
 
     def _known(
         self, may_be_current: Callable[[FleetState], bool], prepare: Callable[[Fleet], None]
@@ -56,7 +56,7 @@ class RecentState:
         if self._renewing.locked() or now < self._check_at:
             return state
         self._check_at = now + CHECK_S
-        if self._current.get_at_once() is state:
+        if self._current.get_nowait() is state:
             self._current_at = now
         elif now >= self._renew_at and self._renewing.acquire(blocking=False):
             try:

@@ -65,11 +65,11 @@ class Routing:
         board: AdviceBoard | None = None,
         permissions: Permissions = _EVERYBODY,
         newest_fleet: Callable[[], Fleet] | None = None,
-        recent_fleet_at_once: Callable[[Callable[[Fleet], None]], Fleet | None] = lambda _: None,
+        recent_fleet_nowait: Callable[[Callable[[Fleet], None]], Fleet | None] = lambda _: None,
     ) -> None:
         """`recent_fleet` may return a slightly outdated fleet, good enough where nothing is promised.
 
-        It calls its argument with fleets that it will soon return. `recent_fleet_at_once` returns the same,
+        It calls its argument with fleets that it will soon return. `recent_fleet_nowait` returns the same,
         or None if that would block. `newest_fleet`, if there is one, has what other servers wrote a moment
         ago and `fleet` may lack.
 
@@ -77,7 +77,7 @@ class Routing:
         `poll_soon` with the machines whose state matters to somebody who may ask again.
         """
         self._fleet, self._recent_fleet, self._leases = fleet, recent_fleet, leases
-        self._newest_fleet, self._recent_fleet_at_once = newest_fleet or fleet, recent_fleet_at_once
+        self._newest_fleet, self._recent_fleet_at_once = newest_fleet or fleet, recent_fleet_nowait
         self._look_for, self._poll_soon = look_for, poll_soon
         # Waiting callers ask about the present, others about a fleet that may be older.
         self._present = self._recent = self._prepared = AnswerCache(Fleet(), LeaseSnapshot())
@@ -88,7 +88,7 @@ class Routing:
     def route(self, query: Mapping[str, list[str]], text: bytes | None = None) -> RouteReply:
         """The machine to use, other candidates, and rejections; raises BadParameterError.
 
-        `route_at_once` may answer a query with the same `text`, if that is given, later.
+        `route_nowait` may answer a query with the same `text`, if that is given, later.
         """
         parameters, snapshot = route_parameters(query), self._leases.read()
         if text is not None and not parameters.wait_s:
@@ -115,7 +115,7 @@ class Routing:
             return answer
         return self._advise(parameters, question, answer, fleet)
 
-    def route_at_once(self, text: bytes) -> RouteReply | None:
+    def route_nowait(self, text: bytes) -> RouteReply | None:
         """The answer that `route` would give, if it is known from a query with the same text; else None.
 
         It waits for no other thread and no database. It may write a line to a file.
@@ -123,7 +123,7 @@ class Routing:
         parameters = self._known_queries.get(text)
         if parameters is None:
             return None
-        snapshot, fleet = self._leases.read_at_once(), self._recent_fleet_at_once(self._prepare)
+        snapshot, fleet = self._leases.read_nowait(), self._recent_fleet_at_once(self._prepare)
         if snapshot is None or fleet is None:
             return None
         question, cache = parameters.question(), self._recent_cache(fleet, snapshot)

@@ -7,8 +7,8 @@ These rules hold for every protocol below:
 - Making an object opens nothing; the first call does. An object may be shared by the threads of one process,
   unless its docstring says otherwise, and must not be used on both sides of a fork.
 - A store that cannot be read or written raises StoreError, or a subclass that says why: DamagedStoreError,
-  LockedError, MigrationError, UnfitError, UnreachableStoreError. A database library's own exceptions never
-  escape. The next call tries again, with a new connection if the old one has failed.
+  LockedError, MigrationError, UnsupportedError, UnreachableStoreError. A database library's own exceptions
+  never escape. The next call tries again, with a new connection if the old one has failed.
 - Each call sees the content of one moment, and writes everything or nothing.
 - `close` releases open resources and may be called repeatedly; the next call reopens them.
 """
@@ -45,7 +45,7 @@ class Present(Protocol):
     def version(self) -> Hashable:
         """A value that changes whenever a snapshot would; compare it only with values of the same object."""
 
-    def version_at_once(self) -> Hashable:
+    def version_nowait(self) -> Hashable:
         """The current version, or None if reading it would block; never raises."""
 
     def catch_up(self) -> None:
@@ -229,7 +229,7 @@ class LeaderElection(PollerWatch, Protocol):
     """
 
     def acquire(self) -> bool:
-        """Become the leader if there is none; raises OSError or UnfitError if that is impossible here."""
+        """Become the leader if there is none; raises OSError or UnsupportedError if it cannot."""
 
     def is_leader(self) -> bool:
         """Return whether this object still leads; another may take over once this is False."""
@@ -267,7 +267,7 @@ class Leases(Protocol):
         What others wrote a moment ago may be missing.
         """
 
-    def read_at_once(self) -> LeaseSnapshot | None:
+    def read_nowait(self) -> LeaseSnapshot | None:
         """The same, or None if reading them would block; never raises."""
 
     def newest(self) -> LeaseSnapshot:
@@ -332,7 +332,7 @@ class SessionSecret(Protocol):
     def current(self) -> bytes:
         """The secret, created if there is none; raises StoreError."""
 
-    def at_once(self) -> bytes | None:
+    def get_nowait(self) -> bytes | None:
         """The secret if it is known without blocking; else None. Never raises."""
 
     def replace(self) -> None:

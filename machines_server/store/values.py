@@ -11,9 +11,9 @@ from machines_server.core.past.rollup import HOUR, MINUTE, RAW, TEN_MINUTES
 from machines_server.core.past.series import KnownGpu
 from machines_server.core.routing.leases import Lease
 from machines_server.core.routing.loading import LoadTime
-from machines_server.core.sample import Cycle, Library, PollResult, SameLibrary, Sample
+from machines_server.core.sample import Cycle, Library, PollResult, Sample, UnchangedLibrary
 
-Update = Registry | PollResult | Sample | ServiceResult | Cycle | Library | SameLibrary
+Update = Registry | PollResult | Sample | ServiceResult | Cycle | Library | UnchangedLibrary
 """Something that the poller learned."""
 
 

@@ -28,16 +28,16 @@ class ReadyAnswers:
         self,
         application: Application,
         paths: tuple[str, ...],
-        at_once: Callable[[str], Body | None],
+        get_nowait: Callable[[str], Body | None],
         make: Callable[[str], Body],
     ) -> None:
-        """`at_once` returns the body of a path if it is current, and None if it is not or if it would block.
+        """`get_nowait` returns the body of a path if it is current, or None if it is not or it would block.
 
         `make` always returns the body and may take long, so it is called in a thread.
         """
         self._application = application
         thread = ThreadPoolExecutor(1, "ready")
-        self._answers = {path: _ReadyAnswer(path, at_once, make, thread) for path in paths}
+        self._answers = {path: _ReadyAnswer(path, get_nowait, make, thread) for path in paths}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a GET without a query, with 304 if it sends exactly the current ETag."""
@@ -73,11 +73,11 @@ class _ReadyAnswer:
     def __init__(
         self,
         path: str,
-        at_once: Callable[[str], Body | None],
+        get_nowait: Callable[[str], Body | None],
         make: Callable[[str], Body],
         thread: ThreadPoolExecutor,
     ) -> None:
-        self._path, self._at_once, self._make, self._thread = path, at_once, make, thread
+        self._path, self._get_nowait, self._make, self._thread = path, get_nowait, make, thread
         self._checked_at = -inf
         self._checked: Body | None = None
         self._running: asyncio.Task[Body] | None = None
@@ -86,7 +86,7 @@ class _ReadyAnswer:
     async def body(self, received_at: float) -> Body:
         """The current body, for a request whose headers arrived at `received_at` (monotonic)."""
         if received_at >= self._checked_at:
-            self._checked_at, self._checked = time.monotonic(), self._at_once(self._path)
+            self._checked_at, self._checked = time.monotonic(), self._get_nowait(self._path)
         return self._checked or await self._made()
 
     async def gzipped(self, body: Body) -> bytes:

@@ -14,14 +14,14 @@ _NO_STORE = (b"cache-control", b"no-store")
 class ReadyAdvice:
     """Answers GET /api/route as the inner application would, where that takes no time; passes on all else."""
 
-    def __init__(self, application: Application, at_once: Callable[[bytes], RouteReply | None]) -> None:
-        """`at_once` returns the answer to a query, or None to leave it to the application."""
-        self._application, self._at_once = application, at_once
+    def __init__(self, application: Application, get_nowait: Callable[[bytes], RouteReply | None]) -> None:
+        """`get_nowait` returns the answer to a query, or None to leave it to the application."""
+        self._application, self._get_nowait = application, get_nowait
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         is_asked = scope["path"] == ROUTE and scope["method"] == "GET" and not scope.get("is_foreign")
-        reply = self._at_once(scope["query_string"]) if is_asked else None
+        reply = self._get_nowait(scope["query_string"]) if is_asked else None
         if reply is None:
             await self._application(scope, receive, send)
             return

@@ -59,7 +59,7 @@ def test_a_quiet_folder_is_not_listed_again(folder: Path, open_files: OpenFiles)
     registry = files.current(1.0)
     with audited("os.scandir") as listed:
         assert files.current(2.0) is registry
-        assert files.at_once() is registry
+        assert files.current_nowait() is registry
     assert str(folder) not in listed
 
 
@@ -69,7 +69,7 @@ def test_a_quiet_folder_is_listed_again_when_it_is_time(folder: Path, open_files
     with audited("os.scandir") as listed:
         assert files.current(2.0) is registry
     assert listed.count(str(folder)) == 1
-    assert files.at_once() is None
+    assert files.current_nowait() is None
 
 
 @pytest.mark.usefixtures("_inotify")
@@ -89,11 +89,11 @@ def test_a_change_is_reported_and_nothing_is_listed_to_find_out(folder: Path, op
 @pytest.mark.usefixtures("_inotify")
 def test_after_a_change_nothing_is_known_at_once_until_somebody_has_looked(files: RegistryFiles) -> None:
     write(files.folder, "gamma")
-    assert files.at_once() is None
-    assert files.at_once() is None
+    assert files.current_nowait() is None
+    assert files.current_nowait() is None
     registry = files.current(2.0)
     assert [machine.name for machine in registry] == ["alpha", "beta", "gamma"]
-    assert files.at_once() is registry
+    assert files.current_nowait() is registry
 
 
 def _in_place(folder: Path) -> None:

@@ -52,9 +52,9 @@ def test_the_next_call_sees_a_change(slow_files: RegistryFiles) -> None:
     reader = RegistryReader(slow_files, **PATIENT)
     before = reader.current(1.0)
     assert names(before) == ["alpha"]
-    assert reader.at_once() is reader.unless_reported() is reader.current(2.0) is before
+    assert reader.current_nowait() is reader.unless_reported() is reader.current(2.0) is before
     write(slow_files.folder, "beta")
-    assert reader.at_once() is reader.unless_reported() is None
+    assert reader.current_nowait() is reader.unless_reported() is None
     after = reader.current(3.0)
     assert names(after) == ["alpha", "beta"]
     assert reader.current(4.0) is after
@@ -68,7 +68,7 @@ def test_while_reading_takes_long_all_stays_as_it_was_and_a_problem_says_so(
     with slow.closed():
         write(slow_files.folder, "beta")
         late = reader.current(2.0)
-        assert reader.current(3.0) is reader.at_once() is reader.unless_reported() is late
+        assert reader.current(3.0) is reader.current_nowait() is reader.unless_reported() is late
         assert names(late) == ["alpha"]
         (problem,) = late.problems
         assert problem.severity == "warning"
@@ -111,7 +111,7 @@ def test_a_folder_that_was_empty_stays_so_meanwhile(
         write(tmp_path, "alpha")
         late = reader.current(2.0)
         assert len(late.problems) == 1
-        assert reader.at_once() is reader.unless_reported() is reader.current(3.0) is late
+        assert reader.current_nowait() is reader.unless_reported() is reader.current(3.0) is late
     wait_until(lambda: len(reader.current(4.0)) == 1)
 
 
@@ -140,7 +140,7 @@ def test_the_first_reading_is_waited_for(slow: Latch, slow_files: RegistryFiles)
     with slow.closed():
         asking, found = _asking(reader)
         wait_until(lambda: slow.waiting)
-        assert reader.at_once() is reader.unless_reported() is None
+        assert reader.current_nowait() is reader.unless_reported() is None
         asking.join(0.2)
         assert found.empty()
     asking.join(60)
@@ -188,7 +188,7 @@ def test_many_threads_see_their_own_changes(files: RegistryFiles) -> None:
     assert missed == []
 
 
-@pytest.mark.parametrize("ask", [RegistryReader.at_once, RegistryReader.unless_reported])
+@pytest.mark.parametrize("ask", [RegistryReader.current_nowait, RegistryReader.unless_reported])
 def test_before_the_first_reading_nothing_is_known(
     files: RegistryFiles, ask: Callable[[RegistryReader], Registry | None]
 ) -> None:

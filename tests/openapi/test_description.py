@@ -4,8 +4,8 @@ import re
 
 from machines_server.process.compose import make_app
 from machines_server.settings import load_settings
-from machines_server.web.agent_door import DOOR_METHODS, MCP_PATH
 from machines_server.web.authentication import OPEN_PATHS
+from machines_server.web.tool_endpoints import MCP_PATH, TOOL_METHODS
 from tests.openapi.description import DESCRIPTION
 from tests.readme import page, rows
 from tools import openapi
@@ -24,7 +24,7 @@ def test_every_route_and_method_is_described_or_a_page() -> None:
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    routes |= {f"{methods[0]} {path}" for path, methods in DOOR_METHODS.items() if path != MCP_PATH}
+    routes |= {f"{methods[0]} {path}" for path, methods in TOOL_METHODS.items() if path != MCP_PATH}
     described = {
         re.sub("{([a-z]+)}", lambda found: found[1].upper(), one) for one in DESCRIPTION.operations()
     }

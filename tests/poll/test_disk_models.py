@@ -6,7 +6,7 @@ import pytest
 
 from machines_server.core.machine import Machine
 from machines_server.core.model_names import model_key
-from machines_server.core.sample import Library, LoadedModel, PollResult, SameLibrary, State
+from machines_server.core.sample import Library, LoadedModel, PollResult, State, UnchangedLibrary
 from machines_server.core.shards import shard_of
 from machines_server.poll.disk_models import (
     FULL_LIST_INTERVAL_S,
@@ -48,7 +48,7 @@ class Watch:
 
     def look(
         self, after_s: float = 0.0, *wanted: str, epochs: dict[int, int] | None = None
-    ) -> list[Library | SameLibrary]:
+    ) -> list[Library | UnchangedLibrary]:
         """What comes when it is looked who is due, so much later."""
         self.now += after_s
         came = self.poller.poll(self.machines, 2.0, {model_key(model) for model in wanted}, epochs)
@@ -67,7 +67,7 @@ def test_disks_are_asked_each_minute_and_the_same_answer_is_told_in_short(watch:
     assert abs(whole.at - time.time()) < 5
     assert watch.look(LIST_INTERVAL_S * 0.7) == []
     (same,) = watch.look(LIST_INTERVAL_S * 0.6)
-    assert (type(same), same.machine, same.url) == (SameLibrary, "m00", ollama.url(""))
+    assert (type(same), same.machine, same.url) == (UnchangedLibrary, "m00", ollama.url(""))
     ollama.answers[TAGS] = BOTH
     (changed,) = watch.look(LIST_INTERVAL_S * 1.3)
     assert isinstance(changed, Library)

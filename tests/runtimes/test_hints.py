@@ -117,7 +117,10 @@ TABLE: list[tuple[tuple[Endpoint, ...], Reason, str | None]] = [
     ((SIDECAR,), reasons.NO_TLS, "does not speak TLS there: set network.sidecar_scheme: http in one.yaml"),
     ((SECURE,), http_status(301, b"", b"https://x/"), REDIRECTED),
     ((SECURE,), http_status(400, b"plain HTTP request was sent to HTTPS port"), GATEWAY),
-    *(((SECURE,), reason, "a port that belongs to another service") for reason in (reasons.NO_HTTP, reasons.CLOSED)),
+    *(
+        ((SECURE,), reason, "a port that belongs to another service")
+        for reason in (reasons.NO_HTTP, reasons.CLOSED)
+    ),
     (BOTH, reasons.NOT_TRUSTED, "name that file as network.ca in one.yaml"),
     ((SECURE,), reasons.NOT_TRUSTED, "is not in own-ca.pem in MACHINES_CA_DIR"),
     (BOTH, reasons.OTHER_NAME, "have it renewed with workstation.lan in it"),

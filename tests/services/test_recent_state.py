@@ -119,17 +119,17 @@ def test_a_change_of_the_files_is_part_of_it_at_once(large: Declared) -> None:
 
 def test_at_once_is_the_same_state_or_none(large: Declared, polled: Polled, tmp_path: Path) -> None:
     recent = RecentState(large.current)
-    assert recent.get_at_once(_ignore) is None
+    assert recent.get_nowait(_ignore) is None
     state = recent.get(_ignore)
-    assert recent.get_at_once(_ignore) is state
+    assert recent.get_nowait(_ignore) is state
     large.registry = Registry((*large.registry.machines, a_machine("new")))
-    assert recent.get_at_once(_ignore) is None
-    assert recent.get(_ignore) is recent.get_at_once(_ignore)
+    assert recent.get_nowait(_ignore) is None
+    assert recent.get(_ignore) is recent.get_nowait(_ignore)
     small = Declared(polled, tmp_path, LARGE_FLEET - 1)
     of_small = RecentState(small.current)
-    assert of_small.get(_ignore) is of_small.get_at_once(_ignore)
+    assert of_small.get(_ignore) is of_small.get_nowait(_ignore)
     small.poll(2)
-    assert of_small.get_at_once(_ignore) is None
+    assert of_small.get_nowait(_ignore) is None
 
 
 def test_a_failure_is_logged_and_no_state_is_kept_for_longer_than_it_may(

@@ -25,9 +25,9 @@ class Stack:
         self._application = make_stack(
             self._count,
             1,
-            services.fleet.ready_at_once,
+            services.fleet.ready_nowait,
             services.fleet.ready,
-            services.routing.route_at_once,
+            services.routing.route_nowait,
             WaitingRoom(lambda: None),
             proxies=(ip_network(PROXY),),
         )

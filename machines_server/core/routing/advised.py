@@ -31,7 +31,7 @@ class Advice(NamedTuple):
         return cls(candidate.state.machine.name, question.model, now, loads_s, question, holder)
 
 
-def is_counting(advice: Advice, fleet: Fleet, now: float) -> bool:
+def still_counts(advice: Advice, fleet: Fleet, now: float) -> bool:
     """Return whether no sample of its machine reflects the advice yet.
 
     A sample does if it came later and, where a model has to be loaded, shows that. None counts longer than a

@@ -126,10 +126,10 @@ class ColdEvaluation:
 
         What is requested besides the model is taken from what that lease leaves.
         """
-        if rejection := placement.lacks_room(self._question.beside):
+        if rejection := placement.lacks_room(self._question.headroom):
             return rejection
         of_model = (share for share in lease.shares if not share.until_end)
-        shares = (*of_model, *placement.memory.shares_of(self._question.beside))
+        shares = (*of_model, *placement.memory.shares_of(self._question.headroom))
         if is_loading:
             reason = f"it is being loaded for a lease{_ready_in(self.ready_in_s(placement, lease))}"
             return self._candidate(placement, stored, Warmth.LOADING, shares, load, reason)
@@ -140,15 +140,15 @@ class ColdEvaluation:
         self, placement: Placement, stored: StoredModel | None, load: LoadEstimate
     ) -> Candidate | Rejection:
         """Load the model into memory that is free, or that evictions can free."""
-        beside, memory = self._question.beside, placement.memory
-        if not memory.gpus and (rejection := placement.lacks_vram(beside.vram_gb)):
+        headroom, memory = self._question.headroom, placement.memory
+        if not memory.gpus and (rejection := placement.lacks_vram(headroom.vram_gb)):
             return rejection
         # On a host without GPU the model takes RAM as well, so both are checked together.
         shares_ram = memory.gpus == () and memory.ram_left_bytes is not None
-        if not shares_ram and (rejection := placement.lacks_ram(beside.ram_gb)):
+        if not shares_ram and (rejection := placement.lacks_ram(headroom.ram_gb)):
             return rejection
         evictable = find_evictable(placement, self._fleet)
-        fitting = fit(load.needs_bytes, beside, memory, evictable.size_bytes)
+        fitting = fit(load.needs_bytes, headroom, memory, evictable.size_bytes)
         if fitting is None:
             return self._does_not_fit(placement, load, evictable)
         needed = evictions_needed(placement.state, (*placement.leases, *placement.unseen))
@@ -209,12 +209,12 @@ class ColdEvaluation:
         return crc32(f"{self._key} {machine}".encode())
 
     def _does_not_fit(self, placement: Placement, load: LoadEstimate, evictable: Evictable) -> Rejection:
-        beside, memory = self._question.beside, placement.memory
+        headroom, memory = self._question.headroom, placement.memory
         wait_s = placement.wait_s(
-            lambda left: fit(load.needs_bytes, beside, left, evictable.size_bytes) is not None
+            lambda left: fit(load.needs_bytes, headroom, left, evictable.size_bytes) is not None
         )
         needs_bytes = load.needs_bytes or 0
-        beside_gb = beside.vram_gb if memory.gpus else beside.ram_gb
+        beside_gb = headroom.vram_gb if memory.gpus else headroom.ram_gb
         where = " on one GPU" if memory.gpus else ""
         asked = f" and {format_gb(beside_gb)} GiB beside it{where}" if beside_gb else ""
         best = ""

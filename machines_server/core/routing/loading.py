@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from machines_server.core.memory import RAM, RECLAIMABLE, Beside, GpuMemory, Memory, Share
+from machines_server.core.memory import RAM, RECLAIMABLE, GpuMemory, Headroom, Memory, Share
 from machines_server.core.routing.answer import EstimateSource, Fits
 from machines_server.core.sample import GIB, LoadedModel, ModelSize
 
@@ -102,22 +102,22 @@ class Fit(NamedTuple):
     evicted_bytes: int = 0
 
 
-def fit(needs_bytes: int | None, beside: Beside, memory: Memory, evictable_bytes: int) -> Fit | None:
+def fit(needs_bytes: int | None, headroom: Headroom, memory: Memory, evictable_bytes: int) -> Fit | None:
     """How a model of that size (None if unknown) fits into the memory with room besides, or None.
 
     It may be spread over several GPUs: Ollama fills the one with the most memory left first. What is free
     beside it must be on one GPU.
     """
     if memory.gpus is None:
-        return Fit("unknown", memory.shares_of(beside))
+        return Fit("unknown", memory.shares_of(headroom))
     if not memory.gpus:
-        return _fit_ram(needs_bytes, round(beside.ram_gb * GIB), memory, evictable_bytes)
+        return _fit_ram(needs_bytes, round(headroom.ram_gb * GIB), memory, evictable_bytes)
     model = memory.spread(needs_bytes or 0)
-    asked = memory.shares_of(Beside(ram_gb=beside.ram_gb))
+    asked = memory.shares_of(Headroom(ram_gb=headroom.ram_gb))
     missing_for_model = max((needs_bytes or 0) - memory.left_bytes, 0)
     missing_beside = 0
-    if beside.vram_gb:
-        room = _room_beside(model, round(beside.vram_gb * GIB), memory.gpus)
+    if headroom.vram_gb:
+        room = _room_beside(model, round(headroom.vram_gb * GIB), memory.gpus)
         if room is None:
             return None
         asked, missing_beside = (room.share, *asked), room.missing_bytes

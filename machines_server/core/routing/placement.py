@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from machines_server.core.memory import Beside, Memory
+from machines_server.core.memory import Headroom, Memory
 from machines_server.core.routing.answer import Rejection, RejectionCode, format_gb
 from machines_server.core.routing.leases import Lease
 from machines_server.core.routing.promised_memory import PromisedMemory
@@ -56,9 +56,9 @@ class Placement:
             return self.reject_until(reason, wait_s)
         return None
 
-    def lacks_room(self, beside: Beside) -> Rejection | None:
+    def lacks_room(self, headroom: Headroom) -> Rejection | None:
         """Why the machine does not have that much free besides a model in its memory, or None if it does."""
-        return self.lacks_vram(beside.vram_gb) or self.lacks_ram(beside.ram_gb)
+        return self.lacks_vram(headroom.vram_gb) or self.lacks_ram(headroom.ram_gb)
 
     def lacks_ram(self, min_free_ram_gb: float) -> Rejection | None:
         """Why that many GiB of RAM are not free, or None if they are."""

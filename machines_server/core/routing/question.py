@@ -7,7 +7,7 @@ from typing import Any
 
 from machines_server.core.key_names import is_secret, without_secrets
 from machines_server.core.machine import Machine
-from machines_server.core.memory import Beside
+from machines_server.core.memory import Headroom
 from machines_server.core.routing.answer import Rejection, RejectionCode
 from machines_server.core.text import clip, clip_list
 
@@ -34,9 +34,9 @@ class Question:
     exclusive: bool = False
 
     @property
-    def beside(self) -> Beside:
+    def headroom(self) -> Headroom:
         """What must be free in addition to the model and all leases."""
-        return Beside(self.min_free_vram_gb, self.min_free_ram_gb)
+        return Headroom(self.min_free_vram_gb, self.min_free_ram_gb)
 
 
 def mismatch(question: Question, machine: Machine) -> Rejection | None:

@@ -179,7 +179,7 @@ class _Ranker:
     def _with_room(self, placement: Placement) -> Candidate | Rejection:
         question, state = self._question, placement.state
         if not question.model:
-            return placement.lacks_room(question.beside) or self._without_model(placement)
+            return placement.lacks_room(question.headroom) or self._without_model(placement)
         if state.machine.name in self._cloud_proxies:
             return self._cloud_proxy(placement)
         model = self._fleet.held_model(state, self._key, self._versions)
@@ -192,7 +192,7 @@ class _Ranker:
         if name is None:
             return placement.reject(RejectionCode.MODEL_NOT_LOADED, _DELETED)
         digest = model.digest if version_of(model.digest, library) else None
-        return placement.lacks_room(question.beside) or self._warm(placement, model, name, digest)
+        return placement.lacks_room(question.headroom) or self._warm(placement, model, name, digest)
 
     def evaluate_cold(self, state: MachineState, result: Candidate | Rejection) -> Candidate | Rejection:
         """The machine as a candidate if it can load the model; else `result`, that of `evaluate`."""
@@ -243,7 +243,7 @@ class _Ranker:
             free_vram_gb=free,
             leases=len(placement.leases),
             reason=f"{reason}, but its Ollama is busy" if is_busy else reason,
-            shares=placement.memory.shares_of(self._question.beside),
+            shares=placement.memory.shares_of(self._question.headroom),
             preference=(is_busy, not free),
             tiebreak=(-(free or 0), placement.name),
         )
@@ -280,7 +280,7 @@ class _Ranker:
             free_vram_gb=free,
             leases=len(placement.leases),
             reason=f"{reason}, but {' and '.join(drawbacks)}" if drawbacks else reason,
-            shares=memory.shares_of(self._question.beside),
+            shares=memory.shares_of(self._question.headroom),
             preference=(bool(drawbacks), not free),
             tiebreak=(-(free or 0), placement.name),
         )

@@ -13,7 +13,7 @@ TELL_FAILURE_S = 60.0
 """How long a failure is reported if nobody has tried since."""
 
 
-class Breaker:
+class CircuitBreaker:
     """After a failure, lets one thread at a time try until one succeeds; the others fail at once.
 
     A commit that waits for a standby keeps its connection to the server, even after its caller has given up:

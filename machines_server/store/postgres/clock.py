@@ -11,7 +11,7 @@ import psycopg
 
 from machines_server.core.host_services import ServiceResult
 from machines_server.core.machine import Registry
-from machines_server.core.sample import Cycle, Library, PollResult, SameLibrary, Sample
+from machines_server.core.sample import Cycle, Library, PollResult, Sample, UnchangedLibrary
 from machines_server.store.values import Update
 
 MAX_DIFFERENCE_S = 0.25
@@ -49,7 +49,7 @@ class DatabaseClock:
         if not ahead_s:
             return item
         match item:
-            case PollResult() | ServiceResult() | Library() | SameLibrary():
+            case PollResult() | ServiceResult() | Library() | UnchangedLibrary():
                 return replace(item, at=item.at + ahead_s)
             case Sample():
                 results = {

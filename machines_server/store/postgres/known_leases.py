@@ -76,7 +76,7 @@ class KnownLeases:
                 self._look(arrived_at)
             return self._current()
 
-    def snapshot_at_once(self) -> LeaseSnapshot | None:
+    def snapshot_nowait(self) -> LeaseSnapshot | None:
         """The same, or None if it must look or convert all rows, or another thread does; never raises."""
         if not self._lock.acquire(blocking=False):
             return None

@@ -19,7 +19,7 @@ from machines_server.store.lease_limits import (
 )
 from machines_server.store.postgres import lease_ends, lease_rows
 from machines_server.store.postgres.background import Background
-from machines_server.store.postgres.breaker import Breaker
+from machines_server.store.postgres.breaker import CircuitBreaker
 from machines_server.store.postgres.database import DEADLINE_S, Connection, Database
 from machines_server.store.postgres.granting import Granting, Wish
 from machines_server.store.postgres.known_leases import LEASES_CHANNEL, KnownLeases
@@ -51,16 +51,16 @@ class PostgresLeases:
         """`note` is called after leases were `granted` or have `expired`, with how many."""
         self._database, self._site, self._background, self._note = database, site, background, note
         self._known = KnownLeases(database, site, listener)
-        self._breaker, self._swept_at = Breaker(), float("-inf")
+        self._breaker, self._swept_at = CircuitBreaker(), float("-inf")
         self._granting = Granting(site, self._known, self._writing, self._refuse_by_count)
 
     def read(self) -> LeaseSnapshot:
         """The active leases: the same object as before if nothing was written and no second has passed."""
         return self._known.snapshot()
 
-    def read_at_once(self) -> LeaseSnapshot | None:
+    def read_nowait(self) -> LeaseSnapshot | None:
         """The same, or None if the database must be asked or another thread asks it."""
-        return self._known.snapshot_at_once()
+        return self._known.snapshot_nowait()
 
     def newest(self) -> LeaseSnapshot:
         """The leases active now, with all that any server has written before the call."""

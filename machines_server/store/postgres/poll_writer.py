@@ -13,10 +13,10 @@ from machines_server.core.sample import (
     Library,
     LoadedModel,
     PollResult,
-    SameLibrary,
     Sample,
+    UnchangedLibrary,
 )
-from machines_server.core.shards import LEASE_INTERVALS, part_of, shard_of
+from machines_server.core.shards import HOLD_INTERVALS, part_of, shard_of
 from machines_server.store.postgres.database import Connection
 from machines_server.store.postgres.events import PostgresEvents
 from machines_server.store.postgres.known_before import PostgresBefore
@@ -78,7 +78,7 @@ FROM gpu JOIN machine ON machine.id = machine_id JOIN shard ON shard.id = shard_
 WHERE machine.site = %s AND number = ANY(%s)"""
 _GPUS_SINCE = "SELECT uuid, 1 FROM gpu WHERE machine_id = ? AND first_seen_at_ms >= ?"
 
-_OfMachine = PollResult | ServiceResult | Sample | Library | SameLibrary
+_OfMachine = PollResult | ServiceResult | Sample | Library | UnchangedLibrary
 _Models = tuple[LoadedModel, ...]
 
 
@@ -228,7 +228,7 @@ class PollWriter:
             case Sample():
                 self._add_sample(machine, item, shard)
                 self._written.samples.append(item)
-            case Library() | SameLibrary():
+            case Library() | UnchangedLibrary():
                 self._set_library(machine, item, shard)
 
     def _set_registry(self, registry: Registry) -> None:
@@ -294,10 +294,10 @@ class PollWriter:
             self._texts[machine] = models, text
         return text
 
-    def _set_library(self, machine: int, library: Library | SameLibrary, shard: _Fenced) -> None:
+    def _set_library(self, machine: int, library: Library | UnchangedLibrary, shard: _Fenced) -> None:
         self._rare.add(shard.id)
         revision, at_ms = shard.rare_revision, to_ms(library.at)
-        if isinstance(library, SameLibrary):
+        if isinstance(library, UnchangedLibrary):
             self._connection.execute(_CONFIRM_SHARED_LIBRARY, (at_ms, revision, machine, library.url))
         else:
             models = orjson.dumps(library.models).decode()
@@ -329,7 +329,7 @@ class PollWriter:
             self._new_gpus.clear()
 
     def _end_cycle(self, cycle: Cycle) -> None:
-        lease_ms = round(LEASE_INTERVALS * cycle.interval_s * 1000)
+        lease_ms = round(HOLD_INTERVALS * cycle.interval_s * 1000)
         values = {
             "site": self._site,
             "poller": self._poller,

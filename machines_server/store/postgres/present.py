@@ -26,7 +26,7 @@ from machines_server.store.values import Leader
 
 MIN_LOOK_INTERVAL_S, MAX_LOOK_INTERVAL_S = 0.1, 5.0
 """The longest pause between two looks, after an announcement and without one."""
-DEAF_SHARE = 0.1
+UNANNOUNCED_SHARE = 0.1
 """The pause when no announcements arrive, as behind a pooler, as a share of the poll interval: a host whose
 poller has died is polled again only shortly before what is known about it expires."""
 LOOKING_SHARE = 0.3
@@ -87,7 +87,7 @@ class PostgresPresent:
         self._look_if_due()
         return self._generation
 
-    def version_at_once(self) -> Hashable:
+    def version_nowait(self) -> Hashable:
         """The latest `version`, or None if finding out would have to wait."""
         return None if self._fault or self._is_due() else self._generation
 
@@ -189,7 +189,9 @@ class PostgresPresent:
     def _is_due(self) -> bool:
         looked_s = time.monotonic() - self._looked_at
         if self._read == self._announced:
-            return looked_s >= self._look_interval_s * (1.0 if self._listener.is_listening() else DEAF_SHARE)
+            return looked_s >= self._look_interval_s * (
+                1.0 if self._listener.is_listening() else UNANNOUNCED_SHARE
+            )
         return looked_s >= self._least_pause_s()
 
     def _least_pause_s(self) -> float:

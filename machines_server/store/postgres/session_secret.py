@@ -37,7 +37,7 @@ class SharedSecret:
         with self._database.transaction() as connection:
             return self._read(connection)
 
-    def at_once(self) -> bytes | None:
+    def get_nowait(self) -> bytes | None:
         """The known secret, which is reread in the background."""
         if self._is_due():
             self._background.do(("secret", id(self)), self._read)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import orjson
 
-from machines_server.core.shards import LOOK_INTERVALS, SHARDS, shares, start_lease_s
-from machines_server.errors import MigrationError, SchemaGoneError, StoreError, UnfitError
+from machines_server.core.shards import CHECK_INTERVALS, SHARDS, shares, start_hold_s
+from machines_server.errors import MigrationError, SchemaGoneError, StoreError, UnsupportedError
 from machines_server.store.postgres.database import Connection, Database, wait_for_no_standby
 from machines_server.store.postgres.migrate import check_version, known_migrations, migrate
 from machines_server.store.values import Leader
@@ -113,7 +113,7 @@ class ShardKeeper:
                 self._join(connection)
             self._look()
         except MigrationError as error:
-            raise UnfitError(str(error)) from error
+            raise UnsupportedError(str(error)) from error
         except StoreError as error:
             self._obstacle = str(error)
             return False
@@ -178,7 +178,7 @@ class ShardKeeper:
         self._wake.set()
 
     def _run(self, stop: threading.Event) -> None:
-        look_s = min(max(LOOK_INTERVALS * self._member.interval_s, _MIN_LOOK_S), _MAX_LOOK_S)
+        look_s = min(max(CHECK_INTERVALS * self._member.interval_s, _MIN_LOOK_S), _MAX_LOOK_S)
         was_told = False
         while not stop.is_set():
             self._wake.wait(look_s)
@@ -215,7 +215,7 @@ class ShardKeeper:
         )
 
     def _lease_ms(self) -> int:
-        return round(1000 * start_lease_s(self._member.interval_s, self._member.timeout_s))
+        return round(1000 * start_hold_s(self._member.interval_s, self._member.timeout_s))
 
     def _look(self) -> None:
         """Renew the shards held, and take or give shards as other pollers come and go."""

@@ -8,7 +8,7 @@ import psycopg
 
 from machines_server.core.host_services import ServiceResult
 from machines_server.core.machine import Registry
-from machines_server.core.sample import Cycle, Library, PollResult, SameLibrary, Sample
+from machines_server.core.sample import Cycle, Library, PollResult, Sample, UnchangedLibrary
 from machines_server.core.shards import shard_of
 from machines_server.errors import StoreError
 from machines_server.store.batches import MAX_PENDING, BatchThread
@@ -25,7 +25,7 @@ MAX_BATCH = 3000
 _ANNOUNCE = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
 """An announcement waits for no disk and no standby: whoever misses it checks regularly anyway."""
 
-_OfShard = PollResult | Sample | ServiceResult | Library | SameLibrary
+_OfShard = PollResult | Sample | ServiceResult | Library | UnchangedLibrary
 
 
 class Measurements(Protocol):

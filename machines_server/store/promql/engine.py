@@ -31,7 +31,7 @@ _REASON_OF_CODE: Mapping[int, Reason] = {
 }
 
 
-class EngineAwayError(Exception):
+class EngineUnreachableError(Exception):
     """There was no answer; the text says why, without anything that the engine sent."""
 
 
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
     retry_after_s: float | None
 
 
-def shown(url: str) -> str:
+def redacted(url: str) -> str:
     """A URL for messages: without a user, a password or a query."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
@@ -87,7 +87,7 @@ class Engine:
             curl.setopt(pycurl.CAPATH, authorities.capath)
 
     def post(self, body: bytes, timeout_s: float) -> Answer:
-        """Send a body; raises EngineAwayError, and what `access` raises."""
+        """Send a body; raises EngineUnreachableError, and what `access` raises."""
         curl, (authorization, authorities) = self._curl, self._access()
         more = [] if authorization is None else [f"Authorization: {authorization}"]
         curl.setopt(pycurl.HTTPHEADER, [*self._headers, "Accept-Encoding: identity", "Expect:", *more])
@@ -102,7 +102,7 @@ class Engine:
             curl.perform()
         except pycurl.error as error:
             if not self._is_cut:
-                raise EngineAwayError(self._reason(int(error.args[0]), timeout_s)) from None
+                raise EngineUnreachableError(self._reason(int(error.args[0]), timeout_s)) from None
         status = curl.getinfo(pycurl.RESPONSE_CODE)
         return Answer(status, bytes(self._body), self._is_cut, self._retry_after_s)
 

@@ -16,7 +16,7 @@ _OF_SCRAPES = frozenset({"job", "instance"})
 """Labels of series that were scraped from /metrics, which may have the same names."""
 
 
-class OddAnswerError(Exception):
+class UnexpectedAnswerError(Exception):
     """The answer does not fit the question."""
 
 
@@ -36,20 +36,21 @@ class Buckets(msgspec.Struct, frozen=True):
     offset_s: int = 0
 
     def start_s(self, evaluated_at: float) -> int:
-        """The start of the bucket that was evaluated then; raises OddAnswerError."""
+        """The start of the bucket that was evaluated then; raises UnexpectedAnswerError."""
         end_ms = round(evaluated_at * 1000) + 1
         start_s = end_ms // 1000 + self.offset_s - self.step_s
         if end_ms % 1000 or not self.from_s <= start_s < self.to_s or (start_s - self.from_s) % self.step_s:
-            raise OddAnswerError
+            raise UnexpectedAnswerError
         return start_s
 
 
 def folds_of(
     found: Iterable[FoundSeries], metrics: Sequence[Metric], buckets: Buckets
 ) -> Mapping[SeriesKey, Points]:
-    """The points of each key, oldest first; several series of one key are merged. Raises OddAnswerError.
+    """The points of each key, oldest first; several series of one key are merged.
 
-    Labels besides those of the key are ignored: a machine may have moved to another site.
+    Raises UnexpectedAnswerError. Labels besides those of the key are ignored: a machine may have moved to
+    another site.
     """
     parts: dict[tuple[Metric, frozenset[tuple[str, str]]], dict[str, _Values]] = {}
     for one in found:
@@ -59,7 +60,7 @@ def folds_of(
         part = one.metric.pop(PART, "")
         letter, number = part[:1], part[1:]
         if not number.isdecimal() or len(number) > 6 or int(number) >= len(metrics):
-            raise OddAnswerError
+            raise UnexpectedAnswerError
         # By metric and not by number: two selectors of one metric may find the same series.
         parts.setdefault((metrics[int(number)], frozenset(one.metric.items())), {})[letter] = one.values
     points: dict[SeriesKey, Points] = {}
@@ -81,14 +82,14 @@ def _points(by_letter: Mapping[str, _Values], scale: int, buckets: Buckets) -> P
             if all(at in part for part in others)
         ]
     except (ValueError, OverflowError):  # not a number, or not finite
-        raise OddAnswerError from None
+        raise UnexpectedAnswerError from None
     return sorted(found)
 
 
 def _fold(number: str, values: Sequence[str], scale: int) -> Fold:
     count = float(number)
     if not 1 <= count == int(count):
-        raise OddAnswerError
+        raise UnexpectedAnswerError
     return Fold(int(count), *(round(float(value) * scale) for value in values))
 
 

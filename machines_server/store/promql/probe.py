@@ -7,7 +7,7 @@ import msgspec
 from machines_server.core.access import Access
 from machines_server.core.past.metrics import METRICS
 from machines_server.errors import NoAccessError
-from machines_server.store.promql.engine import Answer, Engine, EngineAwayError, GetAccess
+from machines_server.store.promql.engine import Answer, Engine, EngineUnreachableError, GetAccess
 from machines_server.store.promql.expressions import matcher
 from machines_server.store.promql.message import compressed
 from machines_server.store.promql.names import series_name
@@ -66,7 +66,7 @@ def _ask(url: str, headers: tuple[str, ...], access: GetAccess, body: bytes, tim
     engine = Engine(url, headers, access, _MAX_PROBE_BYTES)
     try:
         return engine.post(body, timeout_s)
-    except EngineAwayError as error:
+    except EngineUnreachableError as error:
         raise ProbeError(f"does not answer: {error}") from None
     except NoAccessError as error:
         raise ProbeError(f"cannot be queried: its credential is {error.reason.text}") from None

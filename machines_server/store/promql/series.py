@@ -10,9 +10,9 @@ import msgspec
 
 from machines_server.core.access import Access
 from machines_server.errors import EngineError, NoAccessError, TooMuchError
-from machines_server.store.promql.engine import Answer, Engine, EngineAwayError, GetAccess, shown
+from machines_server.store.promql.engine import Answer, Engine, EngineUnreachableError, GetAccess, redacted
 from machines_server.store.promql.expressions import Query, queries
-from machines_server.store.promql.folds import Buckets, FoundSeries, OddAnswerError, Points, folds_of
+from machines_server.store.promql.folds import Buckets, FoundSeries, Points, UnexpectedAnswerError, folds_of
 from machines_server.store.values import SeriesKey
 
 QUERY_TIMEOUT_S = 15.0
@@ -91,7 +91,7 @@ class PromqlSeries:
         `site` is that of the machines; None means any.
         """
         self._site = site
-        self._url, self._where = f"{url.rstrip('/')}/api/v1/query_range", shown(url.rstrip("/"))
+        self._url, self._where = f"{url.rstrip('/')}/api/v1/query_range", redacted(url.rstrip("/"))
         self._access, self._timeout_s, self._max_answer_bytes = access, timeout_s, max_answer_bytes
         self._promql_until = float("-inf")
         self._idle = list[Engine]()
@@ -183,7 +183,7 @@ class PromqlSeries:
         try:
             with self._connection() as engine:
                 return engine.post(urlencode(form).encode(), left_s)
-        except EngineAwayError as error:
+        except EngineUnreachableError as error:
             raise EngineError(f"The history engine at {self._where} does not answer: {error}.") from None
         except NoAccessError as error:
             raise EngineError(
@@ -197,7 +197,7 @@ class PromqlSeries:
             if found.is_partial:
                 raise self._odd("only part of the data is available at the moment")
             return folds_of(found.data.result, query.metrics, buckets)
-        except (msgspec.MsgspecError, ValueError, RecursionError, OddAnswerError):
+        except (msgspec.MsgspecError, ValueError, RecursionError, UnexpectedAnswerError):
             raise self._odd("its answer is not in Prometheus's format") from None
 
     def _check(self, answer: Answer) -> None:

@@ -11,7 +11,7 @@ from machines_server.core.sample import Sample
 from machines_server.errors import NoAccessError
 from machines_server.failure_log import logger_of_failures
 from machines_server.store.promql.batches import BATCH_SAMPLES, Batch, Batches, Halvings, QueueLimits
-from machines_server.store.promql.engine import Answer, Engine, EngineAwayError, GetAccess, shown
+from machines_server.store.promql.engine import Answer, Engine, EngineUnreachableError, GetAccess, redacted
 from machines_server.store.promql.sample_series import SampleSeries
 from machines_server.store.promql.verdict import Fate, Verdict, verdict_of
 
@@ -64,7 +64,7 @@ class HistoryWriter:
         suspect_after_s: float = SUSPECT_AFTER_S,
     ) -> None:
         """`url` is where the engine takes remote write, such as http://127.0.0.1:8428/api/v1/write."""
-        self._url, self._access, self._where = url, access, shown(url)
+        self._url, self._access, self._where = url, access, redacted(url)
         self._timeout_s, self._max_pause_s, self._suspect_after_s = timeout_s, max_pause_s, suspect_after_s
         self._changed = threading.Condition()
         self._series, self._batches = SampleSeries(), Batches(limits, batch_samples)
@@ -197,7 +197,7 @@ class HistoryWriter:
         """Send a batch once; returns what becomes of it, why, and for how long the engine wants a rest."""
         try:
             answer: Answer = engine.post(batch.body, self._timeout_s)
-        except EngineAwayError as error:
+        except EngineUnreachableError as error:
             return _UNANSWERED, str(error), None
         except NoAccessError as error:
             return _UNANSWERED, f"its credential is {error.reason.text}", None

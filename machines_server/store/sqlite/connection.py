@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from machines_server.errors import StoreError, UnfitError
+from machines_server.errors import StoreError, UnsupportedError
 from machines_server.store.sqlite.failures import full_disk_remark, store_errors
 from machines_server.store.sqlite.own_files import make_file
 
@@ -89,10 +89,10 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def check_sqlite() -> None:
-    """Raise UnfitError if SQLite is too old for our tables and statements."""
+    """Raise UnsupportedError if SQLite is too old for our tables and statements."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
-        raise UnfitError(
+        raise UnsupportedError(
             f"SQLite {sqlite3.sqlite_version} is too old, {oldest} or later is needed; install one, or run"
             " the server with a Python that includes one"
         )

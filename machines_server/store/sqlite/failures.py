@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import disk_usage
 
-from machines_server.errors import DamagedStoreError, StoreError, UnfitError
+from machines_server.errors import DamagedStoreError, StoreError, UnsupportedError
 from machines_server.store.sqlite.file_lock import LOCAL_DISK_ADVICE, has_record_locks
 
 FULL_DISK_BYTES = 2**20
@@ -41,7 +41,9 @@ def store_errors(path: Path, *, is_migrated: bool = True) -> Iterator[None]:
     except sqlite3.Error as error:
         code = error_code(error, extended=True)
         if lack := _lack(path, code):
-            raise UnfitError(f"{path.name}: its file system cannot {lack}; {LOCAL_DISK_ADVICE}") from error
+            raise UnsupportedError(
+                f"{path.name}: its file system cannot {lack}; {LOCAL_DISK_ADVICE}"
+            ) from error
         kind = DamagedStoreError if _is_damage(error, is_migrated=is_migrated) else StoreError
         full_disk = full_disk_remark(path) if code & 0xFF == sqlite3.SQLITE_IOERR else ""
         raise kind(f"{path.name}: {_reason(error)}{full_disk}") from error
@@ -67,7 +69,7 @@ def error_code(error: BaseException | None, *, extended: bool = False) -> int:
 
 def is_temporary(error: StoreError) -> bool:
     """Return whether the error may go away by itself, like a full disk or a lock."""
-    if isinstance(error, UnfitError):
+    if isinstance(error, UnsupportedError):
         return True
     is_damaged = isinstance(error, DamagedStoreError)
     return not is_damaged and isinstance(error.__cause__, OSError | sqlite3.OperationalError)

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from machines_server.errors import UnfitError
+from machines_server.errors import UnsupportedError
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 LOCAL_DISK_ADVICE = "set MACHINES_DATA_DIR to a folder on a local disk"
 
 
 def try_lock(fd: int, path: Path, *, shared: bool = False) -> bool:
-    """Lock a file unless another process has; raises UnfitError where files cannot be locked."""
+    """Lock a file unless another process has; raises UnsupportedError where files cannot be locked."""
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -24,14 +24,14 @@ def try_lock(fd: int, path: Path, *, shared: bool = False) -> bool:
 
 
 def wait_for_lock(fd: int, path: Path) -> None:
-    """Lock a file, however long that takes; raises UnfitError where files cannot be locked."""
+    """Lock a file, however long that takes; raises UnsupportedError where files cannot be locked."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
     except OSError as error:
         raise _unfit(path, error) from error
 
 
-def lack_of_locks(path: Path) -> str | None:
+def locking_fault(path: Path) -> str | None:
     """Why an existing file cannot be locked, in a sentence; None if it can be, or does not exist."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -39,7 +39,7 @@ def lack_of_locks(path: Path) -> str | None:
         return None
     try:
         try_lock(fd, path, shared=True)
-    except UnfitError as error:
+    except UnsupportedError as error:
         return str(error)
     finally:
         os.close(fd)
@@ -59,7 +59,7 @@ def has_record_locks(folder: Path) -> bool:
     return True
 
 
-def _unfit(path: Path, error: OSError) -> UnfitError:
-    return UnfitError(
+def _unfit(path: Path, error: OSError) -> UnsupportedError:
+    return UnsupportedError(
         f"{path.name}: its file system cannot lock files ({error.strerror}); {LOCAL_DISK_ADVICE}"
     )

@@ -35,7 +35,7 @@ class SecretFile:
             self._secret, self._read = secret, found
         return self._secret
 
-    def at_once(self) -> bytes | None:
+    def get_nowait(self) -> bytes | None:
         """The secret; None if there is no usable one."""
         try:
             return self.current()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from machines_server.core.model_names import model_key
-from machines_server.core.routing.advised import Advice, is_counting
+from machines_server.core.routing.advised import Advice, still_counts
 from machines_server.core.routing.answer import Candidate
 from machines_server.core.routing.fleet import Fleet
 from machines_server.core.routing.preference import Order
@@ -82,9 +82,9 @@ def test_free_machines_are_left_to_other_models_while_this_one_is_loaded_on_as_m
 def test_an_advice_to_load_counts_until_a_sample_shows_the_model() -> None:
     given = advice("a", loads=True, age_s=6)
     sampled = replace(a_live("a", [20]), ollama_seen_at=NOW)
-    assert is_counting(given, a_fleet(sampled), NOW)
-    assert not is_counting(given, a_fleet(replace(sampled, models=(a_model(),))), NOW)
-    assert not is_counting(advice("a", loads=True, age_s=9), a_fleet(sampled), NOW)
+    assert still_counts(given, a_fleet(sampled), NOW)
+    assert not still_counts(given, a_fleet(replace(sampled, models=(a_model(),))), NOW)
+    assert not still_counts(advice("a", loads=True, age_s=9), a_fleet(sampled), NOW)
 
 
 @pytest.mark.parametrize(
@@ -97,4 +97,4 @@ def test_an_advice_counts_until_the_next_sample(
 ) -> None:
     seen_at = None if sampled_s_ago is None else NOW - sampled_s_ago
     fleet = a_fleet(replace(a_live("a", [20], [a_model()]), ollama_seen_at=seen_at))
-    assert is_counting(advice("a", age_s=age_s), fleet, NOW) == counts
+    assert still_counts(advice("a", age_s=age_s), fleet, NOW) == counts

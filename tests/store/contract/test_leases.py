@@ -147,12 +147,12 @@ def test_what_is_read_at_once_is_what_is_read_as_soon_as_that_does_not_block(
     for of in (leases, other_leases, leases):
         ids.append(reserve(of).id)
         wait_until(
-            lambda: [one.id for one in leases.read().leases] == ids and leases.read_at_once() is not None
+            lambda: [one.id for one in leases.read().leases] == ids and leases.read_nowait() is not None
         )
-        at_once = leases.read_at_once()
+        at_once = leases.read_nowait()
         assert at_once is None or [one.id for one in at_once.leases] == ids
     time.sleep(MAX_SNAPSHOT_AGE_S)
-    assert leases.read_at_once() is None  # they have less time left than was read
+    assert leases.read_nowait() is None  # they have less time left than was read
     leases.close()
 
 

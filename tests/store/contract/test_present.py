@@ -15,9 +15,9 @@ from machines_server.core.sample import (
     LoadedModel,
     ModelSize,
     RuntimeState,
-    SameLibrary,
     State,
     StoredModel,
+    UnchangedLibrary,
 )
 from machines_server.core.snapshot import Snapshot
 from machines_server.errors import StoreError
@@ -49,7 +49,7 @@ def test_a_store_that_nobody_has_written_cannot_be_read(present: Present, write:
     for call in (present.version, present.snapshot, present.cycle, lambda: present.last_good(None)):
         with pytest.raises(StoreError):
             call()
-    assert present.version_at_once() is None
+    assert present.version_nowait() is None
     write()
     assert present.snapshot().latest == {}
     assert present.cycle() is None
@@ -72,7 +72,7 @@ def test_after_catching_up_the_present_has_all_that_was_written_before(
     for at in (10.0, 20.0, 30.0):
         write(REGISTRY, answered(at))
         present.catch_up()
-        version = present.version_at_once() or present.version()
+        version = present.version_nowait() or present.version()
         assert present.snapshot().latest["one"]["sidecar"].polled_at == at
         assert present.version() == version
 
@@ -135,9 +135,9 @@ def test_the_version_changes_with_the_present(write: Write, present: Present, up
 def test_the_version_is_told_at_once_only_while_nothing_is_new(write: Write, present: Present) -> None:
     write(REGISTRY, answered(10.0))
     version = present.version()
-    assert present.version_at_once() in (version, None)
+    assert present.version_nowait() in (version, None)
     write(answered(15.0))
-    assert present.version_at_once() != version
+    assert present.version_nowait() != version
 
 
 def test_a_machine_whose_file_is_removed_leaves_the_present(write: Write, present: Present) -> None:
@@ -178,7 +178,7 @@ def test_the_last_valid_version_of_a_file_is_kept(write: Write, present: Present
 def test_what_is_on_disk_is_read_as_it_was_written(write: Write, present: Present) -> None:
     write(REGISTRY, DISK)
     assert present.snapshot().libraries == {"one": DISK}
-    write(SameLibrary(DISK.machine, DISK.url, 55.0))
+    write(UnchangedLibrary(DISK.machine, DISK.url, 55.0))
     assert present.snapshot().libraries == {"one": replace(DISK, at=55.0)}
     write(replace(DISK, at=60.0, models=()))
     assert present.snapshot().libraries == {"one": replace(DISK, at=60.0, models=())}
@@ -187,19 +187,19 @@ def test_what_is_on_disk_is_read_as_it_was_written(write: Write, present: Presen
 def test_a_library_that_is_confirmed_is_newer_and_an_empty_one_remembers_that_it_was_not(
     write: Write, present: Present
 ) -> None:
-    write(REGISTRY, SameLibrary("one", DISK.url, 10.0))
+    write(REGISTRY, UnchangedLibrary("one", DISK.url, 10.0))
     assert present.snapshot().libraries == {}
     write(replace(DISK, models=()))
     assert not present.snapshot().libraries["one"].has_listed
     write(DISK)
     before = present.version()
-    write(SameLibrary("one", DISK.url, 60.0))
+    write(UnchangedLibrary("one", DISK.url, 60.0))
     assert present.version() != before
     write(replace(DISK, at=70.0, models=()))
     assert present.snapshot().libraries["one"].has_listed
     write(replace(DISK, at=80.0, models=(), url="http://elsewhere/api/tags"))
     assert not present.snapshot().libraries["one"].has_listed
-    write(SameLibrary("one", DISK.url, 90.0))  # of where it was before
+    write(UnchangedLibrary("one", DISK.url, 90.0))  # of where it was before
     assert present.snapshot().libraries["one"].at == 80.0
 
 
@@ -274,7 +274,7 @@ def test_an_unavailable_store_is_an_error_until_it_is_there_again(
     for call in (present.version, present.snapshot, present.cycle, lambda: present.last_good(None)):
         with pytest.raises(StoreError):
             call()
-    assert present.version_at_once() is None
+    assert present.version_nowait() is None
     stores.mend()
     wait_until(lambda: has_version(present, version))
     assert present.snapshot().latest["one"]["sidecar"].answer == RuntimeState(host=HOST)

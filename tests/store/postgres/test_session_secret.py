@@ -59,6 +59,6 @@ def test_each_site_has_its_own(postgres: Postgres, opened: ExitStack) -> None:
 
 def test_nobody_waits_for_it_where_nobody_may_wait(opened: ExitStack) -> None:
     away = secret_at("postgresql://nobody@127.0.0.1:1/none", opened)[0]
-    assert away.at_once() is None
+    assert away.get_nowait() is None
     with pytest.raises(StoreError):
         away.current()

@@ -107,7 +107,7 @@ class LeaseStore:
             self._cached = cached._replace(read_at=now, stamp=stamp)
             return cached.snapshot
 
-    def read_at_once(self) -> LeaseSnapshot | None:
+    def read_nowait(self) -> LeaseSnapshot | None:
         """The same if the file has not changed since it was last read, less than a second ago; else None."""
         if not self._database.exists():
             return _EMPTY

@@ -10,14 +10,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from machines_server.errors import UnfitError
+from machines_server.errors import UnsupportedError
 from machines_server.store.sqlite.coordination.lock_owners import (
     EXCLUSIVE,
     SHARED,
     lock_owners,
     pids_of,
 )
-from machines_server.store.sqlite.file_lock import lack_of_locks, try_lock
+from machines_server.store.sqlite.file_lock import locking_fault, try_lock
 from machines_server.store.sqlite.own_files import make_folder
 from machines_server.store.values import Leader
 
@@ -43,7 +43,7 @@ class PollerLock:
         """Processes that hold the lock but never reported that they poll."""
 
     def acquire(self) -> bool:
-        """Take the lock if it is free; raises OSError or UnfitError."""
+        """Take the lock if it is free; raises OSError or UnsupportedError."""
         make_folder(self._path.parent)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         is_ours = False
@@ -96,14 +96,14 @@ class PollerLock:
             return None
         try:
             return None if try_lock(fd, self._path, shared=True) else self._read_leader(fd)
-        except UnfitError:  # files cannot be locked, so none is
+        except UnsupportedError:  # files cannot be locked, so none is
             return None
         finally:
             os.close(fd)
 
     def obstacle(self) -> str | None:
         """What keeps every process from taking the lock, in a sentence."""
-        if lack := lack_of_locks(self._path):
+        if lack := locking_fault(self._path):
             return lack
         if leader := self.leader():
             return leader.faults.get("lock")

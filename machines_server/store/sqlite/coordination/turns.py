@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
-from machines_server.errors import LockedError, StoreError, UnfitError
+from machines_server.errors import LockedError, StoreError, UnsupportedError
 from machines_server.store.sqlite.file_lock import try_lock, wait_for_lock
 from machines_server.store.sqlite.own_files import make_file
 
@@ -34,7 +34,7 @@ class FileTurns:
             raise StoreError(f"{self._path} cannot be opened for writing: {error}") from error
         try:
             is_ours = try_lock(fd, self._path)
-        except UnfitError:
+        except UnsupportedError:
             os.close(fd)
             raise
         if not is_ours:
@@ -71,7 +71,7 @@ class _Wait:
 
     def __init__(self, fd: int, path: Path) -> None:
         self.fd, self._path = fd, path
-        self.fault: UnfitError | None = None
+        self.fault: UnsupportedError | None = None
         self._file = os.fstat(fd)
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -97,7 +97,7 @@ class _Wait:
         """Wait for the lock, however long that takes."""
         try:
             wait_for_lock(self.fd, self._path)
-        except UnfitError as error:
+        except UnsupportedError as error:
             self.fault = error
         with self._lock:
             if self._is_wanted:

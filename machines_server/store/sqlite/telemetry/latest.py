@@ -92,7 +92,7 @@ class LatestReader:
                 self._data_version = data_version
             return self._version
 
-    def version_at_once(self) -> Hashable:
+    def version_nowait(self) -> Hashable:
         """The latest `version` if nothing has been written since; None if finding out would have to wait."""
         if not self._lock.acquire(blocking=False):
             return None

@@ -8,7 +8,7 @@ import orjson
 
 from machines_server.core.host_services import OWN_HOST, ServiceResult
 from machines_server.core.machine import Registry
-from machines_server.core.sample import Cycle, Library, LoadedModel, PollResult, SameLibrary, Sample
+from machines_server.core.sample import Cycle, Library, LoadedModel, PollResult, Sample, UnchangedLibrary
 from machines_server.store.sql.budget import Budgets
 from machines_server.store.sql.events import to_ms
 from machines_server.store.sql.host_services import ServiceRows
@@ -108,7 +108,7 @@ class SampleWriter:
                             self._set_registry(item)
                         case Cycle():
                             self._end_cycle(item)
-                        case Library() | SameLibrary():
+                        case Library() | UnchangedLibrary():
                             self._set_library(item)
                 self._insert_rows()
             self._any_spent = self._budgets.any_spent
@@ -181,11 +181,11 @@ class SampleWriter:
             self._texts[machine] = models, text
         return text
 
-    def _set_library(self, library: Library | SameLibrary) -> None:
+    def _set_library(self, library: Library | UnchangedLibrary) -> None:
         machine, at_ms = self._machines.id(library.machine), to_ms(library.at)
         if machine is None:
             return
-        if isinstance(library, SameLibrary):
+        if isinstance(library, UnchangedLibrary):
             same = (at_ms, self._revision, machine, library.url)
             self._connection.execute(_CONFIRM_LIBRARY, same)
         else:

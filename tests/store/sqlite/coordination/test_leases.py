@@ -41,7 +41,7 @@ def test_reading_makes_no_file(path: Path) -> None:
 
 def test_nothing_that_changed_a_moment_ago_is_read_at_once(path: Path) -> None:
     book, other = LeaseStore(path), LeaseStore(path)
-    assert book.read_at_once() == LeaseSnapshot(), "there is no file"
+    assert book.read_nowait() == LeaseSnapshot(), "there is no file"
     looked = 0
     while looked < 10:  # each time, two changes get one time, as from a clock that ticks seldom
         reserve(other)
@@ -52,11 +52,11 @@ def test_nothing_that_changed_a_moment_ago_is_read_at_once(path: Path) -> None:
             looked += 1
             held = {reserve(other).id, *(one.id for one in other.read().leases)}
             os.utime(path, ns=(written_ns, written_ns))
-            at_once = book.read_at_once()
+            at_once = book.read_nowait()
             assert at_once is None or {one.id for one in at_once.leases} == held
-    wait_until(lambda: book.read() == book.read_at_once())
+    wait_until(lambda: book.read() == book.read_nowait())
     path.unlink()
-    assert book.read_at_once() == LeaseSnapshot()
+    assert book.read_nowait() == LeaseSnapshot()
 
 
 def test_on_a_file_system_with_coarse_times_what_was_written_lately_is_not_read_at_once(path: Path) -> None:
@@ -65,10 +65,10 @@ def test_on_a_file_system_with_coarse_times_what_was_written_lately_is_not_read_
     second = int(time.time())
     os.utime(path, (second - 1, second - 1))
     book.read()
-    assert book.read_at_once() is None
+    assert book.read_nowait() is None
     os.utime(path, (second - 3, second - 3))
     book.read()
-    assert book.read_at_once() == book.read()
+    assert book.read_nowait() == book.read()
 
 
 def test_a_refused_change_leaves_nothing_for_the_collector(path: Path) -> None:

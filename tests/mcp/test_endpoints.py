@@ -176,7 +176,7 @@ import sys
 from machines_server.process.compose import make_asgi
 from machines_server.settings import load_settings
 make_asgi(load_settings({})[0])
-import machines_server.web.agent_door
+import machines_server.web.tool_endpoints
 assert not [name for name in sys.modules if name.partition(".")[0] in ("mcp", "mcp_types", "starlette")]
 assert "machines_server.mcp.tools" not in sys.modules
 """

@@ -3,7 +3,7 @@
 import time
 
 
-class Rhythm:
+class Ticker:
     """Evenly spaced moments; one that was missed is skipped."""
 
     def __init__(self, every_s: float, first_in_s: float = 0.0) -> None:

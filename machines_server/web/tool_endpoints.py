@@ -36,11 +36,11 @@ from machines_server.web.messages import (
 log = logging.getLogger(__name__)
 
 MCP_PATH, TOOLS_PATH, CALL_PATH = "/mcp", "/mcp/tools", "/mcp/call"
-DOOR_METHODS = {MCP_PATH: ("POST",), TOOLS_PATH: ("GET", "HEAD"), CALL_PATH: ("POST",)}
+TOOL_METHODS = {MCP_PATH: ("POST",), TOOLS_PATH: ("GET", "HEAD"), CALL_PATH: ("POST",)}
 """What each path supports besides OPTIONS."""
 
 
-class AgentDoor:
+class ToolEndpoints:
     """Answers the paths of tools; passes on all other requests. Nothing is imported before the first one."""
 
     def __init__(self, application: Application) -> None:
@@ -49,12 +49,12 @@ class AgentDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         path, method = scope["path"], scope["method"]
-        if path not in DOOR_METHODS:
+        if path not in TOOL_METHODS:
             await self._application(scope, receive, send)
         elif method == "OPTIONS":
             await _send_json(scope, send, 200, b"", allow=path)
-        elif method not in DOOR_METHODS[path]:
-            listed = ", ".join((*DOOR_METHODS[path], "OPTIONS"))
+        elif method not in TOOL_METHODS[path]:
+            listed = ", ".join((*TOOL_METHODS[path], "OPTIONS"))
             message = f"This path does not support {method}; it supports {listed}."
             await _send_json(scope, send, 405, error_json("method_not_allowed", message), allow=path)
         elif path == TOOLS_PATH:
@@ -66,17 +66,17 @@ class AgentDoor:
         body = await self._bodies.receive(scope, receive, send)
         if body is None:
             return
-        departure = _Departure(receive)
+        disconnection = _Disconnection(receive)
         try:
             if scope["path"] == CALL_PATH:
-                await self._call(scope, body, departure, send)
+                await self._call(scope, body, disconnection, send)
             else:
-                await self._mcp(scope, body, departure, send)
+                await self._mcp(scope, body, disconnection, send)
         finally:
-            departure.close()
+            disconnection.close()
             self._bodies.release(body)
 
-    async def _call(self, scope: Scope, body: bytes, departure: Receive, send: Send) -> None:
+    async def _call(self, scope: Scope, body: bytes, disconnection: Receive, send: Send) -> None:
         try:
             asked = validated(ToolCall, orjson.loads(body))
         except orjson.JSONDecodeError as error:
@@ -87,11 +87,11 @@ class AgentDoor:
             await _send_json(scope, send, 400, encode(found and found.content))
             return
         calls = await _imported("machines_server.mcp.calls")
-        result = await calls.call_tool(self._asking(scope, departure), asked.tool, asked.args)
+        result = await calls.call_tool(self._asking(scope, disconnection), asked.tool, asked.args)
         content = result.content if result.is_error else {"result": result.content}
         await _send_json(scope, send, result.status if result.is_error else 200, encode(content))
 
-    async def _mcp(self, scope: Scope, body: bytes, departure: Receive, send: Send) -> None:
+    async def _mcp(self, scope: Scope, body: bytes, disconnection: Receive, send: Send) -> None:
         media = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
         if media != JSON_TYPE.encode():
             message = f"The header Content-Type must be {JSON_TYPE}."
@@ -113,10 +113,10 @@ class AgentDoor:
         if header(scope, b"accept") is None:
             headers.append((b"accept", b"*/*"))
         inner = {**scope, "headers": headers}
-        ask, received = self._asking(scope, departure), replaying(body, departure)
+        ask, received = self._asking(scope, disconnection), replaying(body, disconnection)
         await http.answer_http(ask, inner, received, send, MAX_REQUEST_BYTES)
 
-    def _asking(self, scope: Scope, departure: Receive) -> AskApi:
+    def _asking(self, scope: Scope, disconnection: Receive) -> AskApi:
         """Asks the layers inside on behalf of the sender of a request, and lets them notice if it leaves."""
 
         async def ask(request: ApiRequest) -> ApiReply:
@@ -130,12 +130,12 @@ class AgentDoor:
                 "query_string": urlencode(request.query).encode(),
                 "headers": [*([(b"host", host)] if host else []), (b"content-length", b"%d" % len(body))],
             }
-            return ApiReply(*await _answered(self._application, inner, replaying(body, departure)))
+            return ApiReply(*await _answered(self._application, inner, replaying(body, disconnection)))
 
         return ask
 
 
-class _Departure:
+class _Disconnection:
     """Tells everyone who asks when a client has left."""
 
     def __init__(self, receive: Receive) -> None:
@@ -186,5 +186,5 @@ async def _send_json(scope: Scope, send: Send, status: int, content: bytes, *, a
         NO_SNIFF,
     ]
     if allow:
-        headers.append((b"allow", ", ".join((*DOOR_METHODS[allow], "OPTIONS")).encode()))
+        headers.append((b"allow", ", ".join((*TOOL_METHODS[allow], "OPTIONS")).encode()))
     await answer(scope, send, status, headers, content)
