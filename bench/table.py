@@ -42,7 +42,7 @@ def limited(what: str, value: float, unit: str, at_most: float, more: str = "", 
 
 def show(lines: Sequence[Line]) -> None:
     """Print the table."""
-    rows = [("what", "machines-server", "peer", "ratio", "to reach", "reached")]
+    rows = [("what", "machines-server", "peer", "ratio", "goal", "reached")]
     for line in lines:
         ratio = "" if line.ratio is None else f"{line.ratio:.2f} x"
         reached = {True: "yes", False: "NO", None: ""}[line.is_reached]
