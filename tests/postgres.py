@@ -81,9 +81,15 @@ class Postgres(Program):
         return self.url(name)
 
     def kill(self) -> None:
-        """End it as a crash would."""
-        self.signal_all(signal.SIGKILL)
+        """End it as a crash would, with all its processes, whose memory keeps another one from starting."""
+        server = psutil.Process(self._process.pid)
+        server.suspend()  # it starts no more processes
+        processes = server, *server.children()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait(60)
+        psutil.wait_procs(processes, 60)
 
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to the server and all its processes, each of which leads a group of its own."""

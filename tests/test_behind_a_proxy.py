@@ -168,7 +168,7 @@ def test_a_replaced_authority_counts_at_once(site: Site, tmp_path: Path) -> None
     found = wait_for_status(site.server, "one", "offline", 5)
     reason = "its certificate is not issued by a CA that is trusted here"
     assert found["status_reason"] == f"ollama: {reason}"
-    assert "is not in site.pem of MACHINES_CA_DIR" in found["ollama"]["message"]
+    assert "is not in site.pem in MACHINES_CA_DIR" in found["ollama"]["message"]
     put(site.authorities, site.authority.read_text(), name="site.pem")
     wait_for_status(site.server, "one", "online", 5)
 
