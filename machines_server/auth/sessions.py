@@ -1,4 +1,4 @@
-"""Sessions of people in a browser: an agent's link makes one, and it only reads.
+"""Sessions of people in a browser: an agent's link makes one, and it is read-only.
 
 Only a secret is stored: a link and a cookie carry who, until when, and a keyed hash of that. A new secret
 ends them all.

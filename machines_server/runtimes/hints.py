@@ -102,7 +102,7 @@ _CREDENTIAL_REFUSED = "it does not accept the content of the credential {credent
 _OWN_AUTHORITIES = "the CA that issued its certificate is not in {ca} in MACHINES_CA_DIR: add it there"
 _STATUSES: Mapping[int, str] = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECT),
-    400: "a proxy, or a port that takes only TLS, answers there: declare the port of {what} itself in {file}",
+    400: "a proxy or a port that accepts only TLS answers there: declare the port of {what} itself in {file}",
     **dict.fromkeys((401, 407, 511), _PASSWORD),
     403: "a proxy in front of it refuses this server",
     **dict.fromkeys((405, 406, 410, 501), _OTHER_SERVER),

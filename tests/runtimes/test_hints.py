@@ -81,7 +81,7 @@ REDIRECTED, PASSWORD, GATEWAY = "a proxy there redirects requests", "asks for a 
 TABLE: list[tuple[tuple[Endpoint, ...], Reason, str | None]] = [
     *((BOTH, http_status(status), REDIRECTED) for status in (301, 302, 303, 307, 308)),
     *((BOTH, http_status(status, b"", b"https://x/"), "uses plain http") for status in (301, 302, 308)),
-    (BOTH, http_status(400), "a proxy, or a port that takes only TLS"),
+    (BOTH, http_status(400), "a proxy or a port that accepts only TLS"),
     (BOTH, http_status(400, b"plain HTTP request was sent to HTTPS port"), "uses plain http"),
     *((BOTH, http_status(status), PASSWORD) for status in (407, 511)),
     ((SIDECAR,), http_status(401), PASSWORD),

@@ -1,4 +1,4 @@
-"""A model is at work for the request that loaded it while the moment at which it leaves slides."""
+"""A model is in use for the request that loaded it while the moment at which it leaves slides."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -29,7 +29,7 @@ class Polls:
         return self.ollama.read(body).state.models or ()
 
     def at(self, at_s: float, leaves_s: float | None, *names: str, **changes: Any) -> list[str]:
-        """Who is at work by a poll then, when all models say that they leave at that second."""
+        """Which models are in use by a poll then, when all models say that they leave at that second."""
         leaves = "2318-12-04T10:11:12.1Z" if leaves_s is None else self.moment(leaves_s)
         body = ollama_body(*(names or ("phi3:mini",)), expires_at=leaves, **changes)
         return [one.model for one in self.read(at_s, body) if one.is_working]

@@ -18,7 +18,7 @@ from tests.services.polled import Polled
 
 def test_health_names_every_fault_of_the_poller(polled: Polled) -> None:
     assert polled.services.health.health().poller.message is None
-    clock, sockets = "the wall clock was set by +3600 s", "could not open a connection"
+    clock, sockets = "the wall clock was changed by +3600 s", "could not open a connection"
     polled.lock.report_faults({"clock": clock, "poll": sockets})
     poller = polled.services.health.health().poller
     assert (poller.state, poller.message) == ("running", f"{clock}; {sockets}")

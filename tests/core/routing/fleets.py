@@ -31,7 +31,7 @@ LLAMA = "llama3.1:70b"
 def a_model(
     name: str = LLAMA, *, gb: float = 40, on_gpu: float = 1.0, expires_s: float | None = None, **changes: Any
 ) -> LoadedModel:
-    """A model of `gb` GiB in memory, that part of it on GPUs; it leaves in `expires_s`, or never."""
+    """A model of `gb` GiB in memory, that part of it on GPUs; it is unloaded in `expires_s`, or never."""
     values: dict[str, Any] = {
         "model": name,
         "digest": None,
