@@ -22,6 +22,8 @@ def too_late(url: str, timeout_s: float) -> ServerUnreachable:
 def _reason(causes: list[BaseException]) -> str:
     for one in causes:
         if isinstance(one, ssl.SSLError):
+            if one.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+                return "no TLS there; if it is plain HTTP, use http://"
             return f"no TLS connection ({one.reason or one})"
         if isinstance(one, socket.gaierror):
             return f"its name cannot be resolved ({one.strerror})"

@@ -10,7 +10,7 @@ from machines_server.cli.command import command
 from machines_server.cli.http import REQUEST_TIMEOUT_S, client_errors, client_of, server_option
 from machines_server.client import Client
 from machines_server.errors import BadRequestError
-from machines_server.mcp.api import INSTALL, SDK, ApiReply, ApiRequest, AskApi
+from machines_server.mcp.api import INSTALL, ApiReply, ApiRequest, AskApi, lacks_package
 
 
 @command(
@@ -30,7 +30,7 @@ def mcp(server: str) -> None:
     try:
         from machines_server.mcp.stdio import serve_stdio  # takes a second
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in SDK:
+        if not lacks_package(error):
             raise
         raise BadRequestError(INSTALL) from None
     serve_stdio(asking(client_of(server, timeout_s=REQUEST_TIMEOUT_S)))

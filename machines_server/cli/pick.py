@@ -41,11 +41,11 @@ _REJECTIONS = (Column("REJECTED", "cut"), Column("CODE"), Column("WHY", "below")
 @command(
     "pick",
     examples=[
-        ("OLLAMA_HOST=$(machines-server pick llama3.1:70b) ollama run llama3.1:70b", "Use the best machine"),
+        ("machines-server pick llama3.1:70b", "Print the URL of the best machine"),
         ("machines-server pick llama3.1:70b --min-free-vram-gb 4 --explain", "See why a machine is picked"),
         (
             "machines-server pick llama3.1:70b --lease -- ollama run llama3.1:70b",
-            "Reserve the machine while a command runs",
+            "Run a command with the best machine, and reserve it meanwhile",
         ),
     ],
 )

@@ -71,7 +71,7 @@ class ModelUnloaded(ModelEvent, frozen=True, kw_only=True, tag="model_unloaded")
     """A model left a machine's memory."""
 
     resident_s: Seconds
-    """How long it was in memory."""
+    """How long it has been seen in memory, without a gap in polling."""
 
 
 class MachineAdded(EventBase, frozen=True, kw_only=True, tag="machine_added"):

@@ -4,8 +4,6 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 INSTALL = "MCP needs the Python package mcp, which is not installed here: pip install 'machines-server[mcp]'."
-SDK = ("mcp", "mcp_types")
-"""What that package provides."""
 
 
 class ApiRequest(NamedTuple):
@@ -26,3 +24,8 @@ class ApiReply(NamedTuple):
 
 AskApi = Callable[[ApiRequest], Awaitable[ApiReply]]
 """Sends a request with the rights of whoever calls the tool; raises MachinesError if there is no answer."""
+
+
+def lacks_package(error: ImportError) -> bool:
+    """Return whether the package, or one that it needs, is not installed."""
+    return (error.name or "").partition(".")[0] != __name__.partition(".")[0]

@@ -16,7 +16,7 @@ from machines_server.contract.errors import answer_to, error_json
 from machines_server.contract.requests import validated
 from machines_server.contract.tools import ToolCall, ToolDescription, Tools
 from machines_server.errors import BadParameterError, StoreError
-from machines_server.mcp.api import INSTALL, SDK, ApiReply, ApiRequest, AskApi
+from machines_server.mcp.api import INSTALL, ApiReply, ApiRequest, AskApi, lacks_package
 from machines_server.mcp.envelope import refusal_of
 from machines_server.web.bodies import Bodies, replaying
 from machines_server.web.messages import (
@@ -103,7 +103,7 @@ class ToolEndpoints:
         try:
             http = await _imported("machines_server.mcp.http")
         except ImportError as error:
-            if (error.name or "").partition(".")[0] not in SDK:
+            if not lacks_package(error):
                 raise
             await answer_error(scope, send, 501, "not_installed", INSTALL)
             return

@@ -106,7 +106,7 @@ ASK = [ask, lambda url: asyncio.run(ask_in_a_loop(url))]
     [
         ("http", b"", "the connection ended before an answer came"),
         ("http", b"SSH-2.0-Server\r\n", "no HTTP server answers there"),
-        ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "no TLS connection"),
+        ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "no TLS there"),
     ],
 )
 def test_a_connection_that_ends_says_why(ask: Any, scheme: str, content: bytes, reason: str) -> None:

@@ -196,9 +196,17 @@ def test_without_the_package_the_door_says_what_to_install(tmp_path: Path) -> No
         assert (response.status_code, response.json()["error"]) == (501, "not_installed")
         assert "pip install 'machines-server[mcp]'" in response.json()["message"]
         assert call(server, {"tool": "list_machines"}).json()["result"]["total"] == 0
-    done = command("mcp", **environment)
+
+
+@pytest.mark.parametrize("package", ["mcp", "mcp_types", "anyio"])
+def test_without_the_package_or_one_that_it_needs_the_command_says_what_to_install(
+    tmp_path: Path, package: str
+) -> None:
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('there is none', name='{package}')")
+    done = command("mcp", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
     assert "pip install 'machines-server[mcp]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 QUESTIONS = [
