@@ -65,10 +65,19 @@ def history(
         echo_json(body)
         return
     width = output_width()
-    chart = _chart(body, width or _WIDTH_WITHOUT_TERMINAL)
+    empty = [] if options["gpu"] else _without_series(body["series"], options["metric"] or "")
+    all_series = [*body["series"], *empty]
+    chart = _chart(body | {"series": all_series}, width or _WIDTH_WITHOUT_TERMINAL)
     head = f"{body['machine']}: {date_time(body['from'])} to {date_time(body['to'])}"
     echo_lines(*([Span(line, "heading")] for line in wrap(printable(head), width or len(head) * 2)))
     echo_lines(*chart)
+
+
+def _without_series(all_series: list[dict[str, Any]], metrics: str) -> list[dict[str, Any]]:
+    """Empty series for the metrics that have none, such as those of GPUs on a host without one."""
+    there = {series["metric"] for series in all_series}
+    empty: dict[str, Any] = {"gpu": None, "unit": "1", "points": []}
+    return [{"metric": metric, **empty} for metric in metrics.split(",") if metric and metric not in there]
 
 
 def _chart(body: dict[str, Any], width: int) -> list[Line]:

@@ -208,6 +208,14 @@ def test_doctor_reports_a_setting_that_cannot_be_used() -> None:
     assert "FAIL  settings: MACHINES_POLL_TIMEOUT_S=9 must be less than" in done.stdout
 
 
+def test_history_says_which_metrics_have_no_samples(shared_server: RunningServer, fakes: FakeFleet) -> None:
+    shared_server.write("bare.yaml", machine_yaml("bare", fakes.sidecar(), None))
+    wait_for_status(shared_server, "bare", "online")
+    drawn = command("history", "bare", "--server", shared_server.url).stdout.splitlines()
+    assert [line.split()[0] for line in drawn[1:4]] == ["cpu_percent", "ram_used_gb", "vram_used_gb"]
+    assert drawn[3].split() == ["vram_used_gb", "no", "samples"]
+
+
 def test_history_events_and_backup_of_a_running_server(
     server: RunningServer, fakes: FakeFleet, tmp_path: Path
 ) -> None:
