@@ -1,13 +1,14 @@
 """Requests of commands to a running server."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 import click
+from click.core import ParameterSource
 
 from machines_server.cli.output import echo
 from machines_server.client import (
@@ -20,6 +21,7 @@ from machines_server.client import (
     UnknownMachine,
     server_url,
 )
+from machines_server.core.machine import Problem
 from machines_server.errors import BadRequestError, ServerError
 
 REQUEST_TIMEOUT_S = 30.0
@@ -29,11 +31,13 @@ _LIST_PATH = "GET /api/machines"
 """What the server's messages advise, which is a command here."""
 
 
-def valid_url(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
+def valid_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
     """A callback of options that take the URL of a server."""
     try:
         return url and server_url(url)
     except ValueError as error:
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT:
+            raise click.UsageError(f"MACHINES_URL cannot be used: {error}") from None
         raise click.BadParameter(str(error)) from None
 
 
@@ -115,11 +119,23 @@ def unexpected_answers() -> Iterator[None]:
         raise ServerError(f"the answer cannot be read ({kind}): is this a machines-server?") from error
 
 
-def listed(server: str, what: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A list from the server; empty, with the reason on standard error, if it cannot be fetched."""
+def echo_problems(problems: Iterable[Mapping[str, Any]]) -> None:
+    """Print what is wrong with machine files, as answers list it, on standard error."""
+    for problem in problems:
+        echo(f"{problem['severity']}: {Problem(**problem)}", err=True)
+
+
+def listed(
+    server: str, what: str, parameters: Mapping[str, Any], *, key: str | None = None
+) -> list[dict[str, Any]]:
+    """A list from the server; empty, with the reason on standard error, if it cannot be fetched.
+
+    It is the value of `key` in the answer of /api/`what`, by default that of `what`.
+    """
+    key = key or what
     try:
-        found: list[dict[str, Any]] = ask(server, f"/api/{what}", parameters)[what]
+        found: list[dict[str, Any]] = ask(server, f"/api/{what}", parameters)[key]
     except ServerError as error:
-        echo(f"machines-server: {what} unknown: {error}", err=True)
+        echo(f"machines-server: {key} unknown: {error}", err=True)
         return []
     return found

@@ -21,6 +21,7 @@ from machines_server.cli.http import (
     RETRIES,
     ask,
     client_errors,
+    echo_problems,
     listed,
     server_option,
     unexpected_answers,
@@ -30,7 +31,6 @@ from machines_server.cli.terminal.figures import with_local_times
 from machines_server.cli.terminal.spans import Span
 from machines_server.cli.terminal.table import Column, table
 from machines_server.client import Client, NoMachine
-from machines_server.core.machine import Problem
 from machines_server.core.routing.similar_names import similar_names
 from machines_server.errors import ServerError
 
@@ -128,8 +128,7 @@ def list_machines(
     elif machines:
         echo_lines(*table(_LIST_COLUMNS, [_row(machine, leased) for machine in machines], output_width()))
     if not as_json:
-        for problem in body["errors"]:
-            echo(f"{problem['severity']}: {Problem(**problem)}", err=True)
+        echo_problems(body["errors"])
     if not body["machines"]:
         echo("There are no machines; add a file to the server's MACHINES_DIR.", err=True)
     elif not machines:

@@ -18,7 +18,14 @@ from machines_server.cli.fleet_text import (
     status_span,
     tags,
 )
-from machines_server.cli.http import ask, listed, machine_path, server_option, unexpected_answers
+from machines_server.cli.http import (
+    ask,
+    echo_problems,
+    listed,
+    machine_path,
+    server_option,
+    unexpected_answers,
+)
 from machines_server.cli.leases import LEASE_COLUMNS, lease_row
 from machines_server.cli.meters import hardware_lines
 from machines_server.cli.output import as_json, echo_json, echo_lines, output_width
@@ -85,6 +92,8 @@ def show(name: str, server: str, *, as_json: bool) -> None:
     echo_lines(*_head(machine, changes, width))
     for title, lines in sections.items():
         echo_lines(*_section(title, lines, width))
+    problems = listed(server, "machines", {}, key="errors")
+    echo_problems(problem for problem in problems if problem["file"] == machine["_config_file"])
 
 
 def _service_row(service: Mapping[str, Any], at: datetime) -> Row:

@@ -208,6 +208,25 @@ def test_doctor_reports_a_setting_that_cannot_be_used() -> None:
     assert "FAIL  settings: MACHINES_POLL_TIMEOUT_S=9 must be less than" in done.stdout
 
 
+def test_show_says_that_the_file_is_broken_and_what_is_shown_is_older(
+    shared_server: RunningServer, fakes: FakeFleet
+) -> None:
+    shared_server.write("one.yaml", machine_yaml("one", fakes.sidecar(), None))
+    wait_for_status(shared_server, "one", "online")
+    shared_server.write("other.yaml", "name: [oops")
+    assert command("show", "one", "--server", shared_server.url).stderr == ""
+    shared_server.write("one.yaml", "name: one\nrole: [oops")
+    shown = command("show", "one", "--server", shared_server.url)
+    assert "one.yaml" in shown.stdout
+    assert shown.stderr.startswith("error: one.yaml")
+    assert len(shown.stderr.splitlines()) == 1
+
+
+def test_a_wrong_url_is_said_by_the_name_of_where_it_is_from() -> None:
+    assert "MACHINES_URL cannot be used: " in command("list", MACHINES_URL="nonsense://").stderr
+    assert "'--server'" in command("list", "--server", "nonsense://").stderr
+
+
 def test_history_says_which_metrics_have_no_samples(shared_server: RunningServer, fakes: FakeFleet) -> None:
     shared_server.write("bare.yaml", machine_yaml("bare", fakes.sidecar(), None))
     wait_for_status(shared_server, "bare", "online")
