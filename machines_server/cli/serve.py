@@ -1,6 +1,7 @@
 """The commands that run until they are stopped: serve, poll."""
 
 import logging.config
+import os
 import signal
 import socket
 import sys
@@ -43,7 +44,6 @@ def serve() -> None:
     Settings are environment variables; `machines-server doctor` checks them.
     """
     settings = _prepare(listens=True)
-    _check_address(settings)
     scheme = "https" if settings.tls_cert else "http"
     echo(f"machines-server: {scheme}://{_shown_address(settings)}/", err=True)
     _run_gunicorn()
@@ -89,6 +89,7 @@ def _prepare(*, listens: bool) -> Settings:
     own_signing()  # a key that cannot be used stops the start
     if listens:
         _check_certificate(settings)
+        _check_address(settings)
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     for warning in warnings_here(settings, listens=listens):
         log.warning("%s", warning)
@@ -139,8 +140,14 @@ def _check_address(settings: Settings) -> None:
         socket.create_server(address, family=family).close()
     except (OSError, UnicodeError) as error:
         where = f"MACHINES_HOST={settings.host}, MACHINES_PORT={settings.port}"
-        reason = getattr(error, "strerror", None) or error
-        raise SettingsError(f"{where}: cannot listen there: {reason}; choose another") from None
+        raise SettingsError(f"{where}: cannot listen there: {_reason(error)}; choose another") from None
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    """The system's words, without the address that Python adds to them."""
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _shown_address(settings: Settings) -> str:

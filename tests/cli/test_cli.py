@@ -74,7 +74,9 @@ def test_an_address_that_cannot_be_had_is_one_line_and_exit_status_2(tmp_path: P
             done = command("serve", **settings)
             assert done.returncode == 2
             assert f"MACHINES_HOST={host}, MACHINES_PORT={port}: cannot listen there" in done.stderr
+            assert "attempting" not in done.stderr
             assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing is written by a server that cannot listen"
 
 
 def test_an_unknown_setting_is_a_warning(tmp_path: Path) -> None:
