@@ -199,7 +199,7 @@ def _rights(unwritable: Sequence[str]) -> Iterator[Check]:
 def _pollers(pollers: Sequence[PollerFacts], unheld: int, site: str) -> Iterator[Check]:
     if not pollers:
         hint = "start `machines-server serve` (or `poll`) on one host at least"
-        yield Check("pollers", "warning", f"none of the site {site}", hint)
+        yield Check("pollers", "warning", f"no poller of the site {site} is running", hint)
         return
     for one in pollers:
         held = (
@@ -207,7 +207,7 @@ def _pollers(pollers: Sequence[PollerFacts], unheld: int, site: str) -> Iterator
         )
         yield Check("pollers", "ok", held)
     if unheld:
-        finding = f"nobody holds {unheld} of {SHARDS}"
+        finding = f"no poller holds {unheld} of {SHARDS} shards"
         hint = "wait two intervals; after that, see the logs of the pollers"
         yield Check("shards", "warning", finding, hint)
 

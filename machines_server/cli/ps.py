@@ -93,4 +93,4 @@ def _tell_unknown(machines: Sequence[dict[str, Any]]) -> None:
     unknown = [one["name"] for one in machines if not knows_models(one)]
     if unknown:
         count = f"{len(unknown)} machine{'s' if len(unknown) > 1 else ''}"
-        echo(f"unknown on {count}: {', '.join(unknown)}", err=True)
+        echo(f"models unknown on {count}: {', '.join(unknown)}", err=True)

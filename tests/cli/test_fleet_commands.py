@@ -26,7 +26,7 @@ def test_ps_prints_the_columns_of_ollama_ps_for_the_whole_fleet(fleet: RunningSe
     assert re.split(" {2,}", first)[4].split() == ["100%", "GPU", "4096"] or "100% GPU" in first
     assert first.endswith("Forever")
     assert second.split()[0] == "nomic-embed-text:latest"
-    assert command("ps", MACHINES_URL=fleet.url).stderr == f"unknown on 2 machines: attic, {LONG}\n"
+    assert command("ps", MACHINES_URL=fleet.url).stderr == f"models unknown on 2 machines: attic, {LONG}\n"
 
 
 def test_ps_of_one_machine_and_as_json(fleet: RunningServer) -> None:

@@ -32,7 +32,7 @@ COMMANDS = (
 )
 TABLES = ("list", "ps", "models", "leases", "show", "history", "events")
 """What must fit; the others print sentences, which the terminal wraps."""
-ERRORS = re.compile(r"^(?:(?:error|warning|machines-server): |unknown on )", re.MULTILINE)
+ERRORS = re.compile(r"^(?:(?:error|warning|machines-server): |models unknown on )", re.MULTILINE)
 
 
 def columns_of(line: str) -> int:

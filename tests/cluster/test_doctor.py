@@ -75,7 +75,7 @@ def test_servers_with_other_machine_files_are_named(servers: Servers, tmp_path: 
 
 
 def test_no_poller_and_shards_of_a_dead_one_are_told(servers: Servers) -> None:
-    assert only(examined(servers, 0), "pollers")[1] == "none of the site default"
+    assert only(examined(servers, 0), "pollers")[1] == "no poller of the site default is running"
     with servers.database.transaction() as connection:
         connection.execute(
             "INSERT INTO poller"
@@ -85,7 +85,7 @@ def test_no_poller_and_shards_of_a_dead_one_are_told(servers: Servers) -> None:
         connection.execute("INSERT INTO shard (site, number) SELECT 'default', generate_series(0, 255)")
     found = examined(servers, 0)
     assert only(found, "pollers")[1] == "process 7 on elsewhere, since 1970-01-01T00:00:00.000Z, 0 shards"
-    assert only(found, "shards")[:2] == ("warning", "nobody holds 256 of 256")
+    assert only(found, "shards")[:2] == ("warning", "no poller holds 256 of 256 shards")
 
 
 def test_a_schema_that_is_older_or_newer_is_told(servers: Servers) -> None:
