@@ -19,7 +19,7 @@ class Choice:
         """`rank` ranks the machines of the fleet for the question, and raises if none is fit."""
         self._question, self._fleet, self._rank = question, fleet, rank
         self.known: LeaseSnapshot | None = None
-        """All leases given which the machines were last ranked."""
+        """The leases that the last ranking took into account."""
         self.ranking: Ranking | None = None
         """The machines, beginning with that of the lease."""
         self._on_host: Sequence[Lease] = ()
@@ -43,7 +43,7 @@ class Choice:
         return result
 
     def leases_with(self, lease: Lease) -> Sequence[Lease]:
-        """The leases given which that lease was granted, and itself; none if nothing was chosen."""
+        """The leases in force when that lease was granted, and itself; none if nothing was chosen."""
         if self.known is None:
             return ()
         return [*(one for one in self._on_host if one.id != lease.id), lease]

@@ -1,4 +1,4 @@
-"""Leases as they are answered, with what they promise given all others."""
+"""Leases as they are answered, with what each promises, given all others."""
 
 import time
 from collections.abc import Sequence

@@ -245,7 +245,7 @@ class LeaderElection(PollerWatch, Protocol):
 
 
 class Chooser(Protocol):
-    """Chooses the machine of a new lease given the known leases."""
+    """Chooses the machine of a new lease, given the known leases."""
 
     def candidates(self, known: LeaseSnapshot) -> Sequence[Candidate]:
         """The fit machines given all leases, the best first; raises if there is none."""
@@ -255,7 +255,7 @@ class Chooser(Protocol):
 
 
 class Leases(Protocol):
-    """The leases of all processes; each is granted given all earlier ones on its host.
+    """The leases of all processes; each is granted with regard to all earlier ones on its host.
 
     Neither setting the wall clock nor restarting this server changes how long a lease lasts. Calls that write
     take the `fleet`, from which they learn how long finished loads took.

@@ -22,7 +22,7 @@ def make_stack(
     threads: int,
     ready_nowait: Callable[[str], Body | None],
     make_ready: Callable[[str], Body],
-    advice_at_once: Callable[[bytes], RouteReply | None],
+    advice_nowait: Callable[[bytes], RouteReply | None],
     room: WaitingRoom,
     *,
     allowed_hosts: tuple[str, ...] = (),
@@ -35,11 +35,11 @@ def make_stack(
 
     `connections` adds deadlines around this.
 
-    `ready_nowait` and `make_ready` return the answers for READY_PATHS, `advice_at_once` those of GET
+    `ready_nowait` and `make_ready` return the answers for READY_PATHS, `advice_nowait` those of GET
     /api/route by query; see ReadyAnswers and ReadyAdvice. `authenticated` wraps an application in the check
     of signatures, `counted` in the counting of answers; None adds nothing.
     """
-    waiting = Waiting(ReadyAdvice(Bridge(flask, threads), advice_at_once), room)
+    waiting = Waiting(ReadyAdvice(Bridge(flask, threads), advice_nowait), room)
     inside = ToolEndpoints(ReadyAnswers(waiting, READY_PATHS, ready_nowait, make_ready))
     same_origin = SameOrigin(authenticated(inside) if authenticated else inside)
     host_names = HostNames(same_origin, allowed_hosts, own_names)

@@ -144,5 +144,5 @@ class Granting:
 
 
 def _rank(candidate: Candidate) -> tuple[object, int]:
-    """The order of candidates that were ranked given different leases."""
+    """The order of candidates that were ranked with different leases in force."""
     return candidate.preference, candidate.leases
