@@ -148,10 +148,12 @@ def machine(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+PROBLEM = {"file": NASTY, "message": NASTY, "line": 1, "column": 2, "key": NASTY, "severity": "error"}
+
+
 def test_no_word_of_a_machine_forges_a_row_of_the_list(fakes: FakeFleet) -> None:
     texts = {"name": NASTY, "role": NASTY, "status_reason": NASTY, "loaded_models": [NASTY]}
-    problem = {"file": NASTY, "message": NASTY, "line": 1, "column": 2, "key": NASTY, "severity": "error"}
-    body = {"machines": [machine(**texts), machine()], "errors": [problem], "leases": []}
+    body = {"machines": [machine(**texts), machine()], "errors": [PROBLEM], "leases": []}
     done = command("list", "--server", answering(fakes, body).url(""))
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 3
@@ -177,6 +179,7 @@ SHOWN = machine(
     last_seen=None,
     events=[],
     leases=[],
+    errors=[PROBLEM],
 )
 LEASE = BEST | {"lease": "x; rm", "expires_at": NASTY, "holder": NASTY, "ttl_s": 60}
 
