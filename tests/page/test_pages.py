@@ -13,7 +13,7 @@ from playwright.sync_api import Route, expect
 from tests.bodies import GIB, http, tags_body
 from tests.fakes import FakeFleet, machine_yaml, wait_until
 from tests.page.conftest import Look
-from tests.page.demo_fleet import MARKUP
+from tests.page.demo_fleet import MARKUP, NAMED
 from tests.running import RunningServer
 
 FIRST_LOAD_BYTES = 150_000
@@ -241,3 +241,20 @@ def test_the_first_load_is_light(look: Look, fleet_server: RunningServer) -> Non
     first = {urlsplit(one.url).path: one for one in reversed(watched.requests)}
     sizes = [one.sizes() for one in first.values() if one.response()]
     assert sum(one["responseBodySize"] + one["responseHeadersSize"] for one in sizes) < FIRST_LOAD_BYTES
+
+
+def test_back_before_a_page_is_loaded_shows_the_page_before(look: Look, fleet_server: RunningServer) -> None:
+    page, held = look(fleet_server).page, list[Route]()
+    page.route("**/pages/machine.js*", lambda route: held.append(route))
+    page.goto(f"{fleet_server.url}/")
+    page.get_by_role("link", name="workstation", exact=True).first.click()
+    page.wait_for_url("**/machines/workstation")
+    wait_until(lambda: page.evaluate("location.href") and held)
+    page.go_back()
+    page.wait_for_url(f"{fleet_server.url}/")
+    with page.expect_response("**/pages/machine.js*") as loaded:
+        for route in held:
+            route.continue_()
+    loaded.value.finished()
+    page.evaluate("import('/static/pages/machine.js').then(() => new Promise(done => setTimeout(done, 100)))")
+    expect(page.locator("li.card")).to_have_count(len(NAMED))

@@ -27,6 +27,7 @@ let page = null;
 let openPath = null;
 let title = "";
 let pagesOpened = 0;
+let shownPage = 0;
 let hasPreloaded = false;
 
 /** Open the page of the current path. */
@@ -45,6 +46,7 @@ async function open() {
   page = null;
   main.replaceChildren();
   page = module.open(main, name);
+  shownPage = number;
   openPath = path;
   if (number > 1) main.focus({ preventScroll: true });
   if (!state.fleet) return;
@@ -102,7 +104,8 @@ function followLink(event) {
 
 /** Show the state in the URL after Back or Forward; a page that can do so itself keeps its elements. */
 function followHistory() {
-  if (page?.readUrl && currentPath() === openPath) page.readUrl();
+  const isOpening = shownPage !== pagesOpened; // its module is being loaded, and would be shown at this URL
+  if (page?.readUrl && currentPath() === openPath && !isOpening) page.readUrl();
   else open();
 }
 
