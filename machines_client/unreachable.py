@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from machines_client.errors import ServerUnreachable
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""OpenSSL's reasons where something else than TLS answers; the second is that of 3.2 and later."""
+
 
 def unreachable(url: str, error: Exception) -> ServerUnreachable:
     """The ServerUnreachable for an error of a library."""
@@ -22,7 +25,7 @@ def too_late(url: str, timeout_s: float) -> ServerUnreachable:
 def _reason(causes: list[BaseException]) -> str:
     for one in causes:
         if isinstance(one, ssl.SSLError):
-            if one.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+            if one.reason in _NO_TLS:
                 return "no TLS there; if it is plain HTTP, use http://"
             return f"no TLS connection ({one.reason or one})"
         if isinstance(one, socket.gaierror):

@@ -11,7 +11,7 @@ MachinesError
  |    +-- MigrationError     this version cannot use its schema
  |    +-- SchemaGoneError    a shared database has lost tables
  |    +-- UnreachableStoreError  no server of the database answers
- |    +-- UnsupportedError         the file system, or SQLite, lacks what it needs
+ |    +-- UnsupportedError  the file system, or SQLite, lacks what it needs
  +-- BadParameterError   a parameter of a request is invalid
  +-- UnknownMachineError no machine has or had that name
  +-- NoMachineError      no machine is fit for the request

@@ -77,9 +77,7 @@ class GpuWatch:
                 if self._run_child() >= STABLE_READINGS:
                     delay_s = FIRST_RESTART_DELAY_S
             except Exception:  # an unexpected line must not end the thread
-                log.exception(
-                    "the output of the output of the process that reads the GPUs could not be understood"
-                )
+                log.exception("the output of the process that reads the GPUs could not be understood")
                 self._fail("the output of the process that reads the GPUs could not be understood")
             self._overdue_at = float("inf")
             self._stopping.wait(delay_s)

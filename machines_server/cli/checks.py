@@ -47,7 +47,7 @@ def validate(paths: Sequence[Path], *, schema: bool, as_json: bool) -> None:
     else:
         for one in checked:
             echo(*map(str, one.findings), *filter(None, [one.summary]))
-    if not all(one.is_good for one in checked):
+    if not all(one.is_valid for one in checked):
         sys.exit(1)
 
 

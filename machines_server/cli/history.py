@@ -77,7 +77,8 @@ def _without_series(all_series: list[dict[str, Any]], metrics: str) -> list[dict
     """Empty series for the metrics that have none, such as those of GPUs on a host without one."""
     there = {series["metric"] for series in all_series}
     empty: dict[str, Any] = {"gpu": None, "unit": "1", "points": []}
-    return [{"metric": metric, **empty} for metric in metrics.split(",") if metric and metric not in there]
+    asked = dict.fromkeys(metric.strip() for metric in metrics.split(","))
+    return [{"metric": metric, **empty} for metric in asked if metric and metric not in there]
 
 
 def _chart(body: dict[str, Any], width: int) -> list[Line]:

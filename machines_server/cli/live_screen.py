@@ -69,8 +69,8 @@ class LiveScreen(Generic[T]):
         self._reader, self._writer = socket.socketpair()
 
     def __enter__(self) -> Self:
-        self._reader.setblocking(False)  # noqa: FBT003  it takes no name
-        self._writer.setblocking(False)  # noqa: FBT003  it takes no name
+        for one in self._reader, self._writer:
+            one.settimeout(0)
         self._before = termios.tcgetattr(sys.stdin)
         self._handlers: dict[int, Any] = {
             one: signal.signal(one, self._end)

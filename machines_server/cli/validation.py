@@ -38,7 +38,7 @@ class Checked:
     summary: str | None
 
     @property
-    def is_good(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether there is no error among the findings."""
         return all(finding.severity != "error" for finding in self.findings)
 
@@ -60,13 +60,17 @@ def check_path(path: Path) -> Checked:
 def _check_folder(folder: Path) -> Checked:
     registry, shown = RegistryFiles(folder).current(0.0), display_name(str(folder))
     findings = [
-        Finding(shown if one.file == shown else os.path.join(shown, one.file), one, one.severity)  # noqa: PTH118  Path eats a /
+        Finding(shown if one.file == shown else _within(shown, one.file), one, one.severity)
         for one in registry.problems
     ]
     for file, why in ignored_entries(folder):
-        path = os.path.join(shown, file)  # noqa: PTH118  Path eats a /
-        findings.append(Finding(path, Problem(file, f"this is not read: {why}"), "info"))
+        findings.append(Finding(_within(shown, file), Problem(file, f"this is not read: {why}"), "info"))
     return Checked(findings, f"{len(registry)} valid machine files in {shown}")
+
+
+def _within(shown: str, file: str) -> str:
+    """The path of a file in a folder, which is shown as it was typed."""
+    return os.path.join(shown, file)  # noqa: PTH118  Path eats a /
 
 
 def _file_problems(path: Path, file: str) -> list[Problem]:
@@ -82,5 +86,5 @@ def _file_problems(path: Path, file: str) -> list[Problem]:
 
 def _checked_file(shown: str, problems: list[Problem]) -> Checked:
     findings = [Finding(shown, problem, problem.severity) for problem in problems]
-    is_good = all(problem.severity != "error" for problem in problems)
-    return Checked(findings, f"{shown} is valid" if is_good else None)
+    is_valid = all(problem.severity != "error" for problem in problems)
+    return Checked(findings, f"{shown} is valid" if is_valid else None)

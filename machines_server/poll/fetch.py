@@ -82,7 +82,7 @@ class Fetcher:
         self._resolver = resolver or Resolver()
         self._groups: list[HandleGroup] = []
         self._doubtful: set[HandleGroup] = set()
-        """Shards in which a request failed to start: libcurl may keep a handle that pycurl thinks refused."""
+        """Those in which a request failed to start: libcurl may keep a handle that pycurl thinks refused."""
         self._transfers: dict[Target, Transfer] = {}
         self._dated: Collection[str] = ()
         self._unresolved: list[tuple[Transfer, float]] = []

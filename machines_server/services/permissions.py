@@ -47,11 +47,7 @@ class Permissions:
     def _refuse(self, caller: Caller, why: str) -> None:
         if self.mode == "enforce":
             self.on_breach(caller)
-            who = (
-                f"The agent {quoted(caller.agent)}"
-                if caller.agent
-                else "A client that does not sign its requests"
-            )
+            who = f"The agent {quoted(caller.agent)}" if caller.agent else "A client that does not sign"
             raise ForbiddenError(f"{who} {why}.")
         if self.mode == "observe" and caller.agent:  # the others are reported already
             self.on_breach(caller)

@@ -77,7 +77,7 @@ class Routing:
         `poll_soon` with the machines whose state matters to somebody who may ask again.
         """
         self._fleet, self._recent_fleet, self._leases = fleet, recent_fleet, leases
-        self._newest_fleet, self._recent_fleet_at_once = newest_fleet or fleet, recent_fleet_nowait
+        self._newest_fleet, self._recent_fleet_nowait = newest_fleet or fleet, recent_fleet_nowait
         self._look_for, self._poll_soon = look_for, poll_soon
         # Waiting callers ask about the present, others about a fleet that may be older.
         self._present = self._recent = self._prepared = AnswerCache(Fleet(), LeaseSnapshot())
@@ -123,7 +123,7 @@ class Routing:
         parameters = self._known_queries.get(text)
         if parameters is None:
             return None
-        snapshot, fleet = self._leases.read_nowait(), self._recent_fleet_at_once(self._prepare)
+        snapshot, fleet = self._leases.read_nowait(), self._recent_fleet_nowait(self._prepare)
         if snapshot is None or fleet is None:
             return None
         question, cache = parameters.question(), self._recent_cache(fleet, snapshot)

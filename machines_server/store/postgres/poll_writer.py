@@ -47,7 +47,7 @@ WHERE id = ANY(%(polled)s) OR id = ANY(%(rare)s) RETURNING number"""
 _RENEW_AFTER_CYCLE = """
 UPDATE shard SET expires_at_ms = greatest(expires_at_ms, now_ms() + %s) WHERE id = ANY(%s)"""
 _END_CYCLE = """
-UPDATE poller SET expires_at_ms = greatest(expires_at_ms, now_ms() + %(lease_ms)s),
+UPDATE poller SET expires_at_ms = greatest(expires_at_ms, now_ms() + %(hold_ms)s),
     cycle_started_at_ms = %(began_ms)s, cycle_ended_at_ms = %(ended_ms)s, interval_s = %(interval_s)s,
     timeout_s = %(timeout_s)s
 WHERE id = %(poller)s"""
@@ -329,11 +329,11 @@ class PollWriter:
             self._new_gpus.clear()
 
     def _end_cycle(self, cycle: Cycle) -> None:
-        lease_ms = round(HOLD_INTERVALS * cycle.interval_s * 1000)
+        hold_ms = round(HOLD_INTERVALS * cycle.interval_s * 1000)
         values = {
             "site": self._site,
             "poller": self._poller,
-            "lease_ms": lease_ms,
+            "hold_ms": hold_ms,
             "began_ms": to_ms(cycle.started_at),
             "ended_ms": to_ms(cycle.ended_at),
             "interval_s": cycle.interval_s,
@@ -342,7 +342,7 @@ class PollWriter:
         }
         self._connection.execute(_END_CYCLE, values)
         self._connection.execute(
-            _RENEW_AFTER_CYCLE, (lease_ms, [fenced.id for fenced in self._fenced.values()])
+            _RENEW_AFTER_CYCLE, (hold_ms, [fenced.id for fenced in self._fenced.values()])
         )
         if self._connection.execute(_EXTEND_SPAN_OF_POLLER, values).rowcount == 0:
             self._connection.execute(_BEGIN_SPAN_OF_POLLER, values)

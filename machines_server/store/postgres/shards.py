@@ -28,7 +28,7 @@ _MAKE_SHARDS = """
 INSERT INTO shard (site, number) SELECT %s, generate_series(0, %s) ON CONFLICT DO NOTHING"""
 _JOIN = """
 INSERT INTO poller (id, site, server, pid, since_ms, expires_at_ms, files, interval_s, timeout_s)
-VALUES (%(id)s, %(site)s, %(server)s, %(pid)s, now_ms(), now_ms() + %(lease_ms)s, %(files)s, %(interval_s)s,
+VALUES (%(id)s, %(site)s, %(server)s, %(pid)s, now_ms(), now_ms() + %(hold_ms)s, %(files)s, %(interval_s)s,
     %(timeout_s)s)
 ON CONFLICT (id) DO UPDATE SET expires_at_ms = excluded.expires_at_ms, files = excluded.files"""
 _LEAVE_SITE = "DELETE FROM poller WHERE id = %s OR expires_at_ms < now_ms() - %s"
@@ -207,14 +207,14 @@ class ShardKeeper:
                 "site": member.site,
                 "server": member.server,
                 "pid": os.getpid(),
-                "lease_ms": self._lease_ms(),
+                "hold_ms": self._hold_ms(),
                 "files": member.files(),
                 "interval_s": member.interval_s,
                 "timeout_s": member.timeout_s,
             },
         )
 
-    def _lease_ms(self) -> int:
+    def _hold_ms(self) -> int:
         return round(1000 * start_hold_s(self._member.interval_s, self._member.timeout_s))
 
     def _look(self) -> None:
@@ -238,8 +238,8 @@ class ShardKeeper:
             check_version(connection, self._known_migrations)
             connection.execute(HOLD_LOCKS_BRIEFLY)
             if renews:  # shards first, in the same order as writers of polls
-                connection.execute(_RENEW_SHARDS, (site, self.id, self._lease_ms()))
-                if connection.execute(_RENEW_POLLER, (self._lease_ms(), self.id)).rowcount == 0:
+                connection.execute(_RENEW_SHARDS, (site, self.id, self._hold_ms()))
+                if connection.execute(_RENEW_POLLER, (self._hold_ms(), self.id)).rowcount == 0:
                     self._join(connection)
             if rests_ms:
                 connection.execute(_REST, (rests_ms, self.id))
@@ -260,7 +260,7 @@ class ShardKeeper:
                     free.append(number)
             if free:
                 held |= dict(
-                    connection.execute(_TAKE_SHARDS, (site, free, self.id, self._lease_ms())).fetchall()
+                    connection.execute(_TAKE_SHARDS, (site, free, self.id, self._hold_ms())).fetchall()
                 )
             if fit and self.id in pollers and (surplus := [one for one in held if one not in share]):
                 connection.execute(_GIVE_SHARDS, (site, surplus, self.id))

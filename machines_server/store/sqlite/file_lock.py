@@ -19,7 +19,7 @@ def try_lock(fd: int, path: Path, *, shared: bool = False) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        raise _unfit(path, error) from error
+        raise _unsupported(path, error) from error
     return True
 
 
@@ -28,7 +28,7 @@ def wait_for_lock(fd: int, path: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
     except OSError as error:
-        raise _unfit(path, error) from error
+        raise _unsupported(path, error) from error
 
 
 def locking_fault(path: Path) -> str | None:
@@ -59,7 +59,7 @@ def has_record_locks(folder: Path) -> bool:
     return True
 
 
-def _unfit(path: Path, error: OSError) -> UnsupportedError:
+def _unsupported(path: Path, error: OSError) -> UnsupportedError:
     return UnsupportedError(
         f"{path.name}: its file system cannot lock files ({error.strerror}); {LOCAL_DISK_ADVICE}"
     )

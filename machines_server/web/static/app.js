@@ -27,13 +27,13 @@ let page = null;
 let openPath = null;
 let title = "";
 let pagesOpened = 0;
-let shownPage = 0;
 let hasPreloaded = false;
 
 /** Open the page of the current path. */
 async function open() {
   pagesOpened += 1;
   const number = pagesOpened;
+  openPath = null; // until then, going back must open a page, or this one would be shown at its URL
   const path = currentPath();
   const [, routeTitle, load] = ROUTES.find(([pattern]) => pattern.test(path)) ?? ROUTES[0];
   const name = machineName();
@@ -46,7 +46,6 @@ async function open() {
   page = null;
   main.replaceChildren();
   page = module.open(main, name);
-  shownPage = number;
   openPath = path;
   if (number > 1) main.focus({ preventScroll: true });
   if (!state.fleet) return;
@@ -104,8 +103,7 @@ function followLink(event) {
 
 /** Show the state in the URL after Back or Forward; a page that can do so itself keeps its elements. */
 function followHistory() {
-  const isOpening = shownPage !== pagesOpened; // its module is being loaded, and would be shown at this URL
-  if (page?.readUrl && currentPath() === openPath && !isOpening) page.readUrl();
+  if (page?.readUrl && currentPath() === openPath) page.readUrl();
   else open();
 }
 

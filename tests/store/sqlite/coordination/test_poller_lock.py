@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from machines_server.store.sqlite.coordination.poller_lock import PollerLock
+from machines_server.store.sqlite.coordination.poller_lock import MAX_FAULT_CHARACTERS, PollerLock
 from machines_server.store.values import Leader
 from tests.fakes import wait_until
 
@@ -75,6 +75,17 @@ def test_a_child_process_does_not_inherit_it(path: Path) -> None:
         lock.release()
         assert PollerLock(path).leader() is None
         child.kill()
+
+
+def test_the_longest_faults_of_all_parts_are_read_as_they_were_reported(path: Path) -> None:
+    faults = dict.fromkeys(
+        ("poll", "store", "clock", "files", "history"), "\U0001f5a5" * MAX_FAULT_CHARACTERS
+    )
+    with held(path) as lock:
+        lock.report_faults(faults)
+        leader = PollerLock(path).leader()
+        assert leader is not None
+        assert leader.faults == faults
 
 
 @pytest.mark.parametrize(
