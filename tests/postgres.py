@@ -153,14 +153,15 @@ class Standby(Postgres):
 
 @contextmanager
 def pair(folder: Path) -> Iterator[tuple[Postgres, Standby, str]]:
-    """A primary, a standby that each commit waits for, and the URL of a database wherever it is."""
+    """A primary, a standby that has all its data and that commits wait for, and the URL of both."""
     with Postgres(folder / "primary") as primary, Standby(folder / "standby", primary) as standby:
         url = primary.new_database()
         with psycopg.connect(primary.url(), autocommit=True) as connection:
             connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'")
             connection.execute("SELECT pg_reload_conf()")
-            synchronous = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'"
-            wait_until(lambda: bool(connection.execute(synchronous).fetchall()))
+            has_all = "sync_state = 'sync' AND replay_lsn >= pg_current_wal_flush_lsn()"
+            follows = "SELECT FROM pg_stat_replication WHERE " + has_all
+            wait_until(lambda: bool(connection.execute(follows).fetchall()))
         at = f"127.0.0.1:{primary.port}"
         yield primary, standby, url.replace(at, f"{at},127.0.0.1:{standby.port}")
 

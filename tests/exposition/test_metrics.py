@@ -165,8 +165,8 @@ def test_nothing_is_lost_or_counted_twice_over_workers_that_are_killed(tmp_path:
                 for pid in before:
                     os.kill(pid, number)
                 wait_until(partial(has_replaced, server, before))
-        server.process.send_signal(signal.SIGHUP)
         old = set(answering(server))
+        server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: len(answering(server)) == 2 and not old & set(answering(server)))
         found = scrape(server)
         assert found.value(REQUESTS, method="GET", route="/api/system", status="200") == asked
