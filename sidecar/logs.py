@@ -11,7 +11,9 @@ from types import TracebackType
 from log_limit.handler import LimitedHandler
 
 MAX_LINE_CHARACTERS = 4000
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 
 log = logging.getLogger(__name__)
 

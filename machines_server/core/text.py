@@ -6,6 +6,7 @@ from collections.abc import Sequence
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
     "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line separators and the direction of writing
+    "\u00ad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff"  # invisible; two equal texts may differ in them
     "\ud800-\udfff]"  # lone surrogates, which cannot be encoded
 )
 _UNPRINTABLE_IN_LINES = re.compile(f"(?!\n){_UNPRINTABLE.pattern}")
@@ -18,14 +19,14 @@ _MAX_LISTED = 3
 
 
 def printable(text: str) -> str:
-    r"""The text with an escape, such as `\x1b` or `\u202e`, for each control character."""
+    r"""The text with an escape, such as `\x1b` or `\u202e`, for each control or invisible character."""
     if text.isprintable():  # false for any text with such a character, and ten times as fast
         return text
     return _UNPRINTABLE.sub(_escape, text)
 
 
 def escape_in_quotes(document: str) -> str:
-    r"""JSON or YAML with an escape for each control character; these must be inside double quotes."""
+    r"""JSON or YAML with an escape for each such character, all of which must be inside double quotes."""
     return _UNPRINTABLE_IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", document)
 
 
