@@ -16,12 +16,13 @@ TELL_FAILURE_S = 60.0
 class CircuitBreaker:
     """After a failure, lets one thread at a time try until one succeeds; the others fail at once.
 
-    A commit that waits for a standby keeps its connection to the server, even after its caller has given up:
-    many of them would leave no connection for anybody.
+    Without it, each caller would wait in vain, and hold a connection meanwhile.
     """
 
     def __init__(self) -> None:
-        self._trying = threading.Lock()
+        self._turn = threading.Lock()
+        self._trier: int | None = None
+        """The thread that may try."""
         self._fault: str | None = None
         self._try_at = 0.0
 
@@ -31,20 +32,43 @@ class CircuitBreaker:
         return self._fault if is_recent else None
 
     @contextmanager
-    def trying(self) -> Iterator[None]:
-        """Run the block, or raise UnreachableStoreError like the last attempt."""
+    def admission(self) -> Iterator[None]:
+        """Run a block of several attempts, or raise UnreachableStoreError like the last one."""
+        fault = self._fault
+        if fault is None:
+            yield
+            return
+        if time.monotonic() < self._try_at or not self._turn.acquire(blocking=False):
+            raise UnreachableStoreError(fault)
+        self._trier = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._trier = None
+            self._turn.release()
+
+    @contextmanager
+    def attempt(self) -> Iterator[bool]:
+        """Run the block, or raise UnreachableStoreError like the last attempt; yields whether that failed.
+
+        If it did, call `reset` once success has shown that the failure is over.
+        """
         fault = self._fault
         if fault is None:
             with self._noting():
-                yield
-            return
-        if time.monotonic() < self._try_at or not self._trying.acquire(blocking=False):
+                yield False
+        elif self._trier != threading.get_ident():
+            with self.admission(), self._noting():
+                yield True
+        elif time.monotonic() < self._try_at:  # an attempt of this thread has failed meanwhile
             raise UnreachableStoreError(fault)
-        try:
+        else:
             with self._noting():
-                yield
-        finally:
-            self._trying.release()
+                yield True
+
+    def reset(self) -> None:
+        """Let everybody in again."""
+        self._fault = None
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -53,4 +77,3 @@ class CircuitBreaker:
         except UnreachableStoreError as error:
             self._fault, self._try_at = str(error), time.monotonic() + PAUSE_S
             raise
-        self._fault = None

@@ -39,7 +39,7 @@ _LINE: dict[str, Any] = {
 _SERVER_SIDE = (
     "SET statement_timeout = '10s'; SET lock_timeout = '3s'; SET idle_in_transaction_session_timeout = '10s';"
     " SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2;"
-    " SET synchronous_commit = on"
+    " SET synchronous_commit = local"
 )
 """Sent to the server, which could otherwise wait for hours on a dead connection; poolers keep no settings."""
 
@@ -90,22 +90,14 @@ class Database:
     def transaction(self, deadline_s: float = DEADLINE_S, *, pipelined: bool = False) -> Iterator[Connection]:
         """A transaction, committed when the block ends and rolled back if it raises; raises StoreError.
 
-        After an error, the caller may not know whether it was committed. If `pipelined`, a
-        statement does not wait for those before it: its rows and count are known, and its error is raised,
-        once the rows of it or of a later one are fetched, or else when the block ends.
+        The commit waits for no standby, except after `wait_for_standbys`. After an error, the caller may not
+        know whether it was committed. If `pipelined`, a statement does not wait for those before it: its rows
+        and count are known, and its error is raised, once the rows of it or of a later one are fetched, or
+        else when the block ends.
         """
         with store_errors(), self._connected(None if pipelined else deadline_s) as connection:
-            with self._deadlines.within(connection, deadline_s):
-                try:
-                    with _pipelined(connection) if pipelined else nullcontext():
-                        yield connection
-                        connection.execute("COMMIT")
-                except BaseException:
-                    if connection.info.transaction_status in _CAN_ROLL_BACK:
-                        # Unlike a ROLLBACK statement, this also forgets statements that psycopg believes
-                        # to be prepared, although an earlier error kept the server from preparing them.
-                        connection.rollback()
-                    raise
+            with self._deadlines.within(connection, deadline_s), _committed(connection, pipelined=pipelined):
+                yield connection
             if connection.is_unreplicated:
                 connection.close()
                 raise UnreachableStoreError(
@@ -117,10 +109,14 @@ class Database:
     ) -> list[Row]:
         """Run one statement, in one round trip, and return its rows; raises StoreError.
 
-        For statements that need no standby: it does not check for one that does not answer.
+        It waits for no standby.
         """
         with store_errors(), self._connected() as connection, self._deadlines.within(connection, deadline_s):
-            return connection.execute(statement, values).fetchall()
+            if not connection.is_pooled:
+                return connection.execute(statement, values).fetchall()
+            with _committed(connection, pipelined=True):
+                found = connection.execute(statement, values)
+            return found.fetchall()
 
     def close(self) -> None:
         """Close all connections; the next call opens others."""
@@ -164,8 +160,8 @@ class Database:
     def _has_begun(self, connection: Connection, until: float) -> bool:
         """Whether a transaction has begun; raises UnreachableStoreError if that takes until then."""
         try:
-            with self._deadlines.within(connection, max(until - time.monotonic(), 0.0)):
-                connection.execute("BEGIN")
+            with self._deadlines.within(connection, max(until - time.monotonic(), 0.0), cancels=False):
+                begin(connection)
         except psycopg.OperationalError:
             return False
         except UnreachableStoreError:
@@ -235,19 +231,33 @@ def _telling_of_failures(note: Callable[[Exception], None]) -> type[Connection]:
     return Telling
 
 
-def wait_for_no_standby(connection: Connection) -> None:
-    """Let the commit return as soon as it is on the primary's disk, without waiting for a standby.
+def begin(connection: Connection) -> None:
+    """Begin a transaction whose commit waits only for the primary's disk: polls go on without a standby."""
+    connection.execute("BEGIN")
+    if connection.is_pooled:  # others have it for the whole session
+        connection.execute("SET LOCAL synchronous_commit = local")
 
-    For data that the next cycle writes again: machines are polled even while a standby is away.
-    """
-    connection.execute("SET LOCAL synchronous_commit = local")
+
+def wait_for_standbys(connection: Connection) -> None:
+    """Let the commit of this transaction wait also for the standbys that the server waits for."""
+    connection.execute("SET LOCAL synchronous_commit = on")
 
 
 @contextmanager
-def _pipelined(connection: Connection) -> Iterator[None]:
-    with connection.pipeline():
-        connection.execute("BEGIN")
-        yield
+def _committed(connection: Connection, *, pipelined: bool) -> Iterator[None]:
+    """Commit when the block ends, and roll back if it raises; if `pipelined`, begin as well."""
+    try:
+        with connection.pipeline() if pipelined else nullcontext():
+            if pipelined:
+                begin(connection)
+            yield
+            connection.execute("COMMIT")
+    except BaseException:
+        if connection.info.transaction_status in _CAN_ROLL_BACK:
+            # Unlike a ROLLBACK statement, this also forgets statements that psycopg believes
+            # to be prepared, although an earlier error kept the server from preparing them.
+            connection.rollback()
+        raise
 
 
 def _has_ended(connection: Connection) -> bool:

@@ -182,13 +182,10 @@ def leases_on(connection: Connection, site: str, parts: Iterable[str], seen: str
     return HostsRead(ids, read_rows([(*row[:2], *row[3:]) for row in rows]))
 
 
-def keep_all(connection: Connection) -> None:
-    """Make the commit wait for the disk, and for the standbys that the server waits for.
-
-    That is PostgreSQL's default, but a role or a database may have another one.
-    """
-    if connection.is_pooled:  # others have it for the whole session
-        connection.execute("SET LOCAL synchronous_commit = on")
+def has_written(connection: Connection) -> bool:
+    """Return whether the transaction has changed anything, so that its commit waits for the standbys."""
+    ((is_numbered,),) = connection.execute("SELECT txid_current_if_assigned() IS NOT NULL").fetchall()
+    return bool(is_numbered)
 
 
 def add_parts(connection: Connection, site: str, parts: Iterable[str]) -> None:

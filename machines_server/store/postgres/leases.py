@@ -20,7 +20,7 @@ from machines_server.store.lease_limits import (
 from machines_server.store.postgres import lease_ends, lease_rows
 from machines_server.store.postgres.background import Background
 from machines_server.store.postgres.breaker import CircuitBreaker
-from machines_server.store.postgres.database import DEADLINE_S, Connection, Database
+from machines_server.store.postgres.database import DEADLINE_S, Connection, Database, wait_for_standbys
 from machines_server.store.postgres.granting import Granting, Wish
 from machines_server.store.postgres.known_leases import LEASES_CHANNEL, KnownLeases
 from machines_server.store.postgres.lease_rows import RowsRead
@@ -77,6 +77,10 @@ class PostgresLeases:
 
     def reserve(self, fleet: Fleet, request: LeaseRequest, chooser: Chooser) -> Lease:
         """Grant a lease on the best candidate that is still fit once its host is locked."""
+        with self._breaker.admission():
+            return self._reserve(fleet, request, chooser)
+
+    def _reserve(self, fleet: Fleet, request: LeaseRequest, chooser: Chooser) -> Lease:
         known, is_fresh = self._before_writing(fleet), False
         until = time.monotonic() + DEADLINE_S
         while True:
@@ -138,9 +142,14 @@ class PostgresLeases:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._breaker.trying(), self._database.transaction(pipelined=True) as connection:
-            lease_rows.keep_all(connection)
+        is_proof = False
+        with self._breaker.attempt() as is_trial, self._database.transaction(pipelined=True) as connection:
+            wait_for_standbys(connection)
             yield connection
+            if is_trial:  # a transaction that only reads waits for no standby
+                is_proof = lease_rows.has_written(connection)
+        if is_proof:
+            self._breaker.reset()
 
     def _written(self, read: RowsRead, looks: int) -> Lease | None:
         """The lease in a row that was written and committed; announces it."""
@@ -175,6 +184,9 @@ class PostgresLeases:
 
     def _with_key(self, request: LeaseRequest, key: str) -> Lease | None:
         """The lease granted for the same key; raises ConflictError if that was for a different request."""
+        with self._database.transaction(pipelined=True) as connection:
+            if lease_rows.row_with_key(connection, self._site, key) is None:
+                return None
         with self._writing() as connection:
             found = lease_rows.row_with_key(connection, self._site, key)
             if found is None:

@@ -13,7 +13,7 @@ from machines_server.core.shards import shard_of
 from machines_server.errors import StoreError
 from machines_server.store.batches import MAX_PENDING, BatchThread
 from machines_server.store.postgres.clock import DatabaseClock
-from machines_server.store.postgres.database import DEADLINE_S, Connection, Database, wait_for_no_standby
+from machines_server.store.postgres.database import DEADLINE_S, Connection, Database, begin
 from machines_server.store.postgres.deadlines import Deadlines
 from machines_server.store.postgres.failures import ITEM_ERRORS, store_errors
 from machines_server.store.postgres.poll_writer import POLLS_CHANNEL, PollerId, PollWriter
@@ -88,9 +88,6 @@ class PostgresSink(BatchThread):
     def _prepare(self) -> None:
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect()
-            if not self._connection.is_pooled:
-                # For the session: when it ends, its temporary table is dropped, which must not wait either.
-                self._connection.execute("SET synchronous_commit = local")
             self._writer = PollWriter(self._connection, self._poller, self._max_gap_s)
             if self._registry is not None:
                 self._write([self._registry])
@@ -100,10 +97,8 @@ class PostgresSink(BatchThread):
         if connection is None:
             raise StoreError("PostgreSQL: the connection was closed")
         with self._deadlines.within(connection, 2 * DEADLINE_S):
-            connection.execute("BEGIN")
+            begin(connection)
             try:
-                if connection.is_pooled:
-                    wait_for_no_standby(connection)
                 connection.execute(HOLD_LOCKS_BRIEFLY)
                 self._clock.measure(connection)
                 written = self._writer.write([self._clock.to_write(item) for item in items])
