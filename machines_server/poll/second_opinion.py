@@ -18,8 +18,9 @@ from machines_server.poll.targets import AccessOf, Sign
 from machines_server.store.api import Opinions, Sink
 from machines_server.store.values import Update
 
-ANSWER_INTERVALS = 0.7
-"""How long to wait for the opinion of another poller, in poll intervals."""
+MAX_WAIT_INTERVALS = 0.95
+"""The longest wait for another poller's opinion, in poll intervals: after a whole one, the samples before the
+doubt are too old."""
 REST_S = 60.0
 """How long a poller leaves its machines to others that reach them."""
 _MISSED = State.UNREACHABLE, State.BUSY
@@ -47,15 +48,18 @@ class DoubtingSink:
         sink: Sink,
         opinions: Opinions,
         interval_s: float,
+        timeout_s: float,
         reaches: Callable[[Collection[str]], Collection[str]],
         on_own_fault: Callable[[str | None], None],
     ) -> None:
-        """`reaches` polls machines and returns those that answer.
+        """`reaches` polls machines, for up to `timeout_s`, and returns those that answer.
 
         `on_own_fault` is called when others reach what this poller does not, and with None once that is over.
         """
         self._sink, self._opinions, self._interval_s = sink, opinions, interval_s
         self._reaches, self._on_own_fault = reaches, on_own_fault
+        # The other poller sees the question at its next look, and this one the answer at its own.
+        self._wait_s = min(timeout_s + 3 * CHECK_INTERVALS * interval_s, MAX_WAIT_INTERVALS * interval_s)
         self._lock = threading.Lock()
         self._missed: dict[str, list[Update]] = {}
         """Updates since the last sample of machines with an endpoint that did not answer."""
@@ -111,7 +115,9 @@ class DoubtingSink:
         held = [*self._missed.pop(name, ()), sample]
         is_gone = all(result.state in _MISSED for result in sample.results.values())
         if is_gone and name not in self._down:
-            self._gone.setdefault(name, []).extend(held)
+            self._gone[name] = (
+                held  # without those of an earlier cycle: doubts last while no database answers
+            )
             return
         if not is_gone:
             self._down.discard(name)
@@ -138,8 +144,7 @@ class DoubtingSink:
             self._release(name, self._gone.pop(name))
         if doubtful and not self._doubt.updates:
             held = {name: self._gone.pop(name) for name in doubtful}
-            until = time.monotonic() + ANSWER_INTERVALS * self._interval_s
-            self._doubt = _Doubt(held, until)
+            self._doubt = _Doubt(held, time.monotonic() + self._wait_s)
             self._wake.set()
         if self._fault_until is not None and time.monotonic() > self._fault_until:
             self._fault_until = None
@@ -179,17 +184,20 @@ class DoubtingSink:
         while not self._stop.is_set():
             self._wake.wait(pause_s)
             self._wake.clear()
-            try:
-                self._look()
-            except StoreError as error:
-                log.debug("second opinions: %s", error)
-            except Exception:
-                log.exception("asking for second opinions failed")
+            for look in self._answer_others, self._read_answer:
+                try:
+                    look()
+                except StoreError as error:
+                    log.debug("second opinions: %s", error)
+                except Exception:
+                    log.exception("asking for second opinions failed")
 
-    def _look(self) -> None:
-        """Answer questions of others, and read their answers."""
+    def _answer_others(self) -> None:
         for question, machines in self._opinions.take_questions():
             self._opinions.answer(question, sorted(self._reaches(machines)))
+
+    def _read_answer(self) -> None:
+        """Ask about doubtful machines, or settle the doubt if there is an answer or no time left."""
         doubt = self._doubt
         if not doubt.updates:
             return

@@ -155,6 +155,7 @@ class Cluster:
             SinkWithHistory(sink, history, lambda fault: keeper.note("history", fault)),
             PostgresOpinions(self.database, settings.site, lambda: keeper.id),
             settings.poll_interval_s,
+            settings.poll_timeout_s,
             reaches,
             note_own_fault,
         )

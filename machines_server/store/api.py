@@ -173,7 +173,7 @@ class Opinions(Protocol):
         """The machines that another poller has reached; None while none has answered."""
 
     def take_questions(self) -> Sequence[tuple[int, Sequence[str]]]:
-        """The questions of others, with their machines; each is taken by one poller."""
+        """The questions of others, with their machines; each is taken by one poller that does not rest."""
 
     def answer(self, question: int, reached: Sequence[str]) -> None:
         """Answer a question that was taken with the machines that this process reaches."""

@@ -11,7 +11,9 @@ from machines_server.core.machine import Registry
 from machines_server.core.poller_counts import Backlog
 from machines_server.core.sample import Cycle, PollResult, Sample, State
 from machines_server.core.shards import shard_of
+from machines_server.errors import StoreError
 from machines_server.poll.second_opinion import DoubtingSink
+from machines_server.store.api import Opinions
 from machines_server.store.postgres.database import Database
 from machines_server.store.postgres.opinions import PostgresOpinions
 from machines_server.store.values import Update
@@ -20,7 +22,7 @@ from tests.fakes import wait_until
 from tests.postgres import Postgres
 from tests.store.polls import HOST, machine
 
-INTERVAL_S = 0.5
+INTERVAL_S, TIMEOUT_S = 0.5, 0.2
 NAMES = ["one", "two", "three"]
 TOGETHER = [name for name in map(str, range(2000)) if shard_of(name) == 1][:3]
 """Three of one shard."""
@@ -54,14 +56,18 @@ class Sink:
 class Poller:
     """One of two pollers, which reaches what it is told to reach."""
 
-    def __init__(self, database: Database, name: str, machines: Sequence[str]) -> None:
+    def __init__(
+        self, database: Database, name: str, machines: Sequence[str], opinions: Opinions | None = None
+    ) -> None:
         with database.transaction() as connection:
             connection.execute(_JOIN, (name,))
         self.sink, self.reached, self.faults = Sink(), set[str](), list[str | None]()
         self._machines, self.may_look = machines, threading.Event()
         self.may_look.set()
-        opinions = PostgresOpinions(database, "lab", lambda: name)
-        self.doubting = DoubtingSink(self.sink, opinions, INTERVAL_S, self._reaches, self.faults.append)
+        opinions = opinions or PostgresOpinions(database, "lab", lambda: name)
+        self.doubting = DoubtingSink(
+            self.sink, opinions, INTERVAL_S, TIMEOUT_S, self._reaches, self.faults.append
+        )
         self.doubting.put(Registry(tuple(map(machine, machines))))
         self._times = count(1.0)
 
@@ -81,6 +87,22 @@ class Poller:
         return self.reached & set(names)
 
 
+class Away:
+    """No database answers; implements Opinions."""
+
+    def ask(self, machines: Sequence[str]) -> int | None:
+        raise StoreError(f"away, asked about {len(machines)}")
+
+    def answer_to(self, question: int) -> Collection[str] | None:
+        raise StoreError(f"away, asked for {question}")
+
+    def take_questions(self) -> Sequence[tuple[int, Sequence[str]]]:
+        raise StoreError("away")
+
+    def answer(self, question: int, reached: Sequence[str]) -> None:
+        raise StoreError(f"away, told {question}, {reached}")
+
+
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[Database]:
     with closing(Database(postgres.new_database())) as opened:
@@ -91,8 +113,8 @@ def database(postgres: Postgres) -> Iterator[Database]:
 def join(database: Database) -> Iterator[Callable[..., Poller]]:
     pollers: list[Poller] = []
 
-    def make(name: str, machines: Sequence[str] = NAMES) -> Poller:
-        pollers.append(Poller(database, name, machines))
+    def make(name: str, machines: Sequence[str] = NAMES, opinions: Opinions | None = None) -> Poller:
+        pollers.append(Poller(database, name, machines, opinions))
         return pollers[-1]
 
     yield make
@@ -154,4 +176,26 @@ def test_one_of_many_is_not_in_doubt(join: Callable[..., Poller]) -> None:
     asker.cycle(*TOGETHER)
     asker.cycle(*others)
     assert (first, State.UNREACHABLE) in asker.sink.states()
+    assert asker.faults == []
+
+
+def test_while_no_database_answers_little_is_held_back_and_the_doubt_ends(
+    join: Callable[..., Poller],
+) -> None:
+    alone = join("alone", NAMES, Away())
+    alone.cycle(*NAMES)
+    for _ in range(1000):
+        alone.cycle()
+    wait_until(lambda: len(alone.sink.samples()) > len(NAMES))
+    assert len(alone.sink.samples()) <= 3 * len(NAMES)
+
+
+def test_a_poller_that_rests_is_not_asked(join: Callable[..., Poller], database: Database) -> None:
+    asker, other = join("asker"), join("other")
+    other.reached = set(NAMES)
+    with database.transaction() as connection:
+        connection.execute("UPDATE poller SET rests_until_ms = now_ms() + 60000 WHERE id = 'other'")
+    asker.cycle(*NAMES)
+    asker.cycle()
+    wait_until(lambda: len(asker.sink.states()) == 2 * len(NAMES))
     assert asker.faults == []

@@ -14,6 +14,7 @@ _FORGET_OPINIONS = "DELETE FROM opinion WHERE asked_at_ms < now_ms() - %s"
 _TAKE_QUESTIONS = """
 UPDATE opinion SET answerer = %(me)s WHERE id = ANY(
     SELECT id FROM opinion WHERE site = %(site)s AND asker != %(me)s AND answerer IS NULL
+        AND NOT EXISTS (SELECT FROM poller WHERE id = %(me)s AND rests_until_ms > now_ms())
     FOR UPDATE SKIP LOCKED)
 RETURNING id, machines"""
 _ANSWER_QUESTION = "UPDATE opinion SET reached = %s WHERE id = %s"
@@ -44,7 +45,7 @@ class PostgresOpinions:
             return None if row is None or row[0] is None else set(row[0])
 
     def take_questions(self) -> Sequence[tuple[int, Sequence[str]]]:
-        """The questions of others that nobody else has taken."""
+        """The questions of others that nobody else has taken; none while this process cannot reach hosts."""
         with self._database.transaction() as connection:
             values = {"site": self._site, "me": self._me()}
             return connection.execute(_TAKE_QUESTIONS, values).fetchall()
