@@ -190,25 +190,30 @@ class PollWriter:
         self._texts = {}
 
     def _fence(self, items: Iterable[Update]) -> None:
-        """Lock the shards of everything to be written; forget those that others have taken."""
-        wanted: set[int] = set()
+        """Lock the shards of everything to be written; forget those that others have taken.
+
+        They are locked all at once, since everyone locks shards in the same order.
+        """
+        wanted, coming = set[int](), set[int]()
         for item in items:
             if isinstance(item, Cycle):
                 wanted |= self._held.keys()
             elif isinstance(item, Registry):
-                wanted |= self._held.keys()  # all at once, since everyone locks shards in the same order
+                wanted |= self._held.keys()
+                coming |= (item.shards or {}).keys() - self._held.keys()
                 break  # the following items may be of other shards
             else:
                 wanted.add(shard_of(item.machine))
-        self._lock(wanted & self._held.keys())
+        self._lock(wanted & self._held.keys(), coming)
 
-    def _lock(self, shards: Set[int]) -> None:
+    def _lock(self, shards: Set[int], coming: Set[int] = frozenset()) -> None:
+        """Lock and check these shards, and lock those that are checked later."""
         wanted = shards - self._fenced.keys() - self._lost
-        if not wanted:
+        if not wanted and not coming:
             return
-        rows = self._connection.execute(_FENCE, (self._site, self._poller, list(wanted)))
+        rows = self._connection.execute(_FENCE, (self._site, self._poller, [*wanted, *coming]))
         for number, epoch, *fenced in rows:
-            if epoch == self._held[number]:
+            if number in wanted and epoch == self._held[number]:
                 self._fenced[number] = _Fenced(*fenced)
         for number in wanted - self._fenced.keys():
             self._lost.add(number)

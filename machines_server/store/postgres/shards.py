@@ -16,7 +16,7 @@ import orjson
 
 from machines_server.core.shards import CHECK_INTERVALS, SHARDS, shares, start_hold_s
 from machines_server.errors import MigrationError, SchemaGoneError, StoreError, UnsupportedError
-from machines_server.store.postgres.database import Connection, Database, wait_for_no_standby
+from machines_server.store.postgres.database import Connection, Database
 from machines_server.store.postgres.migrate import check_version, known_migrations, migrate
 from machines_server.store.values import Leader
 
@@ -107,7 +107,6 @@ class ShardKeeper:
         try:
             migrate(self._database)
             with self._database.transaction() as connection:
-                wait_for_no_standby(connection)
                 connection.execute(_LEAVE_SITE, (self.id, _FORGET_AFTER_MS))
                 connection.execute(_MAKE_SHARDS, (self._member.site, SHARDS - 1))
                 self._join(connection)
@@ -148,7 +147,6 @@ class ShardKeeper:
             self._thread = None
         try:
             with self._database.transaction() as connection:
-                wait_for_no_standby(connection)
                 connection.execute(_GIVE_SHARDS, (self._member.site, list(self._held), self.id))
                 connection.execute(_LEAVE_SITE, (self.id, _FORGET_AFTER_MS))
         except StoreError as error:
@@ -234,19 +232,15 @@ class ShardKeeper:
         """The shards that this process holds from now on."""
         site, files = self._member.site, self._member.files()
         with self._database.transaction() as connection:
-            wait_for_no_standby(connection)
             check_version(connection, self._known_migrations)
             connection.execute(HOLD_LOCKS_BRIEFLY)
             if renews:  # shards first, in the same order as writers of polls
                 connection.execute(_RENEW_SHARDS, (site, self.id, self._hold_ms()))
                 if connection.execute(_RENEW_POLLER, (self._hold_ms(), self.id)).rowcount == 0:
                     self._join(connection)
-            if rests_ms:
-                connection.execute(_REST, (rests_ms, self.id))
-            faults = {**self._faults, **{part: one for part, one in self._other_faults.items() if one}}
-            told = files, orjson.dumps(faults).decode()
-            connection.execute(_TELL, (*told, self.id, *told))
             pollers: dict[str, bool] = dict(connection.execute(_LIVE_POLLERS, (site,)).fetchall())
+            if rests_ms and self.id in pollers:
+                pollers[self.id] = True
             fit = frozenset(one for one, rests in pollers.items() if not rests) or frozenset(pollers)
             share = {number for number, owner in shares(fit).items() if owner == self.id}
             held, free = dict[int, int](), []
@@ -265,4 +259,12 @@ class ShardKeeper:
             if fit and self.id in pollers and (surplus := [one for one in held if one not in share]):
                 connection.execute(_GIVE_SHARDS, (site, surplus, self.id))
                 held = {number: epoch for number, epoch in held.items() if number in share}
+            self._tell(connection, files, rests_ms)  # the row of this poller last, as writers of polls do
         return held
+
+    def _tell(self, connection: Connection, files: str, rests_ms: int) -> None:
+        if rests_ms:
+            connection.execute(_REST, (rests_ms, self.id))
+        faults = {**self._faults, **{part: one for part, one in self._other_faults.items() if one}}
+        told = files, orjson.dumps(faults).decode()
+        connection.execute(_TELL, (*told, self.id, *told))
