@@ -37,6 +37,9 @@ from machines_server.store.sqlite.migrate import pending
 from machines_server.store.sqlite.own_files import open_to_others
 from machines_server.store.sqlite.telemetry.latest import LatestReader
 
+_NO_LEASES = (
+    "chown it to the user who runs the server, or delete it with the leases in it: without it there are none"
+)
 LOW_DISK_BYTES = 200 * 2**20
 
 
@@ -133,6 +136,9 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
             f"only {free // 2**20} MiB free at {folder}",
             "free some space; existing data is kept",
         )
+    for path in (settings.coordination_db, settings.coordination_db.with_suffix(".lock")):
+        if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+            yield Check(what, "error", f"{path} is no file that this user can read and write", _NO_LEASES)
     if not database.exists():
         yield Check(what, "warning", f"{database} does not exist yet", "`machines-server serve` creates it")
         return

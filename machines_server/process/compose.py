@@ -97,10 +97,11 @@ def make_services(settings: Settings, counts: Counts | None = None) -> Services:
 
     def warnings() -> Iterator[str]:
         yield from stores.warnings()
-        if fault := stores.leases.fault():
+        if settings.is_cluster and (fault := stores.leases.fault()):
             yield f"Leases cannot be changed: {fault}"
 
-    health = HealthService(fleet, present, monitor, history.fault, warnings_here(settings), warnings)
+    needed = None if settings.is_cluster else stores.leases
+    health = HealthService(fleet, present, monitor, history.fault, warnings_here(settings), warnings, needed)
     routing = Routing(
         fleet.fleet,
         fleet.recent_fleet,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 
@@ -13,7 +14,7 @@ from machines_server.failure_log import logger_of_failures
 from machines_server.services.current_state import with_remedy
 from machines_server.services.fleet import FleetService
 from machines_server.services.poller import PollerMonitor
-from machines_server.store.api import Present
+from machines_server.store.api import Leases, Present
 
 log = logger_of_failures(__name__)
 
@@ -29,14 +30,16 @@ class HealthService:
         past_fault: Callable[[], str | None],
         warnings: Sequence[str] = (),
         more_warnings: Callable[[], Iterable[str]] = tuple,
+        leases: Leases | None = None,
     ) -> None:
         """`past_fault` returns why the last query about the past failed, if that was recent.
 
+        `leases` are those without which this server is not ready; None if their fault is only a warning.
         `warnings` were found at startup; `more_warnings` returns the current ones.
         """
         self._fleet, self._store, self._monitor = fleet, store, monitor
         self._past_fault = past_fault
-        self._warnings, self._more_warnings = warnings, more_warnings
+        self._warnings, self._more_warnings, self._leases = warnings, more_warnings, leases
 
     def health(self) -> Health:
         """What is wrong with the poller and the database, whether or not answers are up to date."""
@@ -48,8 +51,8 @@ class HealthService:
             if isinstance(error, UnreachableStoreError):
                 cycle = self._fleet.last_cycle()
         report = self._monitor.report(cycle, time.time(), read_fault)
-        fault = report.store_fault and printable(report.store_fault)
-        store = Store("error", fault) if fault else Store("ok", None)
+        fault = report.store_fault or (self._leases.fault() if self._leases else None)
+        store = Store("error", printable(fault)) if fault else Store("ok", None)
         warnings = [*self._warnings, *map(printable, self._more_warnings())]
         return Health(_version(), report.shown, store, warnings)
 
@@ -68,6 +71,9 @@ class HealthService:
         except Exception:
             log.exception("answering about the fleet failed")
             fault = "answers about the fleet fail; see the log"
+        if self._leases:
+            with suppress(StoreError):  # the health says so
+                self._leases.read()
         health = self.health()
         store = health.store
         if store.state == "ok" and fault:

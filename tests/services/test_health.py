@@ -5,15 +5,20 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from machines_server.contract.health import Health, NotReady
 from machines_server.core.sample import Cycle
+from machines_server.errors import NoMachineError, StoreError
 from machines_server.services.health import HealthService
 from machines_server.services.poller import PollerMonitor
 from machines_server.store.sqlite.connection import open_writer
+from machines_server.store.sqlite.coordination.leases import LeaseStore
 from machines_server.store.sqlite.coordination.poller_lock import PollerLock
 from machines_server.store.sqlite.telemetry.latest import LatestReader
 from tests.fakes import wait_until
 from tests.services.polled import Polled
+from tests.store.booking import reserve
 
 
 def test_health_names_every_fault_of_the_poller(polled: Polled) -> None:
@@ -53,3 +58,46 @@ def test_a_server_that_could_not_read_the_past_is_not_ready(polled: Polled, tmp_
     assert isinstance(not_ready, NotReady)
     assert (not_ready.store.state, not_ready.store.message) == ("error", fault)
     assert isinstance(HealthService(polled.services.fleet, store, monitor, lambda: None).readiness(), Health)
+
+
+def test_a_server_whose_leases_cannot_be_read_is_not_ready_and_says_why(
+    polled: Polled, tmp_path: Path
+) -> None:
+    health, leases = polled.services.health, tmp_path / "var" / "coordination.db"
+    assert isinstance(health.readiness(), Health)
+    leases.mkdir()
+    not_ready = health.readiness()
+    assert isinstance(not_ready, NotReady)
+    assert (not_ready.store.state, "coordination.db" in (not_ready.store.message or "")) == ("error", True)
+    assert health.health().store == not_ready.store
+    leases.rmdir()
+    assert isinstance(health.readiness(), Health)
+
+
+def test_a_server_whose_leases_cannot_be_changed_is_not_ready_for_a_minute(
+    polled: Polled, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = tmp_path / "var" / "coordination.lock"
+    turns.mkdir()
+    with pytest.raises(StoreError):
+        polled.services.routing.lease({"model": "m"}, None)
+    not_ready = polled.services.health.readiness()
+    assert isinstance(not_ready, NotReady)
+    assert "coordination.lock" in (not_ready.store.message or "")
+    assert caplog.text.count("leases cannot be changed") == 1
+    turns.rmdir()
+    with pytest.raises(NoMachineError):
+        polled.services.routing.lease({"model": "m"}, None)
+    assert isinstance(polled.services.health.readiness(), Health)
+
+
+def test_leases_that_vanish_with_their_file_are_told(
+    polled: Polled, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "var" / "coordination.db"
+    with closing(LeaseStore(path)) as other:
+        reserve(other)
+    assert polled.services.routing.leases().total == 1
+    path.unlink()
+    assert polled.services.routing.leases().total == 0
+    assert caplog.text.count("coordination.db was deleted or replaced") == 1

@@ -27,6 +27,8 @@ TURN_WAIT_S, SHORT_TURN_WAIT_S = 7.0, 0.1
 """How long a call waits for its turn, since two others may wait first; less if one timed out lately."""
 RECENT_WAIT_S = 10.0
 """How long after a call waited in vain others wait only the short time."""
+_TELL_FAULT_S = 60.0
+"""How long a failure is reported if nobody has tried since."""
 
 _MIGRATIONS = files("machines_server.migrations") / "coordination"
 _READ, _WRITE = "read", "write"
@@ -53,14 +55,25 @@ class CoordinationDatabase:
         """Why a damaged file could not be moved aside."""
         self._found_locked: dict[str, tuple[float, str]] = {}
         """When a call to read, or to write, last found the file locked, and its error."""
+        self._failed: dict[str, tuple[float, int | None, str]] = {}
+        """When the latest call to read, or to write, failed, if it did, with which file, and its error."""
 
     def exists(self) -> bool:
         """Return whether the file exists; the first call that opens it creates it."""
-        return inode(self._path) is not None
+        if inode(self._path) is not None:
+            return True
+        if self._connection is not None:
+            with self._lock:
+                self._close_if_replaced()
+        return False
 
     def fault(self) -> str | None:
-        """Why no lease can be read or changed, while a damaged file that cannot be moved aside is there."""
-        return self._not_moved if inode(self._path) == self._inode else None
+        """Why leases could not be read or changed within the last minute, or None; never waits."""
+        if self._not_moved and inode(self._path) == self._inode:
+            return self._not_moved
+        recent, now = time.monotonic() - _TELL_FAULT_S, inode(self._path)
+        faults = (fault for at, file, fault in list(self._failed.values()) if at > recent and file == now)
+        return next(faults, None)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -105,12 +118,24 @@ class CoordinationDatabase:
             self._set_lock_wait(SHORT_LOCK_WAIT_MS if was_locked else LOCK_WAIT_MS)
             try:
                 yield
+                self._failed.pop(purpose, None)
             except StoreError as error:
+                self._note_failure(purpose, error)
                 if isinstance(error, LockedError):
                     self._turn_missed_at = time.monotonic()
                 if isinstance(error, LockedError) or error_code(error.__cause__) == sqlite3.SQLITE_BUSY:
                     self._found_locked[purpose] = time.monotonic(), str(error)
                 raise
+
+    def _note_failure(self, purpose: str, error: StoreError) -> None:
+        if isinstance(
+            error, DamagedStoreError
+        ):  # the file is moved aside, or the fault is kept in _not_moved
+            return
+        *_, before = self._failed.get(purpose, ("",))
+        self._failed[purpose] = time.monotonic(), inode(self._path), str(error)
+        if str(error) != before and not isinstance(error, LockedError):
+            log.error("leases cannot be %s: %s", "read" if purpose == _READ else "changed", error)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -133,8 +158,7 @@ class CoordinationDatabase:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """The connection to the current file; a damaged file is renamed, and the next call creates one."""
-        if self._connection is not None and inode(self._path) != self._inode:
-            self._close()
+        self._close_if_replaced()
         try:
             with store_errors(self._path):
                 if self._connection is None:
@@ -177,6 +201,11 @@ class CoordinationDatabase:
             self._lock_wait_ms = wait_ms
             if self._connection is not None:
                 self._connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
+
+    def _close_if_replaced(self) -> None:
+        if self._connection is not None and inode(self._path) != self._inode:
+            log.error("%s was deleted or replaced: leases that were only in it are lost", self._path.name)
+            self._close()
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -176,7 +176,7 @@ class LeaseStore:
         return self._write(fleet, ended)
 
     def fault(self) -> str | None:
-        """Why no lease can be read or changed, if the file is damaged and cannot be replaced."""
+        """Why leases could not be read or changed within the last minute, or None; never waits."""
         return self._database.fault()
 
     def close(self) -> None:
