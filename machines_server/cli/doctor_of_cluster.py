@@ -21,6 +21,7 @@ from machines_server.store.postgres.cluster_facts import (
     PollerFacts,
     ServerFacts,
     last_good_of,
+    may_make_temporary_tables,
     pollers_of,
     server_facts,
     unwritable_tables,
@@ -116,7 +117,9 @@ def _database(settings: Settings) -> SharedFindings:
             checks += (schema := list(_schema(database)))
             if schema:
                 return SharedFindings(checks)
-            checks += _rights(unwritable_tables(connection))
+            checks += _rights(
+                unwritable_tables(connection), has_temporary=may_make_temporary_tables(connection)
+            )
             pollers, unheld = pollers_of(connection, settings.site)
             checks += _pollers(pollers, unheld, settings.site)
             return SharedFindings(checks, pollers, last_good_of(connection, settings.site))
@@ -189,11 +192,14 @@ def _schema(database: Database) -> Iterator[Check]:
             yield Check("database", "error", finding, hint)
 
 
-def _rights(unwritable: Sequence[str]) -> Iterator[Check]:
+def _rights(unwritable: Sequence[str], *, has_temporary: bool) -> Iterator[Check]:
     if unwritable:
         finding = f"this role may not write {clip_list([printable(name) for name in unwritable])}"
         hint = "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA public to the role"
         yield Check("database", "error", finding, hint)
+    if not has_temporary:
+        finding = "this role may not make temporary tables, which writing polls needs"
+        yield Check("database", "error", finding, "GRANT TEMPORARY ON DATABASE … to the role")
 
 
 def _pollers(pollers: Sequence[PollerFacts], unheld: int, site: str) -> Iterator[Check]:

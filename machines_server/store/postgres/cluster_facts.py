@@ -18,6 +18,7 @@ AND NOT (has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_
     AND has_table_privilege(pg_class.oid, 'UPDATE') AND has_table_privilege(pg_class.oid, 'DELETE')
     AND has_table_privilege(pg_class.oid, 'TRUNCATE'))
 ORDER BY relname"""
+_MAY_MAKE_TEMPORARY = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
 _TAKING_PART = """
 SELECT server, pid, since_ms, files,
     (SELECT count(*) FROM shard WHERE owner = poller.id AND shard.expires_at_ms > now_ms())
@@ -87,6 +88,13 @@ def unwritable_tables(connection: Connection) -> list[str]:
     """The tables on which this role lacks a right that servers need; raises StoreError."""
     with store_errors():
         return [name for (name,) in connection.execute(_UNWRITABLE)]
+
+
+def may_make_temporary_tables(connection: Connection) -> bool:
+    """Return whether this role has that right, which servers need; raises StoreError."""
+    with store_errors():
+        ((may,),) = connection.execute(_MAY_MAKE_TEMPORARY).fetchall()
+    return bool(may)
 
 
 def last_good_of(connection: Connection, site: str) -> Mapping[str, str]:

@@ -51,7 +51,7 @@ def store_errors() -> Iterator[None]:
     except errors.InsufficientPrivilege as error:
         raise StoreError(
             f"PostgreSQL: the role lacks rights ({error.sqlstate}): GRANT it SELECT, INSERT, UPDATE, DELETE"
-            " and TRUNCATE on all tables of the database"
+            " and TRUNCATE on all tables of the database, and TEMPORARY on the database"
         ) from error
     except psycopg.Error as error:
         raise StoreError(f"PostgreSQL refused a statement: {_reason(error)}") from error
