@@ -11,7 +11,8 @@ _BEGIN_PROGRESS = """
 INSERT INTO copied (site, source, part, until) VALUES (%s, %s, %s, 0) ON CONFLICT DO NOTHING"""
 _READ_PROGRESS = "SELECT until, detail FROM copied WHERE site = %s AND source = %s AND part = %s"
 _ADVANCE_PROGRESS = """
-UPDATE copied SET until = %s, detail = %s WHERE site = %s AND source = %s AND part = %s AND until = %s"""
+UPDATE copied SET until = %s, detail = %s
+WHERE site = %s AND source = %s AND part = %s AND until = %s AND detail = %s"""
 
 
 class Reached(NamedTuple):
@@ -44,6 +45,7 @@ class Progress:
             self._source,
             part,
             before.until,
+            orjson.dumps(before.detail).decode(),
         )
         if connection.execute(_ADVANCE_PROGRESS, values).rowcount != 1:
             raise StoreError("another process is copying the same database; let it finish")
