@@ -174,7 +174,18 @@ def test_a_primary_and_a_standby_as_shown_serve_servers_that_are_well(
         assert not [error for _, error in rules if error]
         connection = f"host=127.0.0.1 port={primary.port} user=replicator"
         words = as_user(CLUSTER / "postgresql" / "standby.sh", folder / "standby", "standby1", connection)
-        environment = {**os.environ, "PG_BASEBACKUP": str(program("pg_basebackup"))}
+        environment = {**os.environ, "PG_BINDIR": str(program("pg_basebackup").parent)}
+        subprocess.run(words, check=True, env=environment, cwd="/", timeout=120)
+        again = subprocess.run(
+            words, check=False, env=environment, cwd="/", stderr=subprocess.PIPE, text=True
+        )
+        assert (again.returncode, "already has a database" in again.stderr) == (1, True)
+        # As after a copy that was interrupted.
+        (folder / "standby").rename(folder / "copy")
+        (folder / "standby").mkdir()
+        if not os.getuid():
+            shutil.chown(folder / "standby", USER, USER)
+        (folder / "copy").rename(folder / "standby" / "incoming")
         subprocess.run(words, check=True, env=environment, cwd="/", timeout=120)
         stack.enter_context(Postgres(folder / "standby", None, **options))
         psql(primary, "--command", f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
