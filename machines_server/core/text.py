@@ -4,11 +4,10 @@ import re
 from collections.abc import Sequence
 
 _UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line separators and the direction of writing
-    "\u00ad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff"  # invisible; two equal texts may differ in them
-    "\ud800-\udfff]"  # lone surrogates, which cannot be encoded
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
+"""C0, DEL and C1; what separates lines or changes the direction of writing; invisible characters, in which
+texts that look equal may differ; and lone surrogates, which cannot be encoded."""
 _UNPRINTABLE_IN_LINES = re.compile(f"(?!\n){_UNPRINTABLE.pattern}")
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")

@@ -77,6 +77,10 @@ def test_a_lease_on_a_machine_that_cannot_be_connected_to_is_given_back(mortal_t
     with mortal_two.client.lease(LLAMA) as lease:
         assert lease.name == "less"
         assert [one.machine for one in mortal_two.client.leases().leases] == ["less"]
+
+
+def test_no_lease_is_left_on_machines_that_cannot_be_connected_to(mortal_two: Two) -> None:
+    mortal_two.more.stop()
     mortal_two.less.stop()
     with pytest.raises(NoMachine, match="no connection from here"):
         mortal_two.client.lease(LLAMA)
