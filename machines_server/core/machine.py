@@ -86,7 +86,7 @@ class Machine:
     role: str
     hostname: str
     port: int
-    """The declared port of the model server, whether or not the machine has one."""
+    """The port of its model server, or the one that is declared for it."""
     endpoints: Mapping[str, Endpoint]
     """The polled servers by kind, in the order of reports."""
     models: tuple[str, ...]
@@ -121,6 +121,8 @@ class Machine:
         model_server = next((endpoint for endpoint in endpoints if not endpoint.reports_host), None)
         object.__setattr__(self, "sidecar", sidecar)
         object.__setattr__(self, "model_server", model_server)
+        if model_server:
+            object.__setattr__(self, "port", model_server.port)
         url = model_server.url if model_server else endpoint_url(self.hostname, self.port)
         object.__setattr__(self, "url", url)
         object.__setattr__(self, "needs_access", any(endpoint.needs_access for endpoint in endpoints))

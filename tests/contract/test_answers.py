@@ -158,7 +158,7 @@ def check_history(world: World, path: str) -> None:
     path = path.replace("<name>", "full")
     every = as_declared(world.get(f"{path}?metric={','.join(METRICS)}"), History[list[Point]])
     measured = {one.metric for one in every.series if one.points}
-    assert measured == set(METRICS), "add it to sidecar_body or gpu_body of tests/fakes.py"
+    assert measured == set(METRICS), "add it to sidecar_body or gpu_body of tests/bodies.py"
     assert {one.gpu for one in every.series} == {None, 0, 1}
 
 

@@ -102,6 +102,7 @@ def test_a_toy_is_polled_stored_and_shown_like_any_other_kind(fakes: FakeFleet, 
     sidecar, toy = fakes.sidecar(gpu_body(0, used_gb=3)), fakes.listen(http(GOOD))
     with closing(World(declared(sidecar.port, toy.port), path)) as world:
         state = world.state_after_a_cycle()
+        assert state.machine.port == toy.port
         assert toy.requests[0].startswith(b"GET /loaded HTTP/1.1\r\n")
         assert state.verdict.status is Status.ONLINE
         assert state.loaded_models == ["small:3b", "tiny:1b"]
