@@ -144,7 +144,8 @@ def _why_no_json(body: bytes, message: str) -> Reason:
         if begin not in (b"{", b"["):
             text = "no valid JSON, perhaps a compressed answer, which was not asked for"
             return Reason(text, reasons.NO_JSON)
-    return Reason(f"no valid JSON ({message})", reasons.NO_JSON)
+    text = f"no valid JSON ({message})"
+    return Reason(text) if begin == b"{" else Reason(text, reasons.NO_JSON)  # it may well be the right server
 
 
 def short(value: object) -> str:
