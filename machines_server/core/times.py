@@ -48,7 +48,7 @@ def parse_time(text: str, now: float) -> float:
 def _parse_rfc3339(text: str) -> float:
     try:
         # An unencoded + in a query string arrives as a space.
-        when = datetime.fromisoformat(text.replace(" ", "+"))
+        when = datetime.fromisoformat(text.replace(" ", "+").upper())
         if when.tzinfo is not None:
             return when.timestamp()
     except (ValueError, OverflowError):

@@ -34,9 +34,11 @@ def wait_for_lock(fd: int, path: Path) -> None:
 def locking_fault(path: Path) -> str | None:
     """Why an existing file cannot be locked, in a sentence; None if it can be, or does not exist."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        return f"{path.name} cannot be opened: {error.strerror}"
     try:
         try_lock(fd, path, shared=True)
     except UnsupportedError as error:

@@ -217,3 +217,8 @@ def test_neither_a_poller_nor_who_asks_is_a_stranger(path: Path) -> None:
         found = PollerLock(path).leader()
         assert found is not None
         assert (found.pid, found.faults) == (process.pid, {})
+
+
+def test_a_lock_that_cannot_be_opened_is_told(path: Path) -> None:
+    path.mkdir(parents=True)
+    assert PollerLock(path).obstacle() == "poller.lock cannot be opened: Is a directory"
