@@ -10,7 +10,7 @@ from machines_server.errors import UnreachableStoreError
 PAUSE_S = 0.5
 """How long after a failure every call fails without trying."""
 TELL_FAILURE_S = 60.0
-"""How long a failure is reported if nobody has tried since."""
+"""How long a failure is reported, and keeps others out, if no attempt has failed since."""
 
 
 class CircuitBreaker:
@@ -34,7 +34,7 @@ class CircuitBreaker:
     @contextmanager
     def admission(self) -> Iterator[None]:
         """Run a block of several attempts, or raise UnreachableStoreError like the last one."""
-        fault = self._fault
+        fault = self.fault()
         if fault is None:
             yield
             return
@@ -53,7 +53,7 @@ class CircuitBreaker:
 
         If it did, call `reset` once success has shown that the failure is over.
         """
-        fault = self._fault
+        fault = self.fault()
         if fault is None:
             with self._noting():
                 yield False
