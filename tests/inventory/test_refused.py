@@ -91,6 +91,8 @@ def test_a_rule_that_is_broken(old: str, new: str, line: int, column: int, key: 
         ("a: !!str [b]\n", 7, 1, "a", "the tag !!str is unknown"),
         ('a: ["\\ud800"]\n', 7, 5, "a[0]", "half of a surrogate pair"),
         ('"\\ud800": a\n', 7, 1, None, "half of a surrogate pair"),
+        ('a: "\\UFFFFFFFF"\n', 7, 5, None, r"\UFFFFFFFF is no character"),
+        ('a: "\\U00110000"\n', 7, 5, None, r"\U00110000 is no character"),
         ("a: &a [1, *a]\n", 7, 1, "a[1]", "no cycle"),
         ("a: &a {b: {c: *a}}\n", 7, 12, "a.b.c", "no cycle"),
         ("a: {<<: 1}\n", 7, 5, "a.<<", "the value of << is not a mapping"),

@@ -24,6 +24,7 @@ RUAMEL_BUGS = (
 )
 """Exceptions, besides its own, that bugs of ruamel.yaml raise for unexpected input."""
 
+_NO_CHARACTER = re.compile(r"\\U(?!000[0-9a-fA-F]|0010)[0-9a-fA-F]{8}")
 _TOO_MANY_VALUES = "too many keys and values"
 _SENTENCES = (
     (TAB_INDENTS, "this line is indented with a tab; expected spaces"),
@@ -130,6 +131,9 @@ def _compose(yaml: YAML, text: str) -> Node | None:
         raise UnreadableFileError(message, *((mark.line + 1, mark.column + 1) if mark else ())) from error
     except (YAMLError, *RUAMEL_BUGS) as error:
         _check_version(yaml)
+        if escape := _NO_CHARACTER.search(text):
+            message = f"{escape[0]} is no character; expected one up to \\U0010ffff"
+            raise UnreadableFileError(message, *_end_of(text[: escape.start()])) from error
         message = f"the file cannot be read ({type(error).__name__}: {error}); expected valid YAML 1.2"
         raise UnreadableFileError(message) from error
     _check_version(yaml)
