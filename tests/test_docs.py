@@ -56,7 +56,8 @@ def test_every_route_stands_in_its_page() -> None:
         routes |= {f"{method} {path}" for method in methods}
     routes |= {f"{methods[0]} {path}" for path, methods in TOOL_METHODS.items() if path != MCP_PATH}
     of_api = set(re.findall("^### ([A-Z]+ /.*)$", page("api.md"), re.MULTILINE))
-    assert routes == of_api | set(rows("page.md"))
+    wanted = of_api | set(rows("page.md"))
+    assert routes == wanted, f"run python -m tools.api_page, or add to docs/page.md: {routes ^ wanted}"
 
 
 def test_every_make_target_stands_in_contributing() -> None:

@@ -37,7 +37,8 @@ def test_no_constant_has_two_values() -> None:
     for path in FILES:
         for name, value in constants(ast.parse(path.read_text())):
             values.setdefault(name, {}).setdefault(value, []).append(path.relative_to(ROOT))
-    assert not {name: found for name, found in values.items() if len(found) > 1}
+    several = {name: found for name, found in values.items() if len(found) > 1}
+    assert not several, f"give constants with different values different names: {several}"
 
 
 def test_no_two_exceptions_share_a_name() -> None:

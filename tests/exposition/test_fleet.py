@@ -46,8 +46,11 @@ def live(host: HostSample | None, status: Status = Status.ONLINE, **changes: Any
 
 def test_every_metric_of_the_catalogue_has_a_family() -> None:
     loads = {"load_1m", "load_5m", "load_15m"}
-    assert {one.attribute for one in HOST} | loads == {one.name for one in metrics_of(HostSample)}
-    assert [one.attribute for one in GPU] == [one.name for one in metrics_of(GpuSample)]
+    families = {one.attribute for one in HOST} | loads
+    metrics = {one.name for one in metrics_of(HostSample)}
+    assert families == metrics, f"change HOST of exposition/families.py: {families ^ metrics}"
+    in_order = [one.attribute for one in GPU]
+    assert in_order == [one.name for one in metrics_of(GpuSample)], "change GPU of exposition/families.py"
 
 
 def test_every_family_stands_in_its_page() -> None:

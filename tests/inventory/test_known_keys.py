@@ -15,7 +15,7 @@ def test_a_file_with_every_key_is_read_and_valid_for_an_editor() -> None:
         part = box.declared[path]
         used = {*(part[0] if isinstance(part, list) else part)}
         assert used == {*keys_at((path, 0) if isinstance(part, list) else (path,))}, (
-            f"{path}: use all in ALL of texts.py"
+            f"{path}: use every key in ALL of tests/inventory/texts.py"
         )
 
 

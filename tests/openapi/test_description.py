@@ -28,7 +28,8 @@ def test_every_route_and_method_is_described_or_a_page() -> None:
     described = {
         re.sub("{([a-z]+)}", lambda found: found[1].upper(), one) for one in DESCRIPTION.operations()
     }
-    assert routes == described | set(rows("page.md"))
+    wanted = described | set(rows("page.md"))
+    assert routes == wanted, f"change tools/api_routes.py and run python -m tools.openapi: {routes ^ wanted}"
 
 
 def test_names_of_operations_are_unique() -> None:

@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 from tests.replay.asking import Ask, ask, get
 from tests.replay.changes import changes, stalled
-from tests.replay.doors import GZIP, guard, methods, page
 from tests.replay.fleet import CLOUD, LLAMA, PHI, QWEN, STATUSES
+from tests.replay.http_surface import GZIP, guard, methods, page
 from tests.replay.leases import leases
 from tests.replay.recording import Subject
 from tests.replay.scene import Scene

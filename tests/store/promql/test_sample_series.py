@@ -114,10 +114,9 @@ def test_a_series_that_metrics_has_as_well_means_the_same_there() -> None:
     same = {"machines_up"} | {
         f"machines_{what}_{part}_bytes" for what in ("ram", "disk") for part in ("total", "used", "available")
     }
-    assert {family.name for family in families.ALL} & {*ours, GPU_INFO, VRAM_OF_MODEL} == {
-        *same,
-        VRAM_OF_MODEL,
-    }
+    both = {family.name for family in families.ALL} & {*ours, GPU_INFO, VRAM_OF_MODEL}
+    wanted = {*same, VRAM_OF_MODEL}
+    assert both == wanted, f"if it means the same, add it to `same` above: {both ^ wanted}"
     assert families.MODEL_VRAM.name == VRAM_OF_MODEL
     columns = {family.name: (family.attribute, family.divisor) for family in families.HOST}
     for name in same - {"machines_up"}:

@@ -1,4 +1,4 @@
-"""What is asked of the doors: the page, each method on each path, and who may ask at all."""
+"""The page, each method on each path, and who may ask at all."""
 
 from collections.abc import Iterator
 
