@@ -93,7 +93,7 @@ class Deadlines:
 
 
 def _cancel_and_cut(connection: psycopg.Connection[Any]) -> None:
-    with suppress(psycopg.Error):
+    with suppress(OSError, psycopg.Error):
         connection.cancel_safe(timeout=_CANCEL_S)
     _cut(connection)
 
