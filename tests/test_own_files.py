@@ -190,3 +190,15 @@ def test_no_backup_takes_the_place_of_a_file(tmp_path: Path) -> None:
     ended = command("backup", str(there), MACHINES_DATA_DIR=str(data))
     assert ended.returncode == 1
     assert there.read_text() == "mine"
+
+
+def test_doctor_names_files_of_leases_that_cannot_be_used(tmp_path: Path) -> None:
+    folder = tmp_path / "var"
+    for name in ("coordination.db", "coordination.lock"):
+        (folder / name).mkdir(parents=True)
+    done = command("doctor", MACHINES_DIR=str(tmp_path), MACHINES_DATA_DIR=str(folder))
+    for name in ("coordination.db", "coordination.lock"):
+        assert (
+            f"FAIL  data folder: {folder / name} is no file that this user can read and write" in done.stdout
+        )
+    assert done.returncode == 1

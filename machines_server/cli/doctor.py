@@ -37,9 +37,7 @@ from machines_server.store.sqlite.migrate import pending
 from machines_server.store.sqlite.own_files import open_to_others
 from machines_server.store.sqlite.telemetry.latest import LatestReader
 
-_NO_LEASES = (
-    "chown it to the user who runs the server, or delete it with the leases in it: without it there are none"
-)
+_NO_LEASES = "give it to the user who runs the server, or delete it, which ends all leases"
 LOW_DISK_BYTES = 200 * 2**20
 
 

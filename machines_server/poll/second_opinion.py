@@ -115,9 +115,8 @@ class DoubtingSink:
         held = [*self._missed.pop(name, ()), sample]
         is_gone = all(result.state in _MISSED for result in sample.results.values())
         if is_gone and name not in self._down:
-            self._gone[name] = (
-                held  # without those of an earlier cycle: doubts last while no database answers
-            )
+            # Without those of an earlier cycle: doubts last while no database answers.
+            self._gone[name] = held
             return
         if not is_gone:
             self._down.discard(name)

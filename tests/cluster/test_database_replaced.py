@@ -91,6 +91,17 @@ def test_a_role_that_loses_its_rights_is_named_and_may_get_them_back(
 
 
 @pytest.mark.slow
+def test_a_role_that_may_make_no_temporary_tables_is_named(
+    servers: Servers, two: Sequence[RunningServer]
+) -> None:
+    with superuser(servers) as connection:
+        name = connection.info.dbname
+        connection.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC, {ROLE}".encode())
+    done = command("doctor", **two[0].settings)
+    assert "FAIL  database: this role may not make temporary tables" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_table_that_was_dropped_is_named(servers: Servers, two: Sequence[RunningServer]) -> None:
     with superuser(servers) as connection:
         connection.execute("DROP TABLE latest")

@@ -9,7 +9,6 @@ from machines_server.core.host_services import OWN_HOST, ServiceResult
 from machines_server.core.machine import Registry
 from machines_server.core.sample import (
     Cycle,
-    GpuSample,
     Library,
     LoadedModel,
     PollResult,
@@ -19,6 +18,7 @@ from machines_server.core.sample import (
 from machines_server.core.shards import HOLD_INTERVALS, part_of, shard_of
 from machines_server.store.postgres.database import Connection
 from machines_server.store.postgres.events import PostgresEvents
+from machines_server.store.postgres.gpu_rows import GpuRows
 from machines_server.store.postgres.known_before import PostgresBefore
 from machines_server.store.postgres.latest_rows import LatestRow, LatestRows
 from machines_server.store.postgres.machines import MachineRows
@@ -67,15 +67,6 @@ ON CONFLICT (machine_id) DO UPDATE SET
     revision = excluded.revision"""
 _CONFIRM_SHARED_LIBRARY = """
 UPDATE library SET asked_at_ms = %s, revision = %s WHERE machine_id = %s AND url = %s"""
-_SET_GPU = """
-INSERT INTO gpu (machine_id, uuid, position, model, memory_kind, first_seen_at_ms)
-VALUES (%s, %s, %s, %s, %s, %s)
-ON CONFLICT (machine_id, uuid) DO UPDATE SET
-    position = excluded.position, model = excluded.model, memory_kind = excluded.memory_kind"""
-_GPUS = """
-SELECT machine_id, uuid, position, gpu.model, memory_kind
-FROM gpu JOIN machine ON machine.id = machine_id JOIN shard ON shard.id = shard_id
-WHERE machine.site = %s AND number = ANY(%s)"""
 _GPUS_SINCE = "SELECT uuid, 1 FROM gpu WHERE machine_id = ? AND first_seen_at_ms >= ?"
 
 _OfMachine = PollResult | ServiceResult | Sample | Library | UnchangedLibrary
@@ -130,9 +121,7 @@ class PollWriter:
         self._stays = Stays(rows, self._event_table, self._max_gap_ms, self._budgets.loads)
         self._service_table = PostgresServices(connection, poller.site, poller.server)
         self._services = ServiceRows(self._service_table, self._event_table, self._budgets)
-        self._gpus: dict[tuple[int, str], tuple[int, str | None, str]] = {}
-        self._new_gpus: dict[tuple[int, str], tuple[int, str, int, str | None, str, int]] = {}
-        """Rows that are written together: a fleet's first cycle has thousands."""
+        self._gpus = GpuRows(connection, self._budgets)
         self._texts: dict[int, tuple[_Models, str]] = {}
         self._any_spent = False
         self.news = ""
@@ -155,7 +144,7 @@ class PollWriter:
             elif (shard := self._fenced.get(shard_of(item.machine))) is not None:
                 self._write_one(item, shard)
         self._latest.write()
-        self._write_gpus()
+        self._gpus.write()
         for changed in self._machines.changed, self._service_table.changed:
             self._rare |= {self._fenced[number].id for number in changed if number in self._fenced}
             changed.clear()
@@ -169,7 +158,7 @@ class PollWriter:
     def read_back(self) -> None:
         """Reload the memory after a transaction that was not committed."""
         self._latest.clear()
-        self._new_gpus.clear()
+        self._gpus.clear()
         self._event_table.clear()
         self._read_back(self._held)
 
@@ -183,10 +172,7 @@ class PollWriter:
             part.read_back()
         self._service_table.changed.clear()
         self._budgets.forget()
-        self._gpus = {
-            (machine, uuid): (position, model, kind)
-            for machine, uuid, position, model, kind in self._connection.execute(_GPUS, (self._site, numbers))
-        }
+        self._gpus.read_back(self._site, numbers)
         self._texts = {}
 
     def _fence(self, items: Iterable[Update]) -> None:
@@ -238,7 +224,7 @@ class PollWriter:
 
     def _set_registry(self, registry: Registry) -> None:
         self._latest.write()  # rows of machines that are removed below
-        self._write_gpus()
+        self._gpus.write()
         shards, before = registry.shards or {}, self._held
         if shards != before:
             self._fenced = {
@@ -316,22 +302,9 @@ class PollWriter:
             if answer is None:
                 continue
             for gpu in answer.host.gpu if answer.host else ():
-                self._note_gpu(machine, gpu, to_ms(sample.at))
+                self._gpus.note(machine, gpu, to_ms(sample.at))
             if answer.models is not None and self._stays.follow(machine, result.at, answer.models):
                 self._rare.add(shard.id)
-
-    def _note_gpu(self, machine: int, gpu: GpuSample, at_ms: int) -> None:
-        """Write a GPU that is new, or has changed its place or name."""
-        about, known = (gpu.index, gpu.model, gpu.memory_kind), self._gpus.get((machine, gpu.uuid))
-        if known == about or (known is None and not self._budgets.gpus.take(machine, gpu.uuid, at_ms)):
-            return
-        self._new_gpus[machine, gpu.uuid] = machine, gpu.uuid, *about, at_ms
-        self._gpus[machine, gpu.uuid] = about
-
-    def _write_gpus(self) -> None:
-        if self._new_gpus:
-            self._connection.cursor().executemany(_SET_GPU, list(self._new_gpus.values()))
-            self._new_gpus.clear()
 
     def _end_cycle(self, cycle: Cycle) -> None:
         hold_ms = round(HOLD_INTERVALS * cycle.interval_s * 1000)

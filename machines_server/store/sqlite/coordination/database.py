@@ -128,9 +128,7 @@ class CoordinationDatabase:
                 raise
 
     def _note_failure(self, purpose: str, error: StoreError) -> None:
-        if isinstance(
-            error, DamagedStoreError
-        ):  # the file is moved aside, or the fault is kept in _not_moved
+        if isinstance(error, DamagedStoreError):  # it is moved aside, or _not_moved says why not
             return
         *_, before = self._failed.get(purpose, ("",))
         self._failed[purpose] = time.monotonic(), inode(self._path), str(error)
